@@ -1,0 +1,35 @@
+# The image of kms-plugin: one static binary and CA certificates, nothing else.
+#
+#   docker build --build-arg VERSION=v1.2.3 -t kms-plugin .
+#   docker build --platform linux/arm64 .        the image of another architecture
+#   docker build --build-arg TARGETARCH=arm64 .  the same binary, with the builder's architecture in the image's label
+#
+# Only go.mod, go.sum, cmd/kms-plugin and internal/kmsplugin are read, so a build
+# context may hold just these.
+
+# A tag and not a digest: patch releases of Go must reach the image when it is
+# rebuilt. --platform: the compiler runs natively and cross-compiles, so that no
+# emulation is needed.
+FROM --platform=$BUILDPLATFORM golang:1.26-alpine AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+COPY cmd/kms-plugin ./cmd/kms-plugin
+COPY internal/kmsplugin ./internal/kmsplugin
+# No defaults here: a default would beat the values that the builder knows.
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION
+ARG REVISION
+# No `go mod download` ahead: it would fetch the whole module's dependencies, the
+# CDK among them, where the build fetches only what the plugin imports.
+RUN CGO_ENABLED=0 GOOS=${TARGETOS:-linux} GOARCH=${TARGETARCH} \
+    go build -trimpath \
+    -ldflags "-s -w -X github.com/ekskms/ekskms/internal/kmsplugin.version=${VERSION} -X github.com/ekskms/ekskms/internal/kmsplugin.revision=${REVISION}" \
+    -o kms-plugin ./cmd/kms-plugin
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /src/kms-plugin /kms-plugin
+# By number: there is no /etc/passwd, and Kubernetes' runAsNonRoot can't judge a name.
+USER 65532:65532
+ENTRYPOINT ["/kms-plugin"]

@@ -1,0 +1,44 @@
+// Package buildcontext holds the sources from which the image of the KMS plugin
+// is built, so that whoever uses the constructs, from a module cache or an
+// installed binary, can build it with `cdk deploy`.
+//
+// It lies in the module's root because go:embed can't reach up the tree.
+package buildcontext
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+//go:embed Dockerfile go.mod go.sum cmd/kms-plugin internal/kmsplugin
+var sources embed.FS
+
+// Write puts the build context into the folder dir: the Dockerfile and the Go
+// sources of the plugin, without its tests.
+func Write(dir string) error {
+	err := fs.WalkDir(sources, ".", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == "testdata":
+			return fs.SkipDir
+		case entry.IsDir():
+			return os.MkdirAll(filepath.Join(dir, filepath.FromSlash(path)), 0o755)
+		case strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		data, err := sources.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, filepath.FromSlash(path)), data, 0o644)
+	})
+	if err != nil {
+		return fmt.Errorf("write the build context of the plugin's image: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package ekskms
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+// PropError is what a constructor of this package panics with when a prop is
+// missing or has a value that AWS would refuse.
+type PropError struct {
+	// Type is the construct, such as "SecretsKey".
+	Type string
+	// Prop is the field of its props.
+	Prop string
+	// Reason says what is wrong with the value, and what is allowed.
+	Reason string
+}
+
+// Error returns one line, such as
+// "ekskms.SecretsKey: RotationPeriod is 30 days, must be 90 to 2560".
+func (e *PropError) Error() string {
+	return "ekskms." + e.Type + ": " + e.Prop + " " + e.Reason
+}
+
+func reject(typ, prop, format string, args ...any) {
+	panic(&PropError{Type: typ, Prop: prop, Reason: fmt.Sprintf(format, args...)})
+}
+
+func require(typ, prop string, given bool) {
+	if !given {
+		reject(typ, prop, "is missing, it has no default")
+	}
+}
+
+func orDefault[T any](value *T, def T) *T {
+	if value == nil {
+		return &def
+	}
+	return value
+}
+
+// days returns the length of a duration in days, and false if it is a token.
+func days(typ, prop string, d awscdk.Duration, least, most float64) *float64 {
+	if *d.IsUnresolved() {
+		return d.ToDays(nil)
+	}
+	n := d.ToDays(&awscdk.TimeConversionOptions{Integral: jsii.Bool(false)})
+	if *n < least || *n > most || *n != float64(int(*n)) {
+		reject(typ, prop, "is %v days, must be %v to %v", *n, least, most)
+	}
+	return n
+}
+
+func roleARNs(roles *[]awsiam.IRole) []string {
+	if roles == nil {
+		return nil
+	}
+	arns := make([]string, len(*roles))
+	for i, role := range *roles {
+		arns[i] = *role.RoleArn()
+	}
+	return arns
+}
+
+// policyDocument hands statements to CDK as they are.
+func policyDocument(statements []iampolicy.Statement) awsiam.PolicyDocument {
+	return awsiam.PolicyDocument_FromJson(documentMap(statements))
+}
+
+func documentMap(statements []iampolicy.Statement) map[string]any {
+	list := make([]any, len(statements))
+	for i, s := range statements {
+		list[i] = s.Map()
+	}
+	return map[string]any{"Version": iampolicy.Version, "Statement": list}
+}
+
+func policyStatement(s iampolicy.Statement) awsiam.PolicyStatement {
+	return awsiam.PolicyStatement_FromJson(s.Map())
+}
+
+func stackOf(scope constructs.Construct) awscdk.Stack { return awscdk.Stack_Of(scope) }
+
+// place is what the ARNs of a stack are made of. The values are literals where
+// the stack's environment is known and tokens where it is not.
+type place struct {
+	stack                      awscdk.Stack
+	partition, account, region string
+}
+
+func placeOf(scope constructs.Construct) place {
+	stack := stackOf(scope)
+	return place{stack, *stack.Partition(), *stack.Account(), *stack.Region()}
+}
+
+func (p place) arn(service, resource string) string {
+	return "arn:" + p.partition + ":" + service + ":" + p.region + ":" + p.account + ":" + resource
+}
+
+// service returns the endpoint name of a service in the Region, which is also
+// the name of some service principals and of kms:ViaService.
+func (p place) service(name string) string {
+	return name + "." + p.region + "." + *p.stack.UrlSuffix()
+}
+
+// stringMap converts a Go map for jsii.
+func stringMap(m map[string]string) *map[string]*string {
+	out := make(map[string]*string, len(m))
+	for k, v := range maps.All(m) {
+		out[k] = jsii.String(v)
+	}
+	return &out
+}

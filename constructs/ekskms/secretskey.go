@@ -1,0 +1,304 @@
+package ekskms
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/keypolicy"
+)
+
+// SecretsKeyProps configures a [SecretsKey].
+type SecretsKeyProps struct {
+	// ClusterName is the name of the cluster whose secrets the key encrypts.
+	// Required.
+	ClusterName *string
+	// ExistingKey is a symmetric CMK in the Region of the cluster. No key is
+	// made then, and the props of a new key may not be set. The policy of an
+	// existing key can't be changed from here: the stack outputs the statements
+	// that its owner must add, and warns.
+	// Default: a new key.
+	ExistingKey awskms.IKey
+	// Alias of the new key, with the prefix "alias/".
+	// Default: alias/eks/<ClusterName>.
+	Alias *string
+	// RotationPeriod is how long a key material is used, 90 to 2560 days.
+	// Rotation itself can't be switched off.
+	// Default: 90 days.
+	RotationPeriod awscdk.Duration
+	// PendingWindow is how long KMS waits before it deletes a key that is
+	// scheduled for deletion, 7 to 30 days.
+	// Default: 30 days.
+	PendingWindow awscdk.Duration
+	// MultiRegion makes the new key a multi-Region primary key. A key can't
+	// become one later.
+	// Default: false.
+	MultiRegion *bool
+	// Administrators may administer the key, beside the account root. Neither
+	// may use it.
+	// Default: the account root alone.
+	Administrators *[]awsiam.IRole
+	// Creators are the roles that may create the cluster: they get
+	// kms:DescribeKey and kms:CreateGrant. Whoever else deploys the template
+	// fails at the cluster with an access denied on kms:CreateGrant.
+	// Default: CloudFormation's execution role of the CDK bootstrap stack, in
+	// the environment of this stack.
+	Creators *[]awsiam.IRole
+	// StrictGrants allows the creators' kms:CreateGrant only through EKS, from
+	// this account, for Encrypt and Decrypt, and with an encryption context
+	// constraint. Derived from documentation and not tried against AWS.
+	// Default: false.
+	StrictGrants *bool
+}
+
+// SecretsKey is the CMK that encrypts the secrets of one cluster: symmetric,
+// rotating, retained when the stack is deleted or the key replaced, and locked
+// to named principals by its key policy.
+//
+// The policy has no kms:*, no wildcard principal, and nothing that lets an IAM
+// policy alone hand out cryptographic use: see the package comment.
+type SecretsKey struct {
+	constructs.Construct
+	key         awskms.IKey
+	owned       awskms.Key // nil for an existing key
+	alias       *string
+	clusterName string
+	creatorARNs []string
+	used        map[string]int // how often a Sid was used
+	// requested are the statements that the owner of an existing key must add.
+	requested []any
+	output    awscdk.CfnOutput
+}
+
+const secretsKeyType = "SecretsKey"
+
+// ExistingKeyOutput is the logical ID of the stack output that holds the
+// statements which the owner of an existing key must add.
+const ExistingKeyOutput = "ExistingKeyPolicyStatements"
+
+// NewSecretsKey makes the key, or takes an existing one.
+//
+// It panics with a [*PropError] when ClusterName is missing, when a period is
+// outside AWS's limits, when the alias has no "alias/" prefix or the reserved
+// prefix "alias/aws/", and when props of a new key are set beside ExistingKey.
+func NewSecretsKey(scope constructs.Construct, id *string, props *SecretsKeyProps) *SecretsKey {
+	if props == nil {
+		props = &SecretsKeyProps{}
+	}
+	require(secretsKeyType, "ClusterName", props.ClusterName != nil && *props.ClusterName != "")
+
+	k := &SecretsKey{clusterName: *props.ClusterName, used: map[string]int{}}
+	constructs.NewConstruct_Override(k, scope, id)
+	if props.ExistingKey != nil {
+		k.takeExisting(props)
+	} else {
+		k.create(props)
+	}
+	k.grantCreators(props)
+	return k
+}
+
+func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
+	for _, p := range []struct {
+		name string
+		set  bool
+	}{
+		{"Alias", props.Alias != nil},
+		{"RotationPeriod", props.RotationPeriod != nil},
+		{"PendingWindow", props.PendingWindow != nil},
+		{"MultiRegion", props.MultiRegion != nil},
+		{"Administrators", props.Administrators != nil},
+	} {
+		if p.set {
+			reject(secretsKeyType, p.name, "is set beside ExistingKey, but belongs to the owner of that key: remove it")
+		}
+	}
+	k.key = props.ExistingKey
+	awscdk.Annotations_Of(k).AddWarningV2(jsii.String("ekskms:existing-key-policy"), jsii.String(
+		"The policy of the existing key "+k.describeKey()+" can't be changed from here. Before the deployment, "+
+			"its owner must add the statements in the output "+ExistingKeyOutput+
+			"; without them the cluster can't be created."))
+}
+
+// describeKey returns the ARN of the key, as far as it is known at synthesis.
+func (k *SecretsKey) describeKey() string {
+	resolved := stackOf(k).Resolve(k.key.KeyArn())
+	if arn, ok := resolved.(string); ok {
+		return arn
+	}
+	data, err := json.Marshal(resolved)
+	if err != nil {
+		return *k.key.KeyArn()
+	}
+	return string(data)
+}
+
+func (k *SecretsKey) create(props *SecretsKeyProps) {
+	alias := *orDefault(props.Alias, "alias/eks/"+k.clusterName)
+	if !*awscdk.Token_IsUnresolved(jsii.String(alias)) {
+		switch {
+		case !strings.HasPrefix(alias, "alias/") || alias == "alias/":
+			reject(secretsKeyType, "Alias", "is %q, must begin with \"alias/\"", alias)
+		case strings.HasPrefix(alias, "alias/aws/"):
+			reject(secretsKeyType, "Alias", "is %q, but the prefix \"alias/aws/\" is reserved for AWS", alias)
+		}
+	}
+	rotation, pending := props.RotationPeriod, props.PendingWindow
+	if rotation == nil {
+		rotation = awscdk.Duration_Days(jsii.Number(90))
+	}
+	if pending == nil {
+		pending = awscdk.Duration_Days(jsii.Number(30))
+	}
+	days(secretsKeyType, "RotationPeriod", rotation, 90, 2560)
+	days(secretsKeyType, "PendingWindow", pending, 7, 30)
+	multiRegion := *orDefault(props.MultiRegion, false)
+
+	at := placeOf(k)
+	statements := []iampolicy.Statement{keypolicy.Account(at.partition, at.account, multiRegion)}
+	if arns := roleARNs(props.Administrators); len(arns) > 0 {
+		statements = append(statements, keypolicy.Administrators(arns, multiRegion))
+	}
+	k.owned = awskms.NewKey(k, jsii.String("Resource"), &awskms.KeyProps{
+		Description:       jsii.String("Encrypts the Kubernetes secrets of EKS cluster " + k.clusterName),
+		EnableKeyRotation: jsii.Bool(true),
+		RotationPeriod:    rotation,
+		PendingWindow:     pending,
+		MultiRegion:       jsii.Bool(multiRegion),
+		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
+		Policy:            policyDocument(statements),
+	})
+	k.key = k.owned
+	k.alias = jsii.String(alias)
+	awskms.NewAlias(k, jsii.String("Alias"), &awskms.AliasProps{AliasName: k.alias, TargetKey: k.owned})
+}
+
+func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
+	k.creatorARNs = roleARNs(props.Creators)
+	at := placeOf(k)
+	if len(k.creatorARNs) == 0 {
+		k.creatorARNs = []string{executionRoleARN(at)}
+	}
+	var strict *keypolicy.StrictGrants
+	if *orDefault(props.StrictGrants, false) {
+		strict = &keypolicy.StrictGrants{Account: at.account, EKSService: at.service("eks")}
+	}
+	k.allow(keypolicy.ClusterCreators(k.creatorARNs, strict)...)
+}
+
+// executionRoleARN names the role with which CloudFormation works when the CDK
+// CLI deploys into a bootstrapped environment. Source: AWS CDK Developer Guide,
+// "Customize AWS CDK bootstrapping".
+func executionRoleARN(at place) string {
+	qualifier := at.stack.Synthesizer().BootstrapQualifier()
+	if qualifier == nil {
+		reject(secretsKeyType, "Creators",
+			"is missing, and this stack's synthesizer has no execution role to default to: name the roles that create the cluster")
+	}
+	return "arn:" + at.partition + ":iam::" + at.account + ":role/cdk-" + *qualifier + "-cfn-exec-role-" + at.account + "-" + at.region
+}
+
+// allow adds statements to the policy, or to what the owner of an existing key
+// is asked for.
+func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
+	for _, s := range statements {
+		k.used[s.Sid]++
+		if n := k.used[s.Sid]; n > 1 {
+			s.Sid += strconv.Itoa(n)
+		}
+		if k.owned != nil {
+			k.owned.AddToResourcePolicy(policyStatement(s), jsii.Bool(false))
+			continue
+		}
+		k.requested = append(k.requested, s.Map())
+	}
+	if k.owned != nil {
+		return
+	}
+	value := stackOf(k).ToJsonString(k.requested, nil)
+	if k.output != nil {
+		k.output.SetValue(value)
+		return
+	}
+	k.output = awscdk.NewCfnOutput(k, jsii.String("PolicyStatements"), &awscdk.CfnOutputProps{
+		Value:       value,
+		Description: jsii.String("What the owner of the existing key must add to its policy, as a JSON list of statements."),
+	})
+	k.output.OverrideLogicalId(jsii.String(ExistingKeyOutput))
+}
+
+// GrantClusterRole lets the cluster's IAM role describe the key and list its
+// grants, with which EKS reports the health of the cluster. It gives no
+// cryptographic use: EKS has a grant of its own.
+func (k *SecretsKey) GrantClusterRole(role awsiam.IRole) {
+	k.allow(keypolicy.ClusterRole(*role.RoleArn()))
+}
+
+// PluginIdentity says which pods may use the key through a role.
+type PluginIdentity struct {
+	// ClusterArn is the ARN of the EKS cluster on which the plugin runs. It is
+	// also the value of the encryption context.
+	// Default: the cluster of the key, in the environment of its stack.
+	ClusterArn *string
+	// Namespace of the plugin's service account. Required.
+	Namespace *string
+	// ServiceAccount of the plugin. Required.
+	ServiceAccount *string
+}
+
+// GrantPluginUse lets the role of a KMS plugin describe the key, and encrypt
+// and decrypt with the encryption context of the cluster and no other. The role
+// may do so only in sessions that EKS Pod Identity opened for the service
+// account.
+//
+// It changes both the key policy and the role's identity policy. The latter is
+// what a key in another account needs.
+func (k *SecretsKey) GrantPluginUse(role awsiam.IRole, identity *PluginIdentity) {
+	const typ = secretsKeyType + ".GrantPluginUse"
+	require(typ, "Namespace", identity != nil && identity.Namespace != nil)
+	require(typ, "ServiceAccount", identity.ServiceAccount != nil)
+	session := keypolicy.PodSession{
+		ClusterARN:     k.clusterARN(),
+		Namespace:      *identity.Namespace,
+		ServiceAccount: *identity.ServiceAccount,
+	}
+	if identity.ClusterArn != nil {
+		session.ClusterARN = *identity.ClusterArn
+	}
+	context := keypolicy.EncryptionContext{Key: keypolicy.ContextKey, Value: session.ClusterARN}
+	statements := keypolicy.PluginUse(*role.RoleArn(), context, &session)
+	k.allow(statements...)
+	for _, s := range statements {
+		role.AddToPrincipalPolicy(policyStatement(s.OnResource(*k.key.KeyArn())))
+	}
+}
+
+// clusterARN is built from the cluster's name, not read from the cluster: the
+// key must be complete before the cluster is made.
+func (k *SecretsKey) clusterARN() string {
+	return placeOf(k).arn("eks", "cluster/"+k.clusterName)
+}
+
+// Key returns the CMK. The grant methods of awskms on it give more than they
+// say: prefer those of this type.
+func (k *SecretsKey) Key() awskms.IKey { return k.key }
+
+// KeyArn returns the ARN of the CMK.
+func (k *SecretsKey) KeyArn() *string { return k.key.KeyArn() }
+
+// AliasName returns the alias with its prefix "alias/", or nil for an existing
+// key.
+func (k *SecretsKey) AliasName() *string { return k.alias }
+
+// ClusterName returns the name of the cluster whose secrets the key encrypts.
+func (k *SecretsKey) ClusterName() *string { return jsii.String(k.clusterName) }
+
+// CreatorArns returns the ARNs of the roles that may create the cluster.
+func (k *SecretsKey) CreatorArns() *[]*string { return jsii.Strings(k.creatorARNs...) }

@@ -1,0 +1,100 @@
+// Package cli is the command line of ekskms, one file for each command.
+//
+// Results go to stdout and everything else to stderr: "ekskms: <what>" and,
+// where a fix is known, "hint: <what to do>". The exit code is 0 when the work
+// was done, 1 when it failed or found something, 2 when the command line is
+// wrong.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/synth"
+)
+
+// The exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// errFindings ends a command whose findings were printed already.
+var errFindings = errors.New("findings")
+
+// Run runs a command line and returns the exit code.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:   "ekskms",
+		Short: "EKS clusters whose secrets are encrypted under a locked-down, rotating KMS key",
+		Long: "ekskms turns a short ekskms.yaml into CloudFormation for an EKS cluster whose secrets are\n" +
+			"encrypted under a rotating, locked-down customer-managed key, watched by CloudTrail, with a\n" +
+			"Kubernetes KMS plugin deployed on it.",
+		Example:       "  ekskms synth",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	// An error that comes before a command has begun is one of the command line.
+	begun := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newSynth(), newSchema(), newVersion())
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+
+	cmd, err := root.ExecuteContextC(ctx)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errFindings):
+		return exitFailed
+	case !begun:
+		printError(stderr, err.Error(), "run '"+cmd.CommandPath()+" --help'")
+		return exitUsage
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		printError(stderr, usage.what, usage.hint)
+		return exitUsage
+	}
+	report(stderr, err)
+	return exitFailed
+}
+
+// usageError is a wrong command line that only the command itself can see.
+type usageError struct{ what, hint string }
+
+func (e usageError) Error() string { return e.what }
+
+func report(stderr io.Writer, err error) {
+	var faults config.Faults
+	var hinted *synth.Error
+	switch {
+	case errors.As(err, &faults):
+		for _, fault := range faults {
+			printError(stderr, fault.String(), "")
+		}
+	case errors.As(err, &hinted):
+		printError(stderr, hinted.What, hinted.Hint)
+	default:
+		printError(stderr, err.Error(), "")
+	}
+}
+
+func printError(stderr io.Writer, what, hint string) {
+	_, _ = fmt.Fprintln(stderr, "ekskms:", strings.TrimSpace(what))
+	if hint != "" {
+		_, _ = fmt.Fprintln(stderr, "hint:", hint)
+	}
+}

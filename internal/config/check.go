@@ -1,0 +1,210 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Partition returns the AWS partition that the cluster's Region belongs to: aws,
+// aws-us-gov or aws-cn. It returns "" for a cluster without a Region.
+func (c Cluster) Partition() string { return partitionOf(c.Region) }
+
+func partitionOf(region string) string {
+	switch {
+	case region == "":
+		return ""
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	}
+	return "aws"
+}
+
+// ZoneCount returns the number of Availability Zones that a new VPC spans.
+func (v VPC) ZoneCount() int {
+	if len(v.AvailabilityZones) > 0 {
+		return len(v.AvailabilityZones)
+	}
+	return 2
+}
+
+// Graviton families have a g behind their generation: m7g, c8gn, im4gn. a1 is the
+// one older family.
+var gravitonRE = regexp.MustCompile(`^(a1|[a-z]+[0-9]+g[a-z]*)\.`)
+
+func architectureOf(instanceType string) string {
+	if gravitonRE.MatchString(instanceType) {
+		return ArchitectureARM64
+	}
+	return ArchitectureAMD64
+}
+
+// Architecture returns the processor architecture of the group's instance types,
+// amd64 or arm64.
+func (g NodeGroup) Architecture() string { return architectureOf(g.InstanceTypes[0]) }
+
+// cluster checks what lies between the fields of a cluster, and fills in the
+// defaults that depend on other fields.
+func (d *decoder) cluster(c *Cluster, path string) {
+	d.location(c, path)
+	d.zones(c, path)
+	if g := c.Capacity.NodeGroup; g != nil {
+		d.nodeGroup(c, g, path)
+	}
+	first := map[string]int{}
+	for i, e := range c.AccessEntries {
+		at := fmt.Sprintf("%s.accessEntries[%d].principalArn", path, i)
+		if !d.ok(at) {
+			continue
+		}
+		if line := first[e.PrincipalARN]; line > 0 {
+			d.faultAt(at, "has an entry already, on line %d: a principal can have one", line)
+			continue
+		}
+		first[e.PrincipalARN] = d.nodes[at].Line
+	}
+	if c.Key.ARN == "" && c.Key.Alias == "" {
+		c.Key.Alias = "alias/eks/" + c.Name
+	}
+}
+
+// ok reports whether a path stands in the file without a fault.
+func (d *decoder) ok(path string) bool { return d.nodes[path] != nil && !d.bad[path] }
+
+// faultAt records a fault of a value that stands in the file, or whose nearest
+// ancestor does.
+func (d *decoder) faultAt(path, format string, args ...any) {
+	value, at := "", path
+	var n *yaml.Node
+	for n = d.nodes[at]; n == nil; n = d.nodes[at] {
+		at = parent(at)
+	}
+	if at == path {
+		value = show(n)
+	}
+	d.fault(n, path, value, format, args...)
+}
+
+// location checks that everything regional is where the cluster is, and that
+// everything is in one partition.
+func (d *decoder) location(c *Cluster, path string) {
+	type ref struct {
+		path, value, region, partition string
+	}
+	var refs []ref
+	add := func(field, value string, regional bool) {
+		at := path + "." + field
+		if !d.ok(at) {
+			return
+		}
+		p := strings.SplitN(value, ":", 6)
+		r := ref{path: at, value: value, partition: p[1]}
+		if regional {
+			r.region = p[3]
+		}
+		refs = append(refs, r)
+	}
+	list := func(field string, values []string) {
+		for i, v := range values {
+			add(fmt.Sprintf("%s[%d]", field, i), v, false)
+		}
+	}
+	add("key.arn", c.Key.ARN, true)
+	add("audit.topicArn", c.Audit.TopicARN, true)
+	// A multi-Region trail serves the cluster from whichever Region is its home.
+	add("audit.trailArn", c.Audit.TrailARN, false)
+	list("administrators", c.Administrators)
+	list("creators", c.Creators)
+	list("audit.readers", c.Audit.Readers)
+	for i, e := range c.AccessEntries {
+		add(fmt.Sprintf("accessEntries[%d].principalArn", i), e.PrincipalARN, false)
+	}
+
+	// Without a Region of its own, the cluster has to go where the first of its
+	// resources is.
+	region, partition, from := "", "", ""
+	switch {
+	case d.ok(path + ".region"):
+		region, from = c.Region, "the cluster"
+	case d.nodes[path+".region"] != nil:
+		return
+	default:
+		for _, r := range refs {
+			if r.region != "" {
+				region, from = r.region, strings.TrimPrefix(r.path, path+".")
+				break
+			}
+		}
+	}
+	if partition = partitionOf(region); partition == "" && len(refs) > 0 {
+		partition, from = refs[0].partition, strings.TrimPrefix(refs[0].path, path+".")
+	}
+	for _, r := range refs {
+		switch {
+		case r.region != "" && r.region != region:
+			d.faultAt(r.path, "is in %s, must be in %s like %s", r.region, region, from)
+		case r.partition != partition:
+			d.faultAt(r.path, "is in the partition %s, must be in %s like %s", r.partition, partition, from)
+		}
+	}
+	if region == "" {
+		return
+	}
+	for i, zone := range c.VPC.AvailabilityZones {
+		at := fmt.Sprintf("%s.vpc.availabilityZones[%d]", path, i)
+		if d.ok(at) && zone[:len(zone)-1] != region {
+			d.faultAt(at, "must be a zone of %s like %s", region, from)
+		}
+	}
+}
+
+func (d *decoder) zones(c *Cluster, path string) {
+	v, at := c.VPC, path+".vpc.availabilityZones"
+	if c.Region == "" && d.ok(at) {
+		for i, zone := range v.AvailabilityZones[1:] {
+			if first := v.AvailabilityZones[0]; zone[:len(zone)-1] != first[:len(first)-1] {
+				d.faultAt(fmt.Sprintf("%s[%d]", at, i+1), "must be a zone of the same Region as %s", first)
+			}
+		}
+	}
+	if n := path + ".vpc.natGateways"; d.ok(n) && !d.bad[at] && v.NATGateways > v.ZoneCount() {
+		d.faultAt(n, "must be at most one for each of the %d Availability Zones", v.ZoneCount())
+	}
+}
+
+func (d *decoder) nodeGroup(c *Cluster, g *NodeGroup, path string) {
+	at := path + ".capacity.nodeGroup"
+	sizes := !d.bad[at+".minSize"] && !d.bad[at+".maxSize"]
+	if sizes && g.MinSize > g.MaxSize {
+		sizes = false
+		if d.nodes[at+".minSize"] != nil {
+			d.faultAt(at+".minSize", "must be at most maxSize, which is %d", g.MaxSize)
+		} else {
+			d.faultAt(at+".maxSize", "must be at least minSize, which is %d", g.MinSize)
+		}
+	}
+	switch desired := at + ".desiredSize"; {
+	case d.nodes[desired] == nil:
+		g.DesiredSize = g.MinSize
+	case sizes && d.ok(desired) && (g.DesiredSize < g.MinSize || g.DesiredSize > g.MaxSize):
+		d.faultAt(desired, "must be from minSize to maxSize, %d to %d", g.MinSize, g.MaxSize)
+	}
+
+	if d.bad[at+".instanceTypes"] || d.bad[path+".capacity"] {
+		return
+	}
+	for i, t := range g.InstanceTypes {
+		if architectureOf(t) != g.Architecture() {
+			d.faultAt(fmt.Sprintf("%s.instanceTypes[%d]", at, i), "must be of one processor architecture with %s, which is %s", g.InstanceTypes[0], g.Architecture())
+			return
+		}
+	}
+	// The plugin would be deployed and never start.
+	if c.Plugin.Enabled && !d.bad[path+".plugin"] && c.Plugin.Architecture != g.Architecture() {
+		d.faultAt(path+".plugin.architecture", "must be %s, the architecture of the node group's %s", g.Architecture(), g.InstanceTypes[0])
+	}
+}

@@ -1,0 +1,210 @@
+// Package config reads ekskms.yaml, the description of an encrypted EKS cluster,
+// into a plain Go model.
+//
+// Reading is strict and reports every fault of a file at once, each with its line:
+//
+//	ekskms.yaml:7: clusters[0].key.rotationPeriodDays: 30: must be 90 to 2560 days
+//
+// A model that [Parse] returns is complete: every default is filled in, so whoever
+// renders it never has to choose one.
+//
+// The limits of a field stand once, in its struct tags and in the rules these name.
+// The decoder and the generator of the JSON Schema both read them there, and the
+// comments of this file become the schema's descriptions.
+package config
+
+//go:generate go run ./gen
+
+// Values of the fields that take one of a few words.
+const (
+	EndpointPrivate          = "private"
+	EndpointPublicAndPrivate = "publicAndPrivate"
+	CapacityAuto             = "auto"
+	CapacityNodeGroup        = "nodeGroup"
+	ScopeCluster             = "cluster"
+	ScopeNamespace           = "namespace"
+	PluginDeployment         = "deployment"
+	PluginDaemonSet          = "daemonset"
+	ArchitectureAMD64        = "amd64"
+	ArchitectureARM64        = "arm64"
+)
+
+// File is the content of an ekskms.yaml.
+type File struct {
+	// The clusters to build. This version takes exactly one. Required.
+	Clusters []Cluster `yaml:"clusters" jsonschema:"required,minItems=1,maxItems=1"`
+}
+
+// Cluster is an EKS cluster with its secrets key, its audit trail and its KMS plugin.
+type Cluster struct {
+	// Name of the cluster: 1 to 100 letters, digits, hyphens and underscores, beginning with a letter or a digit. Required.
+	Name string `yaml:"name" jsonschema:"required" config:"rule=clusterName"`
+
+	// AWS account to deploy to: 12 digits, quoted. Given together with region, or not at all. Default: the account of whoever deploys.
+	Account string `yaml:"account,omitempty" config:"rule=account,needs=region"`
+
+	// AWS Region to deploy to, such as eu-central-1, us-gov-west-1 or cn-north-1. Given together with account, or not at all. Default: the Region of whoever deploys.
+	Region string `yaml:"region,omitempty" config:"rule=region,needs=account"`
+
+	// Kubernetes minor version, quoted, one that EKS offers in standard or extended support. 1.36 is outside the supported version skew (one minor version) of the bundled kubectl 1.34: the constructs warn about it. Default: "1.35".
+	KubernetesVersion string `yaml:"kubernetesVersion" jsonschema:"default=1.35" config:"rule=kubernetesVersion"`
+
+	// Network of the cluster: an existing VPC, or a new one. Default: a new VPC.
+	VPC VPC `yaml:"vpc"`
+
+	// From where the Kubernetes API server can be reached. Default: from the VPC only.
+	Endpoint Endpoint `yaml:"endpoint"`
+
+	// What the pods run on. Default: EKS Auto Mode.
+	Capacity Capacity `yaml:"capacity"`
+
+	// KMS key that encrypts the secrets: an existing key, or a new one. Default: a new key.
+	Key Key `yaml:"key"`
+
+	// ARNs of IAM roles that may administer a new key. They can't encrypt or decrypt with it. The account itself can always administer it. Default: none besides the account.
+	Administrators []string `yaml:"administrators,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN"`
+
+	// ARNs of the IAM roles that may create a cluster under the key (kms:CreateGrant). Name every role whose credentials deploy the template. Default: the CloudFormation execution role that CDK bootstrapped in the target environment.
+	Creators []string `yaml:"creators,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN"`
+
+	// How the use of the key, and tampering with it, is recorded and reported. Default: a new trail, no notifications by e-mail.
+	Audit Audit `yaml:"audit"`
+
+	// IAM principals that may use the Kubernetes API. Default: none.
+	AccessEntries []AccessEntry `yaml:"accessEntries,omitempty"`
+
+	// The Kubernetes KMS v2 plugin, for API servers that run on this cluster. The API server of the EKS cluster itself is encrypted by AWS' own plugin and does not use it. Default: deployed.
+	Plugin Plugin `yaml:"plugin"`
+
+	// Tags for every resource that can have them: at most 50, keys of 1 to 128 and values of up to 256 characters; letters, digits, spaces and _.:/=+-@ are allowed, the prefix aws: is not. Default: none.
+	Tags map[string]string `yaml:"tags,omitempty" jsonschema:"maxProperties=50" config:"keyRule=tagKey,rule=tagValue"`
+}
+
+// VPC is the network of a cluster: an existing VPC (id, subnetIds), or a new one (the other fields).
+type VPC struct {
+	// ID of an existing VPC, such as vpc-0123456789abcdef0. Default: a new VPC is made.
+	ID string `yaml:"id,omitempty" config:"rule=vpcID,needs=subnetIds"`
+
+	// IDs of at least two private subnets of the existing VPC, in different Availability Zones. Required with id.
+	SubnetIDs []string `yaml:"subnetIds,omitempty" jsonschema:"minItems=2,uniqueItems=true" config:"rule=subnetID,needs=id"`
+
+	// IPv4 range of a new VPC, /16 to /24. Not with id. Default: 10.0.0.0/16.
+	CIDR string `yaml:"cidr,omitempty" jsonschema:"default=10.0.0.0/16" config:"rule=vpcCIDR,unless=id"`
+
+	// Availability Zones of a new VPC: 2 to 6 of one Region. Not with id. Default: the first two of the Region.
+	AvailabilityZones []string `yaml:"availabilityZones,omitempty" jsonschema:"minItems=2,maxItems=6,uniqueItems=true" config:"rule=availabilityZone,unless=id"`
+
+	// Number of NAT gateways of a new VPC: at least 1, because nodes must reach the AWS APIs and their image registries; at most one for each Availability Zone. Not with id. Default: 1.
+	NATGateways int `yaml:"natGateways,omitempty" jsonschema:"minimum=1,maximum=6,default=1" config:"unless=id"`
+}
+
+// Endpoint says from where the Kubernetes API server can be reached.
+type Endpoint struct {
+	// private: from the VPC only. publicAndPrivate: also from the address ranges of publicCidrs. Default: private.
+	Access string `yaml:"access" jsonschema:"enum=private,enum=publicAndPrivate,default=private"`
+
+	// Public IPv4 ranges that may reach the API server: at most 40, never 0.0.0.0/0. Required with publicAndPrivate, not allowed without.
+	PublicCIDRs []string `yaml:"publicCidrs,omitempty" jsonschema:"minItems=1,maxItems=40,uniqueItems=true" config:"rule=publicCIDR,requiredWhen=access:publicAndPrivate"`
+}
+
+// Capacity says what the pods run on.
+type Capacity struct {
+	// auto: EKS Auto Mode. nodeGroup: one managed node group. Default: auto.
+	Mode string `yaml:"mode" jsonschema:"enum=auto,enum=nodeGroup,default=auto"`
+
+	// The managed node group. Only with mode nodeGroup. Default: the defaults of its fields.
+	NodeGroup *NodeGroup `yaml:"nodeGroup,omitempty" config:"when=mode:nodeGroup"`
+}
+
+// NodeGroup is a managed node group.
+type NodeGroup struct {
+	// EC2 instance types, all of one processor architecture. Default: m7i.large.
+	InstanceTypes []string `yaml:"instanceTypes" jsonschema:"minItems=1,uniqueItems=true,default=m7i.large" config:"rule=instanceType"`
+
+	// Smallest number of nodes, at least 1. Default: 2.
+	MinSize int `yaml:"minSize" jsonschema:"minimum=1,maximum=100000,default=2" config:"unit=nodes"`
+
+	// Largest number of nodes, at least minSize. Default: 4.
+	MaxSize int `yaml:"maxSize" jsonschema:"minimum=1,maximum=100000,default=4" config:"unit=nodes"`
+
+	// Number of nodes to begin with, from minSize to maxSize. Default: minSize.
+	DesiredSize int `yaml:"desiredSize" jsonschema:"minimum=1,maximum=100000" config:"unit=nodes"`
+}
+
+// Key is the KMS key that encrypts the secrets: an existing key (arn), or a new one (the other fields).
+type Key struct {
+	// ARN of an existing symmetric key in the cluster's Region. An alias is not enough. Its key policy is not changed: what its owner must add to it is an output. Default: a new key is made.
+	ARN string `yaml:"arn,omitempty" config:"rule=keyARN"`
+
+	// Alias of a new key: alias/ and letters, digits, slashes, hyphens and underscores, at most 256 characters; alias/aws/ is reserved. Not with arn. Default: alias/eks/ and the cluster's name.
+	Alias string `yaml:"alias,omitempty" config:"rule=keyAlias,unless=arn"`
+
+	// Days between automatic rotations of a new key, 90 to 2560. Rotation can't be switched off. Not with arn. Default: 90.
+	RotationPeriodDays int `yaml:"rotationPeriodDays,omitempty" jsonschema:"minimum=90,maximum=2560,default=90" config:"unit=days,unless=arn"`
+
+	// Days that a new key, once scheduled for deletion, can still be saved, 7 to 30. Not with arn. Default: 30.
+	PendingWindowDays int `yaml:"pendingWindowDays,omitempty" jsonschema:"minimum=7,maximum=30,default=30" config:"unit=days,unless=arn"`
+
+	// Whether a new key is a multi-Region primary key. KMS can't change this later. Not with arn. Default: false.
+	MultiRegion bool `yaml:"multiRegion,omitempty" jsonschema:"default=false" config:"unless=arn"`
+
+	// Whether conditions limit the creators' kms:CreateGrant to grants that EKS asks for. Not tried on AWS: try it on a cluster that you can lose. Default: false.
+	StrictGrants bool `yaml:"strictGrants,omitempty" jsonschema:"default=false"`
+}
+
+// Audit says how the use of the key, and tampering with it, is recorded and reported.
+type Audit struct {
+	// ARN of an existing CloudTrail trail. No trail is made then. It must record management events of KMS. Default: a new trail is made.
+	TrailARN string `yaml:"trailArn,omitempty" config:"rule=trailARN"`
+
+	// Days that the log bucket of a new trail keeps its objects, 1 to 36500. Not with trailArn. Default: 365.
+	RetentionDays int `yaml:"retentionDays,omitempty" jsonschema:"minimum=1,maximum=36500,default=365" config:"unit=days,unless=trailArn"`
+
+	// Days that the log group of the cluster's control plane keeps its events, one of the periods that CloudWatch Logs has. Default: 365.
+	ControlPlaneLogRetentionDays int `yaml:"controlPlaneLogRetentionDays" jsonschema:"default=365" config:"rule=logRetention,unit=days"`
+
+	// E-mail addresses that a new notification topic sends alarms to. Each must confirm its subscription. Not with topicArn. Default: none.
+	Emails []string `yaml:"emails,omitempty" jsonschema:"uniqueItems=true" config:"rule=email,unless=topicArn"`
+
+	// ARN of an existing standard SNS topic in the cluster's Region to send alarms to. Its policy and the policy of its key must let EventBridge publish. Default: a new topic is made.
+	TopicARN string `yaml:"topicArn,omitempty" config:"rule=topicARN"`
+
+	// ARNs of IAM roles that may decrypt the logs of a new trail. Not with trailArn. Default: none.
+	Readers []string `yaml:"readers,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN,unless=trailArn"`
+}
+
+// AccessEntry lets an IAM principal use the Kubernetes API.
+type AccessEntry struct {
+	// ARN of an IAM role or user. Each principal may have one entry. Required.
+	PrincipalARN string `yaml:"principalArn" jsonschema:"required" config:"rule=principalARN"`
+
+	// Name of the EKS access policy that says what the principal may do. Required.
+	Policy string `yaml:"policy" jsonschema:"required" config:"rule=accessPolicy"`
+
+	// Where the policy holds. Default: in the whole cluster.
+	Scope Scope `yaml:"scope"`
+}
+
+// Scope says where an access policy holds.
+type Scope struct {
+	// cluster: everywhere. namespace: in the listed namespaces only. Default: cluster.
+	Type string `yaml:"type" jsonschema:"enum=cluster,enum=namespace,default=cluster"`
+
+	// Names of Kubernetes namespaces. Required with type namespace, not allowed without.
+	Namespaces []string `yaml:"namespaces,omitempty" jsonschema:"minItems=1,uniqueItems=true" config:"rule=namespace,requiredWhen=type:namespace"`
+}
+
+// Plugin is the deployment of the Kubernetes KMS v2 plugin.
+type Plugin struct {
+	// Whether the plugin is deployed on the cluster. Default: true.
+	Enabled bool `yaml:"enabled" jsonschema:"default=true"`
+
+	// Container image of the plugin, with a tag or a digest. Default: an image built from this module's Dockerfile as a CDK asset.
+	Image string `yaml:"image,omitempty" config:"rule=image"`
+
+	// deployment: plugin pods that the scheduler places. daemonset: one plugin pod on each node, for API servers that take its socket from the host. Default: deployment.
+	Mode string `yaml:"mode" jsonschema:"enum=deployment,enum=daemonset,default=deployment"`
+
+	// Processor architecture of the image and of the nodes that run it. Default: amd64.
+	Architecture string `yaml:"architecture" jsonschema:"enum=amd64,enum=arm64,default=amd64"`
+}

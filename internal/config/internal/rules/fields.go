@@ -1,0 +1,131 @@
+package rules
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// A Field is what the tags of a struct field say about it.
+type Field struct {
+	Name  string // as in YAML
+	Index int
+
+	Required           bool
+	Default            []string // several for a list
+	Enum               []string
+	Minimum, Maximum   *int
+	MinItems, MaxItems int
+	UniqueItems        bool
+	MaxProperties      int
+
+	Rule, KeyRule *Rule
+	Unit          string // of a number, for messages
+	// Unless names a sibling that this field can't stand beside, and whose
+	// presence takes the default away.
+	Unless string
+	// Needs names a sibling that must stand beside this field.
+	Needs string
+	// When is a sibling, and WhenValue the value that it must have for this
+	// field to be allowed. RequiredWhen makes the field necessary then.
+	When, WhenValue string
+	RequiredWhen    bool
+}
+
+var cache sync.Map // reflect.Type to []Field
+
+// Fields reads the tags of a struct type. It panics on a tag that it does not know:
+// a limit that only one of decoder and schema understands is what it is there to prevent.
+func Fields(t reflect.Type) []Field {
+	if fs, ok := cache.Load(t); ok {
+		return fs.([]Field)
+	}
+	fs := make([]Field, 0, t.NumField())
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		name, _, _ := strings.Cut(sf.Tag.Get("yaml"), ",")
+		f := Field{Name: name, Index: i}
+		for _, kv := range split(sf.Tag.Get("jsonschema")) {
+			f.schemaKeyword(t, kv)
+		}
+		for _, kv := range split(sf.Tag.Get("config")) {
+			f.configKeyword(t, kv)
+		}
+		fs = append(fs, f)
+	}
+	cache.Store(t, fs)
+	return fs
+}
+
+func split(tag string) [][2]string {
+	var out [][2]string
+	for kv := range strings.SplitSeq(tag, ",") {
+		if k, v, _ := strings.Cut(kv, "="); k != "" {
+			out = append(out, [2]string{k, v})
+		}
+	}
+	return out
+}
+
+func (f *Field) schemaKeyword(t reflect.Type, kv [2]string) {
+	number := func() int {
+		n, err := strconv.Atoi(kv[1])
+		if err != nil {
+			panic(fmt.Errorf("rules: %v.%s: %w", t, f.Name, err))
+		}
+		return n
+	}
+	switch kv[0] {
+	case "required":
+		f.Required = true
+	case "default":
+		f.Default = append(f.Default, kv[1])
+	case "enum":
+		f.Enum = append(f.Enum, kv[1])
+	case "minimum":
+		n := number()
+		f.Minimum = &n
+	case "maximum":
+		n := number()
+		f.Maximum = &n
+	case "minItems":
+		f.MinItems = number()
+	case "maxItems":
+		f.MaxItems = number()
+	case "uniqueItems":
+		f.UniqueItems = true
+	case "maxProperties":
+		f.MaxProperties = number()
+	default:
+		panic(fmt.Errorf("rules: %v.%s: unknown jsonschema tag %q", t, f.Name, kv[0]))
+	}
+}
+
+func (f *Field) configKeyword(t reflect.Type, kv [2]string) {
+	rule := func() *Rule {
+		r := byName[kv[1]]
+		if r == nil {
+			panic(fmt.Errorf("rules: %v.%s: unknown rule %q", t, f.Name, kv[1]))
+		}
+		return r
+	}
+	switch kv[0] {
+	case "rule":
+		f.Rule = rule()
+	case "keyRule":
+		f.KeyRule = rule()
+	case "unit":
+		f.Unit = kv[1]
+	case "unless":
+		f.Unless = kv[1]
+	case "needs":
+		f.Needs = kv[1]
+	case "when", "requiredWhen":
+		f.When, f.WhenValue, _ = strings.Cut(kv[1], ":")
+		f.RequiredWhen = kv[0] == "requiredWhen"
+	default:
+		panic(fmt.Errorf("rules: %v.%s: unknown config tag %q", t, f.Name, kv[0]))
+	}
+}

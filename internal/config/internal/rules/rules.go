@@ -1,0 +1,444 @@
+// Package rules holds the limits of the fields of ekskms.yaml, for the decoder and
+// for the generator of the JSON Schema, so that the two can't drift apart.
+package rules
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// A Rule says which values a field takes, or the items of a list, or the values of a map.
+type Rule struct {
+	// Want completes the sentence "must be ...".
+	Want string
+	// Pattern must match and NotPattern must not. Both are written in the syntax
+	// that Go and ECMA 262 share, because the schema carries them too.
+	Pattern, NotPattern  string
+	MinLength, MaxLength int // in characters
+	Strings              []string
+	Ints                 []int
+	// Judge knows mistakes that deserve a message of their own, and demands that
+	// no pattern can express. It returns "" if it has nothing to say.
+	Judge func(value string) string
+
+	re, notRE *regexp.Regexp
+}
+
+const (
+	partition = `arn:(aws|aws-us-gov|aws-cn)`
+	region    = `(us-gov|cn|af|ap|ca|eu|il|me|mx|sa|us)-(central|east|north|northeast|northwest|south|southeast|southwest|west)-[1-9]`
+	account   = `[0-9]{12}`
+	// IAM allows any printable character in a path. Wildcards are among them, and
+	// a policy would read them as such: only the characters of names are taken.
+	iamPath = `([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}`
+	octet   = `(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])`
+	ipv4    = octet + `(\.` + octet + `){3}`
+	// The characters that every AWS service takes in tags.
+	tagChars = `[\p{L}\p{Z}\p{N}_.:/=+@-]`
+)
+
+// kubernetesVersions are the versions in which EKS creates clusters, as of
+// 2026-11-23, with the ends of standard and of extended support. Source: the release
+// calendar in the EKS user guide,
+// https://docs.aws.amazon.com/eks/latest/userguide/kubernetes-versions.html.
+// 1.31 is left out: its extended support ends on 2026-11-26.
+var kubernetesVersions = []string{
+	"1.32", // 2026-03-23, 2027-03-23
+	"1.33", // 2026-07-29, 2027-07-29
+	"1.34", // 2026-12-02, 2027-12-02
+	"1.35", // 2027-03-27, 2028-03-27
+	"1.36", // 2027-08-02, 2028-08-02
+}
+
+// accessPolicies are the EKS access policies that can be associated with an entry of
+// a role or a user. Left out are those for service-linked roles, for the cluster role
+// and for the nodes of Auto Mode. Source: "Review access policy permissions" in the
+// EKS user guide,
+// https://docs.aws.amazon.com/eks/latest/userguide/access-policy-permissions.html,
+// and the output of `aws eks list-access-policies`, 2026.
+var accessPolicies = []string{
+	"AIDevOpsAgentAccessPolicy",
+	"AWSBackupFullAccessPolicyForBackup",
+	"AWSBackupFullAccessPolicyForRestore",
+	"AmazonAIOpsAssistantPolicy",
+	"AmazonARCRegionSwitchScalingPolicy",
+	"AmazonEKSACKPolicy",
+	"AmazonEKSAdminPolicy",
+	"AmazonEKSAdminViewPolicy",
+	"AmazonEKSArgoCDClusterPolicy",
+	"AmazonEKSArgoCDPolicy",
+	"AmazonEKSClusterAdminPolicy",
+	"AmazonEKSEditPolicy",
+	"AmazonEKSKROPolicy",
+	"AmazonEKSSecretAdminPolicy",
+	"AmazonEKSSecretReaderPolicy",
+	"AmazonEKSViewPolicy",
+	"AmazonEMRJobPolicy",
+	"AmazonSagemakerHyperpodClusterPolicy",
+	"AmazonSagemakerHyperpodControllerPolicy",
+	"AmazonSagemakerHyperpodSpacePolicy",
+	"AmazonSagemakerHyperpodSpaceTemplatePolicy",
+	"AmazonSagemakerHyperpodSystemNamespacePolicy",
+	"AmazonSagemakerHyperpodUserClusterPolicy",
+}
+
+// logRetention is what PutRetentionPolicy takes. Source:
+// https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html.
+var logRetention = []int{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
+
+var byName = map[string]*Rule{
+	"clusterName": {
+		Want:    "1 to 100 letters, digits, hyphens and underscores, beginning with a letter or a digit",
+		Pattern: `^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$`,
+	},
+	"account": {
+		Want:    "an AWS account ID of 12 digits",
+		Pattern: `^` + account + `$`,
+	},
+	"region": {
+		Want:    "an AWS Region of the partitions aws, aws-us-gov or aws-cn, such as eu-central-1",
+		Pattern: `^` + region + `$`,
+		Judge:   judgeRegion,
+	},
+	"kubernetesVersion": {
+		Want:    "a version that EKS offers",
+		Strings: kubernetesVersions,
+		Judge:   judgeKubernetesVersion,
+	},
+	"vpcID": {
+		Want:    "the ID of a VPC, such as vpc-0123456789abcdef0",
+		Pattern: `^vpc-([0-9a-f]{8}|[0-9a-f]{17})$`,
+	},
+	"subnetID": {
+		Want:    "the ID of a subnet, such as subnet-0123456789abcdef0",
+		Pattern: `^subnet-([0-9a-f]{8}|[0-9a-f]{17})$`,
+	},
+	"vpcCIDR": {
+		Want:    "an IPv4 range in CIDR notation, /16 to /24, such as 10.0.0.0/16",
+		Pattern: `^` + ipv4 + `/(1[6-9]|2[0-4])$`,
+		Judge:   judgeVPCCIDR,
+	},
+	"availabilityZone": {
+		Want:    "an Availability Zone, such as eu-central-1a",
+		Pattern: `^` + region + `[a-z]$`,
+	},
+	"publicCIDR": {
+		Want:    "a public IPv4 range in CIDR notation, such as 203.0.113.0/24",
+		Pattern: `^` + ipv4 + `/([1-9]|[12][0-9]|3[0-2])$`,
+		Judge:   judgePublicCIDR,
+	},
+	"instanceType": {
+		Want:    "an EC2 instance type, such as m7i.large",
+		Pattern: `^[a-z][a-z0-9-]*\.[a-z0-9-]+$`,
+	},
+	"roleARN": {
+		Want:    "the ARN of an IAM role, such as arn:aws:iam::111122223333:role/Admin",
+		Pattern: `^` + partition + `:iam::` + account + `:role/` + iamPath + `$`,
+		Judge:   judgeRoleARN,
+	},
+	"principalARN": {
+		Want:       "the ARN of an IAM role or user, such as arn:aws:iam::111122223333:role/Developer",
+		Pattern:    `^` + partition + `:iam::` + account + `:(role|user)/` + iamPath + `$`,
+		NotPattern: `:role/aws-service-role/`,
+		Judge:      judgePrincipalARN,
+	},
+	"keyARN": {
+		Want:    "the ARN of a KMS key, such as arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+		Pattern: `^` + partition + `:kms:` + region + `:` + account + `:key/(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`,
+		Judge:   judgeKeyARN,
+	},
+	"keyAlias": {
+		Want:       "alias/ followed by letters, digits, slashes, hyphens and underscores, at most 256 characters",
+		Pattern:    `^alias/[A-Za-z0-9/_-]+$`,
+		NotPattern: `^alias/aws/`,
+		MaxLength:  256,
+		Judge:      judgeKeyAlias,
+	},
+	"trailARN": {
+		Want:    "the ARN of a CloudTrail trail, such as arn:aws:cloudtrail:eu-central-1:111122223333:trail/management",
+		Pattern: `^` + partition + `:cloudtrail:` + region + `:` + account + `:trail/[A-Za-z0-9][A-Za-z0-9._-]{1,126}[A-Za-z0-9]$`,
+		Judge:   judgeTrailARN,
+	},
+	"logRetention": {
+		Want: "a retention period of CloudWatch Logs",
+		Ints: logRetention,
+	},
+	"email": {
+		Want:      "an e-mail address, such as security@example.com",
+		Pattern:   `^[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)+$`,
+		MaxLength: 254,
+	},
+	"topicARN": {
+		Want:    "the ARN of a standard SNS topic, such as arn:aws:sns:eu-central-1:111122223333:alarms",
+		Pattern: `^` + partition + `:sns:` + region + `:` + account + `:[A-Za-z0-9_-]{1,256}$`,
+		Judge:   judgeTopicARN,
+	},
+	"accessPolicy": {
+		Want:    "the name of an EKS access policy",
+		Strings: accessPolicies,
+		Judge:   judgeAccessPolicy,
+	},
+	"namespace": {
+		Want:    "the name of a Kubernetes namespace: 1 to 63 lower-case letters, digits and hyphens",
+		Pattern: `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`,
+	},
+	"image": {
+		Want: "a container image with a tag or a digest, such as registry.example.com/kms-plugin:v1.0.0",
+		Pattern: `^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?` +
+			`[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*` +
+			`(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$`,
+	},
+	"tagKey": {
+		Want:       "a key of 1 to 128 letters, digits, spaces and _.:/=+-@, without the reserved prefix aws:",
+		Pattern:    `^` + tagChars + `*$`,
+		NotPattern: `^[Aa][Ww][Ss]:`,
+		MinLength:  1,
+		MaxLength:  128,
+	},
+	"tagValue": {
+		Want:       "up to 256 letters, digits, spaces and _.:/=+-@, without the reserved prefix aws:",
+		Pattern:    `^` + tagChars + `*$`,
+		NotPattern: `^[Aa][Ww][Ss]:`,
+		MaxLength:  256,
+	},
+}
+
+func init() {
+	for _, r := range byName {
+		if r.Pattern != "" {
+			r.re = regexp.MustCompile(r.Pattern)
+		}
+		if r.NotPattern != "" {
+			r.notRE = regexp.MustCompile(r.NotPattern)
+		}
+	}
+}
+
+// String says what is wrong with a text, or "".
+func (r *Rule) String(value string) string {
+	if r.Judge != nil {
+		if m := r.Judge(value); m != "" {
+			return m
+		}
+	}
+	n := utf8.RuneCountInString(value)
+	if len(r.Strings) > 0 && !slices.Contains(r.Strings, value) {
+		return "must be " + r.Want + ": " + strings.Join(r.Strings, ", ")
+	}
+	if r.re != nil && !r.re.MatchString(value) || r.notRE != nil && r.notRE.MatchString(value) ||
+		n < r.MinLength || r.MaxLength > 0 && n > r.MaxLength {
+		return "must be " + r.Want
+	}
+	return ""
+}
+
+// Int says what is wrong with a number, or "".
+func (r *Rule) Int(value int) string {
+	if len(r.Ints) > 0 && !slices.Contains(r.Ints, value) {
+		list := make([]string, len(r.Ints))
+		for i, n := range r.Ints {
+			list[i] = strconv.Itoa(n)
+		}
+		return "must be " + r.Want + ": " + strings.Join(list, ", ") + " days"
+	}
+	return ""
+}
+
+var (
+	zoneRE    = regexp.MustCompile(`^(` + region + `)[a-z]$`)
+	patchRE   = regexp.MustCompile(`^v?([0-9]+\.[0-9]+)(\.[0-9]+)?$`)
+	accountRE = regexp.MustCompile(`^` + account + `$`)
+)
+
+func judgeRegion(v string) string {
+	if m := zoneRE.FindStringSubmatch(v); m != nil {
+		return "is an Availability Zone: give the Region, " + m[1]
+	}
+	return ""
+}
+
+func judgeKubernetesVersion(v string) string {
+	if m := patchRE.FindStringSubmatch(v); m != nil && m[1] != v && slices.Contains(kubernetesVersions, m[1]) {
+		return fmt.Sprintf("must be a minor version: give %q", m[1])
+	}
+	return ""
+}
+
+// cidr says what is wrong with a range that has host bits set, or "". It leaves
+// everything that is not a range to the pattern.
+func cidr(v string) (netip.Prefix, string) {
+	p, err := netip.ParsePrefix(v)
+	if err != nil || !p.Addr().Is4() {
+		return netip.Prefix{}, ""
+	}
+	if m := p.Masked(); m != p {
+		return p, "has bits set beyond its mask: give " + m.String()
+	}
+	return p, ""
+}
+
+func judgeVPCCIDR(v string) string {
+	p, m := cidr(v)
+	if m != "" || !p.IsValid() {
+		return m
+	}
+	if a := p.Addr(); a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.As4()[0] == 0 || a.As4()[0] >= 240 {
+		return "is a reserved range that no VPC can have: give a private one, such as 10.0.0.0/16"
+	}
+	return ""
+}
+
+func judgePublicCIDR(v string) string {
+	p, m := cidr(v)
+	if !p.IsValid() {
+		return ""
+	}
+	if p.Bits() == 0 {
+		return "would open the API server to the whole internet: give the ranges that need it"
+	}
+	if m != "" {
+		return m
+	}
+	// EKS refuses these itself, but only once the deployment runs.
+	if a := p.Addr(); a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() {
+		return "is not a public range: addresses inside the VPC reach the private endpoint without it"
+	}
+	return ""
+}
+
+// An arn is the six parts of an ARN.
+type arn struct{ partition, service, region, account, resource string }
+
+func parseARN(v string) (arn, bool) {
+	p := strings.SplitN(v, ":", 6)
+	if len(p) != 6 || p[0] != "arn" {
+		return arn{}, false
+	}
+	return arn{p[1], p[2], p[3], p[4], p[5]}, true
+}
+
+// otherService says that an ARN belongs to another service than the wanted one.
+func otherService(a arn, service, want string) string {
+	if a.service != service && a.service != "" {
+		return fmt.Sprintf("is an ARN of the service %s: must be %s", a.service, want)
+	}
+	return ""
+}
+
+func judgeIAM(v, kind string) string {
+	want := "the ARN of an IAM " + kind
+	if strings.ContainsAny(v, "*?") {
+		return "has a wildcard: name each IAM " + kind + " by its ARN"
+	}
+	if accountRE.MatchString(v) {
+		return "is a whole account: give " + want + " in it"
+	}
+	a, ok := parseARN(v)
+	if !ok {
+		return ""
+	}
+	what, rest, _ := strings.Cut(a.resource, "/")
+	switch {
+	case a.service == "sts" && what == "assumed-role":
+		name, _, _ := strings.Cut(rest, "/")
+		return fmt.Sprintf("is a session of a role: give the role itself, arn:%s:iam::%s:role/%s (with its path, if it has one)", a.partition, a.account, name)
+	case a.service == "sts" && what == "federated-user":
+		return "is a federated session: give " + want
+	case a.service != "iam":
+		return otherService(a, "iam", want)
+	case a.resource == "root":
+		return "is a whole account: give " + want + " in it"
+	case what == "group" || what == "instance-profile":
+		return "is an IAM " + what + ": give " + want
+	}
+	return ""
+}
+
+func judgeRoleARN(v string) string {
+	if m := judgeIAM(v, "role"); m != "" {
+		return m
+	}
+	if a, ok := parseARN(v); ok && strings.HasPrefix(a.resource, "user/") {
+		return "is an IAM user: give the ARN of a role that the user may assume"
+	}
+	return ""
+}
+
+func judgePrincipalARN(v string) string {
+	if m := judgeIAM(v, "role or user"); m != "" {
+		return m
+	}
+	if strings.Contains(v, ":role/aws-service-role/") {
+		return "is a service-linked role, which EKS takes in no access entry: give the ARN of another role or user"
+	}
+	return ""
+}
+
+func judgeKeyARN(v string) string {
+	const describe = "`aws kms describe-key` prints it as Arn"
+	if strings.HasPrefix(v, "alias/") {
+		return "is an alias, which can move to another key: give the key's ARN, " + describe
+	}
+	a, ok := parseARN(v)
+	switch {
+	case !ok && !strings.HasPrefix(v, "arn:"):
+		return "must be the full ARN of a KMS key: " + describe
+	case !ok:
+		return ""
+	case a.service != "kms":
+		return otherService(a, "kms", "the ARN of a KMS key")
+	case strings.HasPrefix(a.resource, "alias/"):
+		return "is the ARN of an alias, which can move to another key: give the key's ARN, " + describe
+	}
+	return ""
+}
+
+func judgeKeyAlias(v string) string {
+	switch {
+	case strings.HasPrefix(v, "alias/aws/"):
+		return "has the prefix alias/aws/, which is reserved for keys of AWS: give another, such as alias/eks/production"
+	case !strings.HasPrefix(v, "alias/"):
+		return "must begin with alias/"
+	}
+	return ""
+}
+
+func judgeTrailARN(v string) string {
+	a, ok := parseARN(v)
+	if !ok {
+		return ""
+	}
+	if strings.HasPrefix(a.resource, "eventdatastore/") {
+		return "is an event data store, which EventBridge gets no events from: give the ARN of a trail"
+	}
+	return otherService(a, "cloudtrail", "the ARN of a CloudTrail trail")
+}
+
+func judgeTopicARN(v string) string {
+	a, ok := parseARN(v)
+	switch {
+	case !ok:
+		return ""
+	case a.service != "sns":
+		return otherService(a, "sns", "the ARN of an SNS topic")
+	case strings.HasSuffix(a.resource, ".fifo"):
+		return "is a FIFO topic, which alarms and e-mail can't use: give the ARN of a standard topic"
+	case strings.Contains(a.resource, ":"):
+		return "is a subscription: give the ARN of its topic"
+	}
+	return ""
+}
+
+func judgeAccessPolicy(v string) string {
+	if a, ok := parseARN(v); ok && a.service == "eks" {
+		if _, name, found := strings.Cut(a.resource, "/"); found && slices.Contains(accessPolicies, name) {
+			return "must be the name alone: " + name
+		}
+	}
+	return ""
+}

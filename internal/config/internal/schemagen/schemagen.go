@@ -1,0 +1,131 @@
+// Package schemagen generates the JSON Schema of ekskms.yaml from the Go types of
+// package config: structure and descriptions from the types and their comments,
+// limits from the same tags and rules that the decoder reads.
+package schemagen
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/invopop/jsonschema"
+
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/config/internal/rules"
+)
+
+// Generate returns the schema. The working directory must be that of package
+// config, because the descriptions are read from its source.
+func Generate() ([]byte, error) {
+	r := &jsonschema.Reflector{
+		FieldNameTag:               "yaml",
+		RequiredFromJSONSchemaTags: true,
+		ExpandedStruct:             true,
+	}
+	if err := r.AddGoComments("github.com/ekskms/ekskms/internal/config", ".", jsonschema.WithFullComment()); err != nil {
+		return nil, fmt.Errorf("reading the comments: %w", err)
+	}
+	for name, text := range r.CommentMap {
+		r.CommentMap[name] = strings.ReplaceAll(text, "\n", " ")
+	}
+	file := reflect.TypeFor[config.File]()
+	root := r.ReflectFromType(file)
+	if root.Description == "" {
+		return nil, fmt.Errorf("found no comments: run this in the directory of package config")
+	}
+	root.ID = "https://github.com/ekskms/ekskms/ekskms.schema.json"
+	root.Title = "ekskms.yaml"
+	limit(root, file)
+	addDefinitions(root.Definitions, file)
+	out, err := json.MarshalIndent(root, "", "  ")
+	// The escapes are for HTML, and only make the patterns hard to read.
+	text := strings.NewReplacer(`\u0026`, "&", `\u003c`, "<", `\u003e`, ">").Replace(string(out))
+	return []byte(text + "\n"), err
+}
+
+// addDefinitions puts the limits into the definition of every struct below t.
+func addDefinitions(defs jsonschema.Definitions, t reflect.Type) {
+	for i := range t.NumField() {
+		ft := t.Field(i).Type
+		for ft.Kind() == reflect.Slice || ft.Kind() == reflect.Pointer {
+			ft = ft.Elem()
+		}
+		if ft.Kind() == reflect.Struct {
+			limit(defs[ft.Name()], ft)
+			addDefinitions(defs, ft)
+		}
+	}
+}
+
+// limit adds what the reflector does not know: the rules, and what holds between
+// the fields of one struct.
+func limit(s *jsonschema.Schema, t reflect.Type) {
+	for _, f := range rules.Fields(t) {
+		p, _ := s.Properties.Get(f.Name)
+		switch ft := t.Field(f.Index).Type; ft.Kind() {
+		case reflect.Slice:
+			apply(p.Items, f.Rule)
+		case reflect.Map:
+			p.PropertyNames = &jsonschema.Schema{}
+			apply(p.PropertyNames, f.KeyRule)
+			apply(p.AdditionalProperties, f.Rule)
+			p.MaxProperties = number(f.MaxProperties)
+		default:
+			apply(p, f.Rule)
+		}
+		if f.Needs != "" {
+			if s.DependentRequired == nil {
+				s.DependentRequired = map[string][]string{}
+			}
+			s.DependentRequired[f.Name] = append(s.DependentRequired[f.Name], f.Needs)
+		}
+		if f.Unless != "" {
+			if s.DependentSchemas == nil {
+				s.DependentSchemas = map[string]*jsonschema.Schema{}
+			}
+			if s.DependentSchemas[f.Unless] == nil {
+				s.DependentSchemas[f.Unless] = &jsonschema.Schema{Properties: jsonschema.NewProperties()}
+			}
+			s.DependentSchemas[f.Unless].Properties.Set(f.Name, jsonschema.FalseSchema)
+		}
+		if f.When != "" {
+			// The value of When is never the default, so a file that
+			// leaves the field out takes the other branch.
+			is := jsonschema.NewProperties()
+			is.Set(f.When, &jsonschema.Schema{Const: f.WhenValue})
+			no := jsonschema.NewProperties()
+			no.Set(f.Name, jsonschema.FalseSchema)
+			s.If = &jsonschema.Schema{Properties: is, Required: []string{f.When}}
+			s.Else = &jsonschema.Schema{Properties: no}
+			if f.RequiredWhen {
+				s.Then = &jsonschema.Schema{Required: []string{f.Name}}
+			}
+		}
+	}
+}
+
+func apply(s *jsonschema.Schema, r *rules.Rule) {
+	if r == nil {
+		return
+	}
+	s.Pattern = r.Pattern
+	if r.NotPattern != "" {
+		s.Not = &jsonschema.Schema{Pattern: r.NotPattern}
+	}
+	s.MinLength, s.MaxLength = number(r.MinLength), number(r.MaxLength)
+	for _, v := range r.Strings {
+		s.Enum = append(s.Enum, v)
+	}
+	for _, v := range r.Ints {
+		s.Enum = append(s.Enum, v)
+	}
+}
+
+func number(n int) *uint64 {
+	if n == 0 {
+		return nil
+	}
+	u := uint64(n)
+	return &u
+}

@@ -1,0 +1,163 @@
+package keypolicy
+
+import "github.com/ekskms/ekskms/internal/iampolicy"
+
+// AuditKey describes the key that encrypts the audit trail's logs and the alarm
+// topic. Empty fields leave their statements out.
+type AuditKey struct {
+	Partition, Account string
+	// TrailARN is the trail whose logs the key encrypts.
+	TrailARN string
+	// TopicARN is the alarm topic that the key encrypts.
+	TopicARN string
+	// ReaderARNs are the roles that may decrypt the logs.
+	ReaderARNs []string
+}
+
+// Statements returns the whole policy of the audit key.
+func (k AuditKey) Statements() []iampolicy.Statement {
+	statements := []iampolicy.Statement{Account(k.Partition, k.Account, false)}
+	trail := iampolicy.Principal{Service: iampolicy.Values{"cloudtrail.amazonaws.com"}}
+	if k.TrailARN != "" {
+		// Source: AWS CloudTrail User Guide, "Configure AWS KMS key policies
+		// for CloudTrail".
+		statements = append(statements,
+			iampolicy.Statement{
+				Sid:       "TrailDescribe",
+				Effect:    iampolicy.Allow,
+				Principal: trail,
+				Action:    iampolicy.Values{"kms:DescribeKey"},
+				Resource:  onKey(),
+				Condition: iampolicy.Condition{"StringEquals": {"aws:SourceArn": {k.TrailARN}}},
+			},
+			iampolicy.Statement{
+				Sid:       "TrailEncryptsLogs",
+				Effect:    iampolicy.Allow,
+				Principal: trail,
+				Action:    iampolicy.Values{"kms:GenerateDataKey*"},
+				Resource:  onKey(),
+				Condition: iampolicy.Condition{"StringEquals": {
+					"aws:SourceArn": {k.TrailARN},
+					"kms:EncryptionContext:aws:cloudtrail:arn": {k.TrailARN},
+				}},
+			})
+	}
+	if k.TopicARN != "" {
+		// Source: Amazon SNS Developer Guide, "Enable compatibility between
+		// event sources from AWS services and encrypted topics". It says that
+		// aws:SourceArn and aws:SourceAccount are not supported for
+		// EventBridge, so the topic is pinned through the encryption context
+		// that SNS sends; that EventBridge's calls carry it is inferred. SNS
+		// itself needs no statement: it uses the publisher's permission.
+		statements = append(statements, iampolicy.Statement{
+			Sid:       "AlarmsThroughTopic",
+			Effect:    iampolicy.Allow,
+			Principal: iampolicy.Principal{Service: iampolicy.Values{"events.amazonaws.com"}},
+			Action:    iampolicy.Values{"kms:Decrypt", "kms:GenerateDataKey*"},
+			Resource:  onKey(),
+			Condition: iampolicy.Condition{"StringEquals": {
+				"kms:EncryptionContext:aws:sns:topicArn": {k.TopicARN},
+			}},
+		})
+	}
+	if len(k.ReaderARNs) > 0 {
+		statements = append(statements, LogReaders(k.ReaderARNs))
+	}
+	return statements
+}
+
+// LogReaders lets roles decrypt what CloudTrail encrypted, and nothing else.
+// Source: AWS CloudTrail User Guide, "Granting decrypt permissions".
+func LogReaders(roleARNs []string) iampolicy.Statement {
+	return iampolicy.Statement{
+		Sid:       "LogReaders",
+		Effect:    iampolicy.Allow,
+		Principal: iampolicy.Principal{AWS: roleARNs},
+		Action:    iampolicy.Values{"kms:Decrypt"},
+		Resource:  onKey(),
+		Condition: iampolicy.Condition{"Null": {
+			"kms:EncryptionContext:aws:cloudtrail:arn": {"false"},
+		}},
+	}
+}
+
+// LogGroupKey describes the key that encrypts one CloudWatch log group.
+type LogGroupKey struct {
+	Partition, Account string
+	// LogsService is the service principal of CloudWatch Logs in the Region,
+	// such as logs.eu-central-1.amazonaws.com.
+	LogsService string
+	LogGroupARN string
+}
+
+// Statements returns the whole policy of the log group's key. Source: Amazon
+// CloudWatch Logs User Guide, "Encrypt log data in CloudWatch Logs using AWS
+// KMS".
+func (k LogGroupKey) Statements() []iampolicy.Statement {
+	return []iampolicy.Statement{
+		Account(k.Partition, k.Account, false),
+		{
+			Sid:       "LogGroup",
+			Effect:    iampolicy.Allow,
+			Principal: iampolicy.Principal{Service: iampolicy.Values{k.LogsService}},
+			Action: iampolicy.Values{
+				"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt",
+				"kms:GenerateDataKey*", "kms:ReEncrypt*",
+			},
+			Resource:  onKey(),
+			Condition: iampolicy.Condition{"ArnEquals": {"kms:EncryptionContext:aws:logs:arn": {k.LogGroupARN}}},
+		},
+	}
+}
+
+// AlarmTopic returns the policy of the alarm topic: EventBridge may publish,
+// over TLS, and nobody else is named; owners act through their IAM policies.
+// Source: Amazon EventBridge User Guide, "Amazon SNS permissions", whose
+// statement has no condition.
+func AlarmTopic(topicARN string) []iampolicy.Statement {
+	return []iampolicy.Statement{
+		{
+			Sid:       "AlarmRules",
+			Effect:    iampolicy.Allow,
+			Principal: iampolicy.Principal{Service: iampolicy.Values{"events.amazonaws.com"}},
+			Action:    iampolicy.Values{"sns:Publish"},
+			Resource:  iampolicy.Values{topicARN},
+		},
+		{
+			Sid:       "TLSOnly",
+			Effect:    iampolicy.Deny,
+			Principal: iampolicy.Principal{AWS: iampolicy.Values{"*"}},
+			Action:    iampolicy.Values{"sns:Publish"},
+			Resource:  iampolicy.Values{topicARN},
+			Condition: iampolicy.Condition{"Bool": {"aws:SecureTransport": {"false"}}},
+		},
+	}
+}
+
+// LogBucket returns the statements of the trail's bucket beside those that
+// CloudTrail needs. Source: AWS CloudTrail User Guide, "Amazon S3 bucket policy
+// for CloudTrail".
+func LogBucket(bucketARN, account, trailARN string) []iampolicy.Statement {
+	trail := iampolicy.Principal{Service: iampolicy.Values{"cloudtrail.amazonaws.com"}}
+	return []iampolicy.Statement{
+		{
+			Sid:       "TrailReadsBucketACL",
+			Effect:    iampolicy.Allow,
+			Principal: trail,
+			Action:    iampolicy.Values{"s3:GetBucketAcl"},
+			Resource:  iampolicy.Values{bucketARN},
+			Condition: iampolicy.Condition{"StringEquals": {"aws:SourceArn": {trailARN}}},
+		},
+		{
+			Sid:       "TrailWritesLogs",
+			Effect:    iampolicy.Allow,
+			Principal: trail,
+			Action:    iampolicy.Values{"s3:PutObject"},
+			Resource:  iampolicy.Values{bucketARN + "/AWSLogs/" + account + "/*"},
+			Condition: iampolicy.Condition{"StringEquals": {
+				"aws:SourceArn": {trailARN},
+				"s3:x-amz-acl":  {"bucket-owner-full-control"},
+			}},
+		},
+	}
+}

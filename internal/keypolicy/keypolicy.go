@@ -1,0 +1,286 @@
+// Package keypolicy says, as data, who may do what with the keys of a cluster.
+//
+// It is the one place where these statements are written; the renderers for
+// CloudFormation, Terraform and JSON read them here. Three rules hold for the
+// secrets key and are tested:
+//
+//   - no action is a wildcard and no principal is a wildcard;
+//   - the account root, and so any IAM policy of the account, gets
+//     administration only: it can't encrypt, decrypt, make data keys or make
+//     grants;
+//   - whoever may use the key is named, and the plugin only with the encryption
+//     context of its cluster.
+//
+// Strings may hold CloudFormation tokens: nothing here looks inside them.
+package keypolicy
+
+import (
+	"slices"
+
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+// The Sids of the secrets key's statements. They are part of the contract with
+// tools that read the policy.
+const (
+	SidAccount        = "AccountAdministration"
+	SidAdministrators = "Administrators"
+	SidDescribe       = "ClusterCreatorsDescribe"
+	SidGrant          = "ClusterCreatorsGrant"
+	SidClusterRole    = "ClusterRole"
+	SidPluginDescribe = "PluginDescribe"
+	SidPluginUse      = "PluginUse"
+)
+
+// administration is what it takes to run a key without being able to use it.
+// Source: AWS KMS Developer Guide, "Allows key administrators to administer the
+// KMS key", which uses wildcards such as kms:Describe*; here they are spelled
+// out, less the actions for asymmetric keys, imported material and custom key
+// stores, and less kms:CreateGrant, with which an administrator could hand
+// cryptographic use to anybody.
+var administration = []string{
+	"kms:CancelKeyDeletion",
+	"kms:CreateAlias",
+	"kms:DeleteAlias",
+	"kms:DescribeKey",
+	"kms:DisableKey",
+	"kms:DisableKeyRotation",
+	"kms:EnableKey",
+	"kms:EnableKeyRotation",
+	"kms:GetKeyPolicy",
+	"kms:GetKeyRotationStatus",
+	"kms:ListGrants",
+	"kms:ListKeyPolicies",
+	"kms:ListKeyRotations",
+	"kms:ListResourceTags",
+	"kms:PutKeyPolicy",
+	"kms:RevokeGrant",
+	"kms:RotateKeyOnDemand",
+	"kms:ScheduleKeyDeletion",
+	"kms:TagResource",
+	"kms:UntagResource",
+	"kms:UpdateAlias",
+	"kms:UpdateKeyDescription",
+}
+
+// multiRegionAdministration is what a multi-Region key needs on top. Source:
+// AWS KMS Developer Guide, "Control access to multi-Region keys".
+var multiRegionAdministration = []string{
+	"kms:ReplicateKey",
+	"kms:UpdatePrimaryRegion",
+}
+
+// Administration lists the actions of an administrator, sorted.
+func Administration(multiRegion bool) []string {
+	actions := slices.Clone(administration)
+	if multiRegion {
+		actions = append(actions, multiRegionAdministration...)
+		slices.Sort(actions)
+	}
+	return actions
+}
+
+// onKey is the resource of every statement in a key policy: the key itself.
+func onKey() iampolicy.Values { return iampolicy.Values{"*"} }
+
+// Account lets the account root, and through it the IAM policies of the
+// account, administer the key. The root of an account can't be deleted, so the
+// key can't be locked away from everybody; but it can't use the key either.
+// Whoever may put a key policy may of course write himself into it: that is why
+// PutKeyPolicy raises an alarm.
+func Account(partition, account string, multiRegion bool) iampolicy.Statement {
+	return iampolicy.Statement{
+		Sid:       SidAccount,
+		Effect:    iampolicy.Allow,
+		Principal: iampolicy.Principal{AWS: iampolicy.Values{"arn:" + partition + ":iam::" + account + ":root"}},
+		Action:    Administration(multiRegion),
+		Resource:  onKey(),
+	}
+}
+
+// Administrators lets the named roles administer the key, whatever their IAM
+// policies say.
+func Administrators(roleARNs []string, multiRegion bool) iampolicy.Statement {
+	return iampolicy.Statement{
+		Sid:       SidAdministrators,
+		Effect:    iampolicy.Allow,
+		Principal: iampolicy.Principal{AWS: roleARNs},
+		Action:    Administration(multiRegion),
+		Resource:  onKey(),
+	}
+}
+
+// StrictGrants holds the values that the conditions of strict grants compare
+// with.
+type StrictGrants struct {
+	Account string
+	// EKSService is the endpoint name of EKS, such as
+	// eks.eu-central-1.amazonaws.com.
+	EKSService string
+}
+
+// ClusterCreators lets the named principals create the cluster: EKS calls
+// DescribeKey and CreateGrant in their name. Source: Amazon EKS User Guide,
+// "Encrypt Kubernetes secrets with KMS", which also says that the condition
+// kms:GrantIsForAWSResource is not supported here.
+//
+// With strict set, CreateGrant is allowed only through EKS, from this account,
+// for the two operations that EKS asks for and with an encryption context
+// constraint. That EKS meets kms:ViaService in CreateCluster is inferred from
+// the list of services that support it, not tried: hence opt-in.
+func ClusterCreators(roleARNs []string, strict *StrictGrants) []iampolicy.Statement {
+	principal := iampolicy.Principal{AWS: roleARNs}
+	grant := iampolicy.Statement{
+		Sid:       SidGrant,
+		Effect:    iampolicy.Allow,
+		Principal: principal,
+		Action:    iampolicy.Values{"kms:CreateGrant"},
+		Resource:  onKey(),
+	}
+	if strict != nil {
+		grant.Condition = iampolicy.Condition{
+			"StringEquals": {
+				"kms:CallerAccount":       {strict.Account},
+				"kms:GrantConstraintType": {"EncryptionContextEquals"},
+				"kms:ViaService":          {strict.EKSService},
+			},
+			// ForAllValues holds for a request without the key too. KMS
+			// requires GrantOperations in every CreateGrant.
+			"ForAllValues:StringEquals": {
+				"kms:GrantOperations": {"Decrypt", "Encrypt"},
+			},
+		}
+	}
+	return []iampolicy.Statement{
+		{
+			Sid:       SidDescribe,
+			Effect:    iampolicy.Allow,
+			Principal: principal,
+			Action:    iampolicy.Values{"kms:DescribeKey"},
+			Resource:  onKey(),
+		},
+		grant,
+	}
+}
+
+// ClusterRole lets the cluster's IAM role see the key and its grants: EKS
+// checks both every hour to report the health of the cluster.
+//
+// There is no Encrypt and no Decrypt here. EKS uses its own grant for those:
+// Amazon EKS User Guide, "Encrypt Kubernetes secrets with KMS", asks only for
+// kms:DescribeKey and kms:CreateGrant of the creator; the managed policy
+// AmazonEKSClusterPolicy has kms:DescribeKey alone. That the role calls
+// ListGrants was reported in terraform-aws-eks, issues 1913 and 2371.
+func ClusterRole(roleARN string) iampolicy.Statement {
+	return iampolicy.Statement{
+		Sid:       SidClusterRole,
+		Effect:    iampolicy.Allow,
+		Principal: iampolicy.Principal{AWS: iampolicy.Values{roleARN}},
+		Action:    iampolicy.Values{"kms:DescribeKey", "kms:ListGrants"},
+		Resource:  onKey(),
+	}
+}
+
+// EncryptionContext is the one pair that the plugin sends with every call.
+// It is no secret: CloudTrail records it in the clear.
+type EncryptionContext struct {
+	Key, Value string
+}
+
+// ContextKey is the key of the encryption context that ties a ciphertext to a
+// cluster; its value is the ARN of the cluster.
+const ContextKey = "ekskms:cluster-arn"
+
+// PodSession is what EKS Pod Identity says of the pod that assumes a role, in
+// session tags. Source: Amazon EKS User Guide, "Grant Pods access to AWS
+// resources based on tags".
+type PodSession struct {
+	ClusterARN, Namespace, ServiceAccount string
+}
+
+func (s PodSession) tags(prefix string) map[string]iampolicy.Values {
+	return map[string]iampolicy.Values{
+		prefix + "eks-cluster-arn":            {s.ClusterARN},
+		prefix + "kubernetes-namespace":       {s.Namespace},
+		prefix + "kubernetes-service-account": {s.ServiceAccount},
+	}
+}
+
+// PluginUse lets the plugin's role describe the key, and encrypt and decrypt
+// with exactly the encryption context of its cluster: the pair must be there
+// and no other key beside it.
+//
+// With session set the role may use the key only in a session that EKS Pod
+// Identity opened for that service account of that cluster, so that another
+// trust added to the role later does not open the key.
+func PluginUse(roleARN string, context EncryptionContext, session *PodSession) []iampolicy.Statement {
+	principal := iampolicy.Principal{AWS: iampolicy.Values{roleARN}}
+	equals := map[string]iampolicy.Values{
+		"kms:EncryptionContext:" + context.Key: {context.Value},
+	}
+	describe := iampolicy.Statement{
+		Sid:       SidPluginDescribe,
+		Effect:    iampolicy.Allow,
+		Principal: principal,
+		Action:    iampolicy.Values{"kms:DescribeKey"},
+		Resource:  onKey(),
+	}
+	if session != nil {
+		describe.Condition = iampolicy.Condition{"StringEquals": session.tags("aws:PrincipalTag/")}
+		for tag, value := range session.tags("aws:PrincipalTag/") {
+			equals[tag] = value
+		}
+	}
+	return []iampolicy.Statement{
+		describe,
+		{
+			Sid:       SidPluginUse,
+			Effect:    iampolicy.Allow,
+			Principal: principal,
+			Action:    iampolicy.Values{"kms:Decrypt", "kms:Encrypt"},
+			Resource:  onKey(),
+			Condition: iampolicy.Condition{
+				"StringEquals": equals,
+				"ForAllValues:StringEquals": {
+					"kms:EncryptionContextKeys": {context.Key},
+				},
+			},
+		},
+	}
+}
+
+// PluginTrust lets EKS Pod Identity assume the plugin's role for one service
+// account of one cluster. Source: Amazon EKS User Guide, "Create IAM role with
+// trust policy required by EKS Pod Identity".
+func PluginTrust(account string, session PodSession) iampolicy.Statement {
+	equals := session.tags("aws:RequestTag/")
+	equals["aws:SourceAccount"] = iampolicy.Values{account}
+	return iampolicy.Statement{
+		Sid:       "PodIdentity",
+		Effect:    iampolicy.Allow,
+		Principal: iampolicy.Principal{Service: iampolicy.Values{"pods.eks.amazonaws.com"}},
+		Action:    iampolicy.Values{"sts:AssumeRole", "sts:TagSession"},
+		Condition: iampolicy.Condition{"StringEquals": equals},
+	}
+}
+
+// ClusterTrust lets EKS assume the cluster role for one cluster only. Source:
+// Amazon EKS User Guide, "Cross-service confused deputy prevention in Amazon
+// EKS". Auto Mode also tags its sessions ("Amazon EKS Auto Mode cluster IAM
+// role").
+func ClusterTrust(account, clusterARN string, autoMode bool) iampolicy.Statement {
+	actions := iampolicy.Values{"sts:AssumeRole"}
+	if autoMode {
+		actions = append(actions, "sts:TagSession")
+	}
+	return iampolicy.Statement{
+		Sid:       "ThisCluster",
+		Effect:    iampolicy.Allow,
+		Principal: iampolicy.Principal{Service: iampolicy.Values{"eks.amazonaws.com"}},
+		Action:    actions,
+		Condition: iampolicy.Condition{
+			"ArnEquals":    {"aws:SourceArn": {clusterARN}},
+			"StringEquals": {"aws:SourceAccount": {account}},
+		},
+	}
+}

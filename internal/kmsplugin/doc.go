@@ -1,0 +1,26 @@
+// Package kmsplugin is a Kubernetes KMS v2 plugin backed by AWS KMS: a gRPC
+// service on a unix socket that encrypts and decrypts the seeds from which an
+// API server derives its data keys.
+//
+// # Which API servers it can serve
+//
+// API servers that mount the plugin's socket: hosted control planes whose API
+// servers run as pods, and API servers that you run yourself. It can't serve
+// the API server of EKS: AWS runs that one, together with a plugin of its own.
+//
+// # What key_id promises
+//
+// A key_id names one key and one key material of it. AWS KMS rotates material
+// under an unchanged key ARN, so the ARN alone would hide a rotation from the
+// API server. kms:Encrypt does not tell which material it used, so Encrypt
+// decrypts its own result, which does tell, and hands it out only if the
+// material is the one that Status vouches for. That costs a second KMS call for
+// an operation that an API server makes at start and after a rotation, and it
+// proves each time that what was written can be read back.
+//
+// # What is never logged
+//
+// Plaintext, ciphertext and encryption-context values: neither here nor in
+// errors. The words of AWS's error messages are not passed on either, only the
+// error code and the request ID, under which CloudTrail has the rest.
+package kmsplugin

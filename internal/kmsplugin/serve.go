@@ -1,0 +1,137 @@
+package kmsplugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"google.golang.org/grpc"
+	kmsapi "k8s.io/kms/apis/v2"
+)
+
+const (
+	// Annotations may have 32 KiB by the contract; key_id and ciphertext 1 KiB
+	// each. Longer messages are refused before they are read.
+	maxMessage     = 48 << 10
+	maxConnections = 128
+	// defaultDrain is above the time limit of a call, so that every call that
+	// was accepted can finish, and below a pod's grace period.
+	defaultDrain = 5 * time.Second
+)
+
+// Listeners are where Serve answers. It closes both.
+type Listeners struct {
+	Plugin net.Listener
+	Health net.Listener  // optional: /livez and /readyz over HTTP
+	Drain  time.Duration // how long calls may go on after ctx ends. Default: 5 s
+}
+
+// Serve answers until ctx ends, then drains: no new calls, and those in flight
+// may finish within the drain time. It returns nil after a drain, an error if a
+// listener failed.
+func Serve(ctx context.Context, p *Plugin, l Listeners) error {
+	if l.Drain == 0 {
+		l.Drain = defaultDrain
+	}
+	server := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(2*maxInFlight),
+		grpc.MaxHeaderListSize(8<<10),
+		grpc.ConnectionTimeout(5*time.Second),
+	)
+	kmsapi.RegisterKeyManagementServiceServer(server, p)
+
+	var draining atomic.Bool
+	health := &http.Server{
+		Handler:           healthHandler(p, &draining),
+		ReadHeaderTimeout: 2 * time.Second,
+		ReadTimeout:       2 * time.Second,
+		WriteTimeout:      2 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          log.New(logWriter{p}, "", 0),
+	}
+
+	probing, stopProbing := context.WithCancel(context.WithoutCancel(ctx))
+	failed := make(chan error, 2)
+	var running sync.WaitGroup
+	running.Go(func() { p.run(probing) })
+	running.Go(func() {
+		if err := server.Serve(netutil.LimitListener(l.Plugin, maxConnections)); err != nil {
+			failed <- fmt.Errorf("serve %s: %w", l.Plugin.Addr(), err)
+		}
+	})
+	if l.Health != nil {
+		running.Go(func() {
+			if err := health.Serve(netutil.LimitListener(l.Health, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve health on %s: %w", l.Health.Addr(), err)
+			}
+		})
+		p.log.Info("serving health", "address", l.Health.Addr().String())
+	}
+	p.log.Info("serving", "socket", l.Plugin.Addr().String(), "key", p.cfg.KeyARN,
+		"version", Version().Version, "revision", Version().Revision)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		p.log.Info("draining", "at_most", l.Drain.String())
+	case err = <-failed:
+		p.log.Error("stopping", "error", err.Error())
+	}
+	draining.Store(true)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		server.GracefulStop()
+	}()
+	select {
+	case <-drained:
+	case <-p.clock.After(l.Drain):
+		p.log.Warn("drain time is over, cutting the calls that are left")
+		server.Stop()
+		<-drained
+	}
+	stopProbing()
+	_ = health.Close()
+	running.Wait()
+	p.log.Info("stopped")
+	return err
+}
+
+// healthHandler: livez says that the process answers, whatever KMS does, since a
+// restart mends no key; readyz says what Status says.
+func healthHandler(p *Plugin, draining *atomic.Bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, healthy)
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		ok, message := p.Ready()
+		if draining.Load() {
+			ok, message = false, "draining"
+		}
+		if !ok {
+			http.Error(w, message, http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintln(w, message)
+	})
+	return mux
+}
+
+// logWriter takes net/http's own complaints into the structured log.
+type logWriter struct{ p *Plugin }
+
+func (w logWriter) Write(b []byte) (int, error) {
+	w.p.log.Warn("health listener", "message", string(b))
+	return len(b), nil
+}
