@@ -183,6 +183,8 @@ func (s *EncryptedClusterStack) network(props *EncryptedClusterStackProps) (awse
 		AvailabilityZones: &zones,
 		PrivateSubnetIds:  props.SubnetIds,
 	})
+	awscdk.Annotations_Of(vpc).AcknowledgeWarning(jsii.String("@aws-cdk/aws-ec2:noSubnetRouteTableId"),
+		jsii.String("No route is added to the existing subnets."))
 	return vpc, &awsec2.SubnetSelection{Subnets: vpc.PrivateSubnets()}
 }
 

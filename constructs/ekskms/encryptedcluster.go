@@ -155,9 +155,11 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	if c.secretsKey == nil {
 		c.secretsKey = NewSecretsKey(c, jsii.String("SecretsKey"), &SecretsKeyProps{ClusterName: props.ClusterName})
 	}
-	c.role = newRole(c, "ClusterRole", "Role of EKS cluster "+name,
-		keypolicy.ClusterTrust(at.account, at.arn("eks", "cluster/"+name), autoMode))
-	c.role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String("AmazonEKSClusterPolicy")))
+	c.role = newRole(c, "ClusterRole", &awsiam.RoleProps{
+		Description:     jsii.String("Role of EKS cluster " + name),
+		Path:            c.secretsKey.ClusterRolePath(),
+		ManagedPolicies: &[]awsiam.IManagedPolicy{awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String("AmazonEKSClusterPolicy"))},
+	}, keypolicy.ClusterTrust(at.account, at.arn("eks", "cluster/"+name), autoMode))
 	c.secretsKey.GrantClusterRole(c.role)
 	c.createLogGroup(at, name, props.ControlPlaneLogRetention)
 	c.createCluster(props, autoMode)
@@ -287,7 +289,7 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps, autoMode 
 	})
 	resource := c.cluster.Node().DefaultChild().(awseksv2.CfnCluster)
 	resource.SetDeletionProtection(jsii.Bool(true))
-	resource.Node().AddDependency(c.logGroup)
+	resource.Node().AddDependency(c.logGroup, c.role)
 }
 
 func (c *EncryptedCluster) addAccess(entries *[]*AccessEntry) {

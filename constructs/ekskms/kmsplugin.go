@@ -159,8 +159,9 @@ func (p *KmsPlugin) createIdentity(props *KmsPluginProps, clusterARN string) {
 		Namespace:      manifest.DefaultNamespace,
 		ServiceAccount: manifest.DefaultServiceAccount,
 	}
-	p.role = newRole(p, "Role", "Lets the KMS plugin on EKS cluster "+*props.SecretsKey.ClusterName()+" use the key of its secrets",
-		keypolicy.PluginTrust(placeOf(p).account, session))
+	p.role = newRole(p, "Role", &awsiam.RoleProps{
+		Description: jsii.String("Lets the KMS plugin on EKS cluster " + props.SecretsKey.clusterName + " use the key of its secrets"),
+	}, keypolicy.PluginTrust(placeOf(p).account, session))
 	props.SecretsKey.GrantPluginUse(p.role, &PluginIdentity{
 		Namespace:      jsii.String(session.Namespace),
 		ServiceAccount: jsii.String(session.ServiceAccount),
@@ -175,11 +176,9 @@ func (p *KmsPlugin) createIdentity(props *KmsPluginProps, clusterARN string) {
 
 // newRole makes a role whose trust policy is exactly the statement: what CDK or
 // another construct adds to it later has no effect.
-func newRole(scope constructs.Construct, id, description string, trust iampolicy.Statement) awsiam.Role {
-	role := awsiam.NewRole(scope, jsii.String(id), &awsiam.RoleProps{
-		Description: jsii.String(description),
-		AssumedBy:   awsiam.NewServicePrincipal(jsii.String(trust.Principal.Service[0]), nil),
-	})
+func newRole(scope constructs.Construct, id string, props *awsiam.RoleProps, trust iampolicy.Statement) awsiam.Role {
+	props.AssumedBy = awsiam.NewServicePrincipal(jsii.String(trust.Principal.Service[0]), nil)
+	role := awsiam.NewRole(scope, jsii.String(id), props)
 	role.Node().DefaultChild().(awsiam.CfnRole).AddPropertyOverride(
 		jsii.String("AssumeRolePolicyDocument"), documentMap([]iampolicy.Statement{trust}))
 	return role

@@ -42,7 +42,8 @@ type SecretsKeyProps struct {
 	// Default: false.
 	MultiRegion *bool
 	// Administrators may administer the key, beside the account root. Neither
-	// may use it.
+	// may use it. For an existing key they are among the statements that its
+	// owner is asked to add.
 	// Default: the account root alone.
 	Administrators *[]awsiam.IRole
 	// Creators are the roles that may create the cluster: they get
@@ -114,7 +115,6 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 		{"RotationPeriod", props.RotationPeriod != nil},
 		{"PendingWindow", props.PendingWindow != nil},
 		{"MultiRegion", props.MultiRegion != nil},
-		{"Administrators", props.Administrators != nil},
 	} {
 		if p.set {
 			reject(secretsKeyType, p.name, "is set beside ExistingKey, but belongs to the owner of that key: remove it")
@@ -122,9 +122,12 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 	}
 	k.key = props.ExistingKey
 	awscdk.Annotations_Of(k).AddWarningV2(jsii.String("ekskms:existing-key-policy"), jsii.String(
-		"The policy of the existing key "+k.describeKey()+" can't be changed from here. Before the deployment, "+
-			"its owner must add the statements in the output "+ExistingKeyOutput+
-			"; without them the cluster can't be created."))
+		"The policy of the existing key "+k.describeKey()+" can't be changed from here. Its owner must add the statements in the "+
+			"output "+ExistingKeyOutput+": those that name no role of this stack before the deployment, or the cluster can't "+
+			"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist."))
+	if arns := roleARNs(props.Administrators); len(arns) > 0 {
+		k.allow(keypolicy.Administrators(arns, false))
+	}
 }
 
 // describeKey returns the ARN of the key, as far as it is known at synthesis.
@@ -237,8 +240,28 @@ func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
 // GrantClusterRole lets the cluster's IAM role describe the key and list its
 // grants, with which EKS reports the health of the cluster. It gives no
 // cryptographic use: EKS has a grant of its own.
+//
+// The owner of an existing key must add the statement before the role is made,
+// so there it names the roles under the path [SecretsKey.ClusterRolePath], and
+// the role needs an identity policy as well, which it gets.
 func (k *SecretsKey) GrantClusterRole(role awsiam.IRole) {
-	k.allow(keypolicy.ClusterRole(*role.RoleArn()))
+	if k.owned != nil {
+		k.allow(keypolicy.ClusterRole(*role.RoleArn()))
+		return
+	}
+	at := placeOf(k)
+	pattern := "arn:" + at.partition + ":iam::" + at.account + ":role" + *k.ClusterRolePath() + "*"
+	k.allow(keypolicy.FutureClusterRole(at.partition, at.account, pattern))
+	role.AddToPrincipalPolicy(policyStatement(keypolicy.ClusterRole("").OnResource(*k.key.KeyArn())))
+}
+
+// ClusterRolePath is the IAM path that the cluster's role must have. It is "/"
+// unless the key is an existing one.
+func (k *SecretsKey) ClusterRolePath() *string {
+	if k.owned != nil {
+		return jsii.String("/")
+	}
+	return jsii.String("/ekskms/" + k.clusterName + "/")
 }
 
 // PluginIdentity says which pods may use the key through a role.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/ekskms/ekskms/constructs/ekskms"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/synth"
@@ -114,7 +115,7 @@ func printReport(cmd *cobra.Command, r *synth.Report, output string) error {
 	for _, f := range r.Findings {
 		failed = failed || f.IsError()
 		if output == "text" {
-			_, _ = fmt.Fprintf(stderr, "ekskms: %s %s: %s\n", f.Severity, f.Rule, strings.Join(append([]string{f.Message}, f.Where...), "\n  "))
+			_, _ = fmt.Fprintf(stderr, "ekskms: %s: %s (%s at %s)\n", f.Severity, f.Message, f.Rule, strings.Join(f.Where, ", "))
 		}
 	}
 	if failed {
@@ -140,12 +141,15 @@ func printText(w io.Writer, r *synth.Report) {
 		}
 		_ = table.Flush()
 		if s.ExistingKey {
-			p("  what the owner of the existing key must add to its policy (output ExistingKeyPolicyStatements):\n")
+			p("  what the owner of the existing key must add to its policy, as JSON in the output %s:\n", ekskms.ExistingKeyOutput)
 		} else {
 			p("  who may do what with the key of the secrets:\n")
 		}
 		for _, line := range policyLines(s.KeyPolicy) {
 			p("    %s\n", line)
+		}
+		if s.ExistingKey {
+			p("    Add what names a role in ${} after the deployment, which makes that role, and all else before it.\n")
 		}
 		p("  who may create the cluster:\n")
 		for _, creator := range s.Creators {
@@ -196,7 +200,11 @@ func grantText(p synth.Permission) string {
 		text = fmt.Sprintf("administration (%d actions), no cryptographic use", len(p.Actions))
 	}
 	if len(p.Conditions) > 0 {
-		text += " if " + strings.Join(p.Conditions, " and ")
+		keys := make([]string, len(p.Conditions))
+		for i, c := range p.Conditions {
+			keys[i] = c.Key
+		}
+		text += " (conditions on " + strings.Join(keys, ", ") + ")"
 	}
 	return text
 }

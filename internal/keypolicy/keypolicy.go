@@ -181,6 +181,17 @@ func ClusterRole(roleARN string) iampolicy.Statement {
 	}
 }
 
+// FutureClusterRole is [ClusterRole] for a role that is not there yet, when
+// the policy of an existing key must be complete before the cluster's stack
+// makes the role: KMS refuses a principal that does not exist. Any role of the
+// account whose ARN matches the pattern may then, if its IAM policies say so
+// too, see the key and its grants. It gives no cryptographic use.
+func FutureClusterRole(partition, account, rolePattern string) iampolicy.Statement {
+	s := ClusterRole("arn:" + partition + ":iam::" + account + ":root")
+	s.Condition = iampolicy.Condition{"ArnLike": {"aws:PrincipalArn": {rolePattern}}}
+	return s
+}
+
 // EncryptionContext is the one pair that the plugin sends with every call.
 // It is no secret: CloudTrail records it in the clear.
 type EncryptionContext struct {

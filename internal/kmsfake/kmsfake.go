@@ -55,7 +55,7 @@ type Server struct {
 	before  func(op string)
 	errs    map[string]*Error
 	context map[string]string
-	noID    bool
+	hidden  []string
 }
 
 // Key is one symmetric key.
@@ -141,12 +141,12 @@ func (s *Server) RequireContext(c map[string]string) {
 	s.context = c
 }
 
-// HideMaterialIDs leaves material IDs out of every answer, as endpoints that
-// are older than on-demand rotation do.
-func (s *Server) HideMaterialIDs(hide bool) {
+// HideMaterialIDs leaves material IDs out of the answers to these operations,
+// and of no others, as endpoints that are older than on-demand rotation do.
+func (s *Server) HideMaterialIDs(ops ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.noID = hide
+	s.hidden = slices.Clone(ops)
 }
 
 // Calls returns what has arrived so far.
@@ -214,7 +214,7 @@ func (s *Server) handle(op string, req request) (map[string]any, *Error) {
 			"Enabled": k.state == Enabled, "KeyState": k.state, "KeyUsage": "ENCRYPT_DECRYPT",
 			"KeySpec": "SYMMETRIC_DEFAULT", "KeyManager": "CUSTOMER", "Origin": "AWS_KMS",
 		}
-		if !s.noID {
+		if !slices.Contains(s.hidden, op) {
 			m["CurrentKeyMaterialId"] = k.current().ID()
 		}
 		return map[string]any{"KeyMetadata": m}, nil
@@ -248,7 +248,7 @@ func (s *Server) handle(op string, req request) (map[string]any, *Error) {
 			return nil, &Error{Code: "InvalidCiphertextException"}
 		}
 		answer["Plaintext"] = plaintext
-		if !s.noID {
+		if !slices.Contains(s.hidden, op) {
 			answer["KeyMaterialId"] = m.ID()
 		}
 	default:

@@ -262,6 +262,7 @@ func (p *Plugin) open(ctx, rpc context.Context, call *call, ciphertext []byte) (
 	out, err := p.cfg.KMS.Decrypt(ctx, &kms.DecryptInput{
 		KeyId:             aws.String(p.cfg.KeyARN),
 		CiphertextBlob:    ciphertext,
+		EncryptionContext: p.cfg.EncryptionContext,
 	})
 	if err != nil {
 		return nil, "", call.failed(classify(rpc, "Decrypt", err))

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
@@ -178,19 +179,36 @@ func TestUnsettledMaterialKeepsTheOldKeyID(t *testing.T) {
 
 func TestKMSWithoutMaterialIDs(t *testing.T) {
 	f := newFixture(t)
-	f.fake.HideMaterialIDs(true)
+	f.fake.HideMaterialIDs("DescribeKey", "Decrypt")
 	f.probe()
 	if s := f.status(); s.Healthz != "ok" || s.KeyId != keyID(f.key.ARN, "") {
 		t.Fatalf("status %v", s)
 	}
 	e := f.mustEncrypt(seed)
-	f.fake.HideMaterialIDs(false) // KMS is updated: old data must stay readable
+	f.fake.HideMaterialIDs() // KMS is updated: old data must stay readable
 	f.probe()
 	if s := f.status(); s.KeyId != keyID(f.key.ARN, f.key.MaterialID()) {
 		t.Errorf("material stays unseen: %v", s)
 	}
 	if d, err := f.p.Decrypt(t.Context(), decryptRequest(e)); err != nil || string(d.Plaintext) != seed {
 		t.Errorf("decrypt: %v", err)
+	}
+}
+
+// What Decrypt names counts: it is what Encrypt can be checked against.
+func TestKMSWithHalfTheMaterialIDs(t *testing.T) {
+	f := newFixture(t)
+	for hidden, want := range map[string]string{
+		"DescribeKey": keyID(f.key.ARN, f.key.MaterialID()),
+		"Decrypt":     keyID(f.key.ARN, ""),
+	} {
+		f.fake.HideMaterialIDs(hidden)
+		if s := f.probe().status(); s.Healthz != "ok" || s.KeyId != want {
+			t.Errorf("%s is silent: status %v, want key_id %s", hidden, s, want)
+		}
+		if e := f.mustEncrypt(seed); e.KeyId != want {
+			t.Errorf("%s is silent: label %s", hidden, e.KeyId)
+		}
 	}
 }
 
@@ -361,6 +379,47 @@ func TestFailureClasses(t *testing.T) {
 				t.Errorf("after repair: %v", s)
 			}
 		})
+	}
+}
+
+// lyingKMS changes answers behind the SDK's back.
+type lyingKMS struct {
+	KMS
+	plaintext, arn string // instead of the right ones, if set
+}
+
+func (l lyingKMS) Decrypt(ctx context.Context, in *kms.DecryptInput, o ...func(*kms.Options)) (*kms.DecryptOutput, error) {
+	out, err := l.KMS.Decrypt(ctx, in, o...)
+	if err == nil && l.plaintext != "" {
+		out.Plaintext = []byte(l.plaintext)
+	}
+	return out, err
+}
+
+func (l lyingKMS) DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, o ...func(*kms.Options)) (*kms.DescribeKeyOutput, error) {
+	out, err := l.KMS.DescribeKey(ctx, in, o...)
+	if err == nil && l.arn != "" {
+		out.KeyMetadata.Arn = &l.arn
+	}
+	return out, err
+}
+
+// What can't be read back is never handed out.
+func TestCorruptRoundTrip(t *testing.T) {
+	f := newFixture(t).probe()
+	f.p.cfg.KMS = lyingKMS{KMS: f.p.cfg.KMS, plaintext: "something else"}
+	if _, err := f.encrypt(seed); status.Code(err) != codes.DataLoss {
+		t.Errorf("encrypt: %v", err)
+	}
+	if s := f.probe().status(); !strings.Contains(s.Healthz, "do not trust this endpoint") {
+		t.Errorf("status %v", s)
+	}
+}
+
+func TestAnotherKeyDescribed(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.KMS = lyingKMS{KMS: c.KMS, arn: c.KeyARN + "0"} })
+	if s := f.probe().status(); !strings.Contains(s.Healthz, "described another key") || s.KeyId != "" {
+		t.Errorf("status %v", s)
 	}
 }
 

@@ -1,6 +1,7 @@
 package synth
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,17 +45,25 @@ type Permission struct {
 	Statement string   `json:"statement"`
 	Principal string   `json:"principal"`
 	Actions   []string `json:"actions"`
-	// Conditions are written as key=value.
-	Conditions []string `json:"conditions,omitempty"`
+	// Conditions must all hold.
+	Conditions []Condition `json:"conditions,omitempty"`
+}
+
+// Condition is one condition of a statement.
+type Condition struct {
+	Operator string   `json:"operator"`
+	Key      string   `json:"key"`
+	Values   []string `json:"values"`
 }
 
 // Finding is something that CDK's validator or a construct has to say.
 type Finding struct {
 	Rule string `json:"rule"`
 	// Severity is "error" or "warning", or another word of the validator's.
-	Severity string   `json:"severity"`
-	Message  string   `json:"message"`
-	Where    []string `json:"where,omitempty"`
+	Severity string `json:"severity"`
+	Message  string `json:"message"`
+	// Where holds the paths of the constructs that it is about.
+	Where []string `json:"where,omitempty"`
 }
 
 // IsError tells whether a finding must stop a deployment.
@@ -201,24 +210,22 @@ func permissions(statements any) []Permission {
 	return all
 }
 
-func conditions(condition any) []string {
+func conditions(condition any) []Condition {
 	operators, _ := condition.(map[string]any)
-	var all []string
+	var all []Condition
 	for operator, keys := range operators {
 		m, _ := keys.(map[string]any)
 		for key, value := range m {
-			var values []string
+			c := Condition{Operator: operator, Key: key}
 			for _, v := range listOf(value) {
-				values = append(values, plain(v))
+				c.Values = append(c.Values, plain(v))
 			}
-			sign := "="
-			if strings.HasPrefix(operator, "ForAllValues:") {
-				sign = " only "
-			}
-			all = append(all, key+sign+strings.Join(values, "|"))
+			all = append(all, c)
 		}
 	}
-	slices.Sort(all)
+	slices.SortFunc(all, func(a, b Condition) int {
+		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Operator, b.Operator))
+	})
 	return all
 }
 
@@ -271,6 +278,9 @@ func readFindings(path string) ([]Finding, error) {
 				RuleName    string `json:"ruleName"`
 				Description string `json:"description"`
 				Severity    string `json:"severity"`
+				Constructs  []struct {
+					Path string `json:"constructPath"`
+				} `json:"violatingConstructs"`
 			} `json:"violations"`
 		} `json:"pluginReports"`
 	}
@@ -282,7 +292,11 @@ func readFindings(path string) ([]Finding, error) {
 	}
 	for _, plugin := range file.PluginReports {
 		for _, v := range plugin.Violations {
-			findings = append(findings, Finding{Rule: v.RuleName, Severity: v.Severity, Message: v.Description})
+			finding := Finding{Rule: v.RuleName, Severity: v.Severity, Message: v.Description}
+			for _, c := range v.Constructs {
+				finding.Where = append(finding.Where, c.Path)
+			}
+			findings = append(findings, finding)
 		}
 	}
 	return findings, nil

@@ -1,0 +1,215 @@
+//go:build !race
+
+package snapshot
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mutation breaks one thing in a good template.
+type mutation struct {
+	name string
+	// property is the one that must notice.
+	property string
+	apply    func(template)
+}
+
+func onlyResource(kind, path string, to any) func(template) {
+	return func(t template) { set(t.only(kind), path, to) }
+}
+
+func onStatement(sid, path string, to any) func(template) {
+	return func(t template) {
+		for _, s := range t.keyStatements() {
+			if s["Sid"] == sid {
+				set(s, path, to)
+				return
+			}
+		}
+		panic("no statement " + sid)
+	}
+}
+
+func addStatement(statement map[string]any) func(template) {
+	return func(t template) {
+		policy := at(t.secretsKey(), "Properties.KeyPolicy").(map[string]any)
+		policy["Statement"] = append(list(policy["Statement"]), statement)
+	}
+}
+
+func dropStatement(sid string) func(template) {
+	return func(t template) {
+		policy := at(t.secretsKey(), "Properties.KeyPolicy").(map[string]any)
+		policy["Statement"] = slices.DeleteFunc(list(policy["Statement"]), func(s any) bool { return at(s, "Sid") == sid })
+	}
+}
+
+func inManifest(old, replacement string) func(template) {
+	return func(t template) {
+		for _, id := range t.ofType("Custom::AWSCDK-EKS-KubernetesResource") {
+			r := t.resources()[id]
+			flat := text(at(r, "Properties.Manifest"))
+			if strings.Contains(flat, old) {
+				set(r, "Properties.Manifest", strings.Replace(flat, old, replacement, 1))
+				return
+			}
+		}
+		panic("no manifest has " + old)
+	}
+}
+
+func logGroup(t template) resource {
+	for _, id := range t.ofType("AWS::Logs::LogGroup") {
+		if g := t.resources()[id]; strings.HasPrefix(text(at(g, "Properties.LogGroupName")), "/aws/eks/") {
+			return g
+		}
+	}
+	panic("no log group")
+}
+
+const accountRoot = "arn:aws:iam::111122223333:root"
+
+var mutations = []mutation{
+	{"encryptionConfig removed", "the cluster's secrets are encrypted under a CMK",
+		func(t template) { delete(t.only("AWS::EKS::Cluster")["Properties"].(map[string]any), "EncryptionConfig") }},
+	{"encrypted resources emptied", "the cluster's secrets are encrypted under a CMK",
+		onlyResource("AWS::EKS::Cluster", "Properties.EncryptionConfig.0.Resources", []any{})},
+	{"rotation off", "keys rotate",
+		func(t template) { set(t.secretsKey(), "Properties.EnableKeyRotation", false) }},
+	{"rotation period gone", "keys rotate",
+		func(t template) { set(t.secretsKey(), "Properties.RotationPeriodInDays", nil) }},
+	{"key deleted with the stack", "keys outlive the stack",
+		func(t template) { set(t.secretsKey(), "DeletionPolicy", "Delete") }},
+	{"key deleted on replacement", "keys outlive the stack",
+		func(t template) { set(t.secretsKey(), "UpdateReplacePolicy", "Delete") }},
+	{"kms:* to root", "no key policy has a wildcard principal or kms:*",
+		onStatement("AccountAdministration", "Action", "kms:*")},
+	{"kms:* to root, seen as delegation", "IAM policies alone give no use of the secrets key",
+		onStatement("AccountAdministration", "Action", "kms:*")},
+	{"everybody may use the key", "no key policy has a wildcard principal or kms:*",
+		onStatement("PluginUse", "Principal", "*")},
+	{"Encrypt* for the plugin", "the secrets key's policy spells out its actions",
+		onStatement("PluginUse", "Action", []any{"kms:Encrypt*", "kms:Decrypt"})},
+	{"Decrypt delegated to IAM", "IAM policies alone give no use of the secrets key",
+		addStatement(map[string]any{"Sid": "X", "Effect": "Allow", "Principal": map[string]any{"AWS": accountRoot}, "Action": "kms:Decrypt", "Resource": "*"})},
+	{"administration taken from the account", "the account can't be locked out of its key",
+		dropStatement("AccountAdministration")},
+	{"administration of the account under a condition", "the account can't be locked out of its key",
+		onStatement("AccountAdministration", "Condition", map[string]any{"Bool": map[string]any{"aws:MultiFactorAuthPresent": "true"}})},
+	{"plugin without the context condition", "the secrets key is used only under the cluster's encryption context",
+		onStatement("PluginUse", "Condition", nil)},
+	{"plugin with further context keys", "the secrets key is used only under the cluster's encryption context",
+		func(t template) {
+			for _, s := range t.keyStatements() {
+				if s["Sid"] == "PluginUse" {
+					delete(s["Condition"].(map[string]any), "ForAllValues:StringEquals")
+				}
+			}
+		}},
+	{"the cluster role may decrypt", "the secrets key is used only under the cluster's encryption context",
+		onStatement("ClusterRole", "Action", []any{"kms:Decrypt", "kms:DescribeKey", "kms:ListGrants"})},
+	{"an unconditioned CreateGrant more", "grants are made by the creators alone",
+		addStatement(map[string]any{"Sid": "X", "Effect": "Allow", "Principal": map[string]any{"AWS": "arn:aws:iam::111122223333:role/Other"}, "Action": "kms:CreateGrant", "Resource": "*"})},
+	{"the account may make grants", "grants are made by the creators alone",
+		onStatement("ClusterCreatorsGrant", "Principal", map[string]any{"AWS": accountRoot})},
+	{"the creators forgotten", "grants are made by the creators alone", dropStatement("ClusterCreatorsGrant")},
+	{"the cluster role forgotten", "the cluster role sees the key", dropStatement("ClusterRole")},
+	{"the plugin's role may read S3", "the plugin's role can do nothing else",
+		func(t template) {
+			set(t.resources()[t.pluginRole()], "Properties.ManagedPolicyArns", []any{"arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"})
+		}},
+	{"the plugin's role under any context", "the plugin's role can do nothing else",
+		func(t template) {
+			for _, id := range t.ofType("AWS::IAM::Policy") {
+				for _, s := range list(at(t.resources()[id], "Properties.PolicyDocument.Statement")) {
+					if at(s, "Sid") == "PluginUse" {
+						set(s, "Condition", nil)
+					}
+				}
+			}
+		}},
+	{"any pod gets the plugin's role", "only the plugin's pods of this cluster get its role",
+		func(t template) {
+			set(t.resources()[t.pluginRole()], "Properties.AssumeRolePolicyDocument.Statement.0.Condition", nil)
+		}},
+	{"any cluster gets the cluster role", "only this cluster gets the cluster role",
+		func(t template) {
+			id := at(t.only("AWS::EKS::Cluster"), "Properties.RoleArn.Fn::GetAtt.0").(string)
+			set(t.resources()[id], "Properties.AssumeRolePolicyDocument.Statement.0.Condition", nil)
+		}},
+	{"public endpoint", "the API endpoint is not open to the world",
+		onlyResource("AWS::EKS::Cluster", "Properties.ResourcesVpcConfig.EndpointPublicAccess", true)},
+	{"audit log off", "the control plane logs to an encrypted group that is there first",
+		onlyResource("AWS::EKS::Cluster", "Properties.Logging.ClusterLogging.EnabledTypes", []any{map[string]any{"Type": "api"}})},
+	{"log group without a key", "the control plane logs to an encrypted group that is there first",
+		func(t template) { set(logGroup(t), "Properties.KmsKeyId", nil) }},
+	{"cluster before its log group", "the control plane logs to an encrypted group that is there first",
+		onlyResource("AWS::EKS::Cluster", "DependsOn", []any{})},
+	{"creator is cluster admin", "access is by access entries only",
+		onlyResource("AWS::EKS::Cluster", "Properties.AccessConfig.BootstrapClusterCreatorAdminPermissions", true)},
+	{"aws-auth again", "access is by access entries only",
+		onlyResource("AWS::EKS::Cluster", "Properties.AccessConfig.AuthenticationMode", "API_AND_CONFIG_MAP")},
+	{"deletion protection off", "the cluster is protected against deletion",
+		onlyResource("AWS::EKS::Cluster", "Properties.DeletionProtection", false)},
+	{"log validation off", "the trail records everything",
+		onlyResource("AWS::CloudTrail::Trail", "Properties.EnableLogFileValidation", false)},
+	{"trail stopped", "the trail records everything",
+		onlyResource("AWS::CloudTrail::Trail", "Properties.IsLogging", false)},
+	{"trail excludes KMS", "the trail records everything",
+		onlyResource("AWS::CloudTrail::Trail", "Properties.EventSelectors.0.ExcludeManagementEventSources", []any{"kms.amazonaws.com"})},
+	{"trail records writes only", "the trail records everything",
+		onlyResource("AWS::CloudTrail::Trail", "Properties.EventSelectors.0.ReadWriteType", "WriteOnly")},
+	{"trail under the secrets key", "the trail's logs are under a key of their own",
+		func(t template) {
+			set(t.only("AWS::CloudTrail::Trail"), "Properties.KMSKeyId", at(t.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn"))
+		}},
+	{"public bucket", "the trail's bucket is closed, versioned and kept",
+		onlyResource("AWS::S3::Bucket", "Properties.PublicAccessBlockConfiguration.BlockPublicPolicy", false)},
+	{"bucket without TLS", "the trail's bucket is closed, versioned and kept",
+		onlyResource("AWS::S3::BucketPolicy", "Properties.PolicyDocument.Statement", []any{})},
+	{"bucket deleted with the stack", "the trail's bucket is closed, versioned and kept",
+		onlyResource("AWS::S3::Bucket", "DeletionPolicy", "Delete")},
+	{"an alarm disabled", "every tampering raises an alarm",
+		func(t template) {
+			set(t.resources()[t.ofType("AWS::Events::Rule")[3]], "Properties.State", "DISABLED")
+		}},
+	{"an alarm without a target", "every tampering raises an alarm",
+		func(t template) {
+			set(t.resources()[t.ofType("AWS::Events::Rule")[5]], "Properties.Targets", []any{})
+		}},
+	{"topic in the clear", "the alarms' topic is encrypted",
+		onlyResource("AWS::SNS::Topic", "Properties.KmsMasterKeyId", nil)},
+	{"writable root file system", "the plugin's pods are confined",
+		inManifest(`"readOnlyRootFilesystem":true`, `"readOnlyRootFilesystem":false`)},
+	{"capabilities kept", "the plugin's pods are confined",
+		inManifest(`"drop":["ALL"]`, `"drop":["NET_RAW"]`)},
+	{"host network", "the plugin's pods are confined",
+		inManifest(`"automountServiceAccountToken":false,"containers"`, `"hostNetwork":true,"containers"`)},
+}
+
+// TestMutations shows that the properties can fail: each mutation of the
+// default template is noticed by the property that it breaks.
+func TestMutations(t *testing.T) {
+	guarded := map[string]bool{}
+	for _, m := range mutations {
+		guarded[m.property] = true
+		t.Run(m.name, func(t *testing.T) {
+			check, ok := properties[m.property]
+			if !ok {
+				t.Fatalf("there is no property %q", m.property)
+			}
+			broken := templates["default"].clone()
+			m.apply(broken)
+			if err := check(broken); err == nil {
+				t.Errorf("nobody noticed: %q still holds", m.property)
+			}
+		})
+	}
+	for property := range properties {
+		if !guarded[property] {
+			t.Errorf("no mutation shows that %q can fail", property)
+		}
+	}
+}

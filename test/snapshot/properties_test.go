@@ -1,0 +1,487 @@
+//go:build !race
+
+package snapshot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// properties are the security properties of a bundle. Each returns what is
+// wrong with a template, or nil.
+var properties = map[string]func(template) error{
+	"the cluster's secrets are encrypted under a CMK": func(t template) error {
+		cluster := t.only("AWS::EKS::Cluster")
+		if got := text(at(cluster, "Properties.EncryptionConfig.0.Resources")); got != `["secrets"]` {
+			return fmt.Errorf("encrypted resources are %s", got)
+		}
+		key := at(cluster, "Properties.EncryptionConfig.0.Provider.KeyArn")
+		if t.secretsKey() == nil && !strings.Contains(text(key), ":kms:") {
+			return fmt.Errorf("the key is %s", text(key))
+		}
+		return nil
+	},
+	"keys rotate": func(t template) error {
+		return t.eachKey(func(key resource) error {
+			period, _ := at(key, "Properties.RotationPeriodInDays").(float64)
+			if at(key, "Properties.EnableKeyRotation") != true || period < 90 || period > 2560 {
+				return fmt.Errorf("rotation is %v, every %v days", at(key, "Properties.EnableKeyRotation"), period)
+			}
+			return nil
+		})
+	},
+	"keys outlive the stack": func(t template) error {
+		return t.eachKey(func(key resource) error {
+			window, _ := at(key, "Properties.PendingWindowInDays").(float64)
+			if key["DeletionPolicy"] != "Retain" || key["UpdateReplacePolicy"] != "Retain" || window < 7 {
+				return fmt.Errorf("on deletion %v, on replacement %v, after %v days", key["DeletionPolicy"], key["UpdateReplacePolicy"], window)
+			}
+			return nil
+		})
+	},
+	"no key policy has a wildcard principal or kms:*": func(t template) error {
+		return t.eachKey(func(key resource) error {
+			for _, s := range list(at(key, "Properties.KeyPolicy.Statement")) {
+				statement := s.(map[string]any)
+				if slices.Contains(principalsOf(statement), "*") || slices.Contains(actionsOf(statement), "kms:*") {
+					return fmt.Errorf("statement %v", statement["Sid"])
+				}
+			}
+			return nil
+		})
+	},
+	"the secrets key's policy spells out its actions": func(t template) error {
+		for _, s := range t.keyStatements() {
+			if strings.Contains(strings.Join(actionsOf(s), " "), "*") {
+				return fmt.Errorf("statement %v has %v", s["Sid"], actionsOf(s))
+			}
+		}
+		return nil
+	},
+	"IAM policies alone give no use of the secrets key": func(t template) error {
+		for _, s := range t.keyStatements() {
+			for _, p := range principalsOf(s) {
+				if !strings.HasSuffix(p, ":root") {
+					continue
+				}
+				if used := cryptographic(actionsOf(s)); len(used) > 0 {
+					return fmt.Errorf("statement %v lets the account delegate %v", s["Sid"], used)
+				}
+			}
+		}
+		return nil
+	},
+	"the account can't be locked out of its key": func(t template) error {
+		if t.secretsKey() == nil {
+			return nil // the owner's affair
+		}
+		for _, s := range t.keyStatements() {
+			actions := actionsOf(s)
+			if len(principalsOf(s)) == 1 && strings.HasSuffix(principalsOf(s)[0], ":root") && s["Condition"] == nil &&
+				slices.Contains(actions, "kms:PutKeyPolicy") && slices.Contains(actions, "kms:CancelKeyDeletion") && slices.Contains(actions, "kms:EnableKey") {
+				return nil
+			}
+		}
+		return errors.New("no unconditional administration for the account root")
+	},
+	"the secrets key is used only under the cluster's encryption context": func(t template) error {
+		return contextRequired(t.keyStatements())
+	},
+	"grants are made by the creators alone": func(t template) error {
+		found := false
+		for _, s := range t.keyStatements() {
+			if !slices.Contains(actionsOf(s), "kms:CreateGrant") {
+				continue
+			}
+			found = true
+			if s["Sid"] != "ClusterCreatorsGrant" || len(actionsOf(s)) != 1 {
+				return fmt.Errorf("statement %v gives %v", s["Sid"], actionsOf(s))
+			}
+			for _, p := range principalsOf(s) {
+				if !strings.Contains(p, ":role/") {
+					return fmt.Errorf("%s may make grants", p)
+				}
+			}
+		}
+		if !found {
+			return errors.New("nobody may, so the cluster can't be created")
+		}
+		return nil
+	},
+	"the cluster role sees the key": func(t template) error {
+		role := text(at(t.only("AWS::EKS::Cluster"), "Properties.RoleArn"))
+		for _, s := range t.keyStatements() {
+			if s["Sid"] != "ClusterRole" {
+				continue
+			}
+			named := slices.Contains(principalsOf(s), role)
+			matched := strings.Contains(text(at(s, "Condition.ArnLike.aws:PrincipalArn")), ":role/ekskms/")
+			if (named || matched) && slices.Equal(actionsOf(s), []string{"kms:DescribeKey", "kms:ListGrants"}) {
+				return nil
+			}
+		}
+		return errors.New("not in the key policy: EKS would say that the role does not exist")
+	},
+	"the plugin's role can do nothing else": func(t template) error {
+		id := t.pluginRole()
+		if id == "" {
+			return errors.New("no plugin role")
+		}
+		role := t.resources()[id]
+		if at(role, "Properties.ManagedPolicyArns") != nil || at(role, "Properties.Policies") != nil {
+			return errors.New("it has policies of its own")
+		}
+		var statements []map[string]any
+		for _, policy := range t.ofType("AWS::IAM::Policy") {
+			p := t.resources()[policy]
+			if text(at(p, "Properties.Roles.0")) != "${"+id+"}" {
+				continue
+			}
+			for _, s := range list(at(p, "Properties.PolicyDocument.Statement")) {
+				statements = append(statements, s.(map[string]any))
+			}
+		}
+		key := text(at(t.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn"))
+		for _, s := range statements {
+			for _, action := range actionsOf(s) {
+				if !slices.Contains([]string{"kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"}, action) {
+					return fmt.Errorf("it may %s", action)
+				}
+			}
+			if text(s["Resource"]) != key {
+				return fmt.Errorf("it may use %s", text(s["Resource"]))
+			}
+		}
+		return contextRequired(statements)
+	},
+	"only the plugin's pods of this cluster get its role": func(t template) error {
+		id := t.pluginRole()
+		trust := list(at(t.resources()[id], "Properties.AssumeRolePolicyDocument.Statement"))
+		if len(trust) != 1 || text(at(trust[0], "Principal.Service")) != "pods.eks.amazonaws.com" {
+			return fmt.Errorf("the trust policy is %s", text(trust))
+		}
+		association := t.only("AWS::EKS::PodIdentityAssociation")
+		for tag, want := range map[string]string{
+			"kubernetes-namespace":       text(at(association, "Properties.Namespace")),
+			"kubernetes-service-account": text(at(association, "Properties.ServiceAccount")),
+		} {
+			if got := text(at(trust[0], "Condition.StringEquals.aws:RequestTag/"+tag)); got != want || got == "" {
+				return fmt.Errorf("%s is %q, of the association %q", tag, got, want)
+			}
+		}
+		if !strings.Contains(text(at(trust[0], "Condition.StringEquals.aws:RequestTag/eks-cluster-arn")), ":cluster/") ||
+			at(trust[0], "Condition.StringEquals.aws:SourceAccount") == nil {
+			return errors.New("other clusters or accounts are trusted")
+		}
+		return nil
+	},
+	"only this cluster gets the cluster role": func(t template) error {
+		role := text(at(t.only("AWS::EKS::Cluster"), "Properties.RoleArn"))
+		id := strings.TrimSuffix(strings.TrimPrefix(role, "${"), ".Arn}")
+		for _, s := range list(at(t.resources()[id], "Properties.AssumeRolePolicyDocument.Statement")) {
+			if at(s, "Condition.StringEquals.aws:SourceAccount") == nil ||
+				!strings.HasSuffix(text(at(s, "Condition.ArnEquals.aws:SourceArn")), ":cluster/"+text(at(t.only("AWS::EKS::Cluster"), "Properties.Name"))) {
+				return fmt.Errorf("a statement trusts more: %s", text(s))
+			}
+		}
+		return nil
+	},
+	"the API endpoint is not open to the world": func(t template) error {
+		vpc := at(t.only("AWS::EKS::Cluster"), "Properties.ResourcesVpcConfig")
+		if at(vpc, "EndpointPrivateAccess") != true {
+			return errors.New("no private access")
+		}
+		if at(vpc, "EndpointPublicAccess") == false {
+			return nil
+		}
+		cidrs := list(at(vpc, "PublicAccessCidrs"))
+		if len(cidrs) == 0 || slices.Contains(cidrs, any("0.0.0.0/0")) {
+			return fmt.Errorf("open to %v", cidrs)
+		}
+		return nil
+	},
+	"the control plane logs to an encrypted group that is there first": func(t template) error {
+		cluster := t.only("AWS::EKS::Cluster")
+		types := text(at(cluster, "Properties.Logging.ClusterLogging.EnabledTypes"))
+		for _, kind := range []string{"api", "audit", "authenticator", "controllerManager", "scheduler"} {
+			if !strings.Contains(types, `"`+kind+`"`) {
+				return fmt.Errorf("%s is not logged", kind)
+			}
+		}
+		want := "/aws/eks/" + text(at(cluster, "Properties.Name")) + "/cluster"
+		for _, id := range t.ofType("AWS::Logs::LogGroup") {
+			group := t.resources()[id]
+			if text(at(group, "Properties.LogGroupName")) != want {
+				continue
+			}
+			switch {
+			case at(group, "Properties.KmsKeyId") == nil:
+				return errors.New("the log group has no key")
+			case at(group, "Properties.RetentionInDays") == nil:
+				return errors.New("the log group has no retention")
+			case !slices.Contains(list(cluster["DependsOn"]), any(id)):
+				return errors.New("the cluster does not wait for the log group")
+			}
+			return nil
+		}
+		return fmt.Errorf("no log group %s", want)
+	},
+	"access is by access entries only": func(t template) error {
+		access := at(t.only("AWS::EKS::Cluster"), "Properties.AccessConfig")
+		if at(access, "AuthenticationMode") != "API" || at(access, "BootstrapClusterCreatorAdminPermissions") != false {
+			return fmt.Errorf("access is %s", text(access))
+		}
+		return nil
+	},
+	"the cluster is protected against deletion": func(t template) error {
+		if at(t.only("AWS::EKS::Cluster"), "Properties.DeletionProtection") != true {
+			return errors.New("it is not")
+		}
+		return nil
+	},
+	"the trail records everything": func(t template) error {
+		trail := t.only("AWS::CloudTrail::Trail")
+		if trail == nil {
+			return t.existing("trail")
+		}
+		for _, name := range []string{"IsLogging", "IsMultiRegionTrail", "IncludeGlobalServiceEvents", "EnableLogFileValidation"} {
+			if at(trail, "Properties."+name) != true {
+				return fmt.Errorf("%s is %v", name, at(trail, "Properties."+name))
+			}
+		}
+		selectors := list(at(trail, "Properties.EventSelectors"))
+		if len(selectors) != 1 || at(selectors[0], "IncludeManagementEvents") != true || at(selectors[0], "ReadWriteType") != "All" ||
+			at(selectors[0], "ExcludeManagementEventSources") != nil || at(trail, "Properties.AdvancedEventSelectors") != nil {
+			return fmt.Errorf("the selectors are %s", text(selectors))
+		}
+		return nil
+	},
+	"the trail's logs are under a key of their own": func(t template) error {
+		trail := t.only("AWS::CloudTrail::Trail")
+		if trail == nil {
+			return t.existing("trail")
+		}
+		key := text(at(trail, "Properties.KMSKeyId"))
+		if key == "" || key == "null" || key == text(at(t.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn")) {
+			return fmt.Errorf("the key is %s", key)
+		}
+		id := strings.TrimSuffix(strings.TrimPrefix(key, "${"), ".Arn}")
+		for _, s := range list(at(t.resources()[id], "Properties.KeyPolicy.Statement")) {
+			statement := s.(map[string]any)
+			conditions := text(statement["Condition"])
+			for _, p := range principalsOf(statement) {
+				if p == "cloudtrail.amazonaws.com" && !strings.Contains(conditions, "aws:SourceArn") ||
+					p == "events.amazonaws.com" && !strings.Contains(conditions, "kms:EncryptionContext:aws:sns:topicArn") {
+					return fmt.Errorf("%s may use the key for others", p)
+				}
+				if strings.HasSuffix(p, ":root") && len(cryptographic(actionsOf(statement))) > 0 {
+					return errors.New("the account may hand out the use of the key")
+				}
+			}
+		}
+		return nil
+	},
+	"the trail's bucket is closed, versioned and kept": func(t template) error {
+		bucket := t.only("AWS::S3::Bucket")
+		if bucket == nil {
+			return t.existing("trail")
+		}
+		for _, name := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
+			if at(bucket, "Properties.PublicAccessBlockConfiguration."+name) != true {
+				return fmt.Errorf("%s is off", name)
+			}
+		}
+		switch {
+		case at(bucket, "Properties.VersioningConfiguration.Status") != "Enabled":
+			return errors.New("it is not versioned")
+		case at(bucket, "Properties.OwnershipControls.Rules.0.ObjectOwnership") != "BucketOwnerEnforced":
+			return errors.New("ACLs are on")
+		case at(bucket, "Properties.LifecycleConfiguration.Rules.0.ExpirationInDays") == nil:
+			return errors.New("it has no retention")
+		case bucket["DeletionPolicy"] != "Retain" || bucket["UpdateReplacePolicy"] != "Retain":
+			return errors.New("it goes with the stack")
+		}
+		policy := text(at(t.only("AWS::S3::BucketPolicy"), "Properties.PolicyDocument"))
+		if !strings.Contains(policy, `"aws:SecureTransport":"false"`) || !strings.Contains(policy, `"Deny"`) {
+			return errors.New("it takes requests without TLS")
+		}
+		if strings.Count(policy, `"Allow"`) != strings.Count(policy, `"aws:SourceArn"`) {
+			return errors.New("CloudTrail may write for other trails")
+		}
+		return nil
+	},
+	"every tampering raises an alarm": func(t template) error {
+		key := text(at(t.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn"))
+		for event, source := range map[string]string{
+			"DisableKey": "kms", "ScheduleKeyDeletion": "kms", "PutKeyPolicy": "kms", "DisableKeyRotation": "kms",
+			"CreateGrant": "kms", "RevokeGrant": "kms", "RetireGrant": "kms",
+			"CreateAlias": "kms", "UpdateAlias": "kms", "DeleteAlias": "kms",
+			"StopLogging": "cloudtrail", "DeleteTrail": "cloudtrail", "UpdateTrail": "cloudtrail", "PutEventSelectors": "cloudtrail",
+		} {
+			if !t.alarms(event, source, key) {
+				return fmt.Errorf("%s raises none", event)
+			}
+		}
+		return nil
+	},
+	"the alarms' topic is encrypted": func(t template) error {
+		topic := t.only("AWS::SNS::Topic")
+		if topic == nil {
+			return t.existing("topic")
+		}
+		if at(topic, "Properties.KmsMasterKeyId") == nil {
+			return errors.New("it is not")
+		}
+		return nil
+	},
+	"the plugin's pods are confined": func(t template) error {
+		for _, object := range t.kubernetesObjects() {
+			pod := at(object, "spec.template.spec")
+			if pod == nil {
+				continue
+			}
+			for _, c := range list(at(pod, "containers")) {
+				if at(c, "securityContext.readOnlyRootFilesystem") != true || at(c, "securityContext.allowPrivilegeEscalation") != false ||
+					text(at(c, "securityContext.capabilities.drop")) != `["ALL"]` {
+					return fmt.Errorf("container %v has %s", at(c, "name"), text(at(c, "securityContext")))
+				}
+			}
+			for _, sharing := range []string{"hostNetwork", "hostPID", "hostIPC"} {
+				if v := at(pod, sharing); v != nil && v != false {
+					return fmt.Errorf("%s is %v", sharing, v)
+				}
+			}
+			return nil
+		}
+		return errors.New("there is no workload")
+	},
+}
+
+var cryptographicActions = []string{
+	"kms:CreateGrant", "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyPair",
+	"kms:GenerateDataKeyPairWithoutPlaintext", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo",
+}
+
+// cryptographic returns those actions, wildcards included, with which a
+// principal could use a key or let others use it.
+func cryptographic(actions []string) []string {
+	var used []string
+	for _, action := range actions {
+		prefix, wildcard := strings.CutSuffix(action, "*")
+		for _, crypto := range cryptographicActions {
+			if action == crypto || wildcard && strings.HasPrefix(crypto, prefix) {
+				used = append(used, action)
+				break
+			}
+		}
+	}
+	return used
+}
+
+// contextRequired wants every cryptographic use, grants aside, to depend on one
+// encryption context and no other.
+func contextRequired(statements []map[string]any) error {
+	found := false
+	for _, s := range statements {
+		used := cryptographic(actionsOf(s))
+		if len(used) == 0 || slices.Equal(used, []string{"kms:CreateGrant"}) {
+			continue
+		}
+		found = true
+		if !strings.Contains(text(at(s, "Condition.StringEquals.kms:EncryptionContext:ekskms:cluster-arn")), ":cluster/") ||
+			at(s, "Condition.ForAllValues:StringEquals.kms:EncryptionContextKeys") != "ekskms:cluster-arn" {
+			return fmt.Errorf("statement %v allows %v under any context", s["Sid"], used)
+		}
+	}
+	if !found {
+		return errors.New("nobody may use the key")
+	}
+	return nil
+}
+
+func (t template) eachKey(check func(resource) error) error {
+	for _, id := range t.ofType("AWS::KMS::Key") {
+		if err := check(t.resources()[id]); err != nil {
+			return fmt.Errorf("%s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// existing lets a template do without a trail or topic only if its alarms name
+// one that exists.
+func (t template) existing(what string) error {
+	for _, id := range t.ofType("AWS::Events::Rule") {
+		rule := t.resources()[id]
+		if what == "topic" && strings.HasPrefix(text(at(rule, "Properties.Targets.0.Arn")), "arn:") {
+			return nil
+		}
+		if what == "trail" && strings.Contains(text(at(rule, "Properties.EventPattern.detail.requestParameters.name")), ":trail/") {
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no %s", what)
+}
+
+func (t template) pluginRole() string {
+	id, _ := at(t.only("AWS::EKS::PodIdentityAssociation"), "Properties.RoleArn.Fn::GetAtt.0").(string)
+	return id
+}
+
+// alarms tells whether an enabled rule sends an event to a topic, filtered to
+// the key or the trail.
+func (t template) alarms(event, source, key string) bool {
+	for _, id := range t.ofType("AWS::Events::Rule") {
+		rule := t.resources()[id]
+		pattern := at(rule, "Properties.EventPattern")
+		filter := text(at(pattern, "detail.resources.ARN"))
+		if source == "kms" && !strings.Contains(filter, key) && !strings.Contains(filter, strings.Trim(keyReference(key), "${}")) {
+			continue
+		}
+		if source == "cloudtrail" && !strings.Contains(text(at(pattern, "detail.requestParameters")), "trail/") {
+			continue
+		}
+		if at(rule, "Properties.State") == "ENABLED" && at(rule, "Properties.Targets.0.Arn") != nil &&
+			slices.Contains(list(at(pattern, "detail.eventName")), any(event)) &&
+			slices.Contains(list(at(pattern, "source")), any("aws."+source)) {
+			return true
+		}
+	}
+	return false
+}
+
+// keyReference turns ${Key.Arn} into what a list with it holds as JSON.
+func keyReference(key string) string {
+	id := strings.TrimSuffix(strings.TrimPrefix(key, "${"), ".Arn}")
+	return `{"Fn::GetAtt":["` + id + `","Arn"]`
+}
+
+// kubernetesObjects returns all objects that the template applies to the
+// cluster. References are flattened to ${...}.
+func (t template) kubernetesObjects() []any {
+	var all []any
+	for _, id := range t.ofType("Custom::AWSCDK-EKS-KubernetesResource") {
+		var objects []any
+		if err := json.Unmarshal([]byte(text(at(t.resources()[id], "Properties.Manifest"))), &objects); err != nil {
+			panic(fmt.Sprintf("%s: %v", id, err))
+		}
+		all = append(all, objects...)
+	}
+	return all
+}
+
+func TestProperties(t *testing.T) {
+	for name, template := range templates {
+		for property, check := range properties {
+			t.Run(name+"/"+property, func(t *testing.T) {
+				if err := check(template); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
