@@ -17,12 +17,13 @@ import (
 )
 
 func main() {
-	err := run()
-	jsii.Close()
-	if err != nil {
+	code := 0
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "ekskms:", err)
-		os.Exit(1)
+		code = 1
 	}
+	synth.Close()
+	os.Exit(code)
 }
 
 func run() error {

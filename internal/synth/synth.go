@@ -44,7 +44,7 @@ const (
 )
 
 // Run synthesizes the clusters of a file and reports what was written. It
-// starts Node and ends it again.
+// starts Node; [Close] ends it.
 //
 // What it returns as an error is a sentence for the user: a missing or too old
 // Node, a folder that can't be written, a prop that a construct refused. With
@@ -56,8 +56,7 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 	if err := checkOutdir(opts.Outdir); err != nil {
 		return nil, err
 	}
-	startKernel(opts.Validate)
-	defer jsii.Close()
+	StartKernel(opts.Validate)
 	if err := Recover(func() error { return synthesize(file, opts) }); err != nil {
 		return nil, err
 	}
@@ -71,6 +70,8 @@ func synthesize(file *config.File, opts Options) error {
 	appContext["@aws-cdk/core:failSynthOnValidationErrors"] = false
 	// As the CDK CLI does by default.
 	appContext["aws:cdk:enable-path-metadata"] = true
+	// The traces are of JavaScript, and hold temporary folders of this run.
+	appContext["aws:cdk:disable-creation-stack-traces"] = true
 	app := awscdk.NewApp(&awscdk.AppProps{
 		Outdir:             jsii.String(opts.Outdir),
 		Context:            &appContext,
@@ -81,11 +82,22 @@ func synthesize(file *config.File, opts Options) error {
 	return nil
 }
 
-// startKernel makes the jsii kernel that is about to start see the environment
+// Close ends Node and removes the folder that the jsii runtime makes in the temp
+// directory whenever a program starts that can use it. It must be the last thing
+// that a program does: from here on nothing is written to os.Stderr, for the
+// runtime sometimes complains there that Node has ended.
+func Close() {
+	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+		os.Stderr = null
+	}
+	jsii.Close()
+}
+
+// StartKernel makes the jsii kernel that is about to start see the environment
 // as it is set here. The runtime takes the environment when the program starts,
 // long before it starts Node; closing the client that it prepared then makes it
 // take a new one.
-func startKernel(validate bool) {
+func StartKernel(validate bool) {
 	set := map[string]string{
 		"CDK_VALIDATION": strconv.FormatBool(validate),
 		// Node 20 works; Run says that it is no longer maintained.

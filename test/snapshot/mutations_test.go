@@ -73,7 +73,9 @@ const accountRoot = "arn:aws:iam::111122223333:root"
 
 var mutations = []mutation{
 	{"encryptionConfig removed", "the cluster's secrets are encrypted under a CMK",
-		func(t template) { delete(t.only("AWS::EKS::Cluster")["Properties"].(map[string]any), "EncryptionConfig") }},
+		func(t template) {
+			delete(t.only("AWS::EKS::Cluster")["Properties"].(map[string]any), "EncryptionConfig")
+		}},
 	{"encrypted resources emptied", "the cluster's secrets are encrypted under a CMK",
 		onlyResource("AWS::EKS::Cluster", "Properties.EncryptionConfig.0.Resources", []any{})},
 	{"rotation off", "keys rotate",

@@ -1,0 +1,118 @@
+//go:build !race
+
+package snapshot
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/config"
+)
+
+// TestGolden holds every template against its golden, so that a change of
+// CDK or of a construct is seen by whoever makes it. What matters in the
+// goldens is said in the properties.
+func TestGolden(t *testing.T) {
+	for name, template := range templates {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join("testdata", name+".golden.json")
+			got := template.golden()
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatalf("%v; run `make goldens`", err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("the template changed; if it should, run `make goldens` (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestSynthesisRepeats wants every file of the assembly to be the same, byte by
+// byte, when the same configuration is synthesized again.
+func TestSynthesisRepeats(t *testing.T) {
+	first, second := t.TempDir(), t.TempDir()
+	for _, dir := range []string{first, second} {
+		if _, _, err := synthesize(dir, config.Default(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(first, "*.json"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("found %d files: %v", len(files), err)
+	}
+	for _, file := range files {
+		a, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(second, filepath.Base(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(a, b) {
+			t.Errorf("%s differs: %s", filepath.Base(file), cmp.Diff(string(a), string(b)))
+		}
+	}
+}
+
+// TestStacksAreProtected: the assembly asks for termination protection.
+func TestStacksAreProtected(t *testing.T) {
+	dir := t.TempDir()
+	if _, _, err := synthesize(dir, config.Default(), false); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest any
+	if err := json.Unmarshal(data, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	if got := at(manifest, "artifacts.ekskms-ekskms.properties.terminationProtection"); got != true {
+		t.Errorf("termination protection is %v", got)
+	}
+}
+
+// TestIDsArePinned: another logical ID is another resource, and so another
+// cluster or another key. These never change.
+func TestIDsArePinned(t *testing.T) {
+	pinned := map[string]string{
+		"EncryptedClusterA9297881": "AWS::EKS::Cluster",
+		"SecretsKeyE4821A66":       "AWS::KMS::Key",
+		"SecretsKeyAliasF590BEF1":  "AWS::KMS::Alias",
+		"AuditTrailKeyA4D56A7A":    "AWS::KMS::Key",
+		"AuditTrail49D399D8":       "AWS::CloudTrail::Trail",
+		"AuditTrailLogsD47DB5AF":   "AWS::S3::Bucket",
+	}
+	for _, name := range []string{"default", "01_minimal", "03_node_group"} {
+		for id, kind := range pinned {
+			if got := templates[name].resources()[id]["Type"]; got != kind {
+				t.Errorf("%s: %s is %v, must be %s", name, id, got, kind)
+			}
+		}
+	}
+	paths := map[string]string{
+		"EncryptedClusterA9297881": "ekskms-ekskms/EncryptedCluster/Cluster/Resource",
+		"SecretsKeyE4821A66":       "ekskms-ekskms/SecretsKey/Resource/Resource",
+	}
+	for id, path := range paths {
+		if got := at(templates["default"].resources()[id], "Metadata.aws:cdk:path"); got != path {
+			t.Errorf("the path of %s is %v, must be %s", id, got, path)
+		}
+	}
+	if got := templates["02_existing_vpc_and_key"].resources()["EncryptedClusterA9297881"]["Type"]; got != "AWS::EKS::Cluster" {
+		t.Errorf("02_existing_vpc_and_key: the cluster has another ID")
+	}
+}
