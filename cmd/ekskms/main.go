@@ -2,20 +2,6 @@
 // `ekskms help`.
 package main
 
-import (
-	"context"
-	"os"
-	"os/signal"
-	"syscall"
+import "github.com/ekskms/ekskms/internal/cli"
 
-	"github.com/ekskms/ekskms/internal/cli"
-	"github.com/ekskms/ekskms/internal/synth"
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := cli.Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	synth.Close()
-	os.Exit(code)
-}
+func main() { cli.Main() }

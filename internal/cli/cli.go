@@ -11,7 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -29,8 +32,45 @@ const (
 // errFindings ends a command whose findings were printed already.
 var errFindings = errors.New("findings")
 
+// Main runs the command line of this process and ends it.
+func Main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	synth.Close()
+	os.Exit(code)
+}
+
 // Run runs a command line and returns the exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	// An error that comes before a command has begun is one of the command line.
+	begun := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+
+	cmd, err := root.ExecuteContextC(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errFindings):
+		return exitFailed
+	case errors.As(err, &usage):
+		printError(stderr, usage.what, usage.hint)
+		return exitUsage
+	case !begun:
+		printError(stderr, err.Error(), "run '"+cmd.CommandPath()+" --help'")
+		return exitUsage
+	}
+	report(stderr, err)
+	return exitFailed
+}
+
+func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ekskms",
 		Short: "EKS clusters whose secrets are encrypted under a locked-down, rotating KMS key",
@@ -43,33 +83,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	// An error that comes before a command has begun is one of the command line.
-	begun := false
-	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newSynth(), newSchema(), newVersion())
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-
-	cmd, err := root.ExecuteContextC(ctx)
-	switch {
-	case err == nil:
-		return exitDone
-	case errors.Is(err, errFindings):
-		return exitFailed
-	case !begun:
-		printError(stderr, err.Error(), "run '"+cmd.CommandPath()+" --help'")
-		return exitUsage
-	}
-	var usage usageError
-	if errors.As(err, &usage) {
-		printError(stderr, usage.what, usage.hint)
-		return exitUsage
-	}
-	report(stderr, err)
-	return exitFailed
+	return root
 }
 
 // usageError is a wrong command line that only the command itself can see.

@@ -23,7 +23,7 @@ var pure = []string{
 // allowed are the packages of this module that a package may import directly.
 var allowed = map[string][]string{
 	".":                                  {},
-	"cmd/ekskms":                         {"internal/cli", "internal/synth"},
+	"cmd/ekskms":                         {"internal/cli"},
 	"cmd/cdkapp":                         {"internal/config", "internal/synth"},
 	"cmd/kms-plugin":                     {"internal/kmsplugin"},
 	"constructs/ekskms":                  {".", "internal/iampolicy", "internal/kubectllayer", "internal/keypolicy", "internal/manifest", "internal/tamper"},

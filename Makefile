@@ -1,0 +1,85 @@
+# All targets need Go 1.25 or later; test, goldens and bench also Node and npm.
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.0
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
+
+# Packages that reach jsii are tested without -race: jsii's own Close races.
+PACKAGES = go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
+PURE     = $$($(PACKAGES) | grep -v -e jsii -e internal/synth -e internal/cli | cut -d' ' -f1)
+CDK      = $$($(PACKAGES) | grep -e jsii -e internal/synth -e internal/cli | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: node_modules format vet test-pure test-cdk test-consumer test-bench lint ## Install what is needed and pass all tests
+	@echo "make test: all passed"
+
+node_modules: package.json package-lock.json .npmrc
+	npm ci
+	@touch node_modules
+
+.PHONY: format
+format:
+	@echo "== gofmt"
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on:"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet:
+	@echo "== go vet"
+	go vet ./...
+	cd test/consumer && go vet ./...
+
+.PHONY: test-pure
+test-pure: node_modules
+	@echo "== tests without CDK, with the race detector"
+	go test -race $(PURE)
+
+.PHONY: test-cdk
+test-cdk: node_modules
+	@echo "== tests with CDK"
+	go test -timeout 20m $(CDK)
+
+.PHONY: test-consumer
+test-consumer:
+	@echo "== a module that imports the library"
+	cd test/consumer && CDK_VALIDATION=false go test ./...
+
+.PHONY: test-bench
+test-bench: node_modules
+	@echo "== the benchmark compares like with like"
+	go run ./test/bench -compare-only
+
+.PHONY: lint
+lint: ## Run golangci-lint
+	@echo "== golangci-lint"
+	go run $(GOLANGCI_LINT) run ./...
+
+.PHONY: vuln
+vuln: ## Run govulncheck, which asks its database over the network
+	go run $(GOVULNCHECK) ./...
+
+.PHONY: generate
+generate: ## Generate what is generated: the JSON Schema
+	go generate ./...
+
+.PHONY: goldens
+goldens: ## Rewrite the golden files
+	go test ./test/snapshot ./internal/config ./internal/manifest ./internal/keypolicy -update
+
+.PHONY: bench
+bench: node_modules ## Measure ekskms synth beside a JavaScript app that builds the same template
+	go run ./test/bench
+
+.PHONY: fuzz
+fuzz: ## Fuzz the parsers for half a minute each
+	go test ./internal/config -run '^$$' -fuzz FuzzParse -fuzztime 30s
+	go test ./internal/iampolicy -run '^$$' -fuzz FuzzParse -fuzztime 30s
+	go test ./internal/kmsplugin -run '^$$' -fuzz FuzzDecrypt -fuzztime 30s
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf node_modules cdk.out bin

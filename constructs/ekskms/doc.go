@@ -1,0 +1,237 @@
+// Package ekskms holds AWS CDK constructs for Amazon EKS clusters whose
+// Kubernetes secrets are encrypted under a customer-managed KMS key (CMK) that
+// rotates, that only named principals may use, and whose use is on record.
+//
+// This comment is the guide for those who import the package. README.md of the
+// module shows the architecture, the command ekskms and the configuration file,
+// docs/security-model.md each policy statement with its reason. Nothing here
+// was tried on AWS: README.md says what the code rests on and what is inferred.
+//
+// # The bundle
+//
+// [EncryptedCluster] makes all of it, with defaults for everything but the name:
+//
+//	cluster := ekskms.NewEncryptedCluster(stack, jsii.String("EncryptedCluster"), &ekskms.EncryptedClusterProps{
+//		ClusterName: jsii.String("payments"),
+//		AccessEntries: &[]*ekskms.AccessEntry{{
+//			PrincipalArn: jsii.String("arn:aws:iam::111122223333:role/ClusterAdmin"),
+//			Policy:       jsii.String("AmazonEKSClusterAdminPolicy"),
+//		}},
+//	})
+//
+// The result is a VPC, the key with its policy, the cluster with a private
+// endpoint and all control-plane logs in an encrypted log group, a CloudTrail
+// trail with alarms, and the KMS plugin. Nobody may use the Kubernetes API
+// without an access entry, not even whoever created the cluster; only the
+// handler with which CDK applies Kubernetes objects is an administrator.
+//
+// Four constructs make up the bundle, and each can be used alone:
+//
+//   - [SecretsKey] is the CMK, its alias and its key policy;
+//   - [AuditTrail] is the trail, its bucket, and the alarms on tampering;
+//   - [KmsPlugin] is the plugin's IAM role and its Kubernetes objects;
+//   - [EncryptedCluster] is the EKS cluster, and the three above unless they are
+//     passed in or left out.
+//
+// Make a part first and pass it on to choose its props:
+//
+//	key := ekskms.NewSecretsKey(stack, jsii.String("SecretsKey"), &ekskms.SecretsKeyProps{
+//		ClusterName:    jsii.String("payments"),
+//		RotationPeriod: awscdk.Duration_Days(jsii.Number(180)),
+//	})
+//	trail := ekskms.NewAuditTrail(stack, jsii.String("AuditTrail"), &ekskms.AuditTrailProps{
+//		SecretsKey: key,
+//		Retention:  awscdk.Duration_Days(jsii.Number(730)),
+//		Emails:     jsii.Strings("security@example.com"),
+//	})
+//	cluster := ekskms.NewEncryptedCluster(stack, jsii.String("EncryptedCluster"), &ekskms.EncryptedClusterProps{
+//		ClusterName: jsii.String("payments"),
+//		SecretsKey:  key,
+//		AuditTrail:  trail,
+//	})
+//
+// Accessors return what was made, as CDK's own types, so that you can go on
+// with plain CDK:
+//
+//	cluster.Cluster().AddManifest(jsii.String("Namespace"), &map[string]any{
+//		"apiVersion": "v1",
+//		"kind":       "Namespace",
+//		"metadata":   map[string]any{"name": "payments"},
+//	})
+//
+// Constructors copy their props and never write to them. A prop that is missing
+// or has a value that AWS would refuse makes them panic with a [*PropError].
+//
+// # The key policy
+//
+// A security property has no off switch here. Rotation is always on, the key is
+// always retained, and the policy always names its principals:
+//
+//   - the account root, and through it the account's IAM policies, may
+//     administer the key: 22 actions, spelled out, none of them cryptographic
+//     and kms:CreateGrant not among them;
+//   - Administrators may do the same, whatever their IAM policies say;
+//   - Creators may call kms:DescribeKey and kms:CreateGrant, which EKS needs
+//     when it creates the cluster in their name;
+//   - the cluster role may call kms:DescribeKey and kms:ListGrants;
+//   - the plugin role may describe the key, and encrypt and decrypt under the
+//     encryption context of the cluster, in a session with the tags of its
+//     service account.
+//
+// There is no kms:*, no wildcard principal, and nothing with which an IAM policy
+// alone could hand out cryptographic use. EKS itself uses the key through a
+// grant that it makes when the cluster is created.
+//
+// Creators default to CloudFormation's execution role of the CDK bootstrap
+// stack. Whoever deploys with other credentials must be named, or the cluster
+// fails with access denied on kms:CreateGrant. Naming any replaces the default:
+//
+//	deployer := awsiam.Role_FromRoleArn(stack, jsii.String("Deployer"),
+//		jsii.String("arn:aws:iam::111122223333:role/Deployer"), nil)
+//	key := ekskms.NewSecretsKey(stack, jsii.String("SecretsKey"), &ekskms.SecretsKeyProps{
+//		ClusterName: jsii.String("payments"),
+//		Creators:    &[]awsiam.IRole{deployer},
+//	})
+//
+// Give further use with the grant methods of this package, such as
+// [SecretsKey.GrantPluginUse]. The grant methods of awskms give more than they
+// say: GrantEncryptDecrypt adds ReEncrypt and GenerateDataKey.
+//
+// # Bringing your own key, trail or VPC
+//
+// An existing key must be a symmetric CMK in the Region of the cluster. Its
+// policy can't be changed from here. The stack has an output named
+// [ExistingKeyOutput] with the statements, as JSON, that the key's owner must
+// add, and a warning says so. Those that name no role of the stack must be there
+// before the deployment. The one of the plugin's role can be added only after
+// it, since KMS refuses a principal that does not exist.
+//
+//	key := ekskms.NewSecretsKey(stack, jsii.String("SecretsKey"), &ekskms.SecretsKeyProps{
+//		ClusterName: jsii.String("payments"),
+//		ExistingKey: awskms.Key_FromKeyArn(stack, jsii.String("ExistingKey"),
+//			jsii.String("arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab")),
+//	})
+//
+// An existing trail must record management events, read and write, KMS included.
+// The alarms on the trail itself are rules in the cluster's Region, so they see
+// tampering only if that is the trail's home Region. An existing topic, and the
+// key of that topic, must let EventBridge publish:
+//
+//	trail := ekskms.NewAuditTrail(stack, jsii.String("AuditTrail"), &ekskms.AuditTrailProps{
+//		SecretsKey: key,
+//		ExistingTrail: awscloudtrail.CfnTrail_FromTrailArn(stack, jsii.String("ExistingTrail"),
+//			jsii.String("arn:aws:cloudtrail:eu-central-1:111122223333:trail/management")),
+//		ExistingTopic: awssns.Topic_FromTopicArn(stack, jsii.String("ExistingTopic"),
+//			jsii.String("arn:aws:sns:eu-central-1:111122223333:security-alarms")),
+//	})
+//
+// A VPC of your own needs private subnets from which AWS's APIs can be reached,
+// in two Availability Zones or more:
+//
+//	vpc := awsec2.Vpc_FromVpcAttributes(stack, jsii.String("Vpc"), &awsec2.VpcAttributes{
+//		VpcId:             jsii.String("vpc-0123456789abcdef0"),
+//		AvailabilityZones: jsii.Strings("eu-central-1a", "eu-central-1b"),
+//		PrivateSubnetIds:  jsii.Strings("subnet-0123456789abcdef0", "subnet-0123456789abcdef1"),
+//	})
+//	cluster := ekskms.NewEncryptedCluster(stack, jsii.String("EncryptedCluster"), &ekskms.EncryptedClusterProps{
+//		ClusterName: jsii.String("payments"),
+//		Vpc:         vpc,
+//		SecretsKey:  key,
+//		AuditTrail:  trail,
+//	})
+//
+// # What the plugin serves
+//
+// The plugin can't serve the API server of EKS: AWS runs that API server,
+// together with a KMS plugin of its own, which uses the CMK through EKS's grant.
+// The cluster's secrets are encrypted with WithoutPlugin set all the same.
+//
+// [PluginModeDeployment], the default, serves no API server at all. Two replicas
+// prove once a minute, from inside the cluster, that the key can be used by the
+// plugin's role under the encryption context of the cluster. When it can't, the
+// pods become unready and the Deployment is not available any more, which
+// whatever watches your workloads will see.
+//
+// [PluginModeDaemonSet] puts the plugin's socket into /var/run/kms-plugin on
+// every node, for API servers that run as pods on these nodes, such as those of
+// hosted control planes, and mount that folder. The socket is for root only.
+//
+// On a cluster that was made elsewhere, the plugin needs a kubectl provider, EKS
+// Pod Identity, and network policies that are enforced. The key must be made for
+// a cluster of that name:
+//
+//	plugin := ekskms.NewKmsPlugin(stack, jsii.String("KmsPlugin"), &ekskms.KmsPluginProps{
+//		Cluster:    existing,
+//		SecretsKey: key,
+//		Mode:       ekskms.PluginModeDaemonSet,
+//		Image:      jsii.String("registry.example.com/kms-plugin:v1.0.0"),
+//	})
+//
+// Without Image, the plugin is built from this module's sources when the app is
+// deployed, for which that machine needs Docker.
+//
+// # Snapshot tests
+//
+// Synthesize in a test, assert what matters, and compare the rest with a golden
+// file:
+//
+//	func TestMain(m *testing.M) {
+//		code := m.Run()
+//		jsii.Close()
+//		os.Exit(code)
+//	}
+//
+//	func TestKeyRotates(t *testing.T) {
+//		stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Test"), nil)
+//		ekskms.NewSecretsKey(stack, jsii.String("SecretsKey"), &ekskms.SecretsKeyProps{
+//			ClusterName: jsii.String("payments"),
+//		})
+//		template := assertions.Template_FromStack(stack, nil)
+//		template.AllResourcesProperties(jsii.String("AWS::KMS::Key"), map[string]any{
+//			"EnableKeyRotation":    true,
+//			"RotationPeriodInDays": 90,
+//		})
+//	}
+//
+// Three rules come from the jsii runtime. There is one kernel for the whole test
+// binary: close it once, in TestMain. Don't call t.Parallel, because requests to
+// the kernel are not locked. And put CDK_VALIDATION=false into the environment
+// before the test starts, to save the seconds that CDK's validator takes:
+// importing awscdk captures it.
+//
+// Asset hashes change with every release of this module and of CDK. Replace them
+// before you compare: README.md has a complete test.
+//
+// # Contracts
+//
+// These don't change within a major version, and you must not change them on a
+// live cluster.
+//
+// Construct IDs. CloudFormation's logical IDs are made of the path of a
+// construct. If the path changes, CloudFormation makes a new key and a new
+// cluster. That holds for the IDs that you choose, and for those inside:
+// SecretsKey/Resource, SecretsKey/Alias, AuditTrail/Key, AuditTrail/Logs,
+// AuditTrail/Trail, AuditTrail/Alarms, EncryptedCluster/ClusterRole,
+// EncryptedCluster/LogsKey, EncryptedCluster/Logs, EncryptedCluster/Cluster,
+// KmsPlugin/Role. The parts that [EncryptedCluster] makes itself lie below it,
+// such as EncryptedCluster/SecretsKey. A part that you made outside and passed in
+// lies elsewhere, so decide once.
+//
+// Names. They are made of ClusterName, because policies must hold the ARNs
+// before the resources exist: the aliases alias/eks/NAME, alias/eks/NAME/audit
+// and alias/eks/NAME/logs, the trail ekskms-NAME, the topic ekskms-NAME-alarms,
+// the log group /aws/eks/NAME/cluster. On the cluster: the namespace
+// ekskms-system and the service account kms-plugin.
+//
+// Encryption context. The plugin sends one pair: the key ekskms:cluster-arn with
+// the ARN of the cluster. What was encrypted under it can't be decrypted under
+// another.
+//
+// Statement IDs of the key policy. Tools may look for AccountAdministration,
+// Administrators, ClusterCreatorsDescribe, ClusterCreatorsGrant, ClusterRole,
+// PluginDescribe and PluginUse. A number follows where one occurs twice.
+//
+// Sealed properties. CloudFormation replaces a cluster whose EncryptionConfig
+// changes. Never exchange the key of a live cluster, nor switch between a new and
+// an existing key.
+package ekskms
