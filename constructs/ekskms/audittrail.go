@@ -1,6 +1,11 @@
 package ekskms
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
@@ -57,6 +62,7 @@ type AuditTrailProps struct {
 // encrypted SNS topic.
 type AuditTrail struct {
 	constructs.Construct
+	secretsKey          *SecretsKey
 	trailARN, trailName string
 	trail               awscloudtrail.Trail // nil for an existing one
 	bucket              awss3.Bucket        // nil for an existing trail
@@ -83,7 +89,7 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		reject(auditTrailType, "Emails", "is set beside ExistingTopic, but belongs to its owner: remove it")
 	}
 
-	a := &AuditTrail{}
+	a := &AuditTrail{secretsKey: props.SecretsKey}
 	constructs.NewConstruct_Override(a, scope, id)
 	cluster := *props.SecretsKey.ClusterName()
 	at := placeOf(a)
@@ -96,10 +102,11 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		if ref.TrailArn != nil {
 			a.trailARN = *ref.TrailArn
 		}
+		a.warnOfHomeRegion(at)
 	} else {
 		// The names are fixed so that the key's policy can name the ARNs before
 		// the trail and the topic, which need the key, are made.
-		a.trailName = "ekskms-" + cluster
+		a.trailName = trailName(cluster, at.region)
 		a.trailARN = at.arn("cloudtrail", "trail/"+a.trailName)
 		keyPolicy.TrailARN = a.trailARN
 	}
@@ -134,11 +141,39 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 	return a
 }
 
+// warnOfHomeRegion says when nobody will see that the trail is tampered with: the
+// calls are events of the trail's home Region, the rules are in this one.
+func (a *AuditTrail) warnOfHomeRegion(at place) {
+	home := *at.stack.SplitArn(jsii.String(a.trailARN), awscdk.ArnFormat_SLASH_RESOURCE_NAME).Region
+	if *awscdk.Token_IsUnresolved(jsii.String(home)) || *awscdk.Token_IsUnresolved(jsii.String(at.region)) || home == at.region {
+		return
+	}
+	awscdk.Annotations_Of(a).AddWarningV2(jsii.String("ekskms:trail-home-region"), jsii.String(
+		"The existing trail has its home in "+home+". Alarms on the trail itself need rules there: those of this stack, in "+
+			at.region+", do not see them."))
+}
+
+// unclean is what CloudTrail refuses in the name of a trail: hyphens and
+// underscores next to each other. Source: AWS CloudTrail User Guide, "Naming
+// requirements".
+var unclean = regexp.MustCompile(`[-_]{2,}|[-_]+$`)
+
+// trailName names the trail of a cluster. The Region is part of it, because a
+// multi-Region trail shows up under its name in the other Regions too.
+func trailName(cluster, region string) string {
+	if unclean.MatchString(cluster) {
+		sum := sha256.Sum256([]byte(cluster))
+		cluster = strings.TrimRight(unclean.ReplaceAllString(cluster, "-"), "-")
+		cluster = cluster[:min(len(cluster), 90)] + "-" + hex.EncodeToString(sum[:4])
+	}
+	return "ekskms-" + cluster + "-" + region
+}
+
 func (a *AuditTrail) createTrail(at place, retention awscdk.Duration) {
 	if retention == nil {
 		retention = awscdk.Duration_Days(jsii.Number(365))
 	}
-	days(auditTrailType, "Retention", retention, 1, 36500)
+	checkDays(auditTrailType, "Retention", retention, 1, 36500)
 	a.bucket = awss3.NewBucket(a, jsii.String("Logs"), &awss3.BucketProps{
 		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		EnforceSSL:        jsii.Bool(true),
@@ -180,8 +215,9 @@ func (a *AuditTrail) createTrail(at place, retention awscdk.Duration) {
 
 func (a *AuditTrail) createTopic(cluster, name, arn string, emails *[]*string) {
 	topic := awssns.NewTopic(a, jsii.String("Alarms"), &awssns.TopicProps{
-		TopicName:   jsii.String(name),
-		DisplayName: jsii.String("EKS key alarms " + cluster),
+		TopicName: jsii.String(name),
+		// SNS takes 100 characters.
+		DisplayName: jsii.String("EKS key alarms " + cluster[:min(len(cluster), 85)]),
 		MasterKey:   a.key,
 	})
 	policy := awssns.NewTopicPolicy(a, jsii.String("AlarmsPolicy"), &awssns.TopicPolicyProps{

@@ -187,6 +187,8 @@ func (props *EncryptedClusterProps) check() {
 		reject(typ, "ClusterName", "is %q, must be 1 to 100 letters, digits, hyphens and underscores, and begin with a letter or digit", name)
 	case props.SecretsKey != nil && props.SecretsKey.clusterName != name:
 		reject(typ, "SecretsKey", "is the key of cluster %q, must be that of %q", props.SecretsKey.clusterName, name)
+	case props.AuditTrail != nil && props.AuditTrail.secretsKey != props.SecretsKey:
+		reject(typ, "AuditTrail", "watches another key, must watch the SecretsKey of this cluster: pass that too")
 	}
 	if cidrs := props.PublicAccessCidrs; cidrs != nil {
 		if len(*cidrs) == 0 {

@@ -46,16 +46,16 @@ func orDefault[T any](value *T, def T) *T {
 	return value
 }
 
-// days returns the length of a duration in days, and false if it is a token.
-func days(typ, prop string, d awscdk.Duration, least, most float64) *float64 {
+// checkDays wants a duration of whole days within AWS's limits, unless it is a
+// token.
+func checkDays(typ, prop string, d awscdk.Duration, least, most float64) {
 	if *d.IsUnresolved() {
-		return d.ToDays(nil)
+		return
 	}
-	n := d.ToDays(&awscdk.TimeConversionOptions{Integral: jsii.Bool(false)})
-	if *n < least || *n > most || *n != float64(int(*n)) {
-		reject(typ, prop, "is %v days, must be %v to %v", *n, least, most)
+	n := *d.ToDays(&awscdk.TimeConversionOptions{Integral: jsii.Bool(false)})
+	if n < least || n > most || n != float64(int(n)) {
+		reject(typ, prop, "is %v days, must be %v to %v", n, least, most)
 	}
-	return n
 }
 
 func roleARNs(roles *[]awsiam.IRole) []string {

@@ -160,8 +160,8 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 	if pending == nil {
 		pending = awscdk.Duration_Days(jsii.Number(30))
 	}
-	days(secretsKeyType, "RotationPeriod", rotation, 90, 2560)
-	days(secretsKeyType, "PendingWindow", pending, 7, 30)
+	checkDays(secretsKeyType, "RotationPeriod", rotation, 90, 2560)
+	checkDays(secretsKeyType, "PendingWindow", pending, 7, 30)
 	multiRegion := *orDefault(props.MultiRegion, false)
 
 	at := placeOf(k)
@@ -277,9 +277,9 @@ type PluginIdentity struct {
 }
 
 // GrantPluginUse lets the role of a KMS plugin describe the key, and encrypt
-// and decrypt with the encryption context of the cluster and no other. The role
-// may do so only in sessions that EKS Pod Identity opened for the service
-// account.
+// and decrypt with the encryption context of the cluster and no other. The
+// session must carry the tags that EKS Pod Identity gives to the service
+// account; whoever may change the role's trust policy or tags can forge them.
 //
 // It changes both the key policy and the role's identity policy. The latter is
 // what a key in another account needs.

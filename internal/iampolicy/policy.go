@@ -8,7 +8,10 @@ package iampolicy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 )
 
 // Version is the version of the policy language, the only one in use since 2012.
@@ -67,7 +70,8 @@ func (v Values) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(v))
 }
 
-// UnmarshalJSON reads a string or a list of strings.
+// UnmarshalJSON reads a string or a list of strings. IAM takes an empty list,
+// but a statement with one matches nothing: it is refused as a mistake.
 func (v *Values) UnmarshalJSON(data []byte) error {
 	var one string
 	if err := json.Unmarshal(data, &one); err == nil {
@@ -75,7 +79,7 @@ func (v *Values) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	var many []string
-	if err := json.Unmarshal(data, &many); err != nil {
+	if err := json.Unmarshal(data, &many); err != nil || len(many) == 0 {
 		return fmt.Errorf("want a string or a list of strings, got %s", data)
 	}
 	*v = many
@@ -90,7 +94,13 @@ func (p *Principal) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	type plain Principal
-	return decodeStrict(data, (*plain)(p))
+	if err := decodeStrict(data, (*plain)(p)); err != nil {
+		return err
+	}
+	if p.AWS == nil && p.Service == nil && p.Federated == nil {
+		return fmt.Errorf("want \"*\" or an object that names a principal, got %s", data)
+	}
+	return nil
 }
 
 // NewDocument returns a document that holds the statements.
@@ -98,12 +108,34 @@ func NewDocument(statements ...Statement) Document {
 	return Document{Version: Version, Statement: statements}
 }
 
-// Parse reads a policy in JSON. An element that it does not know, such as
-// NotAction, is an error.
+// Parse reads a policy in JSON. Whatever could be lost or overlooked is an
+// error: an element that it does not know, such as NotAction, an element that
+// is given twice, a null, an effect that IAM does not have, data after the end.
 func Parse(data []byte) (Document, error) {
-	var doc Document
-	if err := decodeStrict(data, &doc); err != nil {
+	doc, err := parse(data)
+	if err != nil {
 		return Document{}, fmt.Errorf("policy: %w", err)
+	}
+	return doc, nil
+}
+
+func parse(data []byte) (doc Document, err error) {
+	if err := decodeStrict(data, &doc); err != nil {
+		return Document{}, err
+	}
+	if err := unambiguous(data); err != nil {
+		return Document{}, err
+	}
+	if len(doc.Statement) == 0 {
+		return Document{}, errors.New("has no statement")
+	}
+	for i, s := range doc.Statement {
+		if s.Effect != Allow && s.Effect != Deny {
+			return Document{}, fmt.Errorf("statement %d: Effect is %q, must be Allow or Deny", i+1, s.Effect)
+		}
+		if s.Action == nil {
+			return Document{}, fmt.Errorf("statement %d: has no Action", i+1)
+		}
 	}
 	return doc, nil
 }
@@ -111,13 +143,54 @@ func Parse(data []byte) (Document, error) {
 func decodeStrict(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	return d.Decode(into)
+}
+
+// unambiguous finds what encoding/json passes over in silence: of two keys that
+// it takes for the same element the last one wins, a null leaves a zero value,
+// and a decoder stops reading at the end of the first value.
+func unambiguous(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := unambiguousValue(d); err != nil {
 		return err
 	}
-	if d.More() {
-		return fmt.Errorf("unexpected data after the policy")
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("unexpected data after the policy")
 	}
 	return nil
+}
+
+func unambiguousValue(d *json.Decoder) error {
+	token, err := d.Token()
+	if err != nil {
+		return err
+	}
+	if token == nil {
+		return errors.New("null is no value of a policy")
+	}
+	if token != json.Delim('{') && token != json.Delim('[') {
+		return nil
+	}
+	keys := map[string]bool{}
+	for d.More() {
+		if token == json.Delim('{') {
+			key, err := d.Token()
+			if err != nil {
+				return err
+			}
+			// encoding/json finds the field of a key without regard to case.
+			name := strings.ToLower(strings.ToUpper(key.(string)))
+			if keys[name] {
+				return fmt.Errorf("%q is given twice", key)
+			}
+			keys[name] = true
+		}
+		if err := unambiguousValue(d); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token() // the closing bracket
+	return err
 }
 
 // Map returns the statement as plain maps and slices, the shape in which other

@@ -134,9 +134,9 @@ func AlarmTopic(topicARN string) []iampolicy.Statement {
 	}
 }
 
-// LogBucket returns the statements of the trail's bucket beside those that
-// CloudTrail needs. Source: AWS CloudTrail User Guide, "Amazon S3 bucket policy
-// for CloudTrail".
+// LogBucket returns what CloudTrail needs on the trail's bucket, for this trail
+// only. Source: AWS CloudTrail User Guide, "Amazon S3 bucket policy for
+// CloudTrail".
 func LogBucket(bucketARN, account, trailARN string) []iampolicy.Statement {
 	trail := iampolicy.Principal{Service: iampolicy.Values{"cloudtrail.amazonaws.com"}}
 	return []iampolicy.Statement{

@@ -221,9 +221,10 @@ func (s PodSession) tags(prefix string) map[string]iampolicy.Values {
 // with exactly the encryption context of its cluster: the pair must be there
 // and no other key beside it.
 //
-// With session set the role may use the key only in a session that EKS Pod
-// Identity opened for that service account of that cluster, so that another
-// trust added to the role later does not open the key.
+// With session set, the role's session must carry the tags that EKS Pod Identity
+// gives to that service account of that cluster. That guards against a trust
+// added to the role by accident; whoever may change the role's trust policy or
+// its tags can forge them.
 func PluginUse(roleARN string, context EncryptionContext, session *PodSession) []iampolicy.Statement {
 	principal := iampolicy.Principal{AWS: iampolicy.Values{roleARN}}
 	equals := map[string]iampolicy.Values{

@@ -331,7 +331,7 @@ func (in PluginInput) pod() corev1.PodTemplateSpec {
 				Image: in.Image,
 				Args:  args,
 				// Below the memory limit, so that Go collects before the kernel
-				// kills. The rest is for the probe, which is a second process.
+				// kills. The rest is for `kms-plugin probe`, a second process.
 				Env:          []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "64MiB"}},
 				Ports:        []corev1.ContainerPort{{Name: "health", ContainerPort: healthPort, Protocol: corev1.ProtocolTCP}},
 				VolumeMounts: []corev1.VolumeMount{{Name: "socket", MountPath: socketDir}},
@@ -353,16 +353,12 @@ func (in PluginInput) pod() corev1.PodTemplateSpec {
 				},
 				StartupProbe:  &corev1.Probe{ProbeHandler: livez, PeriodSeconds: 1, TimeoutSeconds: 2, FailureThreshold: 60},
 				LivenessProbe: &corev1.Probe{ProbeHandler: livez, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 6},
-				// The whole way to the key and back. Each run makes three KMS
-				// calls, so it runs once a minute, which is also how often the
-				// plugin looks at the key. Two failures in a row, as one may
-				// just have met a rotation.
+				// Says what the plugin's own probe found, which makes the whole way
+				// to the key and back once a minute. Asking costs no KMS call.
 				ReadinessProbe: &corev1.Probe{
-					ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{
-						Command: []string{"/kms-plugin", "probe", "--listen", SocketAddress, "--timeout", "8s"},
-					}},
-					PeriodSeconds:    60,
-					TimeoutSeconds:   10,
+					ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("health")}},
+					PeriodSeconds:    10,
+					TimeoutSeconds:   5,
 					FailureThreshold: 2,
 				},
 			}},

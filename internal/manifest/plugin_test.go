@@ -220,12 +220,10 @@ func TestArgsAreTheCommands(t *testing.T) {
 		if msg := badCommandLine(c.Args); msg != "" {
 			t.Errorf("%q: %s", c.Args, msg)
 		}
-		probe := c.ReadinessProbe.Exec.Command
-		if probe[0] != "/kms-plugin" {
-			t.Errorf("readiness runs %q, the image has /kms-plugin only", probe[0])
-		}
-		if msg := badCommandLine(probe[1:]); msg != "" {
-			t.Errorf("%q: %s", probe, msg)
+		for probe, path := range map[*corev1.Probe]string{c.StartupProbe: "/livez", c.LivenessProbe: "/livez", c.ReadinessProbe: "/readyz"} {
+			if probe.HTTPGet == nil || probe.HTTPGet.Path != path || probe.HTTPGet.Port.StrVal != c.Ports[0].Name {
+				t.Errorf("a probe asks %v, want %s of the health port", probe.ProbeHandler, path)
+			}
 		}
 		if badCommandLine(append(slices.Clone(c.Args), "--sokcet-mode", "0600")) == "" {
 			t.Error("a misspelt flag passes")

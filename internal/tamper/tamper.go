@@ -90,10 +90,16 @@ func Rules(in Input) []Rule {
 			todo:   "If this was not a deployment of yours, compare the policy with the template and deploy the template again.",
 		},
 		{
-			id: "RotationDisabled", source: "kms", events: []string{"DisableKeyRotation"}, filter: key,
-			what:   "Rotation of the key that encrypts the secrets was switched off.",
-			danger: "The cluster keeps working, but the key material is never renewed.",
-			todo:   "Run 'aws kms enable-key-rotation' with the period of the template.",
+			id: "RotationChanged", source: "kms", events: []string{"DisableKeyRotation", "EnableKeyRotation"}, filter: key,
+			what:   "Rotation of the key that encrypts the secrets was switched off, or on with another period.",
+			danger: "The cluster keeps working, but the key material may be renewed late or never.",
+			todo:   "If this was not a deployment of yours, run 'aws kms enable-key-rotation' with the period of the template.",
+		},
+		{
+			id: "KeyReplicated", source: "kms", events: []string{"ReplicateKey", "UpdatePrimaryRegion"}, filter: key,
+			what:   "The key that encrypts the secrets was copied to another Region, or its primary Region was changed.",
+			danger: "A replica has the same key material under a policy of its own: whoever may use it can decrypt the secrets.",
+			todo:   "Read the policy of the replica with 'aws kms get-key-policy' in its Region. Schedule a replica that you do not know for deletion.",
 		},
 		{
 			id: "UnexpectedGrant", source: "kms", events: []string{"CreateGrant"},

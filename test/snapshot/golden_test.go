@@ -95,6 +95,13 @@ func TestIDsArePinned(t *testing.T) {
 		"AuditTrailKeyA4D56A7A":    "AWS::KMS::Key",
 		"AuditTrail49D399D8":       "AWS::CloudTrail::Trail",
 		"AuditTrailLogsD47DB5AF":   "AWS::S3::Bucket",
+		// A changed ID of these replaces what the key policy or EKS names.
+		"AuditTrailAlarms62214698":                     "AWS::SNS::Topic",
+		"EncryptedClusterClusterRoleB274515C":          "AWS::IAM::Role",
+		"EncryptedClusterKmsPluginRoleC6DF9AF0":        "AWS::IAM::Role",
+		"EncryptedClusterKmsPluginPodIdentity6ACD28A4": "AWS::EKS::PodIdentityAssociation",
+		"EncryptedClusterLogs1DFCF358":                 "AWS::Logs::LogGroup",
+		"EncryptedClusterLogsKeyAC9FB688":              "AWS::KMS::Key",
 	}
 	for _, name := range []string{"default", "01_minimal", "03_node_group"} {
 		for id, kind := range pinned {

@@ -318,6 +318,7 @@ var properties = map[string]func(template) error{
 		key := text(at(t.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn"))
 		for event, source := range map[string]string{
 			"DisableKey": "kms", "ScheduleKeyDeletion": "kms", "PutKeyPolicy": "kms", "DisableKeyRotation": "kms",
+			"EnableKeyRotation": "kms", "ReplicateKey": "kms", "UpdatePrimaryRegion": "kms",
 			"CreateGrant": "kms", "RevokeGrant": "kms", "RetireGrant": "kms",
 			"CreateAlias": "kms", "UpdateAlias": "kms", "DeleteAlias": "kms",
 			"StopLogging": "cloudtrail", "DeleteTrail": "cloudtrail", "UpdateTrail": "cloudtrail", "PutEventSelectors": "cloudtrail",

@@ -1,0 +1,326 @@
+//go:build !race
+
+package ekskms_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ekskms/ekskms/constructs/ekskms"
+)
+
+func TestMain(m *testing.M) {
+	// Before the first call of jsii, so that Node gets it: the fast path of
+	// synthesis. See the guide.
+	_ = os.Setenv("CDK_VALIDATION", "false")
+	jsii.Close()
+	code := m.Run()
+	jsii.Close()
+	os.Exit(code)
+}
+
+func newStack(t *testing.T) awscdk.Stack {
+	t.Helper()
+	app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir())})
+	return awscdk.NewStack(app, jsii.String("Test"), &awscdk.StackProps{
+		Env: &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-central-1")},
+	})
+}
+
+func newKey(stack awscdk.Stack) *ekskms.SecretsKey {
+	return ekskms.NewSecretsKey(stack, jsii.String("Key"), &ekskms.SecretsKeyProps{ClusterName: jsii.String("demo")})
+}
+
+func newRole(stack awscdk.Stack, id string) awsiam.Role {
+	return awsiam.NewRole(stack, jsii.String(id), &awsiam.RoleProps{AssumedBy: awsiam.NewAccountRootPrincipal()})
+}
+
+// TestBadProps: a constructor names the type, the prop, the value and what is
+// allowed.
+func TestBadProps(t *testing.T) {
+	name := jsii.String("demo")
+	days := func(n float64) awscdk.Duration { return awscdk.Duration_Days(jsii.Number(n)) }
+	for _, test := range []struct {
+		want  string
+		build func(awscdk.Stack)
+	}{
+		{"ekskms.SecretsKey: ClusterName is missing, it has no default",
+			func(s awscdk.Stack) { ekskms.NewSecretsKey(s, jsii.String("X"), nil) }},
+		{"ekskms.SecretsKey: RotationPeriod is 30 days, must be 90 to 2560",
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, RotationPeriod: days(30)})
+			}},
+		{"ekskms.SecretsKey: PendingWindow is 31 days, must be 7 to 30",
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, PendingWindow: days(31)})
+			}},
+		{"ekskms.SecretsKey: RotationPeriod is 90.5 days, must be 90 to 2560",
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, RotationPeriod: awscdk.Duration_Hours(jsii.Number(90*24 + 12))})
+			}},
+		{`ekskms.SecretsKey: Alias is "demo", must begin with "alias/"`,
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Alias: name})
+			}},
+		{`ekskms.SecretsKey: Alias is "alias/aws/eks", but the prefix "alias/aws/" is reserved for AWS`,
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Alias: jsii.String("alias/aws/eks")})
+			}},
+		{"ekskms.SecretsKey: MultiRegion is set beside ExistingKey, but belongs to the owner of that key: remove it",
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{
+					ClusterName: name, MultiRegion: jsii.Bool(true), ExistingKey: awskms.NewKey(s, jsii.String("K"), nil)})
+			}},
+		{"ekskms.SecretsKey.GrantPluginUse: ServiceAccount is missing, it has no default",
+			func(s awscdk.Stack) {
+				newKey(s).GrantPluginUse(newRole(s, "R"), &ekskms.PluginIdentity{Namespace: name})
+			}},
+		{"ekskms.AuditTrail: SecretsKey is missing, it has no default",
+			func(s awscdk.Stack) { ekskms.NewAuditTrail(s, jsii.String("X"), nil) }},
+		{"ekskms.AuditTrail: Retention is 0 days, must be 1 to 36500",
+			func(s awscdk.Stack) {
+				ekskms.NewAuditTrail(s, jsii.String("X"), &ekskms.AuditTrailProps{SecretsKey: newKey(s), Retention: days(0)})
+			}},
+		{"ekskms.AuditTrail: Emails is set beside ExistingTopic, but belongs to its owner: remove it",
+			func(s awscdk.Stack) {
+				ekskms.NewAuditTrail(s, jsii.String("X"), &ekskms.AuditTrailProps{
+					SecretsKey: newKey(s), ExistingTopic: awssns.NewTopic(s, jsii.String("T"), nil), Emails: jsii.Strings("a@example.com")})
+			}},
+		{"ekskms.EncryptedCluster: ClusterName is missing, it has no default",
+			func(s awscdk.Stack) { ekskms.NewEncryptedCluster(s, jsii.String("X"), nil) }},
+		{`ekskms.EncryptedCluster: ClusterName is "-x", must be 1 to 100 letters, digits, hyphens and underscores, and begin with a letter or digit`,
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: jsii.String("-x")})
+			}},
+		{`ekskms.EncryptedCluster: SecretsKey is the key of cluster "demo", must be that of "other"`,
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: jsii.String("other"), SecretsKey: newKey(s)})
+			}},
+		{"ekskms.EncryptedCluster: AuditTrail watches another key, must watch the SecretsKey of this cluster: pass that too",
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{
+					ClusterName: name, AuditTrail: ekskms.NewAuditTrail(s, jsii.String("A"), &ekskms.AuditTrailProps{SecretsKey: newKey(s)})})
+			}},
+		{"ekskms.EncryptedCluster: PublicAccessCidrs holds 0.0.0.0/0, which opens the API to the world: name the ranges that need it",
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: name, PublicAccessCidrs: jsii.Strings("0.0.0.0/0")})
+			}},
+		{"ekskms.EncryptedCluster: AccessEntries[0].Policy is missing, it has no default",
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{
+					ClusterName: name, AccessEntries: &[]*ekskms.AccessEntry{{PrincipalArn: name}}})
+			}},
+		{"ekskms.KmsPlugin: Cluster is missing, it has no default",
+			func(s awscdk.Stack) { ekskms.NewKmsPlugin(s, jsii.String("X"), nil) }},
+		{`ekskms.KmsPlugin: SecretsKey is the key of cluster "demo", must be that of "other"`,
+			func(s awscdk.Stack) {
+				ekskms.NewKmsPlugin(s, jsii.String("X"), &ekskms.KmsPluginProps{SecretsKey: newKey(s), Cluster: awseksv2.Cluster_FromClusterAttributes(
+					s, jsii.String("C"), &awseksv2.ClusterAttributes{ClusterName: jsii.String("other")})})
+			}},
+		{"ekskms.ClusterVpc: AvailabilityZones has 1 elements, EKS needs at least 2",
+			func(s awscdk.Stack) {
+				ekskms.NewClusterVpc(s, jsii.String("X"), &ekskms.ClusterVpcProps{AvailabilityZones: jsii.Strings("eu-central-1a")})
+			}},
+	} {
+		t.Run(test.want, func(t *testing.T) {
+			stack := newStack(t)
+			defer func() {
+				var prop *ekskms.PropError
+				if err, ok := recover().(error); !ok || !errors.As(err, &prop) {
+					t.Fatalf("got %v, want a PropError", err)
+				}
+				if prop.Error() != test.want {
+					t.Errorf("got  %s\nwant %s", prop, test.want)
+				}
+			}()
+			test.build(stack)
+			t.Error("it was accepted")
+		})
+	}
+}
+
+func statements(t *testing.T, template assertions.Template, logicalID string) map[string]map[string]any {
+	t.Helper()
+	resources := (*template.ToJSON())["Resources"].(map[string]any)
+	for id, r := range resources {
+		if !strings.HasPrefix(id, logicalID) || r.(map[string]any)["Type"] != "AWS::KMS::Key" {
+			continue
+		}
+		policy := r.(map[string]any)["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)
+		all := map[string]map[string]any{}
+		for _, s := range policy["Statement"].([]any) {
+			statement := s.(map[string]any)
+			sid, _ := statement["Sid"].(string)
+			if _, twice := all[sid]; twice {
+				t.Errorf("the Sid %q is there twice", sid)
+			}
+			all[sid] = statement
+		}
+		return all
+	}
+	t.Fatalf("no key %s", logicalID)
+	return nil
+}
+
+// TestGrants: what is granted later goes into the same policy, under Sids of its
+// own, and the caller's props are left alone.
+func TestGrants(t *testing.T) {
+	stack := newStack(t)
+	props := &ekskms.SecretsKeyProps{ClusterName: jsii.String("demo")}
+	key := ekskms.NewSecretsKey(stack, jsii.String("Key"), props)
+	if *props != (ekskms.SecretsKeyProps{ClusterName: props.ClusterName}) {
+		t.Error("the caller's props were changed")
+	}
+	for _, tenant := range []string{"One", "Two"} {
+		key.GrantPluginUse(newRole(stack, tenant), &ekskms.PluginIdentity{Namespace: jsii.String("tenant"), ServiceAccount: jsii.String(tenant)})
+	}
+	// The construct can be a scope, as any construct can.
+	awscdk.NewCfnOutput(key, jsii.String("Extra"), &awscdk.CfnOutputProps{Value: key.KeyArn()})
+	policy := statements(t, assertions.Template_FromStack(stack, nil), "Key")
+	for _, sid := range []string{"AccountAdministration", "ClusterCreatorsDescribe", "ClusterCreatorsGrant", "PluginUse", "PluginUse2", "PluginDescribe2"} {
+		if policy[sid] == nil {
+			t.Errorf("there is no statement %s", sid)
+		}
+	}
+	if len(policy) != 7 {
+		t.Errorf("there are %d statements, want 7", len(policy))
+	}
+}
+
+// TestExistingKey: nothing of the key is changed, and its owner is told what to
+// add, in an order that works.
+func TestExistingKey(t *testing.T) {
+	stack := newStack(t)
+	arn := "arn:aws:kms:eu-central-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	key := ekskms.NewSecretsKey(stack, jsii.String("Key"), &ekskms.SecretsKeyProps{
+		ClusterName: jsii.String("demo"),
+		ExistingKey: awskms.Key_FromKeyArn(stack, jsii.String("Existing"), jsii.String(arn)),
+	})
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), SecretsKey: key, PluginImage: jsii.String("registry.example/kms-plugin:v1")})
+	if key.AliasName() != nil {
+		t.Error("an existing key has an alias of ours")
+	}
+	warnings := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("/Test/Key"), assertions.Match_StringLikeRegexp(jsii.String(arn)))
+	if len(*warnings) != 1 {
+		t.Errorf("got %d warnings that name the key, want 1", len(*warnings))
+	}
+	template := assertions.Template_FromStack(stack, nil)
+	output := (*template.FindOutputs(jsii.String(ekskms.ExistingKeyOutput), nil))[ekskms.ExistingKeyOutput]
+	join := (*output)["Value"].(map[string]any)["Fn::Join"].([]any)[1].([]any)
+	var text strings.Builder
+	for _, part := range join {
+		switch s, ok := part.(string); {
+		case ok:
+			text.WriteString(s)
+		case part.(map[string]any)["Ref"] == "AWS::Partition":
+			text.WriteString("aws")
+		default:
+			text.WriteString("arn:aws:iam::111122223333:role/Made")
+		}
+	}
+	var asked []struct {
+		Sid       string
+		Principal struct{ AWS string }
+		Condition map[string]map[string]any
+	}
+	if err := json.Unmarshal([]byte(text.String()), &asked); err != nil {
+		t.Fatalf("%v in %s", err, text.String())
+	}
+	var sids []string
+	for _, s := range asked {
+		sids = append(sids, s.Sid)
+		if s.Sid == "ClusterRole" {
+			if s.Principal.AWS != "arn:aws:iam::111122223333:root" {
+				t.Errorf("the cluster role's statement names %s, which is not there when it must be added", s.Principal.AWS)
+			}
+			if got := s.Condition["ArnLike"]["aws:PrincipalArn"]; got != "arn:aws:iam::111122223333:role/ekskms/demo/*" {
+				t.Errorf("the cluster role's statement is for %v", got)
+			}
+		}
+	}
+	if got, want := strings.Join(sids, " "), "ClusterCreatorsDescribe ClusterCreatorsGrant ClusterRole PluginDescribe PluginUse"; got != want {
+		t.Errorf("the owner is asked for %s, want %s", got, want)
+	}
+	template.HasResourceProperties(jsii.String("AWS::IAM::Role"), map[string]any{"Path": "/ekskms/demo/"})
+}
+
+// TestTrailNames: CloudTrail refuses hyphens and underscores side by side.
+func TestTrailNames(t *testing.T) {
+	for cluster, want := range map[string]string{
+		"demo":                   `^ekskms-demo-eu-central-1$`,
+		"team_a-prod":            `^ekskms-team_a-prod-eu-central-1$`,
+		"team--a":                `^ekskms-team-a-[0-9a-f]{8}-eu-central-1$`,
+		"team-_a-":               `^ekskms-team-a-[0-9a-f]{8}-eu-central-1$`,
+		strings.Repeat("a", 100): `^ekskms-a{100}-eu-central-1$`,
+	} {
+		stack := newStack(t)
+		key := ekskms.NewSecretsKey(stack, jsii.String("Key"), &ekskms.SecretsKeyProps{ClusterName: jsii.String(cluster)})
+		ekskms.NewAuditTrail(stack, jsii.String("Audit"), &ekskms.AuditTrailProps{SecretsKey: key})
+		assertions.Template_FromStack(stack, nil).HasResourceProperties(jsii.String("AWS::CloudTrail::Trail"),
+			map[string]any{"TrailName": assertions.Match_StringLikeRegexp(jsii.String(want))})
+	}
+}
+
+// TestExistingTrailElsewhere: the rules of this Region do not see what is done
+// to a trail whose home is another.
+func TestExistingTrailElsewhere(t *testing.T) {
+	for arn, want := range map[string]int{
+		"arn:aws:cloudtrail:us-east-1:111122223333:trail/all":    1,
+		"arn:aws:cloudtrail:eu-central-1:111122223333:trail/all": 0,
+	} {
+		stack := newStack(t)
+		audit := ekskms.NewAuditTrail(stack, jsii.String("Audit"), &ekskms.AuditTrailProps{
+			SecretsKey:    newKey(stack),
+			ExistingTrail: awscloudtrail.CfnTrail_FromTrailArn(stack, jsii.String("Existing"), jsii.String(arn)),
+		})
+		warnings := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("/Test/Audit"), assertions.Match_StringLikeRegexp(jsii.String("has its home in us-east-1")))
+		if len(*warnings) != want {
+			t.Errorf("%s: got %d warnings, want %d", arn, len(*warnings), want)
+		}
+		if audit.Trail() != nil || audit.Bucket() != nil || *audit.TrailArn() != arn {
+			t.Errorf("%s: a trail was made", arn)
+		}
+		audit.GrantRead(newRole(stack, "Auditor")) // the owner's affair, and no fault
+	}
+}
+
+// TestOwnKubectlLayer: a layer that is passed in is used, and none is bundled.
+func TestOwnKubectlLayer(t *testing.T) {
+	stack := newStack(t)
+	layer := awslambda.LayerVersion_FromLayerVersionArn(stack, jsii.String("Layer"), jsii.String("arn:aws:lambda:eu-central-1:111122223333:layer:kubectl:1"))
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), KubernetesVersion: awseksv2.KubernetesVersion_V1_36(),
+		KubectlLayer: layer, WithoutPlugin: jsii.Bool(true)})
+	template := assertions.Template_FromStack(stack, nil)
+	template.ResourceCountIs(jsii.String("AWS::Lambda::LayerVersion"), jsii.Number(1)) // the AWS CLI
+	template.ResourceCountIs(jsii.String("AWS::EKS::PodIdentityAssociation"), jsii.Number(0))
+	if w := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("*"), assertions.Match_StringLikeRegexp(jsii.String("version skew"))); len(*w) != 0 {
+		t.Error("the skew of a layer that is not used is warned of")
+	}
+}
+
+// TestKubectlSkew: the bundled kubectl supports one minor version more and less.
+func TestKubectlSkew(t *testing.T) {
+	for version, want := range map[string]int{"1.32": 1, "1.33": 0, "1.35": 0, "1.36": 1} {
+		stack := newStack(t)
+		ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+			ClusterName: jsii.String("demo"), KubernetesVersion: awseksv2.KubernetesVersion_Of(jsii.String(version)), WithoutPlugin: jsii.Bool(true)})
+		if w := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("/Test/Cluster"), assertions.Match_StringLikeRegexp(jsii.String("version skew"))); len(*w) != want {
+			t.Errorf("%s: got %d warnings, want %d", version, len(*w), want)
+		}
+	}
+}
