@@ -1,6 +1,6 @@
 # All targets need Go 1.25 or later; test, goldens and bench also Node and npm.
 
-GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.0
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
 # Packages that reach jsii are tested without -race: jsii's own Close races.

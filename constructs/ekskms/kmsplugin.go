@@ -137,7 +137,7 @@ func buildImage(scope constructs.Construct, architecture PluginArchitecture) *st
 		panic(err)
 	}
 	if staging := scope.Node().TryGetContext(jsii.String("aws:cdk:disable-asset-staging")); staging == nil {
-		defer os.RemoveAll(dir) //nolint:errcheck // a leftover in the temp folder does no harm
+		defer os.RemoveAll(dir)
 	}
 	if err := buildcontext.Write(dir); err != nil {
 		panic(err)

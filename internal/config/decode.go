@@ -170,7 +170,7 @@ func (d *decoder) object(n *yaml.Node, path string, v reflect.Value) {
 
 // absent fills in the default of a field that was not given.
 func (d *decoder) absent(n *yaml.Node, path string, v reflect.Value, f *rules.Field, given map[string]*yaml.Node) {
-	if given[f.Name] != nil || given[f.Unless] != nil || f.When != "" && !d.holds(path, v, f) {
+	if given[f.Name] != nil || given[f.Unless] != nil || f.When != "" && !holds(v, f) {
 		return
 	}
 	at := join(path, f.Name)
@@ -223,10 +223,10 @@ func setDefault(v reflect.Value, text string) {
 func (d *decoder) between(n *yaml.Node, path string, v reflect.Value, f *rules.Field, given map[string]*yaml.Node) {
 	key, at := given[f.Name], join(path, f.Name)
 	if f.When != "" && !d.bad[join(path, f.When)] {
-		switch holds := d.holds(path, v, f); {
-		case key != nil && !holds:
+		switch met := holds(v, f); {
+		case key != nil && !met:
 			d.fault(key, at, show(d.nodes[at]), "is only allowed with %s: %s", f.When, f.WhenValue)
-		case key == nil && holds && f.RequiredWhen:
+		case key == nil && met && f.RequiredWhen:
 			d.fault(n, at, "", "is required with %s: %s", f.When, f.WhenValue)
 		}
 	}
@@ -241,7 +241,8 @@ func (d *decoder) between(n *yaml.Node, path string, v reflect.Value, f *rules.F
 	}
 }
 
-func (d *decoder) holds(path string, v reflect.Value, f *rules.Field) bool {
+// holds tells whether the field beside it has the value that f depends on.
+func holds(v reflect.Value, f *rules.Field) bool {
 	for _, s := range rules.Fields(v.Type()) {
 		if s.Name == f.When {
 			return v.Field(s.Index).String() == f.WhenValue

@@ -647,7 +647,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		secrets[name] = string(b)
 		secrets[name+" in hex"] = hex.EncodeToString(b)
 		secrets[name+" in base64"] = base64.StdEncoding.EncodeToString(b)
-		secrets[name+" as numbers"] = strings.Trim(fmt.Sprint(b), "[]")
+		secrets[name+" as numbers"] = strings.Trim(fmt.Sprintf("%d", b), "[]")
 	}
 	for name, secret := range secrets {
 		if strings.Contains(out, secret) {

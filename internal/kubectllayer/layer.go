@@ -33,7 +33,7 @@ type KubectlV34Layer interface {
 }
 
 // The name matters: the jsii runtime knows its own proxies by this prefix.
-type jsiiProxy_KubectlV34Layer struct { //nolint:revive,staticcheck // see above
+type jsiiProxy_KubectlV34Layer struct {
 	awslambda.LayerVersion
 }
 

@@ -29,14 +29,14 @@ const (
 )
 
 const (
-	// DefaultNamespace and DefaultServiceAccount are what a Pod Identity
-	// association has to name.
-	DefaultNamespace      = "ekskms-system"
+	// DefaultNamespace is one half of what a Pod Identity association has to name.
+	DefaultNamespace = "ekskms-system"
+	// DefaultServiceAccount is the other half.
 	DefaultServiceAccount = "kms-plugin"
 
-	// SocketAddress is where the plugin listens inside its container, and
-	// HostSocketDir the node's folder that holds the socket in DaemonSet mode.
+	// SocketAddress is where the plugin listens inside its container.
 	SocketAddress = "unix://" + socketDir + "/socket.sock"
+	// HostSocketDir is the node's folder that holds the socket in DaemonSet mode.
 	HostSocketDir = "/var/run/kms-plugin"
 
 	name            = "kms-plugin"
@@ -112,7 +112,7 @@ func (in PluginInput) check() error {
 	}
 	if in.Replicas < 2 {
 		// One replica and a budget of one would block every node drain.
-		errs = append(errs, fmt.Errorf("Replicas is %d, must be 2 or more", in.Replicas))
+		errs = append(errs, fmt.Errorf("replicas is %d, must be 2 or more", in.Replicas))
 	}
 	for field, value := range map[string]string{"Namespace": in.Namespace, "ServiceAccount": in.ServiceAccount} {
 		if problems := validation.IsDNS1123Label(value); len(problems) > 0 {

@@ -316,7 +316,7 @@ func TestInputErrors(t *testing.T) {
 		"no context":     {func(in *PluginInput) { in.EncryptionContext = nil }, "EncryptionContext is required"},
 		"bad context":    {func(in *PluginInput) { in.EncryptionContext = map[string]string{"a=b": "c"} }, `key "a=b"`},
 		"mode":           {func(in *PluginInput) { in.Mode = "sidecar" }, `Mode is "sidecar", must be "deployment" or "daemonset"`},
-		"one replica":    {func(in *PluginInput) { in.Replicas = 1 }, "Replicas is 1, must be 2 or more"},
+		"one replica":    {func(in *PluginInput) { in.Replicas = 1 }, "replicas is 1, must be 2 or more"},
 		"namespace":      {func(in *PluginInput) { in.Namespace = "Upper" }, `Namespace is "Upper"`},
 		"serviceaccount": {func(in *PluginInput) { in.ServiceAccount = "a.b/c" }, `ServiceAccount is "a.b/c"`},
 	} {

@@ -88,8 +88,8 @@ func TestRecover(t *testing.T) {
 		}
 	}()
 	_ = Recover(func() error {
-		var m map[string]int
-		m["x"] = 1
+		var key *ekskms.SecretsKey
+		_ = key.CreatorArns()
 		return nil
 	})
 }

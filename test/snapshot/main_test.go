@@ -50,7 +50,7 @@ func synthesizeAll() error {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir) //nolint:errcheck // a leftover in the temp folder does no harm
+		defer os.RemoveAll(dir)
 		t, _, err := synthesize(dir, file, false)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -126,6 +126,6 @@ func number(n int) *uint64 {
 	if n == 0 {
 		return nil
 	}
-	u := uint64(n)
+	u := uint64(n) //nolint:gosec // lengths, from the struct tags
 	return &u
 }
