@@ -15,7 +15,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: node_modules format vet test-pure test-cdk test-consumer test-bench lint ## Install what is needed and pass all tests
+test: node_modules format fresh vet test-pure test-cdk test-consumer test-bench lint ## Install what is needed and pass all tests
 	@echo "make test: all passed"
 
 node_modules: package.json package-lock.json .npmrc
@@ -26,6 +26,14 @@ node_modules: package.json package-lock.json .npmrc
 format:
 	@echo "== gofmt"
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on:"; echo "$$files"; exit 1; fi
+
+# package-lock.json is held fresh by npm ci, generated files by the tests beside
+# what generates them.
+.PHONY: fresh
+fresh:
+	@echo "== go.mod and go.sum are tidy"
+	go mod tidy -diff
+	cd test/consumer && go mod tidy -diff
 
 .PHONY: vet
 vet:
