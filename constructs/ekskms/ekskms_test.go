@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -83,6 +84,14 @@ func TestBadProps(t *testing.T) {
 			func(s awscdk.Stack) {
 				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{
 					ClusterName: name, MultiRegion: jsii.Bool(true), ExistingKey: awskms.NewKey(s, jsii.String("K"), nil)})
+			}},
+		{"ekskms.SecretsKey: Creators has 11 roles, must have at most 10",
+			func(s awscdk.Stack) {
+				roles := make([]awsiam.IRole, 11)
+				for i := range roles {
+					roles[i] = newRole(s, "R"+strconv.Itoa(i))
+				}
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Creators: &roles})
 			}},
 		{"ekskms.SecretsKey.GrantPluginUse: ServiceAccount is missing, it has no default",
 			func(s awscdk.Stack) {

@@ -48,7 +48,7 @@ type SecretsKeyProps struct {
 	Administrators *[]awsiam.IRole
 	// Creators are the roles that may create the cluster: they get
 	// kms:DescribeKey and kms:CreateGrant. Whoever else deploys the template
-	// fails at the cluster with an access denied on kms:CreateGrant.
+	// fails at the cluster with an access denied on kms:CreateGrant. At most 10.
 	// Default: CloudFormation's execution role of the CDK bootstrap stack, in
 	// the environment of this stack.
 	Creators *[]awsiam.IRole
@@ -79,6 +79,10 @@ type SecretsKey struct {
 }
 
 const secretsKeyType = "SecretsKey"
+
+// maxCreators keeps the pattern of the alarm UnexpectedGrant, which lists them
+// all, within the 2,048 characters that EventBridge takes by default.
+const maxCreators = 10
 
 // ExistingKeyOutput is the logical ID of the stack output that holds the
 // statements which the owner of an existing key must add.
@@ -185,6 +189,9 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 
 func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
 	k.creatorARNs = roleARNs(props.Creators)
+	if n := len(k.creatorARNs); n > maxCreators {
+		reject(secretsKeyType, "Creators", "has %d roles, must have at most %d", n, maxCreators)
+	}
 	at := placeOf(k)
 	if len(k.creatorARNs) == 0 {
 		k.creatorARNs = []string{executionRoleARN(at)}

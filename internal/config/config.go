@@ -46,7 +46,7 @@ type Cluster struct {
 	// AWS Region to deploy to, such as eu-central-1, us-gov-west-1 or cn-north-1. Given together with account, or not at all. Default: the Region of whoever deploys.
 	Region string `yaml:"region,omitempty" config:"rule=region,needs=account"`
 
-	// Kubernetes minor version, quoted, one that EKS offers in standard or extended support. 1.36 is outside the supported version skew (one minor version) of the bundled kubectl 1.34: the constructs warn about it. Default: "1.35".
+	// Kubernetes minor version, quoted, one that EKS offers in standard or extended support. 1.32 and 1.36 are outside the supported version skew (one minor version) of the bundled kubectl 1.34: the constructs warn about them. Default: "1.35".
 	KubernetesVersion string `yaml:"kubernetesVersion" jsonschema:"default=1.35" config:"rule=kubernetesVersion"`
 
 	// Network of the cluster: an existing VPC, or a new one. Default: a new VPC.
@@ -61,11 +61,11 @@ type Cluster struct {
 	// KMS key that encrypts the secrets: an existing key, or a new one. Default: a new key.
 	Key Key `yaml:"key"`
 
-	// ARNs of IAM roles that may administer a new key. They can't encrypt or decrypt with it. The account itself can always administer it. Default: none besides the account.
+	// ARNs of IAM roles that may administer the key, of an existing key if its owner adds the statement. They can't encrypt or decrypt with it. The account itself can always administer it. Default: none besides the account.
 	Administrators []string `yaml:"administrators,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN"`
 
-	// ARNs of the IAM roles that may create a cluster under the key (kms:CreateGrant). Name every role whose credentials deploy the template. Default: the CloudFormation execution role that CDK bootstrapped in the target environment.
-	Creators []string `yaml:"creators,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN"`
+	// ARNs of the IAM roles that may create a cluster under the key (kms:CreateGrant). Name every role whose credentials deploy the template. At most 10. Default: the CloudFormation execution role that CDK bootstrapped in the target environment.
+	Creators []string `yaml:"creators,omitempty" jsonschema:"maxItems=10,uniqueItems=true" config:"rule=roleARN"`
 
 	// How the use of the key, and tampering with it, is recorded and reported. Default: a new trail, no notifications by e-mail.
 	Audit Audit `yaml:"audit"`

@@ -45,12 +45,15 @@ func Paths() map[string]string {
 		"action":  "$.detail.eventName",
 		"who":     "$.detail.userIdentity.arn",
 		"service": "$.detail.userIdentity.invokedBy",
-		"from":    "$.detail.sourceIPAddress",
-		"when":    "$.detail.eventTime",
-		"account": "$.account",
-		"region":  "$.region",
-		"event":   "$.detail.eventID",
-		"error":   "$.detail.errorCode",
+		// Callers of another account have no arn in the event.
+		"principal": "$.detail.userIdentity.principalId",
+		"caller":    "$.detail.userIdentity.accountId",
+		"from":      "$.detail.sourceIPAddress",
+		"when":      "$.detail.eventTime",
+		"account":   "$.account",
+		"region":    "$.region",
+		"event":     "$.detail.eventID",
+		"error":     "$.detail.errorCode",
 	}
 }
 
@@ -103,12 +106,7 @@ func Rules(in Input) []Rule {
 		},
 		{
 			id: "UnexpectedGrant", source: "kms", events: []string{"CreateGrant"},
-			filter: both(key, map[string]any{"userIdentity": map[string]any{
-				"sessionContext": map[string]any{"sessionIssuer": map[string]any{
-					"arn": []any{map[string]any{"anything-but": in.CreatorARNs}, map[string]any{"exists": false}},
-				}},
-				"invokedBy": []any{map[string]any{"anything-but": []string{"eks.amazonaws.com"}}, map[string]any{"exists": false}},
-			}}),
+			filter: both(key, map[string]any{"userIdentity": strangers(in.CreatorARNs)}),
 			what:   "Somebody other than a cluster creator or EKS made a grant on the key that encrypts the secrets.",
 			danger: "Whoever holds the grant may be able to decrypt the secrets.",
 			todo:   "List the grants with 'aws kms list-grants'; revoke the one you do not know with 'aws kms revoke-grant'.",
@@ -156,6 +154,20 @@ func Rules(in Input) []Rule {
 	return rules
 }
 
+// strangers matches the identity of anybody but the creators and EKS. Only the
+// session of a role names the role that it belongs to.
+func strangers(creatorARNs []string) map[string]any {
+	anythingBut := func(values ...string) []any {
+		return []any{map[string]any{"anything-but": values}, map[string]any{"exists": false}}
+	}
+	identity := map[string]any{"invokedBy": anythingBut("eks.amazonaws.com")}
+	// EventBridge refuses an empty list.
+	if len(creatorARNs) > 0 {
+		identity["sessionContext"] = map[string]any{"sessionIssuer": map[string]any{"arn": anythingBut(creatorARNs...)}}
+	}
+	return identity
+}
+
 func (s spec) rule(cluster string) Rule {
 	detail := map[string]any{
 		"eventSource": []string{s.source + ".amazonaws.com"},
@@ -172,7 +184,7 @@ func (s spec) rule(cluster string) Rule {
 		Template: lines(
 			"EKS cluster "+cluster+" is in danger: <action>",
 			s.what,
-			"Who: <who> <service> from <from>",
+			"Who: <who> <service> (principal <principal> of account <caller>) from <from>",
 			"When: <when> in account <account>, Region <region> (CloudTrail event <event>)",
 			"Error, if the call was refused: <error>",
 			"What it means: "+strings.ReplaceAll(s.danger, "<cluster>", cluster),

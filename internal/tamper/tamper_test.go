@@ -1,0 +1,443 @@
+package tamper
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	keyARN      = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	otherKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/0987dcba-09fe-87dc-65ba-ab0987654321"
+	auditKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/5555aaaa-12ab-34cd-56ef-1234567890ab"
+	aliasARN    = "arn:aws:kms:eu-central-1:111122223333:alias/eks/demo"
+	trailARN    = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/ekskms-demo"
+)
+
+func input() Input {
+	return Input{
+		ClusterName: "demo", KeyARN: keyARN, AliasARN: aliasARN, TrailName: "ekskms-demo", TrailARN: trailARN,
+		CreatorARNs: []string{
+			"arn:aws:iam::111122223333:role/cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1",
+			"arn:aws:iam::111122223333:role/platform/Deployer",
+		},
+		AuditKeyARN: auditKeyARN,
+	}
+}
+
+// event reads a sample record of CloudTrail and puts it into the envelope of
+// EventBridge. The records have the shapes of the AWS KMS Developer Guide,
+// "Examples of AWS KMS log entries", and of the AWS CloudTrail User Guide, with
+// values of their own.
+func event(t *testing.T, name string) map[string]any {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "events", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	detail := object(t, data)
+	source, _, _ := strings.Cut(detail["eventSource"].(string), ".")
+	return map[string]any{
+		"version": "0", "id": "2c26b46b-68ff-4bd1-a1a1-000000000000", "detail-type": "AWS API Call via CloudTrail",
+		"source": "aws." + source, "account": "111122223333", "time": detail["eventTime"], "region": "eu-central-1",
+		"resources": []any{}, "detail": detail,
+	}
+}
+
+// identity reads one of the kinds of caller in the AWS CloudTrail User Guide,
+// "CloudTrail userIdentity element".
+func identity(t *testing.T, name string) map[string]any {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "identities.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, ok := object(t, data)[name].(map[string]any)
+	if !ok {
+		t.Fatalf("no identity %q", name)
+	}
+	return found
+}
+
+// A change makes another event of a sample.
+type change func(t *testing.T, detail map[string]any)
+
+func by(name string) change {
+	return func(t *testing.T, detail map[string]any) { detail["userIdentity"] = identity(t, name) }
+}
+
+func about(arns ...string) change {
+	return func(_ *testing.T, detail map[string]any) {
+		var resources []any
+		for _, arn := range arns {
+			resources = append(resources, map[string]any{"accountId": "111122223333", "type": "AWS::KMS::Key", "ARN": arn})
+		}
+		detail["resources"] = resources
+	}
+}
+
+func asking(parameter string, value any) change {
+	return func(t *testing.T, detail map[string]any) {
+		parameters := detail["requestParameters"].(map[string]any)
+		if _, there := parameters[parameter]; !there {
+			t.Fatalf("the sample has no parameter %s", parameter)
+		}
+		parameters[parameter] = value
+	}
+}
+
+// refused is the answer to a call without permission.
+func refused(_ *testing.T, detail map[string]any) {
+	detail["errorCode"], detail["errorMessage"], detail["responseElements"] = "AccessDenied", "not authorized", nil
+}
+
+// raised are the alarms that an event raises, matched as EventBridge does it:
+// from the pattern in JSON.
+func raised(t *testing.T, rules []Rule, e map[string]any) []string {
+	t.Helper()
+	var ids []string
+	for _, r := range rules {
+		data, err := json.Marshal(r.Pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ok, err := matches(object(t, data), e)
+		if err != nil {
+			t.Fatalf("%s: %v", r.ID, err)
+		}
+		if ok {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
+func TestAlarms(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		event   string
+		changes []change
+		want    string // empty for no alarm
+	}{
+		// Each watched call raises its alarm and no other.
+		{"key disabled", "DisableKey", nil, "KeyDisabled"},
+		{"key deleted", "ScheduleKeyDeletion", nil, "KeyDeletionScheduled"},
+		{"policy changed", "PutKeyPolicy", nil, "KeyPolicyChanged"},
+		{"rotation off", "DisableKeyRotation", nil, "RotationChanged"},
+		{"rotation every seven years", "EnableKeyRotation", nil, "RotationChanged"},
+		{"key copied to another Region", "ReplicateKey", nil, "KeyReplicated"},
+		{"primary moved to another Region", "UpdatePrimaryRegion", nil, "KeyReplicated"},
+		{"grant", "CreateGrant", nil, "UnexpectedGrant"},
+		{"grant revoked", "RevokeGrant", nil, "GrantRemoved"},
+		{"grant retired, with no parameters in the record", "RetireGrant", nil, "GrantRemoved"},
+		{"another alias for the key", "CreateAlias", nil, "AliasChanged"},
+		{"alias moved away: the record names the new key", "UpdateAlias", nil, "AliasChanged"},
+		{"another alias moved to the key", "UpdateAlias", []change{about(aliasARN+"2", keyARN)}, "AliasChanged"},
+		{"alias deleted", "DeleteAlias", nil, "AliasChanged"},
+		{"trail stopped, by ARN", "StopLogging", nil, "TrailTampered"},
+		{"trail stopped, by name", "StopLogging", []change{asking("name", "ekskms-demo")}, "TrailTampered"},
+		{"trail deleted", "DeleteTrail", nil, "TrailTampered"},
+		{"trail changed, by name", "UpdateTrail", nil, "TrailTampered"},
+		{"trail changed, by ARN", "UpdateTrail", []change{asking("name", trailARN)}, "TrailTampered"},
+		{"trail blinded, by name", "PutEventSelectors", nil, "TrailBlinded"},
+		{"trail blinded, by ARN", "PutEventSelectors", []change{asking("trailName", trailARN)}, "TrailBlinded"},
+		{"audit key disabled", "DisableKey", []change{about(auditKeyARN)}, "AuditKeyTampered"},
+		{"audit key deleted", "ScheduleKeyDeletion", []change{about(auditKeyARN)}, "AuditKeyTampered"},
+		{"audit key's policy changed", "PutKeyPolicy", []change{about(auditKeyARN)}, "AuditKeyTampered"},
+
+		// An attempt is worth an alarm too, and so is a deployment.
+		{"refused attempt", "ScheduleKeyDeletion", []change{refused, by("other role")}, "KeyDeletionScheduled"},
+		{"policy changed by a deployment", "PutKeyPolicy", []change{by("creator through CloudFormation")}, "KeyPolicyChanged"},
+		{"key disabled by root", "DisableKey", []change{by("root")}, "KeyDisabled"},
+
+		// Who makes a grant.
+		{"grant by a user in the console", "CreateGrant", []change{by("user in the console")}, "UnexpectedGrant"},
+		{"grant by a user through EC2", "CreateGrant", []change{by("user through EC2")}, "UnexpectedGrant"},
+		{"grant by root", "CreateGrant", []change{by("root")}, "UnexpectedGrant"},
+		{"grant by another role", "CreateGrant", []change{by("other role")}, "UnexpectedGrant"},
+		{"grant by a role with a creator's name and another path", "CreateGrant", []change{by("other role named like a creator")}, "UnexpectedGrant"},
+		{"grant by another account", "CreateGrant", []change{by("other account")}, "UnexpectedGrant"},
+		{"grant by a service", "CreateGrant", []change{by("service")}, "UnexpectedGrant"},
+		{"grant by a creator", "CreateGrant", []change{by("creator")}, ""},
+		{"grant by a creator in a deployment", "CreateGrant", []change{by("creator through CloudFormation")}, ""},
+		{"grant by the second creator", "CreateGrant", []change{by("second creator")}, ""},
+		{"grant by a creator through EKS", "CreateGrant", []change{by("creator through EKS")}, ""},
+		{"grant by a user through EKS", "CreateGrant", []change{by("user through EKS")}, ""},
+		{"grant by another role through EKS", "CreateGrant", []change{by("other role through EKS")}, ""},
+		{"grant by EKS", "CreateGrant", []change{by("EKS")}, ""},
+
+		// Other keys, other trails.
+		{"another key disabled", "DisableKey", []change{about(otherKeyARN)}, ""},
+		{"another key deleted", "ScheduleKeyDeletion", []change{about(otherKeyARN)}, ""},
+		{"another key's policy", "PutKeyPolicy", []change{about(otherKeyARN)}, ""},
+		{"another key's rotation", "DisableKeyRotation", []change{about(otherKeyARN)}, ""},
+		{"another key's period", "EnableKeyRotation", []change{about(otherKeyARN)}, ""},
+		{"another key copied", "ReplicateKey", []change{about(otherKeyARN)}, ""},
+		{"another key's primary", "UpdatePrimaryRegion", []change{about(otherKeyARN)}, ""},
+		{"another key's grant", "CreateGrant", []change{about(otherKeyARN)}, ""},
+		{"another key's grant revoked", "RevokeGrant", []change{about(otherKeyARN)}, ""},
+		{"another key's grant retired", "RetireGrant", []change{about(otherKeyARN)}, ""},
+		{"another key's alias", "CreateAlias", []change{about(otherKeyARN, aliasARN+"2")}, ""},
+		{"another key's alias moved", "UpdateAlias", []change{about(aliasARN+"2", otherKeyARN)}, ""},
+		{"another key's alias deleted", "DeleteAlias", []change{about(aliasARN+"2", otherKeyARN)}, ""},
+		{"audit key's rotation", "DisableKeyRotation", []change{about(auditKeyARN)}, ""},
+		{"another trail stopped", "StopLogging", []change{asking("name", "other")}, ""},
+		{"another trail stopped, by ARN", "StopLogging", []change{asking("name", trailARN+"-2")}, ""},
+		{"another trail deleted", "DeleteTrail", []change{asking("name", "other")}, ""},
+		{"another trail changed", "UpdateTrail", []change{asking("name", "ekskms-demo-2")}, ""},
+		{"another trail blinded", "PutEventSelectors", []change{asking("trailName", "other")}, ""},
+
+		// Everyday use.
+		{"encryption", "Encrypt", nil, ""},
+		{"decryption", "Decrypt", nil, ""},
+		{"data key", "GenerateDataKey", nil, ""},
+		{"description", "DescribeKey", nil, ""},
+		{"key enabled", "EnableKey", nil, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := event(t, tc.event)
+			for _, c := range tc.changes {
+				c(t, e["detail"].(map[string]any))
+			}
+			if got := strings.Join(raised(t, Rules(input()), e), " "); got != tc.want {
+				t.Errorf("raises %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// The same call through another door is another event: EventBridge's native
+// ones, and those of services that only look alike.
+func TestAlarmsWantCloudTrail(t *testing.T) {
+	for field, value := range map[string]any{"detail-type": "KMS CMK Deletion", "source": "com.example.kms"} {
+		e := event(t, "DisableKey")
+		e[field] = value
+		if got := raised(t, Rules(input()), e); got != nil {
+			t.Errorf("%s %v raises %v", field, value, got)
+		}
+	}
+	e := event(t, "DisableKey")
+	e["detail"].(map[string]any)["eventSource"] = "example.amazonaws.com"
+	if got := raised(t, Rules(input()), e); got != nil {
+		t.Errorf("another event source raises %v", got)
+	}
+}
+
+// Without the optional parts the rest is watched as before.
+func TestOptionalParts(t *testing.T) {
+	in := input()
+	in.AliasARN, in.AuditKeyARN, in.CreatorARNs = "", "", nil
+	rules := Rules(in)
+	moved := event(t, "UpdateAlias")
+	for _, tc := range []struct {
+		name  string
+		event map[string]any
+		want  []string
+	}{
+		// The record names the new key and an alias that is not known here.
+		{"alias moved away", moved, nil},
+		{"alias made", event(t, "CreateAlias"), []string{"AliasChanged"}},
+		{"key disabled", event(t, "DisableKey"), []string{"KeyDisabled"}},
+		{"grant by a user", event(t, "CreateGrant"), []string{"UnexpectedGrant"}},
+	} {
+		if got := raised(t, rules, tc.event); !slices.Equal(got, tc.want) {
+			t.Errorf("%s raises %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	grant := event(t, "CreateGrant")
+	for name, want := range map[string][]string{"creator": {"UnexpectedGrant"}, "creator through EKS": nil} {
+		by(name)(t, grant["detail"].(map[string]any))
+		if got := raised(t, rules, grant); !slices.Equal(got, want) {
+			t.Errorf("without creators a grant by %s raises %v, want %v", name, got, want)
+		}
+	}
+}
+
+// The IDs are the construct IDs of the rules: to change one replaces an alarm.
+func TestIDs(t *testing.T) {
+	want := []string{
+		"KeyDisabled", "KeyDeletionScheduled", "KeyPolicyChanged", "RotationChanged", "KeyReplicated",
+		"UnexpectedGrant", "GrantRemoved", "AliasChanged", "TrailTampered", "TrailBlinded", "AuditKeyTampered",
+	}
+	var got []string
+	for _, r := range Rules(input()) {
+		got = append(got, r.ID)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Every alarm has been raised by a sample, and every sample is a call of one.
+func TestEverySampleIsUsed(t *testing.T) {
+	source, err := os.ReadFile("tamper_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/events/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no samples", err)
+	}
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), ".json")
+		if !strings.Contains(string(source), `"`+name+`"`) {
+			t.Errorf("%s is not used", f)
+		}
+		if got := event(t, name)["detail"].(map[string]any)["eventName"]; got != name {
+			t.Errorf("%s holds %v", f, got)
+		}
+	}
+}
+
+var placeholder = regexp.MustCompile(`<([^<>]*)>`)
+
+func TestTemplates(t *testing.T) {
+	paths := Paths()
+	used := map[string]bool{}
+	for _, r := range Rules(input()) {
+		for line := range strings.SplitSeq(r.Template, "\n") {
+			inner, ok := strings.CutPrefix(line, `"`)
+			inner, ok2 := strings.CutSuffix(inner, `"`)
+			if !ok || !ok2 || strings.ContainsAny(inner, `"\`) || inner == "" {
+				t.Errorf("%s: a line must be within double quotes and hold none: %s", r.ID, line)
+			}
+			for _, m := range placeholder.FindAllStringSubmatch(inner, -1) {
+				used[m[1]] = true
+				if _, known := paths[m[1]]; !known {
+					t.Errorf("%s: no path for <%s>", r.ID, m[1])
+				}
+			}
+			// EventBridge has no way to write these two but as placeholders.
+			if rest := placeholder.ReplaceAllString(inner, ""); strings.ContainsAny(rest, "<>") {
+				t.Errorf("%s: lone angle bracket: %s", r.ID, line)
+			}
+		}
+	}
+	for name, path := range paths {
+		if !used[name] {
+			t.Errorf("no template uses <%s>", name)
+		}
+		if !regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`).MatchString(name) || !regexp.MustCompile(`^\$(\.[A-Za-z]+)+$`).MatchString(path) {
+			t.Errorf("EventBridge takes no placeholder %s: %s", name, path)
+		}
+	}
+}
+
+// render fills a template in as EventBridge does it, a missing field with
+// nothing.
+func render(template string, e map[string]any) string {
+	text := placeholder.ReplaceAllStringFunc(template, func(p string) string {
+		node := []any{e}
+		for field := range strings.SplitSeq(strings.TrimPrefix(Paths()[p[1:len(p)-1]], "$."), ".") {
+			node = values(node, field)
+		}
+		if len(node) == 1 {
+			if s, ok := node[0].(string); ok {
+				return s
+			}
+		}
+		return ""
+	})
+	return strings.ReplaceAll(text, `"`, "")
+}
+
+// A message says what happened to which cluster, who did it, when, what it
+// means, and what to do.
+func TestMessages(t *testing.T) {
+	calls := map[string]string{
+		"KeyDisabled": "DisableKey", "KeyDeletionScheduled": "ScheduleKeyDeletion", "KeyPolicyChanged": "PutKeyPolicy",
+		"RotationChanged": "EnableKeyRotation", "KeyReplicated": "ReplicateKey", "UnexpectedGrant": "CreateGrant", "GrantRemoved": "RevokeGrant",
+		"AliasChanged": "UpdateAlias", "TrailTampered": "StopLogging", "TrailBlinded": "PutEventSelectors",
+		"AuditKeyTampered": "DisableKey",
+	}
+	for _, r := range Rules(input()) {
+		e := event(t, calls[r.ID])
+		detail := e["detail"].(map[string]any)
+		refused(t, detail)
+		message := render(r.Template, e)
+		for what, want := range map[string]string{
+			"cluster":    "EKS cluster demo is in danger: " + calls[r.ID],
+			"who":        "Who: arn:aws:iam::111122223333:user/Alice",
+			"from where": "from 192.0.2.17",
+			"when":       "When: " + detail["eventTime"].(string),
+			"account":    "in account 111122223333, Region eu-central-1",
+			"record":     "CloudTrail event " + detail["eventID"].(string),
+			"outcome":    "refused: AccessDenied",
+			"meaning":    "What it means: ",
+			"advice":     "What to do: ",
+		} {
+			if !strings.Contains(message, want) {
+				t.Errorf("%s: no %s (%q) in\n%s", r.ID, what, want, message)
+			}
+		}
+		if placeholder.MatchString(message) {
+			t.Errorf("%s: placeholders left in\n%s", r.ID, message)
+		}
+	}
+	through := event(t, "CreateGrant")
+	by("user through EC2")(t, through["detail"].(map[string]any))
+	// All templates name the service alike.
+	if m := render(Rules(input())[0].Template, through); !strings.Contains(m, "user/Alice AWS Internal (principal AIDAEXAMPLEALICE00000 of account 111122223333) from") {
+		t.Errorf("the service in between is missing:\n%s", m)
+	}
+}
+
+// The limits of EventBridge. Sources: Amazon EventBridge API Reference, Rule
+// (description 512, pattern 4096) and InputTransformer (template 8192, paths
+// 100); Amazon EventBridge User Guide, "Amazon EventBridge quotas" (pattern 2048
+// unless the account has a higher quota).
+func TestLimits(t *testing.T) {
+	const description, pattern, patternByDefault, template = 512, 4096, 2048, 8192
+	// The longest names: a cluster has 100 characters at most, and a role 64.
+	name := strings.Repeat("c", 100)
+	in := input()
+	in.ClusterName, in.TrailName = name, "ekskms-"+name
+	in.AliasARN += name
+	in.TrailARN += name
+	creators := func(n int) (arns []string) {
+		for range n {
+			arns = append(arns, "arn:aws-us-gov:iam::111122223333:role/"+strings.Repeat("r", 64))
+		}
+		return arns
+	}
+	check := func(n, limit int) {
+		in.CreatorARNs = creators(n)
+		for _, r := range Rules(in) {
+			data, err := json.Marshal(r.Pattern)
+			if err != nil || len(data) > limit {
+				t.Errorf("%s with %d creators: the pattern has %d characters, at most %d, %v", r.ID, n, len(data), limit, err)
+			}
+			if len(r.Description) > description {
+				t.Errorf("%s: the description has %d characters", r.ID, len(r.Description))
+			}
+			if len(r.Template) > template {
+				t.Errorf("%s: the template has %d characters", r.ID, len(r.Template))
+			}
+		}
+	}
+	check(14, patternByDefault)
+	check(32, pattern)
+	if len(Paths()) > 100 {
+		t.Errorf("%d paths", len(Paths()))
+	}
+}
+
+// Rules must not share anything that a caller could change under another.
+func TestRulesAreIndependent(t *testing.T) {
+	first, second := Rules(input()), Rules(input())
+	maps.Copy(first[0].Pattern, map[string]any{"source": "changed"})
+	first[0].Pattern["detail"].(map[string]any)["resources"] = "changed"
+	for i, r := range second {
+		if data, _ := json.Marshal(r.Pattern); strings.Contains(string(data), "changed") {
+			t.Errorf("rule %d changed with another", i)
+		}
+	}
+	if first[1].Pattern["detail"].(map[string]any)["resources"] == "changed" {
+		t.Error("two rules share their detail")
+	}
+}

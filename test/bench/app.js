@@ -1,0 +1,475 @@
+// The stack of `ekskms synth` without a configuration, written in JavaScript:
+// what the benchmark compares with. It builds the same construct tree, so that
+// the template is the same; main.go checks that.
+//
+// usage: node app.js input.json outdir
+
+const fs = require('node:fs');
+const cdk = require('aws-cdk-lib');
+const cloudtrail = require('aws-cdk-lib/aws-cloudtrail');
+const ec2 = require('aws-cdk-lib/aws-ec2');
+const ecrAssets = require('aws-cdk-lib/aws-ecr-assets');
+const eks = require('aws-cdk-lib/aws-eks-v2');
+const events = require('aws-cdk-lib/aws-events');
+const iam = require('aws-cdk-lib/aws-iam');
+const kms = require('aws-cdk-lib/aws-kms');
+const lambda = require('aws-cdk-lib/aws-lambda');
+const logs = require('aws-cdk-lib/aws-logs');
+const s3 = require('aws-cdk-lib/aws-s3');
+const sns = require('aws-cdk-lib/aws-sns');
+const { Construct } = require('constructs');
+
+const clusterName = 'ekskms';
+const namespace = 'ekskms-system';
+const serviceAccount = 'kms-plugin';
+
+const arn = (stack, service, resource) =>
+  `arn:${stack.partition}:${service}:${stack.region}:${stack.account}:${resource}`;
+const clusterArn = (stack) => arn(stack, 'eks', `cluster/${clusterName}`);
+
+// fill puts values, which may be CDK tokens, in the place of @NAMES@.
+function fill(data, values) {
+  let text = JSON.stringify(data);
+  for (const [name, value] of Object.entries(values)) text = text.replaceAll(name, value);
+  return JSON.parse(text);
+}
+
+const policyDocument = (statements) => iam.PolicyDocument.fromJson({ Version: '2012-10-17', Statement: statements });
+const policyStatement = (statement) => iam.PolicyStatement.fromJson(statement);
+
+// accountAdministration lets the account root run a key, but not use it.
+function accountAdministration(stack) {
+  return {
+    Sid: 'AccountAdministration',
+    Effect: 'Allow',
+    Principal: { AWS: `arn:${stack.partition}:iam::${stack.account}:root` },
+    Action: [
+      'kms:CancelKeyDeletion',
+      'kms:CreateAlias',
+      'kms:DeleteAlias',
+      'kms:DescribeKey',
+      'kms:DisableKey',
+      'kms:DisableKeyRotation',
+      'kms:EnableKey',
+      'kms:EnableKeyRotation',
+      'kms:GetKeyPolicy',
+      'kms:GetKeyRotationStatus',
+      'kms:ListGrants',
+      'kms:ListKeyPolicies',
+      'kms:ListKeyRotations',
+      'kms:ListResourceTags',
+      'kms:PutKeyPolicy',
+      'kms:RevokeGrant',
+      'kms:RotateKeyOnDemand',
+      'kms:ScheduleKeyDeletion',
+      'kms:TagResource',
+      'kms:UntagResource',
+      'kms:UpdateAlias',
+      'kms:UpdateKeyDescription',
+    ],
+    Resource: '*',
+  };
+}
+
+const rotatingKey = {
+  enableKeyRotation: true,
+  rotationPeriod: cdk.Duration.days(90),
+  pendingWindow: cdk.Duration.days(30),
+  removalPolicy: cdk.RemovalPolicy.RETAIN,
+};
+
+class SecretsKey extends Construct {
+  constructor(scope, id) {
+    super(scope, id);
+    const stack = cdk.Stack.of(this);
+    this.key = new kms.Key(this, 'Resource', {
+      ...rotatingKey,
+      description: `Encrypts the Kubernetes secrets of EKS cluster ${clusterName}`,
+      multiRegion: false,
+      policy: policyDocument([accountAdministration(stack)]),
+    });
+    this.aliasName = `alias/eks/${clusterName}`;
+    new kms.Alias(this, 'Alias', { aliasName: this.aliasName, targetKey: this.key });
+    this.creatorArn =
+      `arn:${stack.partition}:iam::${stack.account}:role/` +
+      `cdk-${stack.synthesizer.bootstrapQualifier}-cfn-exec-role-${stack.account}-${stack.region}`;
+    this.allow({
+      Sid: 'ClusterCreatorsDescribe',
+      Effect: 'Allow',
+      Principal: { AWS: this.creatorArn },
+      Action: 'kms:DescribeKey',
+      Resource: '*',
+    });
+    this.allow({
+      Sid: 'ClusterCreatorsGrant',
+      Effect: 'Allow',
+      Principal: { AWS: this.creatorArn },
+      Action: 'kms:CreateGrant',
+      Resource: '*',
+    });
+  }
+
+  allow(statement) {
+    this.key.addToResourcePolicy(policyStatement(statement), false);
+  }
+
+  grantClusterRole(role) {
+    this.allow({
+      Sid: 'ClusterRole',
+      Effect: 'Allow',
+      Principal: { AWS: role.roleArn },
+      Action: ['kms:DescribeKey', 'kms:ListGrants'],
+      Resource: '*',
+    });
+  }
+
+  grantPluginUse(role) {
+    const cluster = clusterArn(cdk.Stack.of(this));
+    const session = {
+      'aws:PrincipalTag/eks-cluster-arn': cluster,
+      'aws:PrincipalTag/kubernetes-namespace': namespace,
+      'aws:PrincipalTag/kubernetes-service-account': serviceAccount,
+    };
+    const statements = [
+      {
+        Sid: 'PluginDescribe',
+        Effect: 'Allow',
+        Action: 'kms:DescribeKey',
+        Condition: { StringEquals: session },
+      },
+      {
+        Sid: 'PluginUse',
+        Effect: 'Allow',
+        Action: ['kms:Decrypt', 'kms:Encrypt'],
+        Condition: {
+          'ForAllValues:StringEquals': { 'kms:EncryptionContextKeys': 'ekskms:cluster-arn' },
+          StringEquals: { ...session, 'kms:EncryptionContext:ekskms:cluster-arn': cluster },
+        },
+      },
+    ];
+    for (const statement of statements) {
+      this.allow({ ...statement, Principal: { AWS: role.roleArn }, Resource: '*' });
+    }
+    for (const statement of statements) {
+      role.addToPrincipalPolicy(policyStatement({ ...statement, Resource: this.key.keyArn }));
+    }
+  }
+}
+
+class AuditTrail extends Construct {
+  constructor(scope, id, { secretsKey, input }) {
+    super(scope, id);
+    const stack = cdk.Stack.of(this);
+    this.trailName = `ekskms-${clusterName}-${stack.region}`;
+    this.trailArn = arn(stack, 'cloudtrail', `trail/${this.trailName}`);
+    const topicName = `ekskms-${clusterName}-alarms`;
+    const topicArn = arn(stack, 'sns', topicName);
+    this.key = new kms.Key(this, 'Key', {
+      ...rotatingKey,
+      alias: `alias/eks/${clusterName}/audit`,
+      description: `Encrypts the audit trail and the alarms of EKS cluster ${clusterName}`,
+      policy: policyDocument([
+        accountAdministration(stack),
+        {
+          Sid: 'TrailDescribe',
+          Effect: 'Allow',
+          Principal: { Service: 'cloudtrail.amazonaws.com' },
+          Action: 'kms:DescribeKey',
+          Resource: '*',
+          Condition: { StringEquals: { 'aws:SourceArn': this.trailArn } },
+        },
+        {
+          Sid: 'TrailEncryptsLogs',
+          Effect: 'Allow',
+          Principal: { Service: 'cloudtrail.amazonaws.com' },
+          Action: 'kms:GenerateDataKey*',
+          Resource: '*',
+          Condition: {
+            StringEquals: {
+              'aws:SourceArn': this.trailArn,
+              'kms:EncryptionContext:aws:cloudtrail:arn': this.trailArn,
+            },
+          },
+        },
+        {
+          Sid: 'AlarmsThroughTopic',
+          Effect: 'Allow',
+          Principal: { Service: 'events.amazonaws.com' },
+          Action: ['kms:Decrypt', 'kms:GenerateDataKey*'],
+          Resource: '*',
+          Condition: { StringEquals: { 'kms:EncryptionContext:aws:sns:topicArn': topicArn } },
+        },
+      ]),
+    });
+    this.createTrail(stack);
+    this.createTopic(topicName, topicArn);
+    this.createAlarms(stack, secretsKey, input);
+  }
+
+  createTrail(stack) {
+    const bucket = new s3.Bucket(this, 'Logs', {
+      blockPublicAccess: s3.BlockPublicAccess.BLOCK_ALL,
+      enforceSSL: true,
+      minimumTLSVersion: 1.2,
+      objectOwnership: s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+      versioned: true,
+      removalPolicy: cdk.RemovalPolicy.RETAIN,
+      encryption: s3.BucketEncryption.S3_MANAGED,
+      lifecycleRules: [{
+        id: 'Retention',
+        enabled: true,
+        expiration: cdk.Duration.days(365),
+        noncurrentVersionExpiration: cdk.Duration.days(365),
+        abortIncompleteMultipartUploadAfter: cdk.Duration.days(7),
+      }],
+    });
+    bucket.addToResourcePolicy(policyStatement({
+      Sid: 'TrailReadsBucketACL',
+      Effect: 'Allow',
+      Principal: { Service: 'cloudtrail.amazonaws.com' },
+      Action: 's3:GetBucketAcl',
+      Resource: bucket.bucketArn,
+      Condition: { StringEquals: { 'aws:SourceArn': this.trailArn } },
+    }));
+    bucket.addToResourcePolicy(policyStatement({
+      Sid: 'TrailWritesLogs',
+      Effect: 'Allow',
+      Principal: { Service: 'cloudtrail.amazonaws.com' },
+      Action: 's3:PutObject',
+      Resource: `${bucket.bucketArn}/AWSLogs/${stack.account}/*`,
+      Condition: { StringEquals: { 'aws:SourceArn': this.trailArn, 's3:x-amz-acl': 'bucket-owner-full-control' } },
+    }));
+    bucket.policy.applyRemovalPolicy(cdk.RemovalPolicy.RETAIN);
+    const trail = new cloudtrail.Trail(this, 'Trail', {
+      trailName: this.trailName,
+      bucket: s3.Bucket.fromBucketName(this, 'LogsByName', bucket.bucketName),
+      encryptionKey: this.key,
+      enableFileValidation: true,
+      isMultiRegionTrail: true,
+      includeGlobalServiceEvents: true,
+      managementEvents: cloudtrail.ReadWriteType.ALL,
+    });
+    trail.node.addDependency(bucket.policy);
+  }
+
+  createTopic(topicName, topicArn) {
+    this.topic = new sns.Topic(this, 'Alarms', {
+      topicName,
+      displayName: `EKS key alarms ${clusterName}`,
+      masterKey: this.key,
+    });
+    const policy = new sns.TopicPolicy(this, 'AlarmsPolicy', { topics: [this.topic] });
+    policy.document.addStatements(
+      policyStatement({
+        Sid: 'AlarmRules',
+        Effect: 'Allow',
+        Principal: { Service: 'events.amazonaws.com' },
+        Action: 'sns:Publish',
+        Resource: topicArn,
+      }),
+      policyStatement({
+        Sid: 'TLSOnly',
+        Effect: 'Deny',
+        Principal: { AWS: '*' },
+        Action: 'sns:Publish',
+        Resource: topicArn,
+        Condition: { Bool: { 'aws:SecureTransport': 'false' } },
+      }),
+    );
+  }
+
+  // createAlarms makes the rules of the input: their texts are long, and belong
+  // into a file of their own.
+  createAlarms(stack, secretsKey, input) {
+    const rules = fill(input.alarms, {
+      '@KEY_ARN@': secretsKey.key.keyArn,
+      '@ALIAS_ARN@': arn(stack, 'kms', secretsKey.aliasName),
+      '@CREATOR_ARN@': secretsKey.creatorArn,
+      '@TRAIL_NAME@': this.trailName,
+      '@TRAIL_ARN@': this.trailArn,
+      '@AUDIT_KEY_ARN@': this.key.keyArn,
+    });
+    for (const rule of rules) {
+      new events.CfnRule(this, `Alarm${rule.ID}`, {
+        description: rule.Description,
+        state: 'ENABLED',
+        eventPattern: rule.Pattern,
+        targets: [{
+          id: 'Topic',
+          arn: this.topic.topicArn,
+          inputTransformer: {
+            inputPathsMap: input.alarmPaths,
+            inputTemplate: rule.Template,
+          },
+        }],
+      });
+    }
+  }
+}
+
+// createRole makes a role whose trust policy is exactly the statement.
+function createRole(scope, id, props, trust) {
+  const role = new iam.Role(scope, id, {
+    ...props,
+    assumedBy: new iam.ServicePrincipal(trust.Principal.Service),
+  });
+  role.node.defaultChild.addPropertyOverride('AssumeRolePolicyDocument', { Version: '2012-10-17', Statement: [trust] });
+  return role;
+}
+
+class KmsPlugin extends Construct {
+  constructor(scope, id, { cluster, secretsKey, input }) {
+    super(scope, id);
+    const stack = cdk.Stack.of(this);
+    const image = new ecrAssets.DockerImageAsset(this, 'Image', {
+      directory: input.imageDir,
+      platform: ecrAssets.Platform.LINUX_AMD64,
+      buildArgs: { TARGETOS: 'linux', TARGETARCH: 'amd64' },
+    });
+    this.role = createRole(this, 'Role', {
+      description: `Lets the KMS plugin on EKS cluster ${clusterName} use the key of its secrets`,
+    }, {
+      Sid: 'PodIdentity',
+      Effect: 'Allow',
+      Principal: { Service: 'pods.eks.amazonaws.com' },
+      Action: ['sts:AssumeRole', 'sts:TagSession'],
+      Condition: {
+        StringEquals: {
+          'aws:RequestTag/eks-cluster-arn': clusterArn(stack),
+          'aws:RequestTag/kubernetes-namespace': namespace,
+          'aws:RequestTag/kubernetes-service-account': serviceAccount,
+          'aws:SourceAccount': stack.account,
+        },
+      },
+    });
+    secretsKey.grantPluginUse(this.role);
+    const association = new eks.CfnPodIdentityAssociation(this, 'PodIdentity', {
+      clusterName: cluster.clusterName,
+      namespace,
+      serviceAccount,
+      roleArn: this.role.roleArn,
+    });
+    const manifest = fill(input.plugin, {
+      '@IMAGE@': image.imageUri,
+      '@KEY_ARN@': secretsKey.key.keyArn,
+      '@CLUSTER_ARN@': clusterArn(stack),
+    });
+    this.manifest = new eks.KubernetesManifest(this, 'Manifest', { cluster, manifest });
+    this.manifest.node.addDependency(association);
+  }
+}
+
+class EncryptedCluster extends Construct {
+  constructor(scope, id, { vpc, secretsKey, input }) {
+    super(scope, id);
+    const stack = cdk.Stack.of(this);
+    const role = createRole(this, 'ClusterRole', {
+      description: `Role of EKS cluster ${clusterName}`,
+      path: '/',
+      managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName('AmazonEKSClusterPolicy')],
+    }, {
+      Sid: 'ThisCluster',
+      Effect: 'Allow',
+      Principal: { Service: 'eks.amazonaws.com' },
+      Action: ['sts:AssumeRole', 'sts:TagSession'],
+      Condition: {
+        ArnEquals: { 'aws:SourceArn': clusterArn(stack) },
+        StringEquals: { 'aws:SourceAccount': stack.account },
+      },
+    });
+    secretsKey.grantClusterRole(role);
+
+    const logGroupName = `/aws/eks/${clusterName}/cluster`;
+    const logsKey = new kms.Key(this, 'LogsKey', {
+      ...rotatingKey,
+      alias: `alias/eks/${clusterName}/logs`,
+      description: `Encrypts the control-plane logs of EKS cluster ${clusterName}`,
+      policy: policyDocument([
+        accountAdministration(stack),
+        {
+          Sid: 'LogGroup',
+          Effect: 'Allow',
+          Principal: { Service: `logs.${stack.region}.${stack.urlSuffix}` },
+          Action: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'],
+          Resource: '*',
+          Condition: { ArnEquals: { 'kms:EncryptionContext:aws:logs:arn': arn(stack, 'logs', `log-group:${logGroupName}`) } },
+        },
+      ]),
+    });
+    const logGroup = new logs.LogGroup(this, 'Logs', {
+      logGroupName,
+      retention: logs.RetentionDays.ONE_YEAR,
+      encryptionKey: logsKey,
+      removalPolicy: cdk.RemovalPolicy.RETAIN,
+    });
+
+    const kubectlLayer = new lambda.LayerVersion(this, 'KubectlLayer', {
+      code: lambda.Code.fromAsset(input.kubectlLayer.zip, { assetHash: input.kubectlLayer.hash }),
+      description: '/opt/kubectl/kubectl 1.34.0; /opt/helm/helm 3.19.0',
+      license: 'Apache-2.0',
+    });
+    this.cluster = new eks.Cluster(this, 'Cluster', {
+      clusterName,
+      version: eks.KubernetesVersion.V1_35,
+      vpc,
+      vpcSubnets: [{ subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS }],
+      endpointAccess: eks.EndpointAccess.PRIVATE,
+      role,
+      defaultCapacityType: eks.DefaultCapacityType.AUTOMODE,
+      clusterLogging: [
+        eks.ClusterLoggingTypes.API,
+        eks.ClusterLoggingTypes.AUDIT,
+        eks.ClusterLoggingTypes.AUTHENTICATOR,
+        eks.ClusterLoggingTypes.CONTROLLER_MANAGER,
+        eks.ClusterLoggingTypes.SCHEDULER,
+      ],
+      secretsEncryptionKey: secretsKey.key,
+      bootstrapClusterCreatorAdminPermissions: false,
+      outputConfigCommand: false,
+      kubectlProviderOptions: { kubectlLayer },
+    });
+    const resource = this.cluster.node.defaultChild;
+    resource.deletionProtection = true;
+    resource.node.addDependency(logGroup, role);
+
+    this.plugin = new KmsPlugin(this, 'KmsPlugin', { cluster: this.cluster, secretsKey, input });
+    const networkPolicies = new eks.KubernetesManifest(this, 'NetworkPolicies', {
+      cluster: this.cluster,
+      manifest: input.networkPolicies,
+    });
+    this.plugin.manifest.node.addDependency(networkPolicies);
+  }
+}
+
+class EncryptedClusterStack extends cdk.Stack {
+  constructor(scope, id, input) {
+    super(scope, id, {
+      description: `EKS cluster ${clusterName} with secrets encrypted under a customer-managed key (ekskms)`,
+      terminationProtection: true,
+    });
+    const vpc = new ec2.Vpc(this, 'Vpc', {
+      ipAddresses: ec2.IpAddresses.cidr('10.0.0.0/16'),
+      maxAzs: 2,
+      natGateways: 1,
+      restrictDefaultSecurityGroup: true,
+    });
+    const secretsKey = new SecretsKey(this, 'SecretsKey');
+    const auditTrail = new AuditTrail(this, 'AuditTrail', { secretsKey, input });
+    const { cluster, plugin } = new EncryptedCluster(this, 'EncryptedCluster', { vpc, secretsKey, input });
+
+    const output = (outputId, description, value) => new cdk.CfnOutput(this, outputId, { description, value });
+    output('ClusterName', 'Name of the EKS cluster', cluster.clusterName);
+    output('UpdateKubeconfig', 'Command that makes kubectl talk to the cluster',
+      `aws eks update-kubeconfig --name ${cluster.clusterName} --region ${this.region}`);
+    output('KeyArn', 'ARN of the key that encrypts the secrets', secretsKey.key.keyArn);
+    output('TrailArn', 'ARN of the trail that records every use of the key', auditTrail.trailArn);
+    output('TopicArn', 'ARN of the topic that receives the alarms', auditTrail.topic.topicArn);
+    output('PluginRoleArn', "ARN of the KMS plugin's IAM role", plugin.role.roleArn);
+  }
+}
+
+const [inputFile, outdir] = process.argv.slice(2);
+const input = JSON.parse(fs.readFileSync(inputFile, 'utf8'));
+const app = new cdk.App({ outdir, context: input.context, analyticsReporting: false });
+new EncryptedClusterStack(app, `ekskms-${clusterName}`, input);
+app.synth();

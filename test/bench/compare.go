@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// compare returns an error that names the differences if the two programs make
+// different templates: to compare their times would be unfair.
+func (b *bench) compare() error {
+	var fromGo, fromJS any
+	read := func(into *any) func(string) error {
+		return func(assembly string) (err error) {
+			*into, err = readTemplate(assembly)
+			return err
+		}
+	}
+	_, err := b.fresh(func(dir string) *exec.Cmd { return b.synth(dir, false) }, read(&fromGo))
+	if err != nil {
+		return err
+	}
+	if _, err = b.fresh(func(dir string) *exec.Cmd { return b.javascript(dir, false) }, read(&fromJS)); err != nil {
+		return err
+	}
+	if found := differences("", fromGo, fromJS); len(found) > 0 {
+		return errors.New("test/bench/app.js makes another template than ekskms synth, bring it up to date:\n  " + strings.Join(found, "\n  "))
+	}
+	return nil
+}
+
+// assetManifest is what is read of a stack's asset manifest.
+type assetManifest struct {
+	Files        map[string]asset `json:"files"`
+	DockerImages map[string]asset `json:"dockerImages"`
+}
+
+type asset struct {
+	DisplayName string `json:"displayName"`
+	Source      struct {
+		Path string `json:"path"`
+	} `json:"source"`
+}
+
+// readFile reads the only file of an assembly whose name ends so.
+func readFile(assembly, suffix string) ([]byte, error) {
+	files, err := filepath.Glob(filepath.Join(assembly, "*"+suffix))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) != 1 {
+		return nil, fmt.Errorf("%s has %d files *%s, want 1", assembly, len(files), suffix)
+	}
+	return os.ReadFile(files[0])
+}
+
+func readAssets(assembly string) (assetManifest, error) {
+	var assets assetManifest
+	data, err := readFile(assembly, ".assets.json")
+	if err != nil {
+		return assets, err
+	}
+	err = json.Unmarshal(data, &assets)
+	return assets, err
+}
+
+// readTemplate reads a template with the names of its assets in place of their
+// hashes.
+func readTemplate(assembly string) (any, error) {
+	assets, err := readAssets(assembly)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readFile(assembly, ".template.json")
+	if err != nil {
+		return nil, err
+	}
+	text := string(data)
+	for _, kind := range []map[string]asset{assets.Files, assets.DockerImages} {
+		for hash, a := range kind {
+			text = strings.ReplaceAll(text, hash, "<"+a.DisplayName+">")
+		}
+	}
+	var template any
+	err = json.Unmarshal([]byte(text), &template)
+	return template, err
+}
+
+// differences lists where two JSON values differ.
+func differences(path string, a, b any) []string {
+	var found []string
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		if !ok {
+			return []string{path + ": an object only from ekskms"}
+		}
+		keys := slices.Sorted(maps.Keys(a))
+		for k := range b {
+			if _, both := a[k]; !both {
+				keys = append(keys, k)
+			}
+		}
+		for _, k := range keys {
+			_, inA := a[k]
+			_, inB := b[k]
+			switch {
+			case !inA:
+				found = append(found, path+"/"+k+": only from app.js")
+			case !inB:
+				found = append(found, path+"/"+k+": only from ekskms")
+			default:
+				found = append(found, differences(path+"/"+k, a[k], b[k])...)
+			}
+		}
+	case []any:
+		b, ok := b.([]any)
+		if !ok || len(a) != len(b) {
+			return []string{path + ": lists of different lengths"}
+		}
+		for i := range a {
+			found = append(found, differences(fmt.Sprintf("%s/%d", path, i), a[i], b[i])...)
+		}
+	default:
+		if a != b {
+			found = append(found, fmt.Sprintf("%s: %v from ekskms, %v from app.js", path, a, b))
+		}
+	}
+	return found
+}

@@ -1,0 +1,323 @@
+package iam
+
+import (
+	"slices"
+
+	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/keypolicy"
+)
+
+const (
+	clusterARN      = "arn:aws:eks:eu-central-1:111122223333:cluster/demo"
+	otherClusterARN = "arn:aws:eks:eu-central-1:111122223333:cluster/other"
+	trailARN        = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/ekskms-demo"
+	otherTrailARN   = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/other"
+	topicARN        = "arn:aws:sns:eu-central-1:111122223333:ekskms-demo-alarms"
+	groupARN        = "arn:aws:logs:eu-central-1:111122223333:log-group:/aws/eks/demo/cluster"
+	roles           = "arn:aws:iam::111122223333:role/"
+	outsideRole     = "arn:aws:iam::444455556666:role/Outsider"
+)
+
+var (
+	// Written out, not read from the package that is judged.
+	administration = []string{
+		"kms:CancelKeyDeletion", "kms:CreateAlias", "kms:DeleteAlias", "kms:DescribeKey", "kms:DisableKey",
+		"kms:DisableKeyRotation", "kms:EnableKey", "kms:EnableKeyRotation", "kms:GetKeyPolicy",
+		"kms:GetKeyRotationStatus", "kms:ListGrants", "kms:ListKeyPolicies", "kms:ListKeyRotations",
+		"kms:ListResourceTags", "kms:PutKeyPolicy", "kms:RevokeGrant", "kms:RotateKeyOnDemand",
+		"kms:ScheduleKeyDeletion", "kms:TagResource", "kms:UntagResource", "kms:UpdateAlias",
+		"kms:UpdateKeyDescription",
+	}
+	multiRegion = slices.Concat(administration, []string{"kms:ReplicateKey", "kms:UpdatePrimaryRegion"})
+	dataKeys    = []string{
+		"kms:GenerateDataKey", "kms:GenerateDataKeyPair", "kms:GenerateDataKeyPairWithoutPlaintext",
+		"kms:GenerateDataKeyWithoutPlaintext",
+	}
+
+	// asked are the actions of each row: all administration, and whatever uses a
+	// key or hands its use to somebody.
+	asked = slices.Concat(multiRegion, dataKeys, []string{
+		"kms:CreateGrant", "kms:RetireGrant", "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo",
+		"kms:DeriveSharedSecret", "kms:GenerateMac", "kms:Sign", "kms:Verify", "kms:VerifyMac",
+		"kms:ImportKeyMaterial", "kms:DeleteImportedKeyMaterial", "kms:GetPublicKey",
+	})
+)
+
+// identities are the identity policies that principals hold.
+var identities = map[string]iampolicy.Document{
+	"everything": identity("*", "*"),
+	"all of KMS": identity("kms:*", "*"),
+	"cluster":    iampolicy.NewDocument(keypolicy.ClusterRole("").OnResource(keyARN)),
+}
+
+func identity(action, resource string) iampolicy.Document {
+	return iampolicy.NewDocument(iampolicy.Statement{
+		Effect: iampolicy.Allow, Action: iampolicy.Values{action}, Resource: iampolicy.Values{resource},
+	})
+}
+
+func sessionOf(role, identity string) principal {
+	return principal{
+		arn: "arn:aws:sts::" + account + ":assumed-role/" + role + "/session", roleARN: roles + role, identity: identity,
+	}
+}
+
+// Who asks.
+var (
+	rootUser    = principal{arn: "arn:aws:iam::111122223333:root", identity: "everything"}
+	iamAdmin    = sessionOf("IAMAdmin", "all of KMS")
+	keyAdmin    = sessionOf("KeyAdmin", "")
+	creator     = sessionOf("cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1", "")
+	cluster     = sessionOf("demo-cluster", "")
+	plugin      = sessionOf("demo-plugin", "")
+	pluginMore  = sessionOf("demo-plugin", "all of KMS")
+	reader      = sessionOf("Auditor", "")
+	nobody      = sessionOf("Nobody", "")
+	nobodyUser  = principal{arn: "arn:aws:iam::111122223333:user/bob"}
+	federated   = principal{arn: "arn:aws:sts::111122223333:federated-user/carol"}
+	outsider    = principal{arn: "arn:aws:sts::444455556666:assumed-role/Outsider/session", roleARN: outsideRole, identity: "all of KMS"}
+	eks         = principal{arn: "eks.amazonaws.com"}
+	cloudTrail  = principal{arn: "cloudtrail.amazonaws.com"}
+	eventBridge = principal{arn: "events.amazonaws.com"}
+	sns         = principal{arn: "sns.amazonaws.com"}
+	logs        = principal{arn: "logs.eu-central-1.amazonaws.com"}
+
+	// Roles for the policy of an existing key.
+	future          = principal{arn: "arn:aws:sts::111122223333:assumed-role/demo-role/session", roleARN: roles + "ekskms/demo/demo-role", identity: "cluster"}
+	futureNoPolicy  = principal{arn: future.arn, roleARN: future.roleARN}
+	futureMore      = principal{arn: future.arn, roleARN: future.roleARN, identity: "all of KMS"}
+	futureElsewhere = principal{arn: future.arn, roleARN: roles + "ekskms/other/demo-role", identity: "cluster"}
+	futureOutside   = principal{arn: "arn:aws:sts::444455556666:assumed-role/demo-role/session", roleARN: "arn:aws:iam::444455556666:role/ekskms/demo/demo-role", identity: "cluster"}
+)
+
+// In what situation.
+var (
+	session        = keypolicy.PodSession{ClusterARN: clusterARN, Namespace: "kube-system", ServiceAccount: "kms-plugin"}
+	tags           = sessionTags(clusterARN, "kube-system", "kms-plugin")
+	right          = encryptionContext(keypolicy.ContextKey, clusterARN)
+	wrong          = encryptionContext(keypolicy.ContextKey, otherClusterARN)
+	oneMore        = encryptionContext(keypolicy.ContextKey, clusterARN, "purpose", "test")
+	otherKey       = encryptionContext("cluster", clusterARN)
+	grantFromEKS   = with(viaEKS, request{"kms:GrantOperations": []string{"Encrypt", "Decrypt"}, "kms:GrantConstraintType": "EncryptionContextEquals"})
+	viaEKS         = request{"kms:ViaService": "eks.eu-central-1.amazonaws.com"}
+	fromTrail      = request{"aws:SourceArn": trailARN}
+	fromOtherTrail = request{"aws:SourceArn": otherTrailARN}
+	trailContext   = encryptionContext("aws:cloudtrail:arn", trailARN, "aws:s3:arn", "arn:aws:s3:::demo-logs/AWSLogs/1")
+)
+
+func sessionTags(cluster, namespace, serviceAccount string) request {
+	return request{
+		"aws:PrincipalTag/eks-cluster-arn":            cluster,
+		"aws:PrincipalTag/kubernetes-namespace":       namespace,
+		"aws:PrincipalTag/kubernetes-service-account": serviceAccount,
+	}
+}
+
+// documents builds the policies anew, so that a mutation can spoil them.
+func documents() map[string]iampolicy.Document {
+	strict := &keypolicy.StrictGrants{Account: account, EKSService: "eks.eu-central-1.amazonaws.com"}
+	context := keypolicy.EncryptionContext{Key: keypolicy.ContextKey, Value: clusterARN}
+	return map[string]iampolicy.Document{
+		"secrets": iampolicy.NewDocument(slices.Concat(
+			[]iampolicy.Statement{
+				keypolicy.Account("aws", account, false),
+				keypolicy.Administrators([]string{keyAdmin.roleARN}, false),
+			},
+			keypolicy.ClusterCreators([]string{creator.roleARN}, nil),
+			[]iampolicy.Statement{keypolicy.ClusterRole(cluster.roleARN)},
+			keypolicy.PluginUse(plugin.roleARN, context, &session),
+		)...),
+		"no session":   iampolicy.NewDocument(keypolicy.PluginUse(plugin.roleARN, context, nil)...),
+		"multi-Region": iampolicy.NewDocument(keypolicy.Account("aws", account, true)),
+		"strict":       iampolicy.NewDocument(keypolicy.ClusterCreators([]string{creator.roleARN, outsideRole}, strict)...),
+		"future":       iampolicy.NewDocument(keypolicy.FutureClusterRole("aws", account, roles+"ekskms/demo/*")),
+		"audit": iampolicy.NewDocument(keypolicy.AuditKey{
+			Partition: "aws", Account: account, TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader.roleARN},
+		}.Statements()...),
+		"log group": iampolicy.NewDocument(keypolicy.LogGroupKey{
+			Partition: "aws", Account: account, LogsService: logs.arn, LogGroupARN: groupARN,
+		}.Statements()...),
+	}
+}
+
+var (
+	none     []string
+	describe = []string{"kms:DescribeKey"}
+	use      = []string{"kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"}
+	create   = []string{"kms:DescribeKey", "kms:CreateGrant"}
+	see      = []string{"kms:DescribeKey", "kms:ListGrants"}
+
+	cryptography = []string{"kms:Encrypt", "kms:Decrypt"}
+	logGroupUse  = slices.Concat(cryptography, dataKeys, []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"})
+)
+
+var rows = []row{
+	// The secrets key.
+	{"root user", "secrets", rootUser, right, administration, "the account can't be locked out, and can't use the key either"},
+	{"IAM admin", "secrets", iamAdmin, right, administration, "kms:* in IAM is worth what the key policy leaves to IAM: administration"},
+	{"IAM admin with the plugin's tags", "secrets", iamAdmin, with(right, tags), administration, "tags do not make another role the plugin"},
+	{"key admin", "secrets", keyAdmin, right, administration, "named, so it needs no IAM policy, and gets no use"},
+	{"creator", "secrets", creator, right, create, "EKS describes the key and makes its grant in the creator's name"},
+	{"cluster role", "secrets", cluster, right, see, "EKS encrypts and decrypts through its grant, not as the role"},
+	{"EKS itself", "secrets", eks, right, none, "it has a grant, which is not in the policy"},
+	{"plugin", "secrets", plugin, with(tags, right), use, "this is what the plugin is for"},
+	{"plugin, another cluster's context", "secrets", plugin, with(tags, wrong), describe, "the ciphertext belongs to another cluster"},
+	{"plugin, one more key in the context", "secrets", plugin, with(tags, oneMore), describe, "the context must be the pair and nothing else"},
+	{"plugin, another key in the context", "secrets", plugin, with(tags, otherKey), describe, "the pair must be there"},
+	{"plugin, no context", "secrets", plugin, tags, describe, "the pair must be there"},
+	{"plugin, another cluster's session", "secrets", plugin, with(right, sessionTags(otherClusterARN, "kube-system", "kms-plugin")), none, "the pod runs on another cluster"},
+	{"plugin, another namespace", "secrets", plugin, with(right, sessionTags(clusterARN, "default", "kms-plugin")), none, "the pod is not the plugin's"},
+	{"plugin, another service account", "secrets", plugin, with(right, sessionTags(clusterARN, "kube-system", "default")), none, "the pod is not the plugin's"},
+	{"plugin, no session tags", "secrets", plugin, right, none, "Pod Identity did not open the session"},
+	{"plugin, no session tags, kms:* in IAM", "secrets", pluginMore, right, administration, "IAM can add administration and no use"},
+	{"plugin, wrong context, kms:* in IAM", "secrets", pluginMore, with(tags, wrong), administration, "IAM can add administration and no use"},
+	{"another account", "secrets", outsider, with(tags, right), none, "the key policy does not name it"},
+	{"role without a policy", "secrets", nobody, with(tags, right), none, "nothing allows it"},
+	{"user without a policy", "secrets", nobodyUser, with(tags, right), none, "nothing allows it"},
+	{"federated user without a policy", "secrets", federated, right, none, "nothing allows it"},
+
+	// The plugin without Pod Identity.
+	{"plugin anywhere", "no session", plugin, right, use, "the statements ask for no tags"},
+	{"plugin anywhere, wrong context", "no session", plugin, wrong, describe, "the context is asked for all the same"},
+	{"plugin anywhere, one more key", "no session", plugin, oneMore, describe, "the context is asked for all the same"},
+
+	{"IAM admin of a multi-Region key", "multi-Region", iamAdmin, right, multiRegion, "replication is administration"},
+
+	// Strict grants.
+	{"creator through EKS", "strict", creator, grantFromEKS, create, "this is what CreateCluster does"},
+	{"creator through EKS, to decrypt only", "strict", creator, with(grantFromEKS, request{"kms:GrantOperations": []string{"Decrypt"}}), create, "less than allowed"},
+	{"creator, direct", "strict", creator, request{"kms:GrantOperations": []string{"Decrypt"}, "kms:GrantConstraintType": "EncryptionContextEquals"}, describe, "only EKS may make the grant"},
+	{"creator through EC2", "strict", creator, with(grantFromEKS, request{"kms:ViaService": "ec2.eu-central-1.amazonaws.com"}), describe, "only EKS may make the grant"},
+	{"creator through EKS of another Region", "strict", creator, with(grantFromEKS, request{"kms:ViaService": "eks.us-east-1.amazonaws.com"}), describe, "only EKS of the Region may make the grant"},
+	{"creator, data keys too", "strict", creator, with(grantFromEKS, request{"kms:GrantOperations": []string{"Decrypt", "Encrypt", "GenerateDataKey"}}), describe, "EKS needs no data keys"},
+	{"creator, grants of grants", "strict", creator, with(grantFromEKS, request{"kms:GrantOperations": []string{"CreateGrant"}}), describe, "the grantee may not hand its use on"},
+	{"creator, wider constraint", "strict", creator, with(grantFromEKS, request{"kms:GrantConstraintType": "EncryptionContextSubset"}), describe, "the context must be equal"},
+	{"creator, no constraint", "strict", creator, with(viaEKS, request{"kms:GrantOperations": []string{"Decrypt"}}), describe, "the context must be equal"},
+	{"creator, no operations", "strict", creator, with(viaEKS, request{"kms:GrantConstraintType": "EncryptionContextEquals"}), create, "ForAllValues holds for no values at all; KMS itself refuses such a request"},
+	{"creator in another account", "strict", outsider, grantFromEKS, describe, "the caller must be of this account, even if a role of another one was named"},
+
+	// A role that is made after the key's policy.
+	{"role under the path", "future", future, right, see, "the key policy and its own policy say so"},
+	{"role under the path, no policy", "future", futureNoPolicy, right, none, "the key policy only lets IAM policies speak"},
+	{"role under the path, kms:* in IAM", "future", futureMore, right, see, "the key policy leaves no more to IAM"},
+	{"role under another path", "future", futureElsewhere, right, none, "the statement is about this cluster's roles"},
+	{"role under the path in another account", "future", futureOutside, right, none, "the statement is about this account"},
+	{"IAM admin and a future role", "future", iamAdmin, right, none, "it is not under the path"},
+
+	// The audit key.
+	{"CloudTrail", "audit", cloudTrail, with(fromTrail, trailContext), slices.Concat(describe, dataKeys), "it encrypts the logs"},
+	{"CloudTrail, no context", "audit", cloudTrail, fromTrail, describe, "log files carry the trail in their context"},
+	{"CloudTrail, another trail", "audit", cloudTrail, with(fromOtherTrail, trailContext), none, "only this trail may be the reason"},
+	{"CloudTrail, another trail's context", "audit", cloudTrail, with(fromTrail, encryptionContext("aws:cloudtrail:arn", otherTrailARN)), describe, "only this trail's logs"},
+	{"CloudTrail, no source", "audit", cloudTrail, trailContext, none, "the source must be known"},
+	{"EventBridge", "audit", eventBridge, encryptionContext("aws:sns:topicArn", topicARN), slices.Concat([]string{"kms:Decrypt"}, dataKeys), "it publishes to the encrypted topic"},
+	{"EventBridge, another topic", "audit", eventBridge, encryptionContext("aws:sns:topicArn", topicARN+"2"), none, "only this topic"},
+	{"EventBridge, no context", "audit", eventBridge, nil, none, "only this topic"},
+	{"SNS", "audit", sns, encryptionContext("aws:sns:topicArn", topicARN), none, "it works with the publisher's permission"},
+	{"reader", "audit", reader, trailContext, []string{"kms:Decrypt"}, "it reads the logs"},
+	{"reader, no context", "audit", reader, nil, none, "only what CloudTrail encrypted"},
+	{"reader of alarms", "audit", reader, encryptionContext("aws:sns:topicArn", topicARN), none, "only what CloudTrail encrypted"},
+	{"root user and the logs", "audit", rootUser, trailContext, administration, "the account administers the key and can't read the logs"},
+	{"IAM admin and the logs", "audit", iamAdmin, trailContext, administration, "the account administers the key and can't read the logs"},
+	{"role without a policy and the logs", "audit", nobody, trailContext, none, "nothing allows it"},
+	{"another account and the logs", "audit", outsider, trailContext, none, "the key policy does not name it"},
+
+	// The key of the control plane's log group.
+	{"CloudWatch Logs", "log group", logs, encryptionContext("aws:logs:arn", groupARN), logGroupUse, "it encrypts the log group; DescribeKey carries no encryption context, so the statement, which is AWS's own, never allows it"},
+	{"CloudWatch Logs, another group", "log group", logs, encryptionContext("aws:logs:arn", groupARN+"2"), none, "only this log group"},
+	{"CloudWatch Logs, no context", "log group", logs, nil, none, "only this log group"},
+	{"IAM admin and the log group", "log group", iamAdmin, encryptionContext("aws:logs:arn", groupARN), administration, "the account administers the key and can't read the group through it"},
+}
+
+// mutation spoils a policy; the row named must then gain or lose these actions
+// and no others.
+type mutation struct {
+	name         string
+	mutate       func(*iampolicy.Document)
+	row          string
+	gained, lost []string
+}
+
+// on changes the statement with the Sid.
+func on(sid string, change func(*iampolicy.Statement)) func(*iampolicy.Document) {
+	return func(d *iampolicy.Document) {
+		i := slices.IndexFunc(d.Statement, func(s iampolicy.Statement) bool { return s.Sid == sid })
+		change(&d.Statement[i])
+	}
+}
+
+// without takes one condition key out of the statement with the Sid.
+func without(sid, operator string, keys ...string) func(*iampolicy.Document) {
+	return on(sid, func(s *iampolicy.Statement) {
+		for _, key := range keys {
+			if _, there := s.Condition[operator][key]; !there {
+				panic("no such condition: " + key)
+			}
+			delete(s.Condition[operator], key)
+		}
+		if len(s.Condition[operator]) == 0 {
+			delete(s.Condition, operator)
+		}
+	})
+}
+
+// alsoAllows adds an action to the statement with the Sid.
+func alsoAllows(sid, action string) func(*iampolicy.Document) {
+	return on(sid, func(s *iampolicy.Statement) { s.Action = append(s.Action, action) })
+}
+
+func everybody(s *iampolicy.Statement) { s.Principal = iampolicy.Principal{AWS: iampolicy.Values{"*"}} }
+
+// beyond are all actions but the ones listed.
+func beyond(listed []string) []string {
+	return slices.DeleteFunc(slices.Clone(asked), func(a string) bool { return slices.Contains(listed, a) })
+}
+
+const contextCondition = "kms:EncryptionContext:" + keypolicy.ContextKey
+
+var mutations = []mutation{
+	{"kms:* to the account", on(keypolicy.SidAccount, func(s *iampolicy.Statement) { s.Action = iampolicy.Values{"kms:*"} }), "IAM admin", beyond(administration), nil},
+	{"Decrypt to the account", alsoAllows(keypolicy.SidAccount, "kms:Decrypt"), "IAM admin", []string{"kms:Decrypt"}, nil},
+	{"CreateGrant to the account", alsoAllows(keypolicy.SidAccount, "kms:CreateGrant"), "IAM admin", []string{"kms:CreateGrant"}, nil},
+	{"the account left out", func(d *iampolicy.Document) { d.Statement = d.Statement[1:] }, "root user", nil, administration},
+	{"Decrypt to administrators", alsoAllows(keypolicy.SidAdministrators, "kms:Decrypt"), "key admin", []string{"kms:Decrypt"}, nil},
+	{"CreateGrant to another role", func(d *iampolicy.Document) {
+		d.Statement = append(d.Statement, iampolicy.Statement{
+			Sid: "Another", Effect: iampolicy.Allow, Principal: iampolicy.Principal{AWS: iampolicy.Values{nobody.roleARN}},
+			Action: iampolicy.Values{"kms:CreateGrant"}, Resource: iampolicy.Values{"*"},
+		})
+	}, "role without a policy", []string{"kms:CreateGrant"}, nil},
+	{"Encrypt and Decrypt to the cluster role", on(keypolicy.SidClusterRole, func(s *iampolicy.Statement) { s.Action = append(s.Action, cryptography...) }), "cluster role", cryptography, nil},
+	{"plugin use for everybody", on(keypolicy.SidPluginUse, everybody), "role without a policy", cryptography, nil},
+	{"plugin use for every account", on(keypolicy.SidPluginUse, everybody), "another account", cryptography, nil},
+	{"description for everybody", on(keypolicy.SidDescribe, everybody), "user without a policy", describe, nil},
+	{"plugin use for the account", on(keypolicy.SidPluginUse, func(s *iampolicy.Statement) {
+		s.Principal = iampolicy.Principal{AWS: iampolicy.Values{rootUser.arn}}
+	}), "IAM admin with the plugin's tags", cryptography, nil},
+	{"no context condition", without(keypolicy.SidPluginUse, "StringEquals", contextCondition), "plugin, another cluster's context", cryptography, nil},
+	{"no context condition, no context", without(keypolicy.SidPluginUse, "StringEquals", contextCondition), "plugin, no context", cryptography, nil},
+	{"context keys not limited", without(keypolicy.SidPluginUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "plugin, one more key in the context", cryptography, nil},
+	{"context may begin alike", on(keypolicy.SidPluginUse, func(s *iampolicy.Statement) {
+		delete(s.Condition["StringEquals"], contextCondition)
+		s.Condition["StringLike"] = map[string]iampolicy.Values{contextCondition: {"arn:aws:eks:*"}}
+	}), "plugin, another cluster's context", cryptography, nil},
+	{"any cluster", without(keypolicy.SidPluginUse, "StringEquals", "aws:PrincipalTag/eks-cluster-arn"), "plugin, another cluster's session", cryptography, nil},
+	{"any namespace", without(keypolicy.SidPluginUse, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "plugin, another namespace", cryptography, nil},
+	{"any service account", without(keypolicy.SidPluginDescribe, "StringEquals", "aws:PrincipalTag/kubernetes-service-account"), "plugin, another service account", describe, nil},
+
+	{"strict grants to any service", without(keypolicy.SidGrant, "StringEquals", "kms:ViaService"), "creator, direct", []string{"kms:CreateGrant"}, nil},
+	{"strict grants for any operation", without(keypolicy.SidGrant, "ForAllValues:StringEquals", "kms:GrantOperations"), "creator, grants of grants", []string{"kms:CreateGrant"}, nil},
+	{"strict grants without constraint", without(keypolicy.SidGrant, "StringEquals", "kms:GrantConstraintType"), "creator, no constraint", []string{"kms:CreateGrant"}, nil},
+	{"strict grants for any account", without(keypolicy.SidGrant, "StringEquals", "kms:CallerAccount"), "creator in another account", []string{"kms:CreateGrant"}, nil},
+
+	{"future role anywhere", without(keypolicy.SidClusterRole, "ArnLike", "aws:PrincipalArn"), "role under another path", see, nil},
+	{"future role that decrypts", alsoAllows(keypolicy.SidClusterRole, "kms:Decrypt"), "role under the path, kms:* in IAM", []string{"kms:Decrypt"}, nil},
+
+	{"logs of any trail", without("TrailEncryptsLogs", "StringEquals", "aws:SourceArn"), "CloudTrail, another trail", dataKeys, nil},
+	{"logs of any context", without("TrailEncryptsLogs", "StringEquals", "kms:EncryptionContext:aws:cloudtrail:arn"), "CloudTrail, another trail's context", dataKeys, nil},
+	{"description for any trail", without("TrailDescribe", "StringEquals", "aws:SourceArn"), "CloudTrail, another trail", describe, nil},
+	{"alarms of any topic", without("AlarmsThroughTopic", "StringEquals", "kms:EncryptionContext:aws:sns:topicArn"), "EventBridge, another topic", slices.Concat([]string{"kms:Decrypt"}, dataKeys), nil},
+	{"readers of everything", without("LogReaders", "Null", "kms:EncryptionContext:aws:cloudtrail:arn"), "reader of alarms", []string{"kms:Decrypt"}, nil},
+	{"logs to the account", alsoAllows(keypolicy.SidAccount, "kms:Decrypt"), "IAM admin and the logs", []string{"kms:Decrypt"}, nil},
+	{"any log group", without("LogGroup", "ArnEquals", "kms:EncryptionContext:aws:logs:arn"), "CloudWatch Logs, another group", slices.Concat(describe, logGroupUse), nil},
+}
