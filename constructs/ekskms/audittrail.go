@@ -193,11 +193,10 @@ func (a *AuditTrail) createTrail(at place, retention awscdk.Duration) {
 			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(7)),
 		}},
 	})
-	for _, s := range keypolicy.LogBucket(*a.bucket.BucketArn(), at.account, a.trailARN) {
-		a.bucket.AddToResourcePolicy(policyStatement(s))
-	}
+	policy := a.bucket.Policy()
+	policy.Document().AddStatements(policyStatements(keypolicy.LogBucket(*a.bucket.BucketArn(), at.account, a.trailARN))...)
 	// The policy goes on guarding the bucket when the stack is gone.
-	a.bucket.Policy().ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN)
+	policy.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN)
 
 	a.trail = awscloudtrail.NewTrail(a, jsii.String("Trail"), &awscloudtrail.TrailProps{
 		TrailName: jsii.String(a.trailName),
@@ -210,7 +209,7 @@ func (a *AuditTrail) createTrail(at place, retention awscdk.Duration) {
 		IncludeGlobalServiceEvents: jsii.Bool(true),
 		ManagementEvents:           awscloudtrail.ReadWriteType_ALL,
 	})
-	a.trail.Node().AddDependency(a.bucket.Policy())
+	a.trail.Node().AddDependency(policy)
 }
 
 func (a *AuditTrail) createTopic(cluster, name, arn string, emails *[]*string) {
@@ -223,9 +222,7 @@ func (a *AuditTrail) createTopic(cluster, name, arn string, emails *[]*string) {
 	policy := awssns.NewTopicPolicy(a, jsii.String("AlarmsPolicy"), &awssns.TopicPolicyProps{
 		Topics: &[]awssns.ITopic{topic},
 	})
-	for _, s := range keypolicy.AlarmTopic(arn) {
-		policy.Document().AddStatements(policyStatement(s))
-	}
+	policy.Document().AddStatements(policyStatements(keypolicy.AlarmTopic(arn))...)
 	if emails != nil {
 		for _, address := range *emails {
 			topic.AddSubscription(awssnssubscriptions.NewEmailSubscription(address, nil))
@@ -237,18 +234,18 @@ func (a *AuditTrail) createTopic(cluster, name, arn string, emails *[]*string) {
 func (a *AuditTrail) createAlarms(cluster string, key *SecretsKey) {
 	in := tamper.Input{
 		ClusterName: cluster,
-		KeyARN:      *key.KeyArn(),
+		KeyARN:      key.arn,
 		CreatorARNs: key.creatorARNs,
 		TrailName:   a.trailName,
 		TrailARN:    a.trailARN,
 	}
 	if key.alias != nil {
-		in.AliasARN = placeOf(key).arn("kms", *key.alias)
+		in.AliasARN = key.at.arn("kms", *key.alias)
 	}
 	if a.key != nil {
 		in.AuditKeyARN = *a.key.KeyArn()
 	}
-	paths := stringMap(tamper.Paths())
+	paths, topic := stringMap(tamper.Paths()), a.topic.TopicArn()
 	for _, rule := range tamper.Rules(in) {
 		awsevents.NewCfnRule(a, jsii.String("Alarm"+rule.ID), &awsevents.CfnRuleProps{
 			Description:  jsii.String(rule.Description),
@@ -256,7 +253,7 @@ func (a *AuditTrail) createAlarms(cluster string, key *SecretsKey) {
 			EventPattern: rule.Pattern,
 			Targets: []*awsevents.CfnRule_TargetProperty{{
 				Id:  jsii.String("Topic"),
-				Arn: a.topic.TopicArn(),
+				Arn: topic,
 				InputTransformer: &awsevents.CfnRule_InputTransformerProperty{
 					InputPathsMap: paths,
 					InputTemplate: jsii.String(rule.Template),

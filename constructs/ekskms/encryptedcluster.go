@@ -125,6 +125,7 @@ type EncryptedCluster struct {
 	plugin     *KmsPlugin
 	logGroup   awslogs.LogGroup
 	logKey     awskms.Key
+	region     string
 }
 
 const encryptedClusterType = "EncryptedCluster"
@@ -147,6 +148,7 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	constructs.NewConstruct_Override(c, scope, id)
 	name := *props.ClusterName
 	at := placeOf(c)
+	c.region = at.region
 	autoMode := props.NodeGroup == nil
 
 	if c.vpc == nil {
@@ -387,5 +389,5 @@ func (c *EncryptedCluster) LogsKey() awskms.IKey { return c.logKey }
 // UpdateKubeconfigCommand returns the command with which a principal that has
 // an access entry makes kubectl talk to the cluster.
 func (c *EncryptedCluster) UpdateKubeconfigCommand() *string {
-	return jsii.String("aws eks update-kubeconfig --name " + *c.cluster.ClusterName() + " --region " + *stackOf(c).Region())
+	return jsii.String("aws eks update-kubeconfig --name " + *c.cluster.ClusterName() + " --region " + c.region)
 }

@@ -120,7 +120,7 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 	p.createIdentity(props, clusterARN)
 	p.deploy(props, manifest.PluginInput{
 		ClusterName:       props.SecretsKey.clusterName,
-		KeyARN:            *props.SecretsKey.KeyArn(),
+		KeyARN:            props.SecretsKey.arn,
 		Image:             *image,
 		EncryptionContext: map[string]string{keypolicy.ContextKey: clusterARN},
 		Mode:              manifest.Mode(mode),
@@ -161,7 +161,7 @@ func (p *KmsPlugin) createIdentity(props *KmsPluginProps, clusterARN string) {
 	}
 	p.role = newRole(p, "Role", &awsiam.RoleProps{
 		Description: jsii.String("Lets the KMS plugin on EKS cluster " + props.SecretsKey.clusterName + " use the key of its secrets"),
-	}, keypolicy.PluginTrust(placeOf(p).account, session))
+	}, keypolicy.PluginTrust(props.SecretsKey.at.account, session))
 	props.SecretsKey.GrantPluginUse(p.role, &PluginIdentity{
 		Namespace:      jsii.String(session.Namespace),
 		ServiceAccount: jsii.String(session.ServiceAccount),

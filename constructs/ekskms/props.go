@@ -86,17 +86,24 @@ func policyStatement(s iampolicy.Statement) awsiam.PolicyStatement {
 	return awsiam.PolicyStatement_FromJson(s.Map())
 }
 
-func stackOf(scope constructs.Construct) awscdk.Stack { return awscdk.Stack_Of(scope) }
+func policyStatements(statements []iampolicy.Statement) []awsiam.PolicyStatement {
+	list := make([]awsiam.PolicyStatement, len(statements))
+	for i, s := range statements {
+		list[i] = policyStatement(s)
+	}
+	return list
+}
 
 // place is what the ARNs of a stack are made of. The values are literals where
-// the stack's environment is known and tokens where it is not.
+// the stack's environment is known and tokens where it is not. Each of them is a
+// call to Node: constructs ask once.
 type place struct {
 	stack                      awscdk.Stack
 	partition, account, region string
 }
 
 func placeOf(scope constructs.Construct) place {
-	stack := stackOf(scope)
+	stack := awscdk.Stack_Of(scope)
 	return place{stack, *stack.Partition(), *stack.Account(), *stack.Region()}
 }
 

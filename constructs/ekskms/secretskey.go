@@ -67,8 +67,10 @@ type SecretsKeyProps struct {
 // policy alone hand out cryptographic use: see the package comment.
 type SecretsKey struct {
 	constructs.Construct
+	at          place
 	key         awskms.IKey
-	owned       awskms.Key // nil for an existing key
+	arn         string
+	policy      awsiam.PolicyDocument // nil for an existing key
 	alias       *string
 	clusterName string
 	creatorARNs []string
@@ -101,6 +103,7 @@ func NewSecretsKey(scope constructs.Construct, id *string, props *SecretsKeyProp
 
 	k := &SecretsKey{clusterName: *props.ClusterName, used: map[string]int{}}
 	constructs.NewConstruct_Override(k, scope, id)
+	k.at = placeOf(k)
 	if props.ExistingKey != nil {
 		k.takeExisting(props)
 	} else {
@@ -124,7 +127,7 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 			reject(secretsKeyType, p.name, "is set beside ExistingKey, but belongs to the owner of that key: remove it")
 		}
 	}
-	k.key = props.ExistingKey
+	k.key, k.arn = props.ExistingKey, *props.ExistingKey.KeyArn()
 	awscdk.Annotations_Of(k).AddWarningV2(jsii.String("ekskms:existing-key-policy"), jsii.String(
 		"The policy of the existing key "+k.describeKey()+" can't be changed from here. Its owner must add the statements in the "+
 			"output "+ExistingKeyOutput+": those that name no role of this stack before the deployment, or the cluster can't "+
@@ -136,13 +139,13 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 
 // describeKey returns the ARN of the key, as far as it is known at synthesis.
 func (k *SecretsKey) describeKey() string {
-	resolved := stackOf(k).Resolve(k.key.KeyArn())
+	resolved := k.at.stack.Resolve(k.arn)
 	if arn, ok := resolved.(string); ok {
 		return arn
 	}
 	data, err := json.Marshal(resolved)
 	if err != nil {
-		return *k.key.KeyArn()
+		return k.arn
 	}
 	return string(data)
 }
@@ -168,23 +171,23 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 	checkDays(secretsKeyType, "PendingWindow", pending, 7, 30)
 	multiRegion := *orDefault(props.MultiRegion, false)
 
-	at := placeOf(k)
-	statements := []iampolicy.Statement{keypolicy.Account(at.partition, at.account, multiRegion)}
+	statements := []iampolicy.Statement{keypolicy.Account(k.at.partition, k.at.account, multiRegion)}
 	if arns := roleARNs(props.Administrators); len(arns) > 0 {
 		statements = append(statements, keypolicy.Administrators(arns, multiRegion))
 	}
-	k.owned = awskms.NewKey(k, jsii.String("Resource"), &awskms.KeyProps{
+	k.policy = policyDocument(statements)
+	k.key = awskms.NewKey(k, jsii.String("Resource"), &awskms.KeyProps{
 		Description:       jsii.String("Encrypts the Kubernetes secrets of EKS cluster " + k.clusterName),
 		EnableKeyRotation: jsii.Bool(true),
 		RotationPeriod:    rotation,
 		PendingWindow:     pending,
 		MultiRegion:       jsii.Bool(multiRegion),
 		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
-		Policy:            policyDocument(statements),
+		Policy:            k.policy,
 	})
-	k.key = k.owned
+	k.arn = *k.key.KeyArn()
 	k.alias = jsii.String(alias)
-	awskms.NewAlias(k, jsii.String("Alias"), &awskms.AliasProps{AliasName: k.alias, TargetKey: k.owned})
+	awskms.NewAlias(k, jsii.String("Alias"), &awskms.AliasProps{AliasName: k.alias, TargetKey: k.key})
 }
 
 func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
@@ -192,13 +195,12 @@ func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
 	if n := len(k.creatorARNs); n > maxCreators {
 		reject(secretsKeyType, "Creators", "has %d roles, must have at most %d", n, maxCreators)
 	}
-	at := placeOf(k)
 	if len(k.creatorARNs) == 0 {
-		k.creatorARNs = []string{executionRoleARN(at)}
+		k.creatorARNs = []string{executionRoleARN(k.at)}
 	}
 	var strict *keypolicy.StrictGrants
 	if *orDefault(props.StrictGrants, false) {
-		strict = &keypolicy.StrictGrants{Account: at.account, EKSService: at.service("eks")}
+		strict = &keypolicy.StrictGrants{Account: k.at.account, EKSService: k.at.service("eks")}
 	}
 	k.allow(keypolicy.ClusterCreators(k.creatorARNs, strict)...)
 }
@@ -218,21 +220,21 @@ func executionRoleARN(at place) string {
 // allow adds statements to the policy, or to what the owner of an existing key
 // is asked for.
 func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
-	for _, s := range statements {
-		k.used[s.Sid]++
-		if n := k.used[s.Sid]; n > 1 {
-			s.Sid += strconv.Itoa(n)
+	for i := range statements {
+		sid := &statements[i].Sid
+		k.used[*sid]++
+		if n := k.used[*sid]; n > 1 {
+			*sid += strconv.Itoa(n)
 		}
-		if k.owned != nil {
-			k.owned.AddToResourcePolicy(policyStatement(s), jsii.Bool(false))
-			continue
-		}
-		k.requested = append(k.requested, s.Map())
 	}
-	if k.owned != nil {
+	if k.policy != nil {
+		k.policy.AddStatements(policyStatements(statements)...)
 		return
 	}
-	value := stackOf(k).ToJsonString(k.requested, nil)
+	for _, s := range statements {
+		k.requested = append(k.requested, s.Map())
+	}
+	value := k.at.stack.ToJsonString(k.requested, nil)
 	if k.output != nil {
 		k.output.SetValue(value)
 		return
@@ -252,20 +254,19 @@ func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
 // so there it names the roles under the path [SecretsKey.ClusterRolePath], and
 // the role needs an identity policy as well, which it gets.
 func (k *SecretsKey) GrantClusterRole(role awsiam.IRole) {
-	if k.owned != nil {
+	if k.policy != nil {
 		k.allow(keypolicy.ClusterRole(*role.RoleArn()))
 		return
 	}
-	at := placeOf(k)
-	pattern := "arn:" + at.partition + ":iam::" + at.account + ":role" + *k.ClusterRolePath() + "*"
-	k.allow(keypolicy.FutureClusterRole(at.partition, at.account, pattern))
-	role.AddToPrincipalPolicy(policyStatement(keypolicy.ClusterRole("").OnResource(*k.key.KeyArn())))
+	pattern := "arn:" + k.at.partition + ":iam::" + k.at.account + ":role" + *k.ClusterRolePath() + "*"
+	k.allow(keypolicy.FutureClusterRole(k.at.partition, k.at.account, pattern))
+	role.AddToPrincipalPolicy(policyStatement(keypolicy.ClusterRole("").OnResource(k.arn)))
 }
 
 // ClusterRolePath is the IAM path that the cluster's role must have. It is "/"
 // unless the key is an existing one.
 func (k *SecretsKey) ClusterRolePath() *string {
-	if k.owned != nil {
+	if k.policy != nil {
 		return jsii.String("/")
 	}
 	return jsii.String("/ekskms/" + k.clusterName + "/")
@@ -304,16 +305,16 @@ func (k *SecretsKey) GrantPluginUse(role awsiam.IRole, identity *PluginIdentity)
 	}
 	context := keypolicy.EncryptionContext{Key: keypolicy.ContextKey, Value: session.ClusterARN}
 	statements := keypolicy.PluginUse(*role.RoleArn(), context, &session)
-	k.allow(statements...)
 	for _, s := range statements {
-		role.AddToPrincipalPolicy(policyStatement(s.OnResource(*k.key.KeyArn())))
+		role.AddToPrincipalPolicy(policyStatement(s.OnResource(k.arn)))
 	}
+	k.allow(statements...)
 }
 
 // clusterARN is built from the cluster's name, not read from the cluster: the
 // key must be complete before the cluster is made.
 func (k *SecretsKey) clusterARN() string {
-	return placeOf(k).arn("eks", "cluster/"+k.clusterName)
+	return k.at.arn("eks", "cluster/"+k.clusterName)
 }
 
 // Key returns the CMK. The grant methods of awskms on it give more than they
@@ -321,7 +322,7 @@ func (k *SecretsKey) clusterARN() string {
 func (k *SecretsKey) Key() awskms.IKey { return k.key }
 
 // KeyArn returns the ARN of the CMK.
-func (k *SecretsKey) KeyArn() *string { return k.key.KeyArn() }
+func (k *SecretsKey) KeyArn() *string { return jsii.String(k.arn) }
 
 // AliasName returns the alias with its prefix "alias/", or nil for an existing
 // key.

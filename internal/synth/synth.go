@@ -2,9 +2,9 @@ package synth
 
 import (
 	"context"
+	_ "embed" // for direct.js
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,10 +38,7 @@ func (e *Error) Error() string { return e.What }
 
 // Node releases: aws-cdk-lib asks for 20 or later in its package.json, and jsii
 // supports 22 and 24.
-const (
-	leastNode       = 20
-	leastMaintained = 22
-)
+const leastNode = 20
 
 // Run synthesizes the clusters of a file and reports what was written. It
 // starts Node; [Close] ends it.
@@ -56,7 +53,9 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 	if err := checkOutdir(opts.Outdir); err != nil {
 		return nil, err
 	}
-	StartKernel(opts.Validate)
+	if err := StartKernel(opts.Validate); err != nil {
+		return nil, err
+	}
 	if err := Recover(func() error { return synthesize(file, opts) }); err != nil {
 		return nil, err
 	}
@@ -82,37 +81,77 @@ func synthesize(file *config.File, opts Options) error {
 	return nil
 }
 
-// Close ends Node and removes the folder that the jsii runtime makes in the temp
-// directory whenever a program starts that can use it. It must be the last thing
-// that a program does: from here on nothing is written to os.Stderr, for the
-// runtime sometimes complains there that Node has ended.
+// StartKernel makes the jsii kernel that is about to start see the environment
+// as it is set here. The runtime takes the environment when the program starts,
+// long before it starts Node; closing the client that it prepared then makes it
+// take a new one.
+func StartKernel(validate bool) error {
+	options, err := nodeOptions()
+	if err != nil {
+		return err
+	}
+	set := map[string]string{
+		"CDK_VALIDATION": strconv.FormatBool(validate),
+		"NODE_OPTIONS":   options,
+		// Node 20 works; checkNode refuses what is older.
+		"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": strconv.Itoa(leastNode),
+	}
+	for name, value := range set {
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	// What a surrounding CDK CLI told its app must not reach this one.
+	for _, name := range []string{"CDK_CONTEXT_JSON", "CDK_OUTDIR"} {
+		if err := os.Unsetenv(name); err != nil {
+			return err
+		}
+	}
+	jsii.Close()
+	return nil
+}
+
+//go:embed direct.js
+var direct []byte
+
+// preload is the file that holds direct.js while Node may read it.
+var preload string
+
+// userNodeOptions are those with which this program was started.
+var userNodeOptions = os.Getenv("NODE_OPTIONS")
+
+// nodeOptions returns the options for Node: those of the user, and what makes it
+// start faster. The jsii runtime's own, a larger heap, is left out: with it Node
+// can't use its built-in code cache, and this needs no such heap.
+func nodeOptions() (string, error) {
+	if preload == "" {
+		file, err := os.CreateTemp("", "ekskms-*.js")
+		if err != nil {
+			return "", err
+		}
+		preload = file.Name()
+		_, err = file.Write(direct)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return "", err
+		}
+	}
+	// --preserve-symlinks is what the jsii runtime gives its kernel.
+	return strings.TrimSpace(userNodeOptions + " --preserve-symlinks --require " + strconv.Quote(preload)), nil
+}
+
+// Close ends Node and removes the temporary files that it needed, and those that
+// the jsii runtime makes whenever a program starts that can use it. It must be
+// the last thing that a program does: from here on nothing is written to
+// os.Stderr, for the runtime sometimes complains there that Node has ended.
 func Close() {
 	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
 		os.Stderr = null
 	}
 	jsii.Close()
-}
-
-// StartKernel makes the jsii kernel that is about to start see the environment
-// as it is set here. The runtime takes the environment when the program starts,
-// long before it starts Node; closing the client that it prepared then makes it
-// take a new one.
-func StartKernel(validate bool) {
-	set := map[string]string{
-		"CDK_VALIDATION": strconv.FormatBool(validate),
-		// Node 20 works; Run says that it is no longer maintained.
-		"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": strconv.Itoa(leastNode),
-		// What a surrounding CDK CLI told its app must not reach this one.
-		"CDK_CONTEXT_JSON": "", "CDK_OUTDIR": "",
+	if preload != "" {
+		_ = os.Remove(preload)
+		preload = ""
 	}
-	for name, value := range maps.All(set) {
-		if value == "" {
-			_ = os.Unsetenv(name)
-			continue
-		}
-		_ = os.Setenv(name, value)
-	}
-	jsii.Close()
 }
 
 // Recover runs CDK code, and turns the panics of jsii and of the constructs

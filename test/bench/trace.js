@@ -10,13 +10,13 @@ const now = () => performance.timeOrigin + performance.now();
 const trace = { program: path.basename(process.argv[1] ?? ''), start: performance.timeOrigin };
 const phase = (name) => (trace[name] ??= { count: 0, wait: 0, work: 0 });
 
-if (trace.program === 'program.js') {
-  // jsii's kernel reads requests from file descriptor 3 and works on each until
-  // it reads the next.
+if (trace.program === 'jsii-runtime.js') {
+  // jsii's kernel, which direct.js of internal/synth starts in this process,
+  // reads requests from standard input and works on each until it reads the next.
   const { readSync } = fs;
   let current, since;
   fs.readSync = (fd, buffer, ...rest) => {
-    if (fd !== 3) return readSync(fd, buffer, ...rest);
+    if (fd !== 0) return readSync(fd, buffer, ...rest);
     const idle = now();
     trace.ready ??= idle;
     if (current) current.work += idle - since;

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/aws/jsii-runtime-go"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ekskms/ekskms/internal/config"
@@ -21,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	jsii.Close()
+	synth.Close()
 	os.Exit(code)
 }
 

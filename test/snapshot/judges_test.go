@@ -47,8 +47,9 @@ func TestValidator(t *testing.T) {
 // refuses a key whose rotation period KMS would refuse.
 func TestValidatorFinds(t *testing.T) {
 	dir := t.TempDir()
-	synth.StartKernel(true)
-	defer jsii.Close()
+	if err := synth.StartKernel(true); err != nil {
+		t.Fatal(err)
+	}
 	appContext := synth.Context()
 	appContext["@aws-cdk/core:failSynthOnValidationErrors"] = false
 	app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(dir), Context: &appContext})

@@ -16,8 +16,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/aws/jsii-runtime-go"
-
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/synth"
 )
@@ -36,7 +34,7 @@ func TestMain(m *testing.M) {
 	} else {
 		code = m.Run()
 	}
-	jsii.Close()
+	synth.Close()
 	os.Exit(code)
 }
 
