@@ -4,9 +4,10 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
 # Packages that reach jsii are tested without -race: jsii's own Close races.
+JSII     = -e aws/jsii-runtime-go -e ekskms/internal/synth -e ekskms/internal/cli
 PACKAGES = go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
-PURE     = $$($(PACKAGES) | grep -v -e jsii -e internal/synth -e internal/cli | cut -d' ' -f1)
-CDK      = $$($(PACKAGES) | grep -e jsii -e internal/synth -e internal/cli | cut -d' ' -f1)
+PURE     = $$($(PACKAGES) | grep -v $(JSII) | cut -d' ' -f1)
+CDK      = $$($(PACKAGES) | grep $(JSII) | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
 
