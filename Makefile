@@ -1,8 +1,12 @@
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
 # All targets need Go 1.25 or later; test, goldens and bench also Node and npm.
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
+# What tests look at is more than the go command sees: -count=1 everywhere.
 # Packages that reach jsii are tested without -race: jsii's own Close races.
 JSII     = -e aws/jsii-runtime-go -e ekskms/internal/synth -e ekskms/internal/cli
 PACKAGES = go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
@@ -45,17 +49,17 @@ vet:
 .PHONY: test-pure
 test-pure: node_modules
 	@echo "== tests without CDK, with the race detector"
-	go test -race $(PURE)
+	packages=$(PURE); go test -count=1 -race $$packages
 
 .PHONY: test-cdk
 test-cdk: node_modules
 	@echo "== tests with CDK"
-	go test -timeout 20m $(CDK)
+	packages=$(CDK); go test -count=1 -timeout 20m $$packages
 
 .PHONY: test-consumer
 test-consumer:
 	@echo "== a module that imports the library"
-	cd test/consumer && CDK_VALIDATION=false go test ./...
+	cd test/consumer && CDK_VALIDATION=false go test -count=1 ./...
 
 .PHONY: test-bench
 test-bench: node_modules
