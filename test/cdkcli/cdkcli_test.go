@@ -33,8 +33,8 @@ func repository(t *testing.T) string {
 	return root
 }
 
-// cdk runs the CDK CLI in the repository.
-func cdk(t *testing.T, args ...string) (stdout, stderr string, err error) {
+// cdk runs the CDK CLI in a folder.
+func cdk(t *testing.T, dir string, args ...string) (stderr string, err error) {
 	t.Helper()
 	root := repository(t)
 	binary := filepath.Join(root, "node_modules", ".bin", "cdk")
@@ -42,14 +42,14 @@ func cdk(t *testing.T, args ...string) (stdout, stderr string, err error) {
 		t.Fatalf("the CDK CLI is not installed: run `npm ci` (%v)", err)
 	}
 	cmd := exec.Command(binary, args...)
-	cmd.Dir = root
+	cmd.Dir = dir
 	// No look-ups of versions, notices or credentials.
 	cmd.Env = append(os.Environ(), "CDK_DISABLE_VERSION_CHECK=1", "CDK_DISABLE_CLI_TELEMETRY=true", "CI=true",
 		"AWS_EC2_METADATA_DISABLED=true", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION=20")
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
 	err = cmd.Run()
-	return out.String(), errs.String(), err
+	return errs.String(), err
 }
 
 // TestSameTemplates: `npx cdk synth` writes byte for byte the template that
@@ -72,7 +72,7 @@ func TestSameTemplates(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if _, stderr, err := cdk(t, args...); err != nil {
+			if stderr, err := cdk(t, repository(t), args...); err != nil {
 				t.Fatalf("%v\n%s", err, stderr)
 			}
 			if _, err := synth.Run(context.Background(), file, synth.Options{Outdir: ours}); err != nil {
@@ -100,11 +100,41 @@ func TestBadConfiguration(t *testing.T) {
 	if err := os.WriteFile(path, []byte("clusters:\n  - name: demo\n    key:\n      rotationPeriodDays: 30\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, stderr, err := cdk(t, "synth", "--quiet", "--no-notices", "--output", t.TempDir(), "--context", "config="+path)
+	stderr, err := cdk(t, repository(t), "synth", "--quiet", "--no-notices", "--output", t.TempDir(), "--context", "config="+path)
 	if err == nil {
 		t.Fatal("the CDK CLI is content with a rotation period of 30 days")
 	}
 	if want := "clusters[0].key.rotationPeriodDays: 30: must be 90 to 2560 days"; !bytes.Contains([]byte(stderr), []byte(want)) {
 		t.Errorf("stderr does not say %q:\n%s", want, stderr)
+	}
+}
+
+// TestWorkingDirectory: without -c config, the app reads ekskms.yaml where the
+// CDK CLI is run.
+func TestWorkingDirectory(t *testing.T) {
+	dir := t.TempDir()
+	app := filepath.Join(dir, "cdkapp")
+	build := exec.Command("go", "build", "-o", app, "./cmd/cdkapp")
+	build.Dir = repository(t)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	flags, err := os.ReadFile(filepath.Join(repository(t), "cdk.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"cdk.json":    flags,
+		"ekskms.yaml": []byte("clusters:\n  - name: here\n    plugin:\n      enabled: false\n"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stderr, err := cdk(t, dir, "synth", "--quiet", "--no-notices", "--app", app); err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "cdk.out", "ekskms-here.template.json")); err != nil {
+		t.Error(err)
 	}
 }
