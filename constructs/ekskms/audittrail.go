@@ -18,6 +18,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/tamper"
 )
@@ -115,15 +116,8 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		keyPolicy.TopicARN = at.arn("sns", topicName)
 	}
 	if keyPolicy.TrailARN != "" || keyPolicy.TopicARN != "" {
-		a.key = awskms.NewKey(a, jsii.String("Key"), &awskms.KeyProps{
-			Alias:             jsii.String("alias/eks/" + cluster + "/audit"),
-			Description:       jsii.String("Encrypts the audit trail and the alarms of EKS cluster " + cluster),
-			EnableKeyRotation: jsii.Bool(true),
-			RotationPeriod:    awscdk.Duration_Days(jsii.Number(90)),
-			PendingWindow:     awscdk.Duration_Days(jsii.Number(30)),
-			RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
-			Policy:            policyDocument(keyPolicy.Statements()),
-		})
+		a.key = newSupportKey(a, "Key", "alias/eks/"+cluster+"/audit",
+			"Encrypts the audit trail and the alarms of EKS cluster "+cluster, keyPolicy.Statements())
 	}
 	if props.ExistingTrail == nil {
 		a.createTrail(at, props.Retention)
@@ -167,6 +161,20 @@ func trailName(cluster, region string) string {
 		cluster = cluster[:min(len(cluster), 90)] + "-" + hex.EncodeToString(sum[:4])
 	}
 	return "ekskms-" + cluster + "-" + region
+}
+
+// newSupportKey makes a key for what surrounds the cluster, with the defaults of
+// the secrets key.
+func newSupportKey(scope constructs.Construct, id, alias, description string, policy []iampolicy.Statement) awskms.Key {
+	return awskms.NewKey(scope, jsii.String(id), &awskms.KeyProps{
+		Alias:             jsii.String(alias),
+		Description:       jsii.String(description),
+		EnableKeyRotation: jsii.Bool(true),
+		RotationPeriod:    awscdk.Duration_Days(jsii.Number(90)),
+		PendingWindow:     awscdk.Duration_Days(jsii.Number(30)),
+		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
+		Policy:            policyDocument(policy),
+	})
 }
 
 func (a *AuditTrail) createTrail(at place, retention awscdk.Duration) {

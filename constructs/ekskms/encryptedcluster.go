@@ -225,20 +225,13 @@ func (c *EncryptedCluster) createLogGroup(at place, name string, retention awslo
 		retention = awslogs.RetentionDays_ONE_YEAR
 	}
 	logs := "/aws/eks/" + name + "/cluster"
-	c.logKey = awskms.NewKey(c, jsii.String("LogsKey"), &awskms.KeyProps{
-		Alias:             jsii.String("alias/eks/" + name + "/logs"),
-		Description:       jsii.String("Encrypts the control-plane logs of EKS cluster " + name),
-		EnableKeyRotation: jsii.Bool(true),
-		RotationPeriod:    awscdk.Duration_Days(jsii.Number(90)),
-		PendingWindow:     awscdk.Duration_Days(jsii.Number(30)),
-		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
-		Policy: policyDocument(keypolicy.LogGroupKey{
+	c.logKey = newSupportKey(c, "LogsKey", "alias/eks/"+name+"/logs",
+		"Encrypts the control-plane logs of EKS cluster "+name, keypolicy.LogGroupKey{
 			Partition:   at.partition,
 			Account:     at.account,
 			LogsService: at.service("logs"),
 			LogGroupARN: at.arn("logs", "log-group:"+logs),
-		}.Statements()),
-	})
+		}.Statements())
 	c.logGroup = awslogs.NewLogGroup(c, jsii.String("Logs"), &awslogs.LogGroupProps{
 		LogGroupName:  jsii.String(logs),
 		Retention:     retention,
