@@ -14,6 +14,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/synth"
+	_ "github.com/ekskms/ekskms/internal/tempdir" // before jsii makes its own
 )
 
 func main() {

@@ -75,7 +75,8 @@ const auditTrailType = "AuditTrail"
 
 // NewAuditTrail makes the trail and the alarms.
 //
-// It panics with a [*PropError] when SecretsKey is missing, when Retention is
+// It panics with a [*PropError] when SecretsKey is missing or in another account
+// or Region, when Retention is
 // not a whole number of days, and when a prop of a new trail or topic is set
 // beside an existing one.
 func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProps) *AuditTrail {
@@ -94,6 +95,9 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 	constructs.NewConstruct_Override(a, scope, id)
 	cluster := *props.SecretsKey.ClusterName()
 	at := placeOf(a)
+	if !at.sameEnvironment(props.SecretsKey.at) {
+		reject(auditTrailType, "SecretsKey", "is in a stack of another account or Region: what is done to the key is an event there, so make the AuditTrail there")
+	}
 
 	keyPolicy := keypolicy.AuditKey{Partition: at.partition, Account: at.account, ReaderARNs: roleARNs(props.Readers)}
 	if props.ExistingTrail != nil {
@@ -116,7 +120,7 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		keyPolicy.TopicARN = at.arn("sns", topicName)
 	}
 	if keyPolicy.TrailARN != "" || keyPolicy.TopicARN != "" {
-		a.key = newSupportKey(a, "Key", "alias/eks/"+cluster+"/audit",
+		a.key = newSupportKey(a, "Key", auditAlias(cluster), awscdk.RemovalPolicy_RETAIN,
 			"Encrypts the audit trail and the alarms of EKS cluster "+cluster, keyPolicy.Statements())
 	}
 	if props.ExistingTrail == nil {
@@ -165,14 +169,14 @@ func trailName(cluster, region string) string {
 
 // newSupportKey makes a key for what surrounds the cluster, with the defaults of
 // the secrets key.
-func newSupportKey(scope constructs.Construct, id, alias, description string, policy []iampolicy.Statement) awskms.Key {
+func newSupportKey(scope constructs.Construct, id, alias string, removal awscdk.RemovalPolicy, description string, policy []iampolicy.Statement) awskms.Key {
 	return awskms.NewKey(scope, jsii.String(id), &awskms.KeyProps{
 		Alias:             jsii.String(alias),
 		Description:       jsii.String(description),
 		EnableKeyRotation: jsii.Bool(true),
 		RotationPeriod:    awscdk.Duration_Days(jsii.Number(90)),
 		PendingWindow:     awscdk.Duration_Days(jsii.Number(30)),
-		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
+		RemovalPolicy:     removal,
 		Policy:            policyDocument(policy),
 	})
 }

@@ -123,9 +123,50 @@ func TestBadProps(t *testing.T) {
 				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{
 					ClusterName: name, AuditTrail: ekskms.NewAuditTrail(s, jsii.String("A"), &ekskms.AuditTrailProps{SecretsKey: newKey(s)})})
 			}},
-		{"ekskms.EncryptedCluster: PublicAccessCidrs holds 0.0.0.0/0, which opens the API to the world: name the ranges that need it",
+		{`ekskms.SecretsKey: Alias is "alias/eks/demo/logs", which is that of another key of this cluster`,
 			func(s awscdk.Stack) {
-				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: name, PublicAccessCidrs: jsii.Strings("0.0.0.0/0")})
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Alias: jsii.String("alias/eks/demo/logs")})
+			}},
+		{"ekskms.SecretsKey: ClusterName is not known at synthesis, but the names of the key and the trail are made of it: pass a literal",
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: awscdk.Fn_ImportValue(name)})
+			}},
+		{"ekskms.SecretsKey: ExistingKey is in us-east-1, must be in the Region of the cluster, eu-central-1",
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, ExistingKey: awskms.Key_FromKeyArn(
+					s, jsii.String("K"), jsii.String("arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"))})
+			}},
+		{`ekskms.SecretsKey: ExistingKey has the ARN "arn:aws:kms:eu-central-1:111122223333:alias/demo", must have that of a key: arn:<partition>:kms:<region>:<account>:key/<id>`,
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, ExistingKey: awskms.Key_FromKeyArn(
+					s, jsii.String("K"), jsii.String("arn:aws:kms:eu-central-1:111122223333:alias/demo"))})
+			}},
+		{"ekskms.SecretsKey: Creators has ARNs of 2000 characters in all, must have at most 1400",
+			func(s awscdk.Stack) {
+				roles := make([]awsiam.IRole, 10)
+				for i := range roles {
+					id := "R" + strconv.Itoa(i)
+					arn := "arn:aws:iam::111122223333:role/" + strings.Repeat("p", 167) + id
+					roles[i] = awsiam.Role_FromRoleArn(s, jsii.String(id), jsii.String(arn), nil)
+				}
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Creators: &roles})
+			}},
+		{`ekskms.EncryptedCluster: PublicAccessCidrs holds "office", must be IPv4 ranges such as 203.0.113.0/24`,
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: name, PublicAccessCidrs: jsii.Strings("office")})
+			}},
+		{`ekskms.EncryptedCluster: PluginArchitecture is "amd64", must be "arm64" as the instance types of NodeGroup are`,
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{
+					ClusterName: name, NodeGroup: &ekskms.NodeGroup{InstanceTypes: jsii.Strings("m7g.large")}, PluginArchitecture: ekskms.PluginArchitectureAmd64})
+			}},
+		{"ekskms.EncryptedCluster: AccessEntries[0] is missing, it has no default",
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: name, AccessEntries: &[]*ekskms.AccessEntry{nil}})
+			}},
+		{"ekskms.EncryptedCluster: PublicAccessCidrs holds 0.0.0.0/1, which opens the API to much of the world: name the ranges that need it, none larger than a /8",
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: name, PublicAccessCidrs: jsii.Strings("0.0.0.0/1", "128.0.0.0/1")})
 			}},
 		{"ekskms.EncryptedCluster: AccessEntries[0].Policy is missing, it has no default",
 			func(s awscdk.Stack) {
@@ -331,5 +372,121 @@ func TestKubectlSkew(t *testing.T) {
 		if w := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("/Test/Cluster"), assertions.Match_StringLikeRegexp(jsii.String("version skew"))); len(*w) != want {
 			t.Errorf("%s: got %d warnings, want %d", version, len(*w), want)
 		}
+	}
+}
+
+// twoStacks makes a stack for the key and one for the cluster.
+func twoStacks(t *testing.T, keyEnv, clusterEnv *awscdk.Environment) (app awscdk.App, security, platform awscdk.Stack) {
+	t.Helper()
+	app = awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir())})
+	security = awscdk.NewStack(app, jsii.String("Security"), &awscdk.StackProps{Env: keyEnv})
+	platform = awscdk.NewStack(app, jsii.String("Platform"), &awscdk.StackProps{Env: clusterEnv})
+	return app, security, platform
+}
+
+// TestKeyInAnotherStack: the roles that the key's policy names are made beside
+// the key, so that the stack of the cluster needs that of the key and not the
+// other way round too.
+func TestKeyInAnotherStack(t *testing.T) {
+	app, security, platform := twoStacks(t, nil, nil)
+	key := newKey(security)
+	audit := ekskms.NewAuditTrail(security, jsii.String("Audit"), &ekskms.AuditTrailProps{SecretsKey: key})
+	ekskms.NewEncryptedCluster(platform, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), SecretsKey: key, AuditTrail: audit, PluginImage: jsii.String("registry.example/kms-plugin:v1")})
+	app.Synth(nil) // fails on a cycle
+	policy := statements(t, assertions.Template_FromStack(security, nil), "Key")
+	for sid, role := range map[string]string{"ClusterRole": "KeyClusterRole", "PluginUse": "KeyPluginRole"} {
+		principal, _ := json.Marshal(policy[sid]["Principal"])
+		if !strings.Contains(string(principal), role) {
+			t.Errorf("statement %s is for %s, want %s", sid, principal, role)
+		}
+	}
+	assertions.Template_FromStack(platform, nil).ResourceCountIs(jsii.String("AWS::EKS::Cluster"), jsii.Number(1))
+}
+
+// TestKeyElsewhere: a key of another Region can't encrypt the secrets.
+func TestKeyElsewhere(t *testing.T) {
+	env := func(region string) *awscdk.Environment {
+		return &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String(region)}
+	}
+	_, security, platform := twoStacks(t, env("us-east-1"), env("eu-central-1"))
+	defer func() {
+		want := "ekskms.EncryptedCluster: SecretsKey is in a stack of another account or Region, must be where the cluster is"
+		if err, ok := recover().(error); !ok || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}()
+	ekskms.NewEncryptedCluster(platform, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{ClusterName: jsii.String("demo"), SecretsKey: newKey(security)})
+}
+
+// TestKeyOfAnotherAccount: alarms on such a key are the owner's affair, and
+// whoever deploys is told.
+func TestKeyOfAnotherAccount(t *testing.T) {
+	for account, want := range map[string]int{"444455556666": 1, "111122223333": 0} {
+		stack := newStack(t)
+		ekskms.NewSecretsKey(stack, jsii.String("Key"), &ekskms.SecretsKeyProps{ClusterName: jsii.String("demo"), ExistingKey: awskms.Key_FromKeyArn(
+			stack, jsii.String("Existing"), jsii.String("arn:aws:kms:eu-central-1:"+account+":key/1234abcd-12ab-34cd-56ef-1234567890ab"))})
+		warnings := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("/Test/Key"), assertions.Match_StringLikeRegexp(jsii.String("the alarms of this stack.* do not see it")))
+		if len(*warnings) != want {
+			t.Errorf("%s: got %d warnings, want %d", account, len(*warnings), want)
+		}
+	}
+}
+
+// TestTwoExistingKeys: each has an output of its own.
+func TestTwoExistingKeys(t *testing.T) {
+	stack := newStack(t)
+	for _, name := range []string{"one", "two-b"} {
+		ekskms.NewSecretsKey(stack, jsii.String(name), &ekskms.SecretsKeyProps{ClusterName: jsii.String(name), ExistingKey: awskms.Key_FromKeyArn(
+			stack, jsii.String("Existing"+name), jsii.String("arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"))})
+	}
+	template := assertions.Template_FromStack(stack, nil)
+	for _, id := range []string{ekskms.ExistingKeyOutput, ekskms.ExistingKeyOutput + "Fortwob"} {
+		template.HasOutput(jsii.String(id), map[string]any{"Value": assertions.Match_AnyValue()})
+	}
+}
+
+// TestExecutionRole: the default creators follow the qualifier of the context;
+// of a synthesizer that is passed in, jsii does not tell it, and no guess is
+// made.
+func TestExecutionRole(t *testing.T) {
+	app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir()), Context: &map[string]any{"@aws-cdk/core:bootstrapQualifier": "abc123"}})
+	key := newKey(awscdk.NewStack(app, jsii.String("Stack"), &awscdk.StackProps{
+		Env: &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-central-1")}}))
+	if got := *(*key.CreatorArns())[0]; !strings.HasSuffix(got, ":role/cdk-abc123-cfn-exec-role-111122223333-eu-central-1") {
+		t.Errorf("the creator is %s", got)
+	}
+	for name, synthesizer := range map[string]awscdk.IStackSynthesizer{
+		"default": awscdk.NewDefaultStackSynthesizer(&awscdk.DefaultStackSynthesizerProps{Qualifier: jsii.String("abc123")}),
+		"legacy":  awscdk.NewLegacyStackSynthesizer(),
+		"cli":     awscdk.NewCliCredentialsStackSynthesizer(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir())})
+			stack := awscdk.NewStack(app, jsii.String("Stack"), &awscdk.StackProps{Synthesizer: synthesizer})
+			deployer := awsiam.Role_FromRoleArn(stack, jsii.String("Deployer"), jsii.String("arn:aws:iam::111122223333:role/Deployer"), nil)
+			ekskms.NewSecretsKey(stack, jsii.String("Named"), &ekskms.SecretsKeyProps{ClusterName: jsii.String("named"), Creators: &[]awsiam.IRole{deployer}})
+			defer func() {
+				var prop *ekskms.PropError
+				if err, ok := recover().(error); !ok || !errors.As(err, &prop) || prop.Prop != "Creators" {
+					t.Errorf("got %v, want a PropError of Creators", err)
+				}
+			}()
+			newKey(stack)
+		})
+	}
+}
+
+// TestPluginArchitecture follows the nodes.
+func TestPluginArchitecture(t *testing.T) {
+	stack := newStack(t)
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), NodeGroup: &ekskms.NodeGroup{InstanceTypes: jsii.Strings("m7g.large")}})
+	template, err := json.Marshal(assertions.Template_FromStack(stack, nil).ToJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(template), `kubernetes.io/arch\":\"arm64`) {
+		t.Error("the plugin does not go to the arm64 nodes")
 	}
 }

@@ -1,9 +1,10 @@
 package ekskms
 
 import (
-	"regexp"
+	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
@@ -102,7 +103,7 @@ type EncryptedClusterProps struct {
 	WithoutPlugin *bool
 	// PluginImage, PluginArchitecture and PluginMode are those of
 	// [KmsPluginProps].
-	// Default: as there.
+	// Default: as there; the architecture is that of the NodeGroup.
 	PluginImage        *string
 	PluginArchitecture PluginArchitecture
 	PluginMode         PluginMode
@@ -130,9 +131,6 @@ type EncryptedCluster struct {
 
 const encryptedClusterType = "EncryptedCluster"
 
-// clusterName is the pattern of CreateCluster in the Amazon EKS API Reference.
-var clusterName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
-
 // NewEncryptedCluster makes the cluster and all that is around it.
 //
 // It panics with a [*PropError] when ClusterName is missing or not a name that
@@ -157,7 +155,10 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	if c.secretsKey == nil {
 		c.secretsKey = NewSecretsKey(c, jsii.String("SecretsKey"), &SecretsKeyProps{ClusterName: props.ClusterName})
 	}
-	c.role = newRole(c, "ClusterRole", &awsiam.RoleProps{
+	if !at.sameEnvironment(c.secretsKey.at) {
+		reject(encryptedClusterType, "SecretsKey", "is in a stack of another account or Region, must be where the cluster is")
+	}
+	c.role = newRole(c.secretsKey.roleScope(c, at), "ClusterRole", &awsiam.RoleProps{
 		Description:     jsii.String("Role of EKS cluster " + name),
 		Path:            c.secretsKey.ClusterRolePath(),
 		ManagedPolicies: &[]awsiam.IManagedPolicy{awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String("AmazonEKSClusterPolicy"))},
@@ -180,13 +181,9 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 
 func (props *EncryptedClusterProps) check() {
 	const typ = encryptedClusterType
-	require(typ, "ClusterName", props.ClusterName != nil)
+	checkClusterName(typ, props.ClusterName)
 	name := *props.ClusterName
 	switch {
-	case *awscdk.Token_IsUnresolved(props.ClusterName):
-		reject(typ, "ClusterName", "is not known at synthesis, but the names of the key and the trail are made of it: pass a literal")
-	case !clusterName.MatchString(name):
-		reject(typ, "ClusterName", "is %q, must be 1 to 100 letters, digits, hyphens and underscores, and begin with a letter or digit", name)
 	case props.SecretsKey != nil && props.SecretsKey.clusterName != name:
 		reject(typ, "SecretsKey", "is the key of cluster %q, must be that of %q", props.SecretsKey.clusterName, name)
 	case props.AuditTrail != nil && props.AuditTrail.secretsKey != props.SecretsKey:
@@ -196,16 +193,31 @@ func (props *EncryptedClusterProps) check() {
 		if len(*cidrs) == 0 {
 			reject(typ, "PublicAccessCidrs", "is an empty list: leave it out, or name who may reach the API")
 		}
-		for _, cidr := range *cidrs {
-			if *cidr == "0.0.0.0/0" || *cidr == "::/0" {
-				reject(typ, "PublicAccessCidrs", "holds %s, which opens the API to the world: name the ranges that need it", *cidr)
+		for i, cidr := range *cidrs {
+			require(typ, "PublicAccessCidrs["+strconv.Itoa(i)+"]", cidr != nil)
+			if *awscdk.Token_IsUnresolved(cidr) {
+				continue
+			}
+			prefix, err := netip.ParsePrefix(*cidr)
+			switch {
+			case err != nil || !prefix.Addr().Is4():
+				reject(typ, "PublicAccessCidrs", "holds %q, must be IPv4 ranges such as 203.0.113.0/24", *cidr)
+			case prefix.Bits() < 8:
+				reject(typ, "PublicAccessCidrs", "holds %s, which opens the API to much of the world: name the ranges that need it, none larger than a /8", *cidr)
 			}
 		}
 	}
 	if props.AccessEntries != nil {
 		for i, entry := range *props.AccessEntries {
+			require(typ, "AccessEntries["+strconv.Itoa(i)+"]", entry != nil)
 			require(typ, "AccessEntries["+strconv.Itoa(i)+"].PrincipalArn", entry.PrincipalArn != nil)
 			require(typ, "AccessEntries["+strconv.Itoa(i)+"].Policy", entry.Policy != nil)
+			if strings.Contains(*entry.Policy, ":") {
+				reject(typ, "AccessEntries["+strconv.Itoa(i)+"].Policy", "is %q, must be the name of an access policy, such as AmazonEKSViewPolicy", *entry.Policy)
+			}
+			if entry.Namespaces != nil && len(*entry.Namespaces) == 0 {
+				reject(typ, "AccessEntries["+strconv.Itoa(i)+"].Namespaces", "is an empty list: leave it out, or name namespaces")
+			}
 		}
 	}
 }
@@ -224,8 +236,11 @@ func (c *EncryptedCluster) createLogGroup(at place, name string, retention awslo
 	if retention == "" {
 		retention = awslogs.RetentionDays_ONE_YEAR
 	}
+	// The group has a fixed name: if it stayed behind when the first deployment
+	// failed, no other could succeed. Its key is of no use without it.
+	removal := awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE
 	logs := "/aws/eks/" + name + "/cluster"
-	c.logKey = newSupportKey(c, "LogsKey", "alias/eks/"+name+"/logs",
+	c.logKey = newSupportKey(c, "LogsKey", logsAlias(name), removal,
 		"Encrypts the control-plane logs of EKS cluster "+name, keypolicy.LogGroupKey{
 			Partition:   at.partition,
 			Account:     at.account,
@@ -236,7 +251,7 @@ func (c *EncryptedCluster) createLogGroup(at place, name string, retention awslo
 		LogGroupName:  jsii.String(logs),
 		Retention:     retention,
 		EncryptionKey: c.logKey,
-		RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
+		RemovalPolicy: removal,
 	})
 }
 
@@ -311,11 +326,12 @@ func (c *EncryptedCluster) addAccess(entries *[]*AccessEntry) {
 func (c *EncryptedCluster) addNodeGroup(group *NodeGroup, subnets *awsec2.SubnetSelection) {
 	least := orDefault(group.MinSize, 2)
 	types := group.InstanceTypes
-	if types == nil {
+	if types == nil || len(*types) == 0 {
 		types = jsii.Strings("m7i.large")
 	}
 	instances := make([]awsec2.InstanceType, len(*types))
 	for i, name := range *types {
+		require(encryptedClusterType, "NodeGroup.InstanceTypes["+strconv.Itoa(i)+"]", name != nil)
 		instances[i] = awsec2.NewInstanceType(name)
 	}
 	nodes := c.cluster.AddNodegroupCapacity(jsii.String("Nodes"), &awseksv2.NodegroupOptions{
@@ -339,12 +355,28 @@ func (c *EncryptedCluster) addNodeGroup(group *NodeGroup, subnets *awsec2.Subnet
 	nodes.Node().AddDependency(cni)
 }
 
+// pluginArchitecture is that of the nodes, where those are known.
+func (props *EncryptedClusterProps) pluginArchitecture() PluginArchitecture {
+	group := props.NodeGroup
+	if group == nil || group.InstanceTypes == nil || len(*group.InstanceTypes) == 0 {
+		return props.PluginArchitecture
+	}
+	nodes := PluginArchitectureAmd64
+	if awsec2.NewInstanceType((*group.InstanceTypes)[0]).Architecture() == awsec2.InstanceArchitecture_ARM_64 {
+		nodes = PluginArchitectureArm64
+	}
+	if props.PluginArchitecture != "" && props.PluginArchitecture != nodes {
+		reject(encryptedClusterType, "PluginArchitecture", "is %q, must be %q as the instance types of NodeGroup are", props.PluginArchitecture, nodes)
+	}
+	return nodes
+}
+
 func (c *EncryptedCluster) addPlugin(props *EncryptedClusterProps, autoMode bool) {
 	c.plugin = NewKmsPlugin(c, jsii.String("KmsPlugin"), &KmsPluginProps{
 		Cluster:      c.cluster,
 		SecretsKey:   c.secretsKey,
 		Image:        props.PluginImage,
-		Architecture: props.PluginArchitecture,
+		Architecture: props.pluginArchitecture(),
 		Mode:         props.PluginMode,
 	})
 	if autoMode {

@@ -159,7 +159,12 @@ func (p *KmsPlugin) createIdentity(props *KmsPluginProps, clusterARN string) {
 		Namespace:      manifest.DefaultNamespace,
 		ServiceAccount: manifest.DefaultServiceAccount,
 	}
-	p.role = newRole(p, "Role", &awsiam.RoleProps{
+	scope := props.SecretsKey.roleScope(p, placeOf(p))
+	id := "Role"
+	if scope != constructs.Construct(p) {
+		id = "PluginRole"
+	}
+	p.role = newRole(scope, id, &awsiam.RoleProps{
 		Description: jsii.String("Lets the KMS plugin on EKS cluster " + props.SecretsKey.clusterName + " use the key of its secrets"),
 	}, keypolicy.PluginTrust(props.SecretsKey.at.account, session))
 	props.SecretsKey.GrantPluginUse(p.role, &PluginIdentity{

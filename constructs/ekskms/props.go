@@ -3,6 +3,8 @@ package ekskms
 import (
 	"fmt"
 	"maps"
+	"regexp"
+	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
@@ -39,6 +41,23 @@ func require(typ, prop string, given bool) {
 	}
 }
 
+// clusterName is the pattern of CreateCluster in the Amazon EKS API Reference.
+var clusterName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
+
+func checkClusterName(typ string, name *string) {
+	require(typ, "ClusterName", name != nil && *name != "")
+	switch {
+	case *awscdk.Token_IsUnresolved(name):
+		reject(typ, "ClusterName", "is not known at synthesis, but the names of the key and the trail are made of it: pass a literal")
+	case !clusterName.MatchString(*name):
+		reject(typ, "ClusterName", "is %q, must be 1 to 100 letters, digits, hyphens and underscores, and begin with a letter or digit", *name)
+	}
+}
+
+// The aliases of the keys around a cluster.
+func auditAlias(cluster string) string { return "alias/eks/" + cluster + "/audit" }
+func logsAlias(cluster string) string  { return "alias/eks/" + cluster + "/logs" }
+
 func orDefault[T any](value *T, def T) *T {
 	if value == nil {
 		return &def
@@ -64,6 +83,7 @@ func roleARNs(roles *[]awsiam.IRole) []string {
 	}
 	arns := make([]string, len(*roles))
 	for i, role := range *roles {
+		require("SecretsKey or AuditTrail", "roles["+strconv.Itoa(i)+"]", role != nil)
 		arns[i] = *role.RoleArn()
 	}
 	return arns
@@ -109,6 +129,12 @@ func placeOf(scope constructs.Construct) place {
 
 func (p place) arn(service, resource string) string {
 	return "arn:" + p.partition + ":" + service + ":" + p.region + ":" + p.account + ":" + resource
+}
+
+// sameEnvironment tells whether two places may share resources, as far as that is
+// known at synthesis.
+func (p place) sameEnvironment(other place) bool {
+	return p.account == other.account && p.region == other.region
 }
 
 // service returns the endpoint name of a service in the Region, which is also

@@ -2,6 +2,7 @@ package ekskms
 
 import (
 	"encoding/json"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -48,9 +49,11 @@ type SecretsKeyProps struct {
 	Administrators *[]awsiam.IRole
 	// Creators are the roles that may create the cluster: they get
 	// kms:DescribeKey and kms:CreateGrant. Whoever else deploys the template
-	// fails at the cluster with an access denied on kms:CreateGrant. At most 10.
+	// fails at the cluster with an access denied on kms:CreateGrant. At most 10,
+	// whose ARNs have 1,400 characters together.
+	// Required where a synthesizer is passed to the stack or the app.
 	// Default: CloudFormation's execution role of the CDK bootstrap stack, in
-	// the environment of this stack.
+	// the environment of this stack, with the qualifier that the context names.
 	Creators *[]awsiam.IRole
 	// StrictGrants allows the creators' kms:CreateGrant only through EKS, from
 	// this account, for Encrypt and Decrypt, and with an encryption context
@@ -82,24 +85,31 @@ type SecretsKey struct {
 
 const secretsKeyType = "SecretsKey"
 
-// maxCreators keeps the pattern of the alarm UnexpectedGrant, which lists them
-// all, within the 2,048 characters that EventBridge takes by default.
-const maxCreators = 10
+// These keep the pattern of the alarm UnexpectedGrant, which lists all creators,
+// within the 2,048 characters that EventBridge takes by default. The rest of the
+// pattern has about 400, and the key's ARN up to 100.
+const (
+	maxCreators    = 10
+	maxCreatorARNs = 1400
+)
 
 // ExistingKeyOutput is the logical ID of the stack output that holds the
-// statements which the owner of an existing key must add.
+// statements which the owner of an existing key must add. A further existing key
+// in the same stack has "For" and the name of its cluster behind it.
 const ExistingKeyOutput = "ExistingKeyPolicyStatements"
 
 // NewSecretsKey makes the key, or takes an existing one.
 //
-// It panics with a [*PropError] when ClusterName is missing, when a period is
-// outside AWS's limits, when the alias has no "alias/" prefix or the reserved
-// prefix "alias/aws/", and when props of a new key are set beside ExistingKey.
+// It panics with a [*PropError] when ClusterName is missing or not a name that
+// EKS takes, when a period is outside AWS's limits, when the alias has no
+// "alias/" prefix or the reserved prefix "alias/aws/", when props of a new key
+// are set beside ExistingKey, when that is an alias or in another Region, and
+// when there are too many Creators, or none and no default.
 func NewSecretsKey(scope constructs.Construct, id *string, props *SecretsKeyProps) *SecretsKey {
 	if props == nil {
 		props = &SecretsKeyProps{}
 	}
-	require(secretsKeyType, "ClusterName", props.ClusterName != nil && *props.ClusterName != "")
+	checkClusterName(secretsKeyType, props.ClusterName)
 
 	k := &SecretsKey{clusterName: *props.ClusterName, used: map[string]int{}}
 	constructs.NewConstruct_Override(k, scope, id)
@@ -132,8 +142,33 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 		"The policy of the existing key "+k.describeKey()+" can't be changed from here. Its owner must add the statements in the "+
 			"output "+ExistingKeyOutput+": those that name no role of this stack before the deployment, or the cluster can't "+
 			"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist."))
+	k.checkPlace()
 	if arns := roleARNs(props.Administrators); len(arns) > 0 {
 		k.allow(keypolicy.Administrators(arns, false))
+	}
+}
+
+// checkPlace refuses an existing key that EKS can't use, and warns of one whose
+// tampering is not seen from here.
+func (k *SecretsKey) checkPlace() {
+	if *awscdk.Token_IsUnresolved(jsii.String(k.arn)) {
+		return
+	}
+	part := k.at.stack.SplitArn(jsii.String(k.arn), awscdk.ArnFormat_SLASH_RESOURCE_NAME)
+	if resource := *part.Resource; resource != "key" {
+		reject(secretsKeyType, "ExistingKey", "has the ARN %q, must have that of a key: arn:<partition>:kms:<region>:<account>:key/<id>", k.arn)
+	}
+	if *awscdk.Token_IsUnresolved(jsii.String(k.at.region)) {
+		return
+	}
+	if *part.Region != k.at.region {
+		reject(secretsKeyType, "ExistingKey", "is in %s, must be in the Region of the cluster, %s", *part.Region, k.at.region)
+	}
+	if *part.Account != k.at.account {
+		awscdk.Annotations_Of(k).AddWarningV2(jsii.String("ekskms:key-owner-account"), jsii.String(
+			"The existing key belongs to account "+*part.Account+". What is done to it there (disabling, deletion, its policy, its "+
+				"rotation, its aliases) is an event of that account: the alarms of this stack, in account "+k.at.account+
+				", do not see it. Its owner needs alarms of his own."))
 	}
 }
 
@@ -158,6 +193,8 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 			reject(secretsKeyType, "Alias", "is %q, must begin with \"alias/\"", alias)
 		case strings.HasPrefix(alias, "alias/aws/"):
 			reject(secretsKeyType, "Alias", "is %q, but the prefix \"alias/aws/\" is reserved for AWS", alias)
+		case alias == auditAlias(k.clusterName) || alias == logsAlias(k.clusterName):
+			reject(secretsKeyType, "Alias", "is %q, which is that of another key of this cluster", alias)
 		}
 	}
 	rotation, pending := props.RotationPeriod, props.PendingWindow
@@ -195,6 +232,9 @@ func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
 	if n := len(k.creatorARNs); n > maxCreators {
 		reject(secretsKeyType, "Creators", "has %d roles, must have at most %d", n, maxCreators)
 	}
+	if n := len(strings.Join(k.creatorARNs, "")); n > maxCreatorARNs {
+		reject(secretsKeyType, "Creators", "has ARNs of %d characters in all, must have at most %d", n, maxCreatorARNs)
+	}
 	if len(k.creatorARNs) == 0 {
 		k.creatorARNs = []string{executionRoleARN(k.at)}
 	}
@@ -211,8 +251,9 @@ func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
 func executionRoleARN(at place) string {
 	qualifier := at.stack.Synthesizer().BootstrapQualifier()
 	if qualifier == nil {
+		// jsii gives the synthesizer as it was before it was bound to the stack.
 		reject(secretsKeyType, "Creators",
-			"is missing, and this stack's synthesizer has no execution role to default to: name the roles that create the cluster")
+			"is missing, and the execution role of a synthesizer that is passed to a stack or an app can't be read from here: name the roles that create the cluster")
 	}
 	return "arn:" + at.partition + ":iam::" + at.account + ":role/cdk-" + *qualifier + "-cfn-exec-role-" + at.account + "-" + at.region
 }
@@ -239,12 +280,17 @@ func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
 		k.output.SetValue(value)
 		return
 	}
-	k.output = awscdk.NewCfnOutput(k, jsii.String("PolicyStatements"), &awscdk.CfnOutputProps{
+	id := ExistingKeyOutput
+	if k.at.stack.Node().TryFindChild(jsii.String(id)) != nil {
+		id += "For" + notAlphanumeric.ReplaceAllString(k.clusterName, "")
+	}
+	k.output = awscdk.NewCfnOutput(k.at.stack, jsii.String(id), &awscdk.CfnOutputProps{
 		Value:       value,
 		Description: jsii.String("What the owner of the existing key must add to its policy, as a JSON list of statements."),
 	})
-	k.output.OverrideLogicalId(jsii.String(ExistingKeyOutput))
 }
+
+var notAlphanumeric = regexp.MustCompile(`[^0-9A-Za-z]`)
 
 // GrantClusterRole lets the cluster's IAM role describe the key and list its
 // grants, with which EKS reports the health of the cluster. It gives no
@@ -261,6 +307,16 @@ func (k *SecretsKey) GrantClusterRole(role awsiam.IRole) {
 	pattern := "arn:" + k.at.partition + ":iam::" + k.at.account + ":role" + *k.ClusterRolePath() + "*"
 	k.allow(keypolicy.FutureClusterRole(k.at.partition, k.at.account, pattern))
 	role.AddToPrincipalPolicy(policyStatement(keypolicy.ClusterRole("").OnResource(k.arn)))
+}
+
+// roleScope returns where to make a role that the key's policy names, for a
+// construct that uses the key: beside the key, if the construct is in another
+// stack. There it would depend on the key, whose policy would depend on it.
+func (k *SecretsKey) roleScope(user constructs.Construct, at place) constructs.Construct {
+	if at.stack == k.at.stack {
+		return user
+	}
+	return k
 }
 
 // ClusterRolePath is the IAM path that the cluster's role must have. It is "/"

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/synth"
+	_ "github.com/ekskms/ekskms/internal/tempdir" // before jsii makes its own
 )
 
 // The exit codes.
@@ -35,11 +36,27 @@ var errFindings = errors.New("findings")
 // Main runs the command line of this process and ends it.
 func Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	synth.Close()
-	os.Exit(code)
+	defer stop()
+	done := make(chan int, 1)
+	go func() { done <- Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr) }()
+	select {
+	case code := <-done:
+		if ctx.Err() != nil {
+			synth.Abandon()
+			printError(os.Stderr, errInterrupted.Error(), "")
+		}
+		synth.Close()
+		os.Exit(code)
+	case <-ctx.Done():
+		// Whatever is going on, in Node or in reading standard input, can't be
+		// asked to end: it ends with the process.
+		synth.Abandon()
+		printError(os.Stderr, errInterrupted.Error(), "")
+		os.Exit(exitFailed)
+	}
 }
+
+var errInterrupted = errors.New("interrupted, nothing was written")
 
 // Run runs a command line and returns the exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -66,6 +83,11 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		printError(stderr, err.Error(), "run '"+cmd.CommandPath()+" --help'")
 		return exitUsage
 	}
+	if ctx.Err() != nil {
+		// What failed is a consequence: a signal from the terminal reaches Node
+		// as well. Main says what happened.
+		return exitFailed
+	}
 	report(stderr, err)
 	return exitFailed
 }
@@ -85,7 +107,23 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newSynth(), newSchema(), newVersion())
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "help" {
+			cmd.Args = helpArgs
+			cmd.Example = "  ekskms help synth"
+		}
+	}
 	return root
+}
+
+// helpArgs refuses help for a command that there is not, for which cobra would
+// print help and be content.
+func helpArgs(cmd *cobra.Command, args []string) error {
+	if found, rest, err := cmd.Root().Find(args); err != nil || found == nil || len(rest) > 0 {
+		return fmt.Errorf("unknown command %q", strings.Join(args, " "))
+	}
+	return nil
 }
 
 // usageError is a wrong command line that only the command itself can see.

@@ -46,6 +46,9 @@ func newSynth() *cobra.Command {
 			if output != "text" && output != "json" {
 				return usageError{fmt.Sprintf("--output is %q, must be text or json", output), "run 'ekskms synth --help'"}
 			}
+			if opts.Outdir == "" {
+				return usageError{"--out is empty, must name a folder", "run 'ekskms synth --help'"}
+			}
 			clusters, err := loadConfig(cmd, file)
 			if err != nil {
 				return err

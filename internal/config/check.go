@@ -67,6 +67,11 @@ func (d *decoder) cluster(c *Cluster, path string) {
 		}
 		first[e.PrincipalARN] = d.nodes[at].Line
 	}
+	for _, other := range []string{"audit", "logs"} {
+		if at := path + ".key.alias"; c.Key.Alias == "alias/eks/"+c.Name+"/"+other && d.ok(at) {
+			d.faultAt(at, "is the alias of another key of this cluster, must be a different one")
+		}
+	}
 	if c.Key.ARN == "" && c.Key.Alias == "" {
 		c.Key.Alias = "alias/eks/" + c.Name
 	}

@@ -103,7 +103,7 @@ type Endpoint struct {
 	// private: from the VPC only. publicAndPrivate: also from the address ranges of publicCidrs. Default: private.
 	Access string `yaml:"access" jsonschema:"enum=private,enum=publicAndPrivate,default=private"`
 
-	// Public IPv4 ranges that may reach the API server: at most 40, never 0.0.0.0/0. Required with publicAndPrivate, not allowed without.
+	// Public IPv4 ranges that may reach the API server: at most 40, none larger than a /8. Required with publicAndPrivate, not allowed without.
 	PublicCIDRs []string `yaml:"publicCidrs,omitempty" jsonschema:"minItems=1,maxItems=40,uniqueItems=true" config:"rule=publicCIDR,requiredWhen=access:publicAndPrivate"`
 }
 

@@ -224,7 +224,7 @@ var faultCases = []faultCase{
 		`4: clusters[0].endpoint.publicCidrs: a list: is only allowed with access: publicAndPrivate`,
 	}},
 	{"whole internet", "", "  endpoint:\n    access: publicAndPrivate\n    publicCidrs: [0.0.0.0/0]\n", []string{
-		`5: clusters[0].endpoint.publicCidrs[0]: 0.0.0.0/0: would open the API server to the whole internet: give the ranges that need it`,
+		`5: clusters[0].endpoint.publicCidrs[0]: 0.0.0.0/0: would open the API server to much of the internet: give the ranges that need it, none larger than a /8`,
 	}},
 	{"range malformed", "", "  endpoint:\n    access: publicAndPrivate\n    publicCidrs: [203.0.113.0]\n", []string{
 		`5: clusters[0].endpoint.publicCidrs[0]: 203.0.113.0: must be a public IPv4 range in CIDR notation, such as 203.0.113.0/24`,
@@ -234,6 +234,13 @@ var faultCases = []faultCase{
 	}},
 	{"range with host bits", "silent", "  endpoint:\n    access: publicAndPrivate\n    publicCidrs: [203.0.113.7/24]\n", []string{
 		`5: clusters[0].endpoint.publicCidrs[0]: 203.0.113.7/24: has bits set beyond its mask: give 203.0.113.0/24`,
+	}},
+	{"internet in two halves", "", "  endpoint:\n    access: publicAndPrivate\n    publicCidrs: [0.0.0.0/1, 128.0.0.0/1]\n", []string{
+		`5: clusters[0].endpoint.publicCidrs[0]: 0.0.0.0/1: would open the API server to much of the internet: give the ranges that need it, none larger than a /8`,
+		`5: clusters[0].endpoint.publicCidrs[1]: 128.0.0.0/1: would open the API server to much of the internet: give the ranges that need it, none larger than a /8`,
+	}},
+	{"alias of the audit key", "silent", "  key:\n    alias: alias/eks/c/audit\n", []string{
+		`4: clusters[0].key.alias: alias/eks/c/audit: is the alias of another key of this cluster, must be a different one`,
 	}},
 	{"range private", "silent", "  endpoint:\n    access: publicAndPrivate\n    publicCidrs: [10.0.0.0/8]\n", []string{
 		`5: clusters[0].endpoint.publicCidrs[0]: 10.0.0.0/8: is not a public range: addresses inside the VPC reach the private endpoint without it`,

@@ -5,7 +5,9 @@
 package synth
 
 import (
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -35,9 +37,15 @@ func Context() map[string]any {
 
 // StackName returns the name of a cluster's stack. It is part of the contract:
 // under another name a deployment would make a second cluster.
+//
+// CloudFormation takes letters, digits and hyphens. A name with underscores gets
+// a hash behind it, or the clusters a_b and a-b would have one stack.
 func StackName(cluster string) string {
-	// CloudFormation takes letters, digits and hyphens.
-	return "ekskms-" + strings.ReplaceAll(cluster, "_", "-")
+	if !strings.Contains(cluster, "_") {
+		return "ekskms-" + cluster
+	}
+	sum := sha256.Sum256([]byte(cluster))
+	return "ekskms-" + strings.ReplaceAll(cluster, "_", "-") + "-" + hex.EncodeToString(sum[:4])
 }
 
 // AddStacks adds a stack for each cluster of the file.

@@ -21,9 +21,24 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
     const { readSync, writeSync } = fs;
     fs.readSync = (fd, ...rest) => readSync(fd === 3 ? 0 : fd, ...rest);
     fs.writeSync = (fd, ...rest) => writeSync(fd === 3 ? 1 : fd, ...rest);
+
+    // All of it, however slowly the other end reads.
+    const writeAll = (fd, data) => {
+      for (let sent = 0; sent < data.length; ) {
+        try {
+          sent += writeSync(fd, data, sent);
+        } catch (error) {
+          if (error.code !== 'EAGAIN') throw error;
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+        }
+      }
+    };
     for (const name of ['stdout', 'stderr']) {
-      process[name].write = (data) => {
-        writeSync(2, JSON.stringify({ [name]: Buffer.from(data).toString('base64') }) + '\n');
+      process[name].write = (data, encoding, callback) => {
+        const bytes = typeof data === 'string' ? Buffer.from(data, typeof encoding === 'string' ? encoding : 'utf8') : Buffer.from(data);
+        writeAll(2, Buffer.from(JSON.stringify({ [name]: bytes.toString('base64') }) + '\n'));
+        const done = typeof encoding === 'function' ? encoding : callback;
+        if (done) process.nextTick(done);
         return true;
       };
     }

@@ -2,7 +2,6 @@ package synth
 
 import (
 	"context"
-	_ "embed" // for direct.js
 	"errors"
 	"fmt"
 	"os"
@@ -50,19 +49,24 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 	if err := checkNode(ctx); err != nil {
 		return nil, err
 	}
-	if err := checkOutdir(opts.Outdir); err != nil {
+	stage, err := openStage(opts.Outdir)
+	if err != nil {
 		return nil, err
 	}
+	defer stage.close()
 	if err := StartKernel(opts.Validate); err != nil {
 		return nil, err
 	}
-	if err := Recover(func() error { return synthesize(file, opts) }); err != nil {
+	if err := Recover(func() error { return synthesize(file, stage.dir) }); err != nil {
+		return nil, err
+	}
+	if err := stage.publish(); err != nil {
 		return nil, err
 	}
 	return ReadReport(opts.Outdir)
 }
 
-func synthesize(file *config.File, opts Options) error {
+func synthesize(file *config.File, outdir string) error {
 	appContext := Context()
 	// The findings are read from the report that CDK writes, and not printed
 	// by CDK.
@@ -72,7 +76,7 @@ func synthesize(file *config.File, opts Options) error {
 	// The traces are of JavaScript, and hold temporary folders of this run.
 	appContext["aws:cdk:disable-creation-stack-traces"] = true
 	app := awscdk.NewApp(&awscdk.AppProps{
-		Outdir:             jsii.String(opts.Outdir),
+		Outdir:             jsii.String(outdir),
 		Context:            &appContext,
 		AnalyticsReporting: jsii.Bool(false),
 	})
@@ -84,19 +88,25 @@ func synthesize(file *config.File, opts Options) error {
 // StartKernel makes the jsii kernel that is about to start see the environment
 // as it is set here. The runtime takes the environment when the program starts,
 // long before it starts Node; closing the client that it prepared then makes it
-// take a new one.
+// take a new one at the first call.
 func StartKernel(validate bool) error {
-	options, err := nodeOptions()
+	jsii.Close()
+	dir, err := temp.open()
 	if err != nil {
-		return err
+		return &Error{What: fmt.Sprintf("can't make a folder for temporary files: %v", err), Hint: "set TMPDIR to a folder that can be written"}
 	}
-	set := map[string]string{
+	for name, value := range map[string]string{
 		"CDK_VALIDATION": strconv.FormatBool(validate),
-		"NODE_OPTIONS":   options,
+		// The user's, and what makes Node start faster. The jsii runtime's own
+		// option, a larger heap, is left out: with it Node can't use its
+		// built-in code cache, and this needs no such heap. What the runtime
+		// gives its kernel is --preserve-symlinks.
+		"NODE_OPTIONS": strings.TrimSpace(userNodeOptions + " --preserve-symlinks --require " + strconv.Quote(filepath.Join(dir, "direct.js"))),
 		// Node 20 works; checkNode refuses what is older.
 		"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": strconv.Itoa(leastNode),
-	}
-	for name, value := range set {
+		// jsii and CDK leave files behind: these are removed with the folder.
+		"TMPDIR": dir, "TMP": dir, "TEMP": dir,
+	} {
 		if err := os.Setenv(name, value); err != nil {
 			return err
 		}
@@ -107,51 +117,28 @@ func StartKernel(validate bool) error {
 			return err
 		}
 	}
-	jsii.Close()
 	return nil
 }
-
-//go:embed direct.js
-var direct []byte
-
-// preload is the file that holds direct.js while Node may read it.
-var preload string
 
 // userNodeOptions are those with which this program was started.
 var userNodeOptions = os.Getenv("NODE_OPTIONS")
 
-// nodeOptions returns the options for Node: those of the user, and what makes it
-// start faster. The jsii runtime's own, a larger heap, is left out: with it Node
-// can't use its built-in code cache, and this needs no such heap.
-func nodeOptions() (string, error) {
-	if preload == "" {
-		file, err := os.CreateTemp("", "ekskms-*.js")
-		if err != nil {
-			return "", err
-		}
-		preload = file.Name()
-		_, err = file.Write(direct)
-		if err := errors.Join(err, file.Close()); err != nil {
-			return "", err
-		}
-	}
-	// --preserve-symlinks is what the jsii runtime gives its kernel.
-	return strings.TrimSpace(userNodeOptions + " --preserve-symlinks --require " + strconv.Quote(preload)), nil
-}
-
-// Close ends Node and removes the temporary files that it needed, and those that
-// the jsii runtime makes whenever a program starts that can use it. It must be
-// the last thing that a program does: from here on nothing is written to
-// os.Stderr, for the runtime sometimes complains there that Node has ended.
+// Close ends Node and removes all temporary files. It must be the last thing
+// that a program does: from here on nothing is written to os.Stderr, for the
+// runtime sometimes complains there that Node has ended.
 func Close() {
 	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
 		os.Stderr = null
 	}
 	jsii.Close()
-	if preload != "" {
-		_ = os.Remove(preload)
-		preload = ""
-	}
+	temp.remove()
+}
+
+// Abandon removes what an interrupted [Run] has written so far. The program must
+// end then; Node ends by itself when it hears no more.
+func Abandon() {
+	staged.remove()
+	temp.remove()
 }
 
 // Recover runs CDK code, and turns the panics of jsii and of the constructs
@@ -191,9 +178,14 @@ func checkNode(ctx context.Context) error {
 	}
 	out, err := exec.CommandContext(ctx, node, "--version").Output()
 	if err != nil {
-		return &Error{What: fmt.Sprintf("can't run %q, which the CDK needs: %v", node, err), Hint: hint}
+		reason := err.Error()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && len(exit.Stderr) > 0 {
+			reason = firstLine(exit.Stderr)
+		}
+		return &Error{What: fmt.Sprintf("can't run %q, which the CDK needs: %s", node, reason), Hint: hint}
 	}
-	version := strings.TrimSpace(string(out))
+	version := firstLine(out)
 	majorText, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	major, err := strconv.Atoi(majorText)
 	if err != nil {
@@ -205,30 +197,7 @@ func checkNode(ctx context.Context) error {
 	return nil
 }
 
-func checkOutdir(dir string) error {
-	hint := "choose another folder with --out"
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return &Error{What: fmt.Sprintf("can't make the output folder: %v", err), Hint: hint}
-	}
-	probe, err := os.CreateTemp(dir, ".ekskms-")
-	if err != nil {
-		return &Error{What: fmt.Sprintf("can't write to the output folder: %v", err), Hint: hint}
-	}
-	_ = probe.Close()
-	_ = os.Remove(probe.Name())
-	// A folder with other things in it may be a slip of the pen.
-	if _, err := os.Stat(filepath.Join(dir, "manifest.json")); err == nil {
-		return nil
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return &Error{What: fmt.Sprintf("can't read the output folder: %v", err), Hint: hint}
-	}
-	if len(entries) > 0 {
-		return &Error{
-			What: fmt.Sprintf("the output folder %s has files in it, such as %s, and is no cloud assembly", dir, entries[0].Name()),
-			Hint: "choose an empty folder with --out",
-		}
-	}
-	return nil
+func firstLine(output []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
+	return line
 }

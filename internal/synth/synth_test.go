@@ -95,7 +95,14 @@ func TestRecover(t *testing.T) {
 }
 
 func TestStackName(t *testing.T) {
-	if got := StackName("team_a-prod"); got != "ekskms-team-a-prod" || strings.Contains(got, "_") {
-		t.Errorf("the stack is named %s, which CloudFormation refuses", got)
+	if got := StackName("team-prod"); got != "ekskms-team-prod" {
+		t.Errorf("the stack is named %s", got)
+	}
+	a, b := StackName("team_a-prod"), StackName("team-a_prod")
+	if strings.Contains(a, "_") || strings.Contains(b, "_") {
+		t.Errorf("the stacks are named %s and %s, which CloudFormation refuses", a, b)
+	}
+	if a == b || a == StackName("team-a-prod") {
+		t.Errorf("two clusters have one stack, %s", a)
 	}
 }

@@ -382,6 +382,7 @@ class EncryptedCluster extends Construct {
     const logGroupName = `/aws/eks/${clusterName}/cluster`;
     const logsKey = new kms.Key(this, 'LogsKey', {
       ...rotatingKey,
+      removalPolicy: cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
       alias: `alias/eks/${clusterName}/logs`,
       description: `Encrypts the control-plane logs of EKS cluster ${clusterName}`,
       policy: policyDocument([
@@ -400,7 +401,7 @@ class EncryptedCluster extends Construct {
       logGroupName,
       retention: logs.RetentionDays.ONE_YEAR,
       encryptionKey: logsKey,
-      removalPolicy: cdk.RemovalPolicy.RETAIN,
+      removalPolicy: cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
 
     const kubectlLayer = new lambda.LayerVersion(this, 'KubectlLayer', {

@@ -24,11 +24,11 @@ var pure = []string{
 var allowed = map[string][]string{
 	".":                                  {},
 	"cmd/ekskms":                         {"internal/cli"},
-	"cmd/cdkapp":                         {"internal/config", "internal/synth"},
+	"cmd/cdkapp":                         {"internal/config", "internal/synth", "internal/tempdir"},
 	"cmd/kms-plugin":                     {"internal/kmsplugin"},
 	"constructs/ekskms":                  {".", "internal/iampolicy", "internal/kubectllayer", "internal/keypolicy", "internal/manifest", "internal/tamper"},
 	"stacks":                             {"constructs/ekskms"},
-	"internal/cli":                       {"constructs/ekskms", "internal/config", "internal/keypolicy", "internal/synth"},
+	"internal/cli":                       {"constructs/ekskms", "internal/config", "internal/keypolicy", "internal/synth", "internal/tempdir"},
 	"internal/config":                    {"internal/config/internal/rules"},
 	"internal/config/gen":                {"internal/config/internal/schemagen"},
 	"internal/config/internal/rules":     {},
@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"internal/kubectllayer":              {},
 	"internal/manifest":                  {},
 	"internal/synth":                     {"constructs/ekskms", "internal/config", "stacks"},
+	"internal/tempdir":                   {},
 	"internal/tamper":                    {},
 }
 

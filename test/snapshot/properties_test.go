@@ -37,11 +37,19 @@ var properties = map[string]func(template) error{
 	"keys outlive the stack": func(t template) error {
 		return t.eachKey(func(key resource) error {
 			window, _ := at(key, "Properties.PendingWindowInDays").(float64)
-			if key["DeletionPolicy"] != "Retain" || key["UpdateReplacePolicy"] != "Retain" || window < 7 {
+			kept := key["DeletionPolicy"] == "Retain" || key["DeletionPolicy"] == "RetainExceptOnCreate"
+			if !kept || key["UpdateReplacePolicy"] != "Retain" || window < 7 {
 				return fmt.Errorf("on deletion %v, on replacement %v, after %v days", key["DeletionPolicy"], key["UpdateReplacePolicy"], window)
 			}
 			return nil
 		})
+	},
+	"the secrets key outlives even a failed first deployment": func(t template) error {
+		// The cluster may outlive it too, since it is protected against deletion.
+		if key := t.secretsKey(); key != nil && key["DeletionPolicy"] != "Retain" {
+			return fmt.Errorf("on deletion %v", key["DeletionPolicy"])
+		}
+		return nil
 	},
 	"no key policy has a wildcard principal or kms:*": func(t template) error {
 		return t.eachKey(func(key resource) error {
@@ -223,6 +231,8 @@ var properties = map[string]func(template) error{
 				return errors.New("the log group has no key")
 			case at(group, "Properties.RetentionInDays") == nil:
 				return errors.New("the log group has no retention")
+			case group["DeletionPolicy"] != "RetainExceptOnCreate" || group["UpdateReplacePolicy"] != "Retain":
+				return errors.New("the log group goes with the stack, or stands in the way of a second try")
 			case !slices.Contains(list(cluster["DependsOn"]), any(id)):
 				return errors.New("the cluster does not wait for the log group")
 			}

@@ -129,7 +129,7 @@ var byName = map[string]*Rule{
 	},
 	"publicCIDR": {
 		Want:    "a public IPv4 range in CIDR notation, such as 203.0.113.0/24",
-		Pattern: `^` + ipv4 + `/([1-9]|[12][0-9]|3[0-2])$`,
+		Pattern: `^` + ipv4 + `/([89]|[12][0-9]|3[0-2])$`,
 		Judge:   judgePublicCIDR,
 	},
 	"instanceType": {
@@ -298,8 +298,8 @@ func judgePublicCIDR(v string) string {
 	if !p.IsValid() {
 		return ""
 	}
-	if p.Bits() == 0 {
-		return "would open the API server to the whole internet: give the ranges that need it"
+	if p.Bits() < 8 {
+		return "would open the API server to much of the internet: give the ranges that need it, none larger than a /8"
 	}
 	if m != "" {
 		return m
