@@ -60,7 +60,8 @@
 //	})
 //
 // Constructors copy their props and never write to them. A prop that is missing
-// or has a value that AWS would refuse makes them panic with a [*PropError].
+// or has a value that they check makes them panic with a [*PropError]; the
+// comment of each constructor says which.
 //
 // # The key policy
 //
@@ -219,7 +220,8 @@
 //
 // Names. They are made of ClusterName, because policies must hold the ARNs
 // before the resources exist: the aliases alias/eks/NAME, alias/eks/NAME/audit
-// and alias/eks/NAME/logs, the trail ekskms-NAME, the topic ekskms-NAME-alarms,
+// and alias/eks/NAME/logs, the trail ekskms-NAME-REGION (cleaned and
+// with a hash where CloudTrail would refuse that), the topic ekskms-NAME-alarms,
 // the log group /aws/eks/NAME/cluster. On the cluster: the namespace
 // ekskms-system and the service account kms-plugin.
 //

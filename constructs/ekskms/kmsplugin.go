@@ -166,7 +166,7 @@ func (p *KmsPlugin) createIdentity(props *KmsPluginProps, clusterARN string) {
 	}
 	p.role = newRole(scope, id, &awsiam.RoleProps{
 		Description: jsii.String("Lets the KMS plugin on EKS cluster " + props.SecretsKey.clusterName + " use the key of its secrets"),
-	}, keypolicy.PluginTrust(props.SecretsKey.at.account, session))
+	}, keypolicy.PluginTrust(session))
 	props.SecretsKey.GrantPluginUse(p.role, &PluginIdentity{
 		Namespace:      jsii.String(session.Namespace),
 		ServiceAccount: jsii.String(session.ServiceAccount),

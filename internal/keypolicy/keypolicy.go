@@ -262,17 +262,15 @@ func PluginUse(roleARN string, context EncryptionContext, session *PodSession) [
 }
 
 // PluginTrust lets EKS Pod Identity assume the plugin's role for one service
-// account of one cluster. Source: Amazon EKS User Guide, "Create IAM role with
-// trust policy required by EKS Pod Identity".
-func PluginTrust(account string, session PodSession) iampolicy.Statement {
-	equals := session.tags("aws:RequestTag/")
-	equals["aws:SourceAccount"] = iampolicy.Values{account}
+// account of one cluster, whose ARN names the account too. Source: Amazon EKS
+// User Guide, "Create IAM role with trust policy required by EKS Pod Identity".
+func PluginTrust(session PodSession) iampolicy.Statement {
 	return iampolicy.Statement{
 		Sid:       "PodIdentity",
 		Effect:    iampolicy.Allow,
 		Principal: iampolicy.Principal{Service: iampolicy.Values{"pods.eks.amazonaws.com"}},
 		Action:    iampolicy.Values{"sts:AssumeRole", "sts:TagSession"},
-		Condition: iampolicy.Condition{"StringEquals": equals},
+		Condition: iampolicy.Condition{"StringEquals": session.tags("aws:RequestTag/")},
 	}
 }
 

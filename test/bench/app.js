@@ -338,7 +338,6 @@ class KmsPlugin extends Construct {
           'aws:RequestTag/eks-cluster-arn': clusterArn(stack),
           'aws:RequestTag/kubernetes-namespace': namespace,
           'aws:RequestTag/kubernetes-service-account': serviceAccount,
-          'aws:SourceAccount': stack.account,
         },
       },
     });

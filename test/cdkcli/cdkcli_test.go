@@ -7,6 +7,7 @@ package cdkcli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -136,5 +137,24 @@ func TestWorkingDirectory(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "cdk.out", "ekskms-here.template.json")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFeatureFlags: the context is that of a new app, as the CDK CLI makes it,
+// but for one partition more.
+func TestFeatureFlags(t *testing.T) {
+	path := filepath.Join(repository(t), "node_modules", "aws-cdk", "lib", "init-templates", ".recommended-feature-flags.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("the CDK CLI is not installed: run `npm ci` (%v)", err)
+	}
+	var want map[string]any
+	if err := json.Unmarshal(data, &want); err != nil {
+		t.Fatal(err)
+	}
+	const partitions = "@aws-cdk/core:target-partitions"
+	want[partitions] = append(want[partitions].([]any), "aws-us-gov")
+	if diff := cmp.Diff(want, synth.Context()); diff != "" {
+		t.Errorf("internal/synth/context.json has other flags than a new app (-want +got):\n%s", diff)
 	}
 }

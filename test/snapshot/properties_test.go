@@ -181,9 +181,8 @@ var properties = map[string]func(template) error{
 				return fmt.Errorf("%s is %q, of the association %q", tag, got, want)
 			}
 		}
-		if !strings.Contains(text(at(trust[0], "Condition.StringEquals.aws:RequestTag/eks-cluster-arn")), ":cluster/") ||
-			at(trust[0], "Condition.StringEquals.aws:SourceAccount") == nil {
-			return errors.New("other clusters or accounts are trusted")
+		if !strings.Contains(text(at(trust[0], "Condition.StringEquals.aws:RequestTag/eks-cluster-arn")), ":cluster/") {
+			return errors.New("other clusters are trusted")
 		}
 		return nil
 	},
