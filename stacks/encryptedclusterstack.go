@@ -165,6 +165,9 @@ func kubernetesVersion(version *string) awseksv2.KubernetesVersion {
 }
 
 func (s *EncryptedClusterStack) network(props *EncryptedClusterStackProps) (awsec2.IVpc, *awsec2.SubnetSelection) {
+	if props.VpcId == nil && props.SubnetIds != nil {
+		panic(&ekskms.PropError{Type: "EncryptedClusterStack", Prop: "SubnetIds", Reason: "is set without VpcId: give both or neither"})
+	}
 	if props.VpcId == nil {
 		s.chooseAvailabilityZones(props.NewVpc)
 		return ekskms.NewClusterVpc(s, jsii.String("Vpc"), props.NewVpc), nil

@@ -19,9 +19,6 @@ const root = "../.."
 // Dockerfile at its word: its COPY lines make the build context, its RUN line
 // runs in it.
 func TestImageBuild(t *testing.T) {
-	if testing.Short() {
-		t.Skip("two builds")
-	}
 	instructions := dockerfile(t)
 	dir := t.TempDir()
 	var build string

@@ -31,7 +31,8 @@ type AuditTrailProps struct {
 	// ExistingTrail records the use of the key instead of a new trail. It must
 	// record management events, read and write, without excluding
 	// kms.amazonaws.com, in the Region of the key: that can't be checked from
-	// here.
+	// here. Of an awscloudtrail.Trail, pass Node().DefaultChild() as a
+	// CfnTrail; of an ARN, CfnTrail_FromTrailArn.
 	// Default: a new multi-Region trail.
 	ExistingTrail interfacesawscloudtrail.ITrailRef
 	// Retention is how long the new trail's logs are kept, in whole days.

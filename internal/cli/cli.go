@@ -36,24 +36,23 @@ var errFindings = errors.New("findings")
 // Main runs the command line of this process and ends it.
 func Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	done := make(chan int, 1)
 	go func() { done <- Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr) }()
+	code := exitFailed
 	select {
-	case code := <-done:
-		if ctx.Err() != nil {
-			synth.Abandon()
-			printError(os.Stderr, errInterrupted.Error(), "")
-		}
-		synth.Close()
-		os.Exit(code)
+	case code = <-done:
 	case <-ctx.Done():
 		// Whatever is going on, in Node or in reading standard input, can't be
 		// asked to end: it ends with the process.
+	}
+	if ctx.Err() != nil {
 		synth.Abandon()
 		printError(os.Stderr, errInterrupted.Error(), "")
-		os.Exit(exitFailed)
+	} else {
+		synth.Close()
 	}
+	stop()
+	os.Exit(code)
 }
 
 var errInterrupted = errors.New("interrupted, nothing was written")
