@@ -1,8 +1,6 @@
 package ekskms
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"regexp"
 	"strings"
 
@@ -100,7 +98,7 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		reject(auditTrailType, "SecretsKey", "is in a stack of another account or Region: what is done to the key is an event there, so make the AuditTrail there")
 	}
 
-	keyPolicy := keypolicy.AuditKey{Partition: at.partition, Account: at.account, ReaderARNs: roleARNs(props.Readers)}
+	keyPolicy := keypolicy.AuditKey{Partition: at.partition, Account: at.account, ReaderARNs: roleARNs(auditTrailType, "Readers", props.Readers)}
 	if props.ExistingTrail != nil {
 		ref := props.ExistingTrail.TrailRef()
 		a.trailName = *ref.TrailName
@@ -161,9 +159,9 @@ var unclean = regexp.MustCompile(`[-_]{2,}|[-_]+$`)
 // multi-Region trail shows up under its name in the other Regions too.
 func trailName(cluster, region string) string {
 	if unclean.MatchString(cluster) {
-		sum := sha256.Sum256([]byte(cluster))
+		hash := shortHash(cluster)
 		cluster = strings.TrimRight(unclean.ReplaceAllString(cluster, "-"), "-")
-		cluster = cluster[:min(len(cluster), 90)] + "-" + hex.EncodeToString(sum[:4])
+		cluster = cluster[:min(len(cluster), 90)] + "-" + hash
 	}
 	return "ekskms-" + cluster + "-" + region
 }

@@ -175,6 +175,11 @@ func TestBadProps(t *testing.T) {
 			}},
 		{"ekskms.KmsPlugin: Cluster is missing, it has no default",
 			func(s awscdk.Stack) { ekskms.NewKmsPlugin(s, jsii.String("X"), nil) }},
+		{`ekskms.EncryptedCluster: PluginArchitecture is "arm64", must be "amd64" as the instance types of NodeGroup are`,
+			func(s awscdk.Stack) {
+				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{
+					ClusterName: name, NodeGroup: &ekskms.NodeGroup{}, PluginArchitecture: ekskms.PluginArchitectureArm64})
+			}},
 		{`ekskms.KmsPlugin: SecretsKey is the key of cluster "demo", must be that of "other"`,
 			func(s awscdk.Stack) {
 				ekskms.NewKmsPlugin(s, jsii.String("X"), &ekskms.KmsPluginProps{SecretsKey: newKey(s), Cluster: awseksv2.Cluster_FromClusterAttributes(
@@ -433,16 +438,22 @@ func TestKeyOfAnotherAccount(t *testing.T) {
 	}
 }
 
-// TestTwoExistingKeys: each has an output of its own.
-func TestTwoExistingKeys(t *testing.T) {
+// TestSeveralExistingKeys: each has an output of its own, though their names
+// look alike in a logical ID.
+func TestSeveralExistingKeys(t *testing.T) {
 	stack := newStack(t)
-	for _, name := range []string{"one", "two-b"} {
+	for _, name := range []string{"one", "two", "t-wo"} {
 		ekskms.NewSecretsKey(stack, jsii.String(name), &ekskms.SecretsKeyProps{ClusterName: jsii.String(name), ExistingKey: awskms.Key_FromKeyArn(
 			stack, jsii.String("Existing"+name), jsii.String("arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"))})
 	}
-	template := assertions.Template_FromStack(stack, nil)
-	for _, id := range []string{ekskms.ExistingKeyOutput, ekskms.ExistingKeyOutput + "Fortwob"} {
-		template.HasOutput(jsii.String(id), map[string]any{"Value": assertions.Match_AnyValue()})
+	outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String("*"), nil)
+	for _, id := range []string{ekskms.ExistingKeyOutput, ekskms.ExistingKeyOutput + "Fortwo"} {
+		if outputs[id] == nil {
+			t.Errorf("there is no output %s", id)
+		}
+	}
+	if len(outputs) != 3 {
+		t.Errorf("there are %d outputs, want 3", len(outputs))
 	}
 }
 
@@ -482,6 +493,7 @@ func TestPluginArchitecture(t *testing.T) {
 	stack := newStack(t)
 	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
 		ClusterName: jsii.String("demo"), NodeGroup: &ekskms.NodeGroup{InstanceTypes: jsii.Strings("m7g.large")}})
+	assertions.Template_FromStack(stack, nil).HasResourceProperties(jsii.String("AWS::EKS::Nodegroup"), map[string]any{"AmiType": "AL2023_ARM_64_STANDARD"})
 	template, err := json.Marshal(assertions.Template_FromStack(stack, nil).ToJSON())
 	if err != nil {
 		t.Fatal(err)

@@ -135,7 +135,9 @@ const encryptedClusterType = "EncryptedCluster"
 //
 // It panics with a [*PropError] when ClusterName is missing or not a name that
 // EKS takes, when the SecretsKey is for another cluster, when PublicAccessCidrs
-// is empty or open to the world, and when an access entry is incomplete.
+// is empty or open to much of the world, when the SecretsKey is in another
+// account or Region, when an access entry is incomplete, and when
+// PluginArchitecture is not that of the NodeGroup.
 func NewEncryptedCluster(scope constructs.Construct, id *string, props *EncryptedClusterProps) *EncryptedCluster {
 	if props == nil {
 		props = &EncryptedClusterProps{}
@@ -195,7 +197,7 @@ func (props *EncryptedClusterProps) check() {
 		}
 		for i, cidr := range *cidrs {
 			require(typ, "PublicAccessCidrs["+strconv.Itoa(i)+"]", cidr != nil)
-			if *awscdk.Token_IsUnresolved(cidr) {
+			if *awscdk.Token_IsUnresolved(cidr) || *awscdk.Token_IsUnresolved(*cidrs) {
 				continue
 			}
 			prefix, err := netip.ParsePrefix(*cidr)
@@ -325,17 +327,16 @@ func (c *EncryptedCluster) addAccess(entries *[]*AccessEntry) {
 // the Pod Identity agent, and network policies in the VPC CNI.
 func (c *EncryptedCluster) addNodeGroup(group *NodeGroup, subnets *awsec2.SubnetSelection) {
 	least := orDefault(group.MinSize, 2)
-	types := group.InstanceTypes
-	if types == nil || len(*types) == 0 {
-		types = jsii.Strings("m7i.large")
-	}
-	instances := make([]awsec2.InstanceType, len(*types))
-	for i, name := range *types {
-		require(encryptedClusterType, "NodeGroup.InstanceTypes["+strconv.Itoa(i)+"]", name != nil)
-		instances[i] = awsec2.NewInstanceType(name)
+	types, architecture := group.instances()
+	// Not left to a feature flag of the app: without it CDK takes Amazon Linux 2,
+	// of which there is no image for these versions of Kubernetes.
+	ami := awseksv2.NodegroupAmiType_AL2023_X86_64_STANDARD
+	if architecture == PluginArchitectureArm64 {
+		ami = awseksv2.NodegroupAmiType_AL2023_ARM_64_STANDARD
 	}
 	nodes := c.cluster.AddNodegroupCapacity(jsii.String("Nodes"), &awseksv2.NodegroupOptions{
-		InstanceTypes: &instances,
+		InstanceTypes: &types,
+		AmiType:       ami,
 		MinSize:       least,
 		MaxSize:       orDefault(group.MaxSize, max(4, *least)),
 		DesiredSize:   orDefault(group.DesiredSize, *least),
@@ -355,16 +356,29 @@ func (c *EncryptedCluster) addNodeGroup(group *NodeGroup, subnets *awsec2.Subnet
 	nodes.Node().AddDependency(cni)
 }
 
+// instances returns the instance types of the group, and their architecture.
+func (group *NodeGroup) instances() ([]awsec2.InstanceType, PluginArchitecture) {
+	names := group.InstanceTypes
+	if names == nil || len(*names) == 0 {
+		names = jsii.Strings("m7i.large")
+	}
+	types := make([]awsec2.InstanceType, len(*names))
+	for i, name := range *names {
+		require(encryptedClusterType, "NodeGroup.InstanceTypes["+strconv.Itoa(i)+"]", name != nil)
+		types[i] = awsec2.NewInstanceType(name)
+	}
+	if types[0].Architecture() == awsec2.InstanceArchitecture_ARM_64 {
+		return types, PluginArchitectureArm64
+	}
+	return types, PluginArchitectureAmd64
+}
+
 // pluginArchitecture is that of the nodes, where those are known.
 func (props *EncryptedClusterProps) pluginArchitecture() PluginArchitecture {
-	group := props.NodeGroup
-	if group == nil || group.InstanceTypes == nil || len(*group.InstanceTypes) == 0 {
+	if props.NodeGroup == nil {
 		return props.PluginArchitecture
 	}
-	nodes := PluginArchitectureAmd64
-	if awsec2.NewInstanceType((*group.InstanceTypes)[0]).Architecture() == awsec2.InstanceArchitecture_ARM_64 {
-		nodes = PluginArchitectureArm64
-	}
+	_, nodes := props.NodeGroup.instances()
 	if props.PluginArchitecture != "" && props.PluginArchitecture != nodes {
 		reject(encryptedClusterType, "PluginArchitecture", "is %q, must be %q as the instance types of NodeGroup are", props.PluginArchitecture, nodes)
 	}

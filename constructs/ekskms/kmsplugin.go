@@ -78,7 +78,8 @@ const kmsPluginType = "KmsPlugin"
 
 // NewKmsPlugin makes the role and deploys the plugin.
 //
-// It panics with a [*PropError] when Cluster or SecretsKey is missing, and when
+// It panics with a [*PropError] when Cluster or SecretsKey is missing, when the
+// key is in another account or Region or of another cluster, and when
 // Mode or Architecture has a value that there is not.
 func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps) *KmsPlugin {
 	if props == nil {
@@ -88,6 +89,9 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 	require(kmsPluginType, "SecretsKey", props.SecretsKey != nil)
 	if name := props.Cluster.ClusterName(); !*awscdk.Token_IsUnresolved(name) && *name != props.SecretsKey.clusterName {
 		reject(kmsPluginType, "SecretsKey", "is the key of cluster %q, must be that of %q", props.SecretsKey.clusterName, *name)
+	}
+	if !placeOf(scope).sameEnvironment(props.SecretsKey.at) {
+		reject(kmsPluginType, "SecretsKey", "is in a stack of another account or Region, must be where the cluster is")
 	}
 	mode := props.Mode
 	switch mode {

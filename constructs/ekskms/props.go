@@ -1,6 +1,8 @@
 package ekskms
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"regexp"
@@ -15,7 +17,7 @@ import (
 )
 
 // PropError is what a constructor of this package panics with when a prop is
-// missing or has a value that AWS would refuse.
+// missing or has a value that the constructor refuses.
 type PropError struct {
 	// Type is the construct, such as "SecretsKey".
 	Type string
@@ -58,6 +60,12 @@ func checkClusterName(typ string, name *string) {
 func auditAlias(cluster string) string { return "alias/eks/" + cluster + "/audit" }
 func logsAlias(cluster string) string  { return "alias/eks/" + cluster + "/logs" }
 
+// shortHash tells names apart that look alike once they are cleaned.
+func shortHash(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:4])
+}
+
 func orDefault[T any](value *T, def T) *T {
 	if value == nil {
 		return &def
@@ -77,13 +85,13 @@ func checkDays(typ, prop string, d awscdk.Duration, least, most float64) {
 	}
 }
 
-func roleARNs(roles *[]awsiam.IRole) []string {
+func roleARNs(typ, prop string, roles *[]awsiam.IRole) []string {
 	if roles == nil {
 		return nil
 	}
 	arns := make([]string, len(*roles))
 	for i, role := range *roles {
-		require("SecretsKey or AuditTrail", "roles["+strconv.Itoa(i)+"]", role != nil)
+		require(typ, prop+"["+strconv.Itoa(i)+"]", role != nil)
 		arns[i] = *role.RoleArn()
 	}
 	return arns

@@ -143,7 +143,7 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 			"output "+ExistingKeyOutput+": those that name no role of this stack before the deployment, or the cluster can't "+
 			"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist."))
 	k.checkPlace()
-	if arns := roleARNs(props.Administrators); len(arns) > 0 {
+	if arns := roleARNs(secretsKeyType, "Administrators", props.Administrators); len(arns) > 0 {
 		k.allow(keypolicy.Administrators(arns, false))
 	}
 }
@@ -155,16 +155,14 @@ func (k *SecretsKey) checkPlace() {
 		return
 	}
 	part := k.at.stack.SplitArn(jsii.String(k.arn), awscdk.ArnFormat_SLASH_RESOURCE_NAME)
-	if resource := *part.Resource; resource != "key" {
+	if *part.Resource != "key" || *part.Region == "" || *part.Account == "" {
 		reject(secretsKeyType, "ExistingKey", "has the ARN %q, must have that of a key: arn:<partition>:kms:<region>:<account>:key/<id>", k.arn)
 	}
-	if *awscdk.Token_IsUnresolved(jsii.String(k.at.region)) {
-		return
-	}
-	if *part.Region != k.at.region {
+	known := func(value string) bool { return !*awscdk.Token_IsUnresolved(jsii.String(value)) }
+	if known(k.at.region) && *part.Region != k.at.region {
 		reject(secretsKeyType, "ExistingKey", "is in %s, must be in the Region of the cluster, %s", *part.Region, k.at.region)
 	}
-	if *part.Account != k.at.account {
+	if known(k.at.account) && *part.Account != k.at.account {
 		awscdk.Annotations_Of(k).AddWarningV2(jsii.String("ekskms:key-owner-account"), jsii.String(
 			"The existing key belongs to account "+*part.Account+". What is done to it there (disabling, deletion, its policy, its "+
 				"rotation, its aliases) is an event of that account: the alarms of this stack, in account "+k.at.account+
@@ -209,7 +207,7 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 	multiRegion := *orDefault(props.MultiRegion, false)
 
 	statements := []iampolicy.Statement{keypolicy.Account(k.at.partition, k.at.account, multiRegion)}
-	if arns := roleARNs(props.Administrators); len(arns) > 0 {
+	if arns := roleARNs(secretsKeyType, "Administrators", props.Administrators); len(arns) > 0 {
 		statements = append(statements, keypolicy.Administrators(arns, multiRegion))
 	}
 	k.policy = policyDocument(statements)
@@ -228,7 +226,7 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 }
 
 func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
-	k.creatorARNs = roleARNs(props.Creators)
+	k.creatorARNs = roleARNs(secretsKeyType, "Creators", props.Creators)
 	if n := len(k.creatorARNs); n > maxCreators {
 		reject(secretsKeyType, "Creators", "has %d roles, must have at most %d", n, maxCreators)
 	}
@@ -282,7 +280,7 @@ func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
 	}
 	id := ExistingKeyOutput
 	if k.at.stack.Node().TryFindChild(jsii.String(id)) != nil {
-		id += "For" + notAlphanumeric.ReplaceAllString(k.clusterName, "")
+		id += "For" + outputName(k.clusterName)
 	}
 	k.output = awscdk.NewCfnOutput(k.at.stack, jsii.String(id), &awscdk.CfnOutputProps{
 		Value:       value,
@@ -291,6 +289,16 @@ func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
 }
 
 var notAlphanumeric = regexp.MustCompile(`[^0-9A-Za-z]`)
+
+// outputName makes the name of a cluster part of a logical ID, in which there
+// are letters and digits only.
+func outputName(cluster string) string {
+	name := notAlphanumeric.ReplaceAllString(cluster, "")
+	if name == cluster {
+		return name
+	}
+	return name + shortHash(cluster)
+}
 
 // GrantClusterRole lets the cluster's IAM role describe the key and list its
 // grants, with which EKS reports the health of the cluster. It gives no

@@ -35,27 +35,34 @@ var errFindings = errors.New("findings")
 
 // Main runs the command line of this process and ends it.
 func Main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	stderr := os.Stderr
 	done := make(chan int, 1)
-	go func() { done <- Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr) }()
-	code := exitFailed
+	go func() { done <- Run(ctx, os.Args[1:], os.Stdin, os.Stdout, stderr) }()
+	var code int
 	select {
 	case code = <-done:
+		if ctx.Err() != nil && code != exitDone {
+			sayInterrupted(stderr)
+		}
 	case <-ctx.Done():
-		// Whatever is going on, in Node or in reading standard input, can't be
-		// asked to end: it ends with the process.
+		// What is going on, in Node or in reading standard input, can't be asked
+		// to end: it ends with the process, unless it is as good as done.
+		if synth.Abandon() {
+			sayInterrupted(stderr)
+			os.Exit(exitFailed)
+		}
+		code = <-done
 	}
-	if ctx.Err() != nil {
-		synth.Abandon()
-		printError(os.Stderr, errInterrupted.Error(), "")
-	} else {
-		synth.Close()
-	}
+	synth.Close()
 	stop()
 	os.Exit(code)
 }
 
-var errInterrupted = errors.New("interrupted, nothing was written")
+func sayInterrupted(stderr *os.File) {
+	clearLine(stderr)
+	printError(stderr, "interrupted, nothing was written", "")
+}
 
 // Run runs a command line and returns the exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -79,7 +86,11 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		printError(stderr, usage.what, usage.hint)
 		return exitUsage
 	case !begun:
-		printError(stderr, err.Error(), "run '"+cmd.CommandPath()+" --help'")
+		path := cmd.CommandPath()
+		if cmd.Name() == "help" {
+			path = cmd.Root().Name()
+		}
+		printError(stderr, err.Error(), "run '"+path+" --help'")
 		return exitUsage
 	}
 	if ctx.Err() != nil {

@@ -95,7 +95,14 @@ func progress(stderr io.Writer, text string) (done func()) {
 		return func() {}
 	}
 	_, _ = fmt.Fprint(file, text, " ...")
-	return func() { _, _ = fmt.Fprint(file, "\r\x1b[K") }
+	return func() { clearLine(file) }
+}
+
+// clearLine removes what progress wrote.
+func clearLine(file *os.File) {
+	if term.IsTerminal(int(file.Fd())) {
+		_, _ = fmt.Fprint(file, "\r\x1b[K")
+	}
 }
 
 func printReport(cmd *cobra.Command, r *synth.Report, output string) error {

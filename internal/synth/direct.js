@@ -16,6 +16,8 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
     const { _resolveFilename } = Module;
     Module._resolveFilename = (request, ...rest) =>
       _resolveFilename.call(Module, request === entry ? kernel : request, ...rest);
+    // For whoever interrupts it while it is at work and hears nothing.
+    fs.writeFileSync(path.join(__dirname, 'pid'), String(process.pid));
     // The kernel looks for this flag among its arguments.
     process.execArgv.push('--preserve-symlinks');
     const { readSync, writeSync } = fs;

@@ -1,67 +1,40 @@
 package synth
 
 import (
-	_ "embed" // for direct.js
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
-// folder is a folder that is removed in the end, whatever happens.
-type folder struct {
-	mutex sync.Mutex
-	path  string
-}
-
-func (f *folder) set(path string) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	f.path = path
-}
-
-func (f *folder) remove() {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	if f.path != "" {
-		_ = os.RemoveAll(f.path)
-		f.path = ""
-	}
-}
-
-// temp holds the temporary files of jsii and CDK, and staged what is not yet
-// published of an assembly.
-var temp, staged folder
-
-//go:embed direct.js
-var direct []byte
-
-// open returns the folder, and makes it if there is none.
-func (f *folder) open() (string, error) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	if f.path != "" {
-		return f.path, nil
-	}
-	dir, err := os.MkdirTemp("", "ekskms-")
-	if err != nil {
-		return "", err
-	}
-	f.path = dir
-	return dir, os.WriteFile(filepath.Join(dir, "direct.js"), direct, 0o600)
-}
-
-// stageName is the folder, within that of the assembly, in which a synthesis
-// works. Only what is complete is moved out of it.
-const stageName = ".ekskms-synth"
+// stagePrefix begins the name of the folder, within that of the assembly, in
+// which a synthesis works. Only what is complete is moved out of it.
+const stagePrefix = ".ekskms-synth-"
 
 // stage is a synthesis in progress.
 type stage struct {
 	outdir  string
 	dir     string
 	created bool // outdir was not there before
+
+	// mutex keeps an interrupt from coming between the moves of publish.
+	mutex     sync.Mutex
+	published bool
+}
+
+// current is the stage of the synthesis that is going on, for an interrupt.
+var current struct {
+	sync.Mutex
+	*stage
+}
+
+func setCurrent(s *stage) {
+	current.Lock()
+	defer current.Unlock()
+	current.stage = s
 }
 
 // openStage checks that the folder may be written, which it may if it is empty
@@ -71,7 +44,7 @@ func openStage(outdir string) (*stage, error) {
 	fail := func(what string, err error) error {
 		return &Error{What: fmt.Sprintf("can't %s the output folder: %v", what, err), Hint: hint}
 	}
-	s := &stage{outdir: outdir, dir: filepath.Join(outdir, stageName)}
+	s := &stage{outdir: outdir}
 	if _, err := os.Stat(outdir); errors.Is(err, fs.ErrNotExist) {
 		s.created = true
 	}
@@ -83,23 +56,17 @@ func openStage(outdir string) (*stage, error) {
 		return nil, fail("read", err)
 	}
 	for _, entry := range entries {
-		if entry.Name() != stageName && !isAssembly(outdir) {
+		if !strings.HasPrefix(entry.Name(), stagePrefix) && !isAssembly(outdir) {
 			return nil, &Error{
 				What: fmt.Sprintf("the output folder %s has files in it, such as %s, and is no cloud assembly", outdir, entry.Name()),
 				Hint: "choose an empty folder with --out",
 			}
 		}
 	}
-	if err := os.RemoveAll(s.dir); err != nil {
+	if s.dir, err = os.MkdirTemp(outdir, stagePrefix); err != nil {
 		return nil, fail("write to", err)
 	}
-	if err := os.Mkdir(s.dir, 0o755); err != nil {
-		return nil, fail("write to", err)
-	}
-	staged.set(s.dir)
-	if s.created {
-		staged.set(outdir)
-	}
+	setCurrent(s)
 	return s, nil
 }
 
@@ -115,6 +82,11 @@ func isAssembly(dir string) bool {
 
 // publish moves the finished assembly to its place, over an older one.
 func (s *stage) publish() error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.dir == "" {
+		return errors.New("interrupted")
+	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return err
@@ -122,6 +94,10 @@ func (s *stage) publish() error {
 	for _, entry := range entries {
 		to := filepath.Join(s.outdir, entry.Name())
 		if entry.IsDir() {
+			// An asset is named by the hash of what is in it.
+			if _, err := os.Stat(to); err == nil && strings.HasPrefix(entry.Name(), "asset.") {
+				continue
+			}
 			if err := os.RemoveAll(to); err != nil {
 				return err
 			}
@@ -130,9 +106,26 @@ func (s *stage) publish() error {
 			return err
 		}
 	}
-	staged.set(s.dir)
+	s.published = true
 	return nil
 }
 
+func (s *stage) isPublished() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.published
+}
+
 // close removes the stage, and the output folder if it was made for nothing.
-func (s *stage) close() { staged.remove() }
+// Nothing is published after that.
+func (s *stage) close() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir)
+		s.dir = ""
+		if s.created {
+			_ = os.Remove(s.outdir) // which leaves a folder with files in it alone
+		}
+	}
+}

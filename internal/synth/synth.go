@@ -53,7 +53,10 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer stage.close()
+	defer func() {
+		stage.close()
+		setCurrent(nil)
+	}()
 	if err := StartKernel(opts.Validate); err != nil {
 		return nil, err
 	}
@@ -127,18 +130,34 @@ var userNodeOptions = os.Getenv("NODE_OPTIONS")
 // that a program does: from here on nothing is written to os.Stderr, for the
 // runtime sometimes complains there that Node has ended.
 func Close() {
-	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
-		os.Stderr = null
-	}
+	silence()
 	jsii.Close()
 	temp.remove()
 }
 
-// Abandon removes what an interrupted [Run] has written so far. The program must
-// end then; Node ends by itself when it hears no more.
-func Abandon() {
-	staged.remove()
+// Abandon ends a [Run] that goes on elsewhere: it kills Node and removes what was
+// written so far. The program must end then, and as after [Close] os.Stderr is
+// silent. If the assembly is in its place already, nothing is done and the answer
+// is false: Run is about to return.
+func Abandon() bool {
+	current.Lock()
+	defer current.Unlock()
+	if current.stage != nil && current.isPublished() {
+		return false
+	}
+	silence()
+	temp.killNode()
+	if current.stage != nil {
+		current.close()
+	}
 	temp.remove()
+	return true
+}
+
+func silence() {
+	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+		os.Stderr = null
+	}
 }
 
 // Recover runs CDK code, and turns the panics of jsii and of the constructs
