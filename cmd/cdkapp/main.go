@@ -4,9 +4,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -19,7 +17,7 @@ import (
 
 func main() {
 	code := 0
-	if err := run(); err != nil {
+	if err := synth.Recover(run); err != nil {
 		fmt.Fprintln(os.Stderr, "ekskms:", err)
 		code = 1
 	}
@@ -28,26 +26,13 @@ func main() {
 }
 
 func run() error {
-	return synth.Recover(func() error {
-		app := awscdk.NewApp(nil)
-		path, _ := app.Node().TryGetContext(jsii.String("config")).(string)
-		file, err := load(path)
-		if err != nil {
-			return err
-		}
-		synth.AddStacks(app, file)
-		app.Synth(nil)
-		return nil
-	})
-}
-
-func load(path string) (*config.File, error) {
-	if path != "" {
-		return config.Load(path)
+	app := awscdk.NewApp(nil)
+	path, _ := app.Node().TryGetContext(jsii.String("config")).(string)
+	file, _, err := config.LoadOrDefault(path)
+	if err != nil {
+		return err
 	}
-	const local = "ekskms.yaml"
-	if _, err := os.Stat(local); errors.Is(err, fs.ErrNotExist) {
-		return config.Default(), nil
-	}
-	return config.Load(local)
+	synth.AddStacks(app, file)
+	app.Synth(nil)
+	return nil
 }

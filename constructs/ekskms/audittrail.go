@@ -75,9 +75,8 @@ const auditTrailType = "AuditTrail"
 // NewAuditTrail makes the trail and the alarms.
 //
 // It panics with a [*PropError] when SecretsKey is missing or in another account
-// or Region, when Retention is
-// not a whole number of days, and when a prop of a new trail or topic is set
-// beside an existing one.
+// or Region, when Retention is not a whole number of days, and when a prop of a
+// new trail or topic is set beside an existing one.
 func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProps) *AuditTrail {
 	if props == nil {
 		props = &AuditTrailProps{}
@@ -92,7 +91,7 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 
 	a := &AuditTrail{secretsKey: props.SecretsKey}
 	constructs.NewConstruct_Override(a, scope, id)
-	cluster := *props.SecretsKey.ClusterName()
+	cluster := props.SecretsKey.clusterName
 	at := placeOf(a)
 	if !at.sameEnvironment(props.SecretsKey.at) {
 		reject(auditTrailType, "SecretsKey", "is in a stack of another account or Region: what is done to the key is an event there, so make the AuditTrail there")

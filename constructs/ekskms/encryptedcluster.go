@@ -169,14 +169,15 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	c.createLogGroup(at, name, props.ControlPlaneLogRetention)
 	c.createCluster(props, autoMode)
 	c.addAccess(props.AccessEntries)
+	var nodes PluginArchitecture // any, in Auto Mode
 	if props.NodeGroup != nil {
-		c.addNodeGroup(props.NodeGroup, props.subnets())
+		nodes = c.addNodeGroup(props.NodeGroup, props.subnets())
 	}
 	if c.auditTrail == nil {
 		c.auditTrail = NewAuditTrail(c, jsii.String("AuditTrail"), &AuditTrailProps{SecretsKey: c.secretsKey})
 	}
 	if !*orDefault(props.WithoutPlugin, false) {
-		c.addPlugin(props, autoMode)
+		c.addPlugin(props, nodes, autoMode)
 	}
 	return c
 }
@@ -324,8 +325,9 @@ func (c *EncryptedCluster) addAccess(entries *[]*AccessEntry) {
 }
 
 // addNodeGroup adds the nodes, and the two add-ons that Auto Mode has built in:
-// the Pod Identity agent, and network policies in the VPC CNI.
-func (c *EncryptedCluster) addNodeGroup(group *NodeGroup, subnets *awsec2.SubnetSelection) {
+// the Pod Identity agent, and network policies in the VPC CNI. It returns the
+// architecture of the nodes.
+func (c *EncryptedCluster) addNodeGroup(group *NodeGroup, subnets *awsec2.SubnetSelection) PluginArchitecture {
 	least := orDefault(group.MinSize, 2)
 	types, architecture := group.instances()
 	// Not left to a feature flag of the app: without it CDK takes Amazon Linux 2,
@@ -354,6 +356,7 @@ func (c *EncryptedCluster) addNodeGroup(group *NodeGroup, subnets *awsec2.Subnet
 	// The add-on takes over from the copy with which EKS starts a cluster.
 	cni.Node().DefaultChild().(awseksv2.CfnAddon).SetResolveConflicts(jsii.String("OVERWRITE"))
 	nodes.Node().AddDependency(cni)
+	return architecture
 }
 
 // instances returns the instance types of the group, and their architecture.
@@ -373,24 +376,19 @@ func (group *NodeGroup) instances() ([]awsec2.InstanceType, PluginArchitecture) 
 	return types, PluginArchitectureAmd64
 }
 
-// pluginArchitecture is that of the nodes, where those are known.
-func (props *EncryptedClusterProps) pluginArchitecture() PluginArchitecture {
-	if props.NodeGroup == nil {
-		return props.PluginArchitecture
+func (c *EncryptedCluster) addPlugin(props *EncryptedClusterProps, nodes PluginArchitecture, autoMode bool) {
+	architecture := props.PluginArchitecture
+	switch {
+	case architecture == "":
+		architecture = nodes
+	case nodes != "" && architecture != nodes:
+		reject(encryptedClusterType, "PluginArchitecture", "is %q, must be %q as the instance types of NodeGroup are", architecture, nodes)
 	}
-	_, nodes := props.NodeGroup.instances()
-	if props.PluginArchitecture != "" && props.PluginArchitecture != nodes {
-		reject(encryptedClusterType, "PluginArchitecture", "is %q, must be %q as the instance types of NodeGroup are", props.PluginArchitecture, nodes)
-	}
-	return nodes
-}
-
-func (c *EncryptedCluster) addPlugin(props *EncryptedClusterProps, autoMode bool) {
 	c.plugin = NewKmsPlugin(c, jsii.String("KmsPlugin"), &KmsPluginProps{
 		Cluster:      c.cluster,
 		SecretsKey:   c.secretsKey,
 		Image:        props.PluginImage,
-		Architecture: props.pluginArchitecture(),
+		Architecture: architecture,
 		Mode:         props.PluginMode,
 	})
 	if autoMode {

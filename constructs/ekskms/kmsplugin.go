@@ -21,8 +21,8 @@ import (
 type PluginMode string
 
 const (
-	// PluginModeDeployment runs two replicas whose readiness is a round trip
-	// through the key: the Deployment is available as long as the key can be
+	// PluginModeDeployment runs two replicas that make a round trip through the
+	// key every minute: the Deployment is available as long as the key can be
 	// used from this cluster, by this role, under this encryption context.
 	PluginModeDeployment PluginMode = "deployment"
 	// PluginModeDaemonSet runs one replica on every node, with its socket in a

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"regexp"
 	"strconv"
 
@@ -154,7 +153,7 @@ func (p place) service(name string) string {
 // stringMap converts a Go map for jsii.
 func stringMap(m map[string]string) *map[string]*string {
 	out := make(map[string]*string, len(m))
-	for k, v := range maps.All(m) {
+	for k, v := range m {
 		out[k] = jsii.String(v)
 	}
 	return &out

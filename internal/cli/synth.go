@@ -2,10 +2,8 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -20,9 +18,6 @@ import (
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/synth"
 )
-
-// configFile is the file that is read when none is named.
-const configFile = "ekskms.yaml"
 
 // cdkCLI is the release of the CDK CLI that deploys what this library
 // synthesizes: package.json pins the same. The release tagged latest does not
@@ -70,22 +65,15 @@ func newSynth() *cobra.Command {
 	return cmd
 }
 
-func loadConfig(cmd *cobra.Command, file string) (*config.File, error) {
-	switch file {
-	case "":
-		if _, err := os.Stat(configFile); errors.Is(err, fs.ErrNotExist) {
-			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: there is no %s here, so this is the built-in default\n", configFile)
-			return config.Default(), nil
-		}
-		return config.Load(configFile)
-	case "-":
-		data, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), 1<<20+1))
-		if err != nil {
-			return nil, fmt.Errorf("read the configuration from standard input: %w", err)
-		}
-		return config.Parse("<stdin>", data)
+func loadConfig(cmd *cobra.Command, path string) (*config.File, error) {
+	if path == "-" {
+		return config.Read("<stdin>", cmd.InOrStdin())
 	}
-	return config.Load(file)
+	file, builtIn, err := config.LoadOrDefault(path)
+	if builtIn {
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: there is no %s here, so this is the built-in default\n", config.FileName)
+	}
+	return file, err
 }
 
 // progress says that work is going on, where somebody is watching.

@@ -53,12 +53,33 @@ func Load(path string) (*File, error) {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
 	defer f.Close()
+	return Read(path, f)
+}
+
+// FileName is the file that is read where none is named.
+const FileName = "ekskms.yaml"
+
+// LoadOrDefault reads the file that is named, or [FileName] in the working
+// directory if the path is empty, or takes the built-in default if there is none.
+func LoadOrDefault(path string) (file *File, builtIn bool, err error) {
+	if path == "" {
+		path = FileName
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return Default(), true, nil
+		}
+	}
+	file, err = Load(path)
+	return file, false, err
+}
+
+// Read reads and parses all that r gives. filename is for messages only.
+func Read(filename string, r io.Reader) (*File, error) {
 	// One byte more than Parse takes is enough for it to refuse the file.
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	return Parse(path, data)
+	return Parse(filename, data)
 }
 
 // Parse reads a configuration and fills in its defaults. filename is for messages

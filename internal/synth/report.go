@@ -75,7 +75,6 @@ func ReadReport(dir string) (*Report, error) {
 		Artifacts map[string]struct {
 			Type        string `json:"type"`
 			Environment string `json:"environment"`
-			DisplayName string `json:"displayName"`
 			Properties  struct {
 				TemplateFile string `json:"templateFile"`
 			} `json:"properties"`

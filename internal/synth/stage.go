@@ -55,8 +55,9 @@ func openStage(outdir string) (*stage, error) {
 	if err != nil {
 		return nil, fail("read", err)
 	}
+	assembly := isAssembly(outdir)
 	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), stagePrefix) && !isAssembly(outdir) {
+		if !assembly && !strings.HasPrefix(entry.Name(), stagePrefix) {
 			return nil, &Error{
 				What: fmt.Sprintf("the output folder %s has files in it, such as %s, and is no cloud assembly", outdir, entry.Name()),
 				Hint: "choose an empty folder with --out",

@@ -9,7 +9,10 @@
 // Strings may hold CloudFormation tokens: nothing here looks inside them.
 package tamper
 
-import "strings"
+import (
+	"maps"
+	"strings"
+)
 
 // Input says what is watched.
 type Input struct {
@@ -205,12 +208,7 @@ func resource(arns ...string) map[string]any {
 }
 
 func both(a, b map[string]any) map[string]any {
-	all := make(map[string]any, len(a)+len(b))
-	for k, v := range a {
-		all[k] = v
-	}
-	for k, v := range b {
-		all[k] = v
-	}
+	all := maps.Clone(a)
+	maps.Copy(all, b)
 	return all
 }
