@@ -23,7 +23,7 @@ ARG REVISION
 # No `go mod download` ahead: it would fetch the whole module's dependencies, the
 # CDK among them, where the build fetches only what the plugin imports.
 RUN CGO_ENABLED=0 GOOS=${TARGETOS:-linux} GOARCH=${TARGETARCH} \
-    go build -trimpath \
+    go build -trimpath -tags grpcnotrace \
     -ldflags "-s -w -X github.com/ekskms/ekskms/internal/kmsplugin.version=${VERSION} -X github.com/ekskms/ekskms/internal/kmsplugin.revision=${REVISION}" \
     -o kms-plugin ./cmd/kms-plugin
 

@@ -3,6 +3,7 @@ package kmsplugin
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ func runCommand(ctx context.Context, args ...string) (code int, stdout, stderr s
 }
 
 func TestUsage(t *testing.T) {
-	const key = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	const good = "serve --key " + exampleARN + " --encryption-context a=b"
 	for _, c := range []struct {
 		args string
 		want string // on stderr
@@ -27,21 +28,46 @@ func TestUsage(t *testing.T) {
 		{"serve --kye x", "unknown flag: --kye"},
 		{"serve", "--key is required"},
 		{"serve extra", `unexpected argument "extra"`},
-		{"serve --key arn:aws:kms:eu-central-1:111122223333:alias/a --encryption-context a=b", "hint: kms-plugin needs the ARN of the key itself"},
 		{"serve --key arn:aws:s3:::bucket --encryption-context a=b", "is not the ARN of a KMS key"},
-		{"serve --key 1234abcd-12ab-34cd-56ef-1234567890ab --encryption-context a=b", "is not the ARN of a KMS key"},
-		{"serve --key " + key, "--encryption-context is required"},
-		{"serve --key " + key + " --encryption-context hush", "not of the form key=value"},
-		{"serve --key " + key + " --encryption-context a=b --encryption-context a=c", "given twice"},
-		{"serve --key " + key + " --encryption-context a=b --region eu-west-1", "--region is eu-west-1 and the key is in eu-central-1"},
-		{"serve --key arn:aws:kms::111122223333:key/a --encryption-context a=b", "hint: add --region"},
-		{"serve --key " + key + " --encryption-context a=b --listen tcp://x", "unix:///path"},
-		{"serve --key " + key + " --encryption-context a=b --socket-mode 0666", "nothing for others"},
-		{"serve --key " + key + " --encryption-context a=b --socket-mode 0200", "0600 for the owner"},
-		{"serve --key " + key + " --encryption-context a=b --socket-mode rw", "octal"},
-		{"serve --key " + key + " --encryption-context a=b --poll-interval 10ms", "1s to 1h"},
-		{"serve --key " + key + " --encryption-context a=b --health-listen 8080", "--health-listen"},
+		{"serve --key arn:aws:kms:eu-central-1:111122223333:grant/1 --encryption-context a=b", "is not the ARN of a KMS key"},
+		{"serve --key key/1234 --encryption-context a=b", "is not the ARN of a KMS key"},
+		{"serve --key alias/secrets --encryption-context a=b", "hint: add --region"},
+		{"serve --key arn:aws:kms::111122223333:key/a --encryption-context a=b", "is not the ARN of a KMS key"},
+		{"serve --key " + exampleARN, "--encryption-context is required"},
+		{"serve --key " + exampleARN + " --encryption-context hush", "not of the form key=value"},
+		{good + " --encryption-context a=hush", "given twice"},
+		{good + " --region eu-west-1", "--region is eu-west-1 and the key"},
+		{good + " --key " + exampleARN, "is given twice"},
+		{"serve --key " + exampleMRK + " --key " + inRegion(exampleMRK, otherRegion) + " --encryption-context a=b", "is given twice"},
+		{good + " --replica-region eu-west-1", "no --key is a multi-Region key"},
+		{"serve --key " + exampleMRK + " --encryption-context a=b --replica-region eu-central-1", "is the key's own"},
+		{good + " --listen tcp://x", "unix:///path"},
+		{good + " --socket-mode 0666", "nothing for others"},
+		{good + " --socket-mode 0200", "0600 for the owner"},
+		{good + " --socket-mode rw", "octal"},
+		{good + " --socket-group 100", "use --socket-mode 0660"},
+		{good + " --socket-mode 0660 --socket-group nobody-has-this-group", "needs the group's number"},
+		{good + " --socket-mode 0660 --socket-group 0", "above 0"},
+		{good + " --poll-interval 10ms", "1s to 1h"},
+		{good + " --vouch-for 1m", "from three polls (3m0s) to 24h"},
+		{good + " --vouch-for 25h", "to 24h"},
+		{good + " --health-listen 8080", "--health-listen"},
+		{good + " --pprof --health-listen :8080", "not a loopback address"},
+		{good + " --pprof --health-listen=", "--pprof without --health-listen"},
+		{good + " --status-version v1", "must be v2 or v2beta1"},
+		{good + " --log-level loud", "must be debug, info, warn or error"},
+		{good + " --seed-cache -1", "must be 0 to 100000"},
+		{"doctor --output yaml", "must be text or json"},
+		{"doctor", "--key is required"},
+		{"doctor --timeout 0s", "must be above 0"},
+		{"bench --callers 0", "must be 1 to 1000"},
+		{"bench --calls 0", "must be 1 to 10000000"},
+		{"bench --operation sign", "must be status, encrypt or decrypt"},
+		{"bench --output xml", "must be text or json"},
+		{"bench --key " + exampleARN, "--key and --config go with --direct"},
+		{"bench --direct", "--key is required"},
 		{"probe --listen @x", "unix:///path"},
+		{"probe --timeout 0s", "must be above 0"},
 		{"version now", "unexpected argument"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -64,7 +90,7 @@ func TestVersionCommand(t *testing.T) {
 
 func TestServeAndProbeCommands(t *testing.T) {
 	fake := kmsfake.New(region)
-	awsEnv(t, fake)
+	serveFake(t, fake)
 	key := fake.NewKey()
 	listen := "unix://" + filepath.Join(shortDir(t), "s.sock")
 
@@ -117,5 +143,51 @@ func TestServeAndProbeCommands(t *testing.T) {
 	}
 	if strings.Contains(r.logs, contextValue) {
 		t.Error("an encryption-context value is logged")
+	}
+}
+
+func TestBenchCommand(t *testing.T) {
+	r := start(t)
+	listen := "unix://" + r.socket
+	for name, args := range map[string][]string{
+		"socket": {"--listen", listen},
+		"direct": {"--direct", "--key", r.key.ARN, "--encryption-context", "ekskms-cluster=" + contextValue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := r.fake.Count("Decrypt")
+			code, stdout, stderr := runCommand(t.Context(), append([]string{"bench", "--output", "json", "--callers", "4", "--calls", "50"}, args...)...)
+			if code != 0 {
+				t.Fatalf("exit %d: %s", code, stderr)
+			}
+			var out struct{ Results []BenchResult }
+			mustf(t, json.Unmarshal([]byte(stdout), &out), "%s", stdout)
+			if len(out.Results) != 3 {
+				t.Fatalf("%d results", len(out.Results))
+			}
+			for i, op := range []string{"status", "encrypt", "decrypt"} {
+				if b := out.Results[i]; b.Operation != op || b.Calls != 50 || b.Errors != 0 || b.PerSecond <= 0 || b.P50 <= 0 || b.P50 > b.P99 || b.P99 > b.Max {
+					t.Errorf("result %+v", b)
+				}
+			}
+			if n := r.fake.Count("Decrypt") - before; n < 150 { // Encrypt's own, the ring's, Decrypt's
+				t.Errorf("only %d KMS calls for that", n)
+			}
+			if strings.Contains(stdout+stderr, contextValue) {
+				t.Error("bench shows an encryption-context value")
+			}
+		})
+	}
+	r.fake.Fail("Decrypt", &kmsfake.Error{Code: "AccessDeniedException"})
+	code, _, stderr := runCommand(t.Context(), "bench", "--listen", listen, "--calls", "5", "--operation", "encrypt")
+	if code != 1 || !strings.Contains(stderr, "kms:Decrypt") {
+		t.Errorf("calls that fail: exit %d, %s", code, stderr)
+	}
+	r.fake.Fail("Decrypt", nil)
+	eventually(t, "a good status", func() bool { return r.status().Healthz == "ok" })
+	if code, _, stderr := runCommand(t.Context(), "bench", "--listen", listen+"0"); code != 1 || !strings.Contains(stderr, "hint: see kms-plugin doctor") {
+		t.Errorf("no plugin: exit %d, %s", code, stderr)
+	}
+	if code, out, _ := runCommand(t.Context(), "bench", "--listen", listen, "--calls", "5", "--operation", "status"); code != 0 || !strings.Contains(out, "p99 µs") {
+		t.Errorf("text: exit %d, %s", code, out)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
+	"strings"
+	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -12,10 +15,50 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// Classes of failures, as logs and metrics name them. The list is closed, so
+// that a metric's label is bounded.
+const (
+	// KMS's word on the key or on the role: asking again changes nothing.
+	classDisabled         = "disabled"
+	classPendingDeletion  = "pending-deletion"
+	classInvalidState     = "invalid-state"
+	classNotFound         = "not-found"
+	classPermissionDenied = "permission-denied"
+	classWrongKeyType     = "wrong-key-type"
+	classWrongKey         = "wrong-key"
+	classCorrupt          = "corrupt"
+
+	// No word on the key: it may be as good as ever.
+	classUnreachable        = "unreachable"
+	classTimeout            = "timeout"
+	classKMSFault           = "kms-fault"
+	classKeyStore           = "key-store"
+	classThrottled          = "throttled"
+	classNoCredentials      = "no-credentials"
+	classExpiredCredentials = "expired-credentials" //nolint:gosec // a word, no secret
+	classBadCredentials     = "bad-credentials"
+	classClockSkew          = "clock-skew"
+	classRefused            = "refused"
+
+	// The plugin's own.
+	classStarting   = "starting"
+	classRotating   = "rotating"
+	classOverloaded = "overloaded"
+	classStopping   = "stopping"
+
+	// The caller's.
+	classInvalidArgument    = "invalid-argument"
+	classInvalidCiphertext  = "invalid-ciphertext"
+	classForeignKeyID       = "foreign-key-id"
+	classForeignAnnotations = "foreign-annotations"
+	classCanceled           = "canceled"
+	classDeadline           = "deadline"
+)
+
 // failure is one reason why the key can't be used, in words that may be logged
 // and handed to the API server: what is wrong, and what to do.
 type failure struct {
-	class     string // short and bounded, for logs
+	class     string
 	code      codes.Code
 	text      string
 	awsCode   string // KMS's own error code, if KMS answered
@@ -33,23 +76,43 @@ func (f *failure) GRPCStatus() *status.Status {
 	return status.New(f.code, text)
 }
 
+// refusal tells whether the failure is KMS's word on the key: what is written
+// now could not be read back.
+func (f *failure) refusal() bool {
+	switch f.class {
+	case classDisabled, classPendingDeletion, classInvalidState, classNotFound,
+		classPermissionDenied, classWrongKeyType, classWrongKey, classCorrupt:
+		return true
+	}
+	return false
+}
+
+// elsewhere tells whether a replica of the key in another Region may do better.
+func (f *failure) elsewhere() bool {
+	switch f.class {
+	case classUnreachable, classTimeout, classKMSFault, classThrottled:
+		return true
+	}
+	return false
+}
+
 func invalid(text string) *failure {
-	return &failure{class: "invalid-argument", code: codes.InvalidArgument, text: text}
+	return &failure{class: classInvalidArgument, code: codes.InvalidArgument, text: text}
 }
 
 // The states that both DescribeKey and the errors of the other calls can tell.
 func disabled() *failure {
-	return &failure{class: "disabled", code: codes.FailedPrecondition,
+	return &failure{class: classDisabled, code: codes.FailedPrecondition,
 		text: "the KMS key is disabled: enable it with kms:EnableKey"}
 }
 
 func pendingDeletion() *failure {
-	return &failure{class: "pending-deletion", code: codes.FailedPrecondition,
+	return &failure{class: classPendingDeletion, code: codes.FailedPrecondition,
 		text: "the KMS key is pending deletion: cancel it with kms:CancelKeyDeletion, then kms:EnableKey; when the waiting period ends, everything encrypted under it is lost"}
 }
 
 func badState(state string) *failure {
-	return &failure{class: "invalid-state", code: codes.FailedPrecondition,
+	return &failure{class: classInvalidState, code: codes.FailedPrecondition,
 		text: "the KMS key is in state " + state + ", which allows no encryption: see the key's state in AWS KMS"}
 }
 
@@ -60,22 +123,29 @@ func stateFailure(m *types.KeyMetadata) *failure {
 		return disabled()
 	case m.KeyState == types.KeyStatePendingDeletion, m.KeyState == types.KeyStatePendingReplicaDeletion:
 		return pendingDeletion()
+	case m.KeyState == types.KeyStateUnavailable:
+		return &failure{class: classKeyStore, code: codes.Unavailable,
+			text: "the key's custom key store is not connected: see its connection state, and kms:ConnectCustomKeyStore"}
 	case m.KeyState != types.KeyStateEnabled && m.KeyState != types.KeyStateUpdating:
 		// Updating, while a multi-Region key changes its primary, leaves
 		// encryption and decryption alone.
 		return badState(string(m.KeyState))
 	case m.KeySpec != types.KeySpecSymmetricDefault || m.KeyUsage != types.KeyUsageTypeEncryptDecrypt:
-		return &failure{class: "wrong-key-type", code: codes.FailedPrecondition,
-			text: "the KMS key is not a symmetric key for encryption and decryption: name a key of spec SYMMETRIC_DEFAULT"}
+		return wrongKeyType()
 	}
 	return nil
 }
 
-// classify turns an error of a KMS call into a failure. rpc is the context of
-// the caller, without the plugin's own time limit: who gave up decides whom the
-// answer blames.
-func classify(rpc context.Context, op string, err error) *failure {
-	f := classOf(rpc, op, err)
+func wrongKeyType() *failure {
+	return &failure{class: classWrongKeyType, code: codes.FailedPrecondition,
+		text: "the KMS key is not a symmetric key for encryption and decryption: name a key of spec SYMMETRIC_DEFAULT"}
+}
+
+// classify turns an error of a KMS call into a failure. caller is the context
+// of who waits for it, without the plugin's own time limits: who gave up decides
+// whom the answer blames.
+func classify(caller context.Context, op string, err error) *failure {
+	f := classOf(caller, op, err)
 	var creds credentialsError
 	if errors.As(err, &creds) {
 		return f // its code and request ID are not KMS's
@@ -91,28 +161,28 @@ func classify(rpc context.Context, op string, err error) *failure {
 	return f
 }
 
-func classOf(rpc context.Context, op string, err error) *failure {
+func classOf(caller context.Context, op string, err error) *failure {
 	switch {
-	case errors.Is(rpc.Err(), context.Canceled):
-		return &failure{class: "canceled", code: codes.Canceled, text: "the caller canceled the request"}
-	case errors.Is(rpc.Err(), context.DeadlineExceeded):
-		return &failure{class: "deadline", code: codes.DeadlineExceeded, text: "the caller's deadline passed before AWS KMS answered"}
+	case errors.Is(caller.Err(), context.Canceled):
+		return &failure{class: classCanceled, code: codes.Canceled, text: "the caller canceled the request"}
+	case errors.Is(caller.Err(), context.DeadlineExceeded):
+		return callersDeadline()
 	}
 
 	var creds credentialsError
 	if errors.As(err, &creds) {
-		return &failure{class: "no-credentials", code: codes.Unauthenticated,
+		return &failure{class: classNoCredentials, code: codes.Unauthenticated,
 			text: "no AWS credentials: check the Pod Identity association (or role, or profile) of the plugin's service account, and that the credentials endpoint can be reached"}
 	}
 
 	var (
-		off         *types.DisabledException
-		state       *types.KMSInvalidStateException
-		api         smithy.APIError
-		incorrect   *types.IncorrectKeyException
-		ciphertext  *types.InvalidCiphertextException
-		notFound    *types.NotFoundException
-		unavailable *types.KeyUnavailableException
+		off        *types.DisabledException
+		state      *types.KMSInvalidStateException
+		api        smithy.APIError
+		incorrect  *types.IncorrectKeyException
+		ciphertext *types.InvalidCiphertextException
+		notFound   *types.NotFoundException
+		store      *types.KeyUnavailableException
 	)
 	switch {
 	case errors.As(err, &off):
@@ -120,57 +190,100 @@ func classOf(rpc context.Context, op string, err error) *failure {
 	case errors.As(err, &state):
 		// The state itself is only in the message's prose: the next probe's
 		// DescribeKey names it.
-		return &failure{class: "invalid-state", code: codes.FailedPrecondition,
+		return &failure{class: classInvalidState, code: codes.FailedPrecondition,
 			text: "the KMS key is in a state that allows no " + op + ": it may be pending deletion or pending import; see the key's state in AWS KMS"}
 	case errors.As(err, &incorrect):
-		return invalid("the ciphertext was made by another KMS key")
+		return &failure{class: classInvalidCiphertext, code: codes.InvalidArgument,
+			text: "the ciphertext was made by another KMS key"}
 	case errors.As(err, &ciphertext):
-		return invalid("AWS KMS can't read the ciphertext: it was altered or cut, or made under another encryption context")
+		return &failure{class: classInvalidCiphertext, code: codes.InvalidArgument,
+			text: "AWS KMS can't read the ciphertext: it was altered or cut, or made under another encryption context"}
 	case errors.As(err, &notFound):
-		return &failure{class: "not-found", code: codes.NotFound,
+		return &failure{class: classNotFound, code: codes.NotFound,
 			text: "AWS KMS knows no such key: check account, Region and ID in the key ARN, and whether the key was deleted"}
-	case errors.As(err, &unavailable):
-		return unavailableFailure("the key's backing store does not answer: retry, and check the custom key store if the key is in one")
+	case errors.As(err, &store):
+		return &failure{class: classKeyStore, code: codes.Unavailable,
+			text: "the key's backing store does not answer: retry, and check the custom key store if the key is in one"}
 	case errors.As(err, &api):
-		return classOfCode(op, api.ErrorCode(), err)
+		return classOfCode(op, api, err)
 	}
 
 	var network net.Error
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network):
-		return unavailableFailure("AWS KMS did not answer in time or can't be reached: check route, DNS, security groups, network policy and the VPC endpoint for kms")
+	timedOut := errors.As(err, &network) && network.Timeout()
+	if timedOut || errors.Is(err, context.DeadlineExceeded) {
+		return &failure{class: classTimeout, code: codes.Unavailable,
+			text: "AWS KMS did not answer in time: check route, security groups, network policy and the VPC endpoint for kms, which drop packets silently"}
 	}
-	return unavailableFailure("the call to AWS KMS failed: check the network path to the KMS endpoint")
+	return &failure{class: classUnreachable, code: codes.Unavailable,
+		text: "AWS KMS can't be reached: check DNS, route, proxy, security groups, network policy and the VPC endpoint for kms"}
 }
 
-func unavailableFailure(text string) *failure {
-	return &failure{class: "unreachable", code: codes.Unavailable, text: text}
+func callersDeadline() *failure {
+	return &failure{class: classDeadline, code: codes.DeadlineExceeded, text: "the caller's deadline passed before AWS KMS answered"}
 }
 
-func classOfCode(op, code string, err error) *failure {
-	switch code {
+func classOfCode(op string, api smithy.APIError, err error) *failure {
+	switch api.ErrorCode() {
 	case "AccessDeniedException":
-		return &failure{class: "permission-denied", code: codes.PermissionDenied,
-			text: "the plugin's role may not call kms:" + op + ": allow it in the key policy for this role, for Encrypt and Decrypt under exactly the encryption context that the plugin was started with"}
+		return permissionDenied(op)
 	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException":
-		return &failure{class: "throttled", code: codes.ResourceExhausted,
-			text: "AWS KMS throttles this account: see the KMS request quotas of the Region"}
-	case "ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationTokenException":
-		return &failure{class: "bad-credentials", code: codes.Unauthenticated,
-			text: "AWS refuses the plugin's credentials as expired or unknown: check the source of the credentials and that the role still exists"}
-	case "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed", "IncompleteSignature":
-		return &failure{class: "bad-signature", code: codes.Unauthenticated,
-			text: "AWS refuses the request's signature: check this node's clock, then the credentials"}
+		return &failure{class: classThrottled, code: codes.ResourceExhausted,
+			text: "AWS KMS throttles this account: see the KMS request quotas of the Region, and who else uses them"}
+	case "ExpiredTokenException", "ExpiredToken":
+		return &failure{class: classExpiredCredentials, code: codes.Unauthenticated,
+			text: "the plugin's AWS credentials have expired: check that their source (Pod Identity agent, web identity token, instance metadata) still renews them"}
+	case "UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationTokenException", "MissingAuthenticationToken":
+		return &failure{class: classBadCredentials, code: codes.Unauthenticated,
+			text: "AWS does not know the plugin's credentials: check their source and that the role still exists"}
+	case "RequestExpired", "RequestTimeTooSkewed":
+		return clockSkew()
+	case "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature":
+		if tooSkewed(err) || strings.Contains(api.ErrorMessage(), "Signature expired") || strings.Contains(api.ErrorMessage(), "Signature not yet current") {
+			return clockSkew()
+		}
+		return &failure{class: classBadCredentials, code: codes.Unauthenticated,
+			text: "AWS refuses the request's signature: check the secret access key, and proxies that change requests"}
 	case "KMSInternalException", "DependencyTimeoutException", "ServiceUnavailable", "ServiceUnavailableException", "InternalFailure":
-		return unavailableFailure("AWS KMS has an internal fault: retry, and see the AWS Health Dashboard")
+		return kmsFault()
 	case "InvalidKeyUsageException":
-		return &failure{class: "wrong-key-type", code: codes.FailedPrecondition,
-			text: "the KMS key is not for encryption and decryption: name a key of spec SYMMETRIC_DEFAULT"}
+		return wrongKeyType()
 	}
 	var resp *awshttp.ResponseError
 	if errors.As(err, &resp) && resp.HTTPStatusCode() >= 500 {
-		return unavailableFailure("AWS KMS has an internal fault: retry, and see the AWS Health Dashboard")
+		return kmsFault()
 	}
-	return &failure{class: "refused", code: codes.Internal,
+	return &failure{class: classRefused, code: codes.Internal,
 		text: "AWS KMS refused kms:" + op + ": look its request ID up in CloudTrail"}
+}
+
+func permissionDenied(op string) *failure {
+	text := "the plugin's role may not call kms:" + op + ": allow it in the key policy for this role"
+	if op != "DescribeKey" {
+		text += ", under exactly the encryption context that the plugin was started with"
+	}
+	return &failure{class: classPermissionDenied, code: codes.PermissionDenied, text: text + "; kms-plugin doctor prints the statement"}
+}
+
+func kmsFault() *failure {
+	return &failure{class: classKMSFault, code: codes.Unavailable,
+		text: "AWS KMS has an internal fault: retry, and see the AWS Health Dashboard"}
+}
+
+func clockSkew() *failure {
+	return &failure{class: classClockSkew, code: codes.Unauthenticated,
+		text: "this node's clock is wrong, AWS takes signatures within five minutes only: check time synchronisation"}
+}
+
+// maxClockSkew is how far a signature's time may be off (AWS Signature
+// Version 4).
+const maxClockSkew = 5 * time.Minute
+
+// tooSkewed compares the clock with the Date header of KMS's answer.
+func tooSkewed(err error) bool {
+	var resp *awshttp.ResponseError
+	if !errors.As(err, &resp) || resp.Response == nil {
+		return false
+	}
+	date, parseErr := http.ParseTime(resp.Response.Header.Get("Date"))
+	return parseErr == nil && time.Since(date).Abs() > maxClockSkew
 }

@@ -3,13 +3,16 @@ package kmsplugin
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,29 +22,47 @@ import (
 	"github.com/ekskms/ekskms/internal/kmsfake"
 )
 
-const region = "eu-central-1"
+const (
+	region      = "eu-central-1"
+	otherRegion = "eu-west-1"
+	seed        = "0123456789abcdef0123456789abcdef"
+)
 
 // contextValue must never show up in a log.
 const contextValue = "context-value-of-this-cluster"
 
 var clusterContext = map[string]string{"ekskms-cluster": contextValue}
 
-// awsEnv points the real SDK at a fake KMS.
-func awsEnv(t testing.TB, fake *kmsfake.Server) *httptest.Server {
+// awsEnv keeps the SDK away from the machine's own AWS settings.
+func awsEnv(t testing.TB) {
 	t.Helper()
-	web := httptest.NewServer(fake)
-	t.Cleanup(web.Close)
-	t.Setenv("AWS_ENDPOINT_URL_KMS", web.URL)
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	t.Setenv("AWS_MAX_ATTEMPTS", "1") // or the retries of the failure tests would wait
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+}
+
+// serveFake puts a fake KMS behind HTTP, where the environment points the SDK.
+func serveFake(t testing.TB, fake *kmsfake.Server) *httptest.Server {
+	t.Helper()
+	awsEnv(t)
+	web := listenFake(t, fake)
+	t.Setenv("AWS_ENDPOINT_URL_KMS", web.URL)
 	return web
 }
 
-// fixture is a plugin whose probes the test runs by hand.
+func listenFake(t testing.TB, fake *kmsfake.Server) *httptest.Server {
+	t.Helper()
+	web := httptest.NewUnstartedServer(fake)
+	web.Config.ConnState = fake.ConnState
+	web.Start()
+	t.Cleanup(web.Close)
+	return web
+}
+
+// fixture is a plugin whose probes the test runs by hand, on the real SDK with
+// the fake KMS in process.
 type fixture struct {
 	t    *testing.T
 	fake *kmsfake.Server
@@ -50,52 +71,85 @@ type fixture struct {
 	logs *syncBuffer
 }
 
-func newFixture(t *testing.T, change ...func(*Config)) *fixture {
+// bubble runs a test under fake time: retries, polls and hours take none.
+func bubble(t *testing.T, test func(t *testing.T, f *fixture), change ...func(*fixture, *Config)) {
 	t.Helper()
-	fake := kmsfake.New(region)
-	awsEnv(t, fake)
-	f := &fixture{t: t, fake: fake, key: fake.NewKey(), logs: &syncBuffer{}}
-	f.p = f.plugin(change...)
-	return f
+	awsEnv(t)
+	synctest.Test(t, func(t *testing.T) {
+		fake := kmsfake.New(region)
+		f := &fixture{t: t, fake: fake, key: fake.NewKey(), logs: &syncBuffer{}}
+		f.p = f.plugin(change...)
+		test(t, f)
+	})
 }
 
 // plugin makes another plugin against the same KMS: a restart, or a neighbour.
-func (f *fixture) plugin(change ...func(*Config)) *Plugin {
+func (f *fixture) plugin(change ...func(*fixture, *Config)) *Plugin {
 	f.t.Helper()
-	client, err := NewKMS(f.t.Context(), region)
-	if err != nil {
-		f.t.Fatal(err)
-	}
 	cfg := Config{
-		KeyARN:            f.key.ARN,
+		Keys:              []Key{{ID: f.key.ARN, Clients: []*Client{f.client(f.fake, region)}}},
 		EncryptionContext: clusterContext,
-		KMS:               client,
 		Logger:            slog.New(slog.NewJSONHandler(f.logs, nil)),
-		CallTimeout:       time.Minute, // a loaded machine must not turn an answer into a time-out
 	}
 	for _, c := range change {
-		c(&cfg)
+		c(f, &cfg)
 	}
 	p, err := New(cfg)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	close(p.probed) // nobody runs the loop, so nobody else closes it
+	for _, k := range p.keys {
+		close(k.probed) // nobody runs the loop, so nobody else closes it
+	}
 	return p
 }
 
-func (f *fixture) probe() *fixture {
-	f.p.probe(f.t.Context())
-	return f
-}
-
-func (f *fixture) status() *kmsapi.StatusResponse {
+func (f *fixture) client(fake *kmsfake.Server, region string) *Client {
 	f.t.Helper()
-	s, err := f.p.Status(f.t.Context(), &kmsapi.StatusRequest{})
+	c, err := NewClient(f.t.Context(), ClientOptions{Region: region, Replica: region != "eu-central-1", Transport: fake.RoundTripper()})
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	return c
+}
+
+// probe looks at all keys once.
+func (f *fixture) probe() *fixture {
+	for _, k := range f.p.keys {
+		k.probe(f.t.Context())
+	}
+	return f
+}
+
+func (f *fixture) state() *snapshot { return f.p.sealing().state.Load() }
+
+func (f *fixture) currentKeyID() string { return keyID(f.key.ARN, f.key.MaterialID()) }
+
+func (f *fixture) status() *kmsapi.StatusResponse { return statusOf(f.t, f.p) }
+
+func statusOf(t *testing.T, p *Plugin) *kmsapi.StatusResponse {
+	t.Helper()
+	s, err := p.Status(t.Context(), &kmsapi.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return s
+}
+
+// wantOK fails unless Status vouches for the key_id.
+func (f *fixture) wantOK(keyID string) {
+	f.t.Helper()
+	if s := f.status(); s.Healthz != "ok" || s.KeyId != keyID {
+		f.t.Errorf("status %q under key_id %q, want ok under %q", s.Healthz, s.KeyId, keyID)
+	}
+}
+
+// wantNotOK fails unless Status refuses to vouch for anything.
+func (f *fixture) wantNotOK() {
+	f.t.Helper()
+	if s := f.status(); s.Healthz == "ok" || s.Healthz == "" || s.KeyId != "" {
+		f.t.Errorf("status %q under key_id %q, want a reason and no key_id", s.Healthz, s.KeyId)
+	}
 }
 
 func (f *fixture) encrypt(plaintext string) (*kmsapi.EncryptResponse, error) {
@@ -111,51 +165,95 @@ func (f *fixture) mustEncrypt(plaintext string) *kmsapi.EncryptResponse {
 	return e
 }
 
+// wantOpens fails unless p reads what was encrypted.
+func (f *fixture) wantOpens(p *Plugin, e *kmsapi.EncryptResponse) {
+	f.t.Helper()
+	d, err := p.Decrypt(f.t.Context(), decryptRequest(e))
+	if err != nil || string(d.GetPlaintext()) != seed {
+		f.t.Errorf("decrypt: %q, %v", d.GetPlaintext(), err)
+	}
+}
+
 func decryptRequest(e *kmsapi.EncryptResponse) *kmsapi.DecryptRequest {
 	return &kmsapi.DecryptRequest{Ciphertext: bytes.Clone(e.Ciphertext), KeyId: e.KeyId, Annotations: e.Annotations, Uid: "uid-decrypt"}
 }
 
-// running is a plugin behind Serve on a real socket, with a clock that stands
-// still until the test moves it.
+// running is a plugin behind Serve on a real socket, with KMS over HTTP and a
+// poll of a few milliseconds.
 type running struct {
 	*fixture
+	web    *httptest.Server
 	client kmsapi.KeyManagementServiceClient
 	socket string
 	health string
-	clock  *fakeClock
 	stop   func()
 	done   chan error
 }
 
-func start(t *testing.T, change ...func(*Config)) *running {
+func start(t *testing.T, change ...func(*fixture, *Config)) *running {
 	t.Helper()
-	clock := &fakeClock{fire: make(chan time.Time)}
-	f := newFixture(t, append([]func(*Config){func(c *Config) { c.Clock = clock }}, change...)...)
-	f.p.probed = make(chan struct{}) // the loop does it here
-	socket := filepath.Join(shortDir(t), "s.sock")
-	l, err := Listen(socket, 0o600)
+	fake := kmsfake.New(region)
+	return startWith(t, fake, fake.NewKey(), Listeners{}, change...)
+}
+
+func startWith(t *testing.T, fake *kmsfake.Server, key *kmsfake.Key, l Listeners, change ...func(*fixture, *Config)) *running {
+	t.Helper()
+	r := &running{
+		fixture: &fixture{t: t, fake: fake, key: key, logs: &syncBuffer{}},
+		web:     serveFake(t, fake), socket: filepath.Join(shortDir(t), "s.sock"), done: make(chan error, 1),
+	}
+	m := newMetrics()
+	// A loaded machine must not turn an answer into a time-out.
+	const patience = time.Minute
+	client, err := NewClient(t.Context(), ClientOptions{Region: region, metrics: m, attemptTimeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	cfg := Config{
+		Keys:              []Key{{ID: key.ARN, Clients: []*Client{client}}},
+		EncryptionContext: clusterContext,
+		Logger:            slog.New(slog.NewJSONHandler(r.logs, nil)),
+		PollInterval:      5 * time.Millisecond,
+		CallTimeout:       patience,
+		metrics:           m,
+	}
+	for _, c := range change {
+		c(r.fixture, &cfg)
+	}
+	if r.p, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	if l.Plugin, err = Listen(r.socket, Owner{Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
+	if l.Health, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	r.health = "http://" + l.Health.Addr().String()
+	r.client = dial(t, r.socket)
 	ctx, stop := context.WithCancel(context.Background())
-	r := &running{fixture: f, client: dial(t, socket), socket: socket, health: "http://" + h.Addr().String(),
-		clock: clock, stop: stop, done: make(chan error, 1)}
-	go func() { r.done <- Serve(ctx, f.p, Listeners{Plugin: l, Health: h}) }()
+	r.stop = stop
+	go func() { r.done <- Serve(ctx, r.p, l) }()
 	t.Cleanup(func() {
 		stop()
-		for {
-			select {
-			case <-r.done:
-				return
-			case clock.fire <- time.Time{}:
-			}
-		}
+		<-r.done
 	})
 	return r
+}
+
+// get asks the health listener.
+func (r *running) get(path string) (int, string) {
+	r.t.Helper()
+	resp, err := http.Get(r.health + path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(resp.Body); err != nil {
+		r.t.Fatal(err)
+	}
+	return resp.StatusCode, body.String()
 }
 
 func dial(t testing.TB, socket string) kmsapi.KeyManagementServiceClient {
@@ -178,15 +276,6 @@ func shortDir(t testing.TB) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
-
-// fakeClock: every After waits until the test sends on fire.
-type fakeClock struct{ fire chan time.Time }
-
-func (*fakeClock) Now() time.Time                         { return time.Unix(1_800_000_000, 0) }
-func (c *fakeClock) After(time.Duration) <-chan time.Time { return c.fire }
-
-// poll makes the probe loop take one more turn.
-func (c *fakeClock) poll() { c.fire <- c.Now() }
 
 type syncBuffer struct {
 	mu sync.Mutex
@@ -215,4 +304,11 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("never happened: %s", what)
+}
+
+func mustf(t testing.TB, err error, format string, args ...any) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", fmt.Sprintf(format, args...), err)
+	}
 }

@@ -3,34 +3,38 @@ package kmsplugin
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 )
 
+// Versions that Status may give: aws-encryption-provider says v2beta1. The API
+// server takes both and wants the first that it heard for as long as it lives.
 const (
-	apiVersion = "v2"
-	healthy    = "ok" // the one word that the API server takes for healthy
+	VersionV2      = "v2"
+	VersionV2Beta1 = "v2beta1"
+)
+
+const (
+	healthy = "ok" // the one word that the API server takes for healthy
 
 	// defaultCallTimeout bounds all KMS calls of one RPC together. It is under
 	// the API server's default of 3 s, so that the API server gets a reason
 	// and not its own time-out.
 	defaultCallTimeout  = 2500 * time.Millisecond
 	defaultPollInterval = time.Minute
-	// unhealthyPoll is how soon a failing key is looked at again: as often as
-	// an API server asks while the plugin is unhealthy.
-	unhealthyPoll = 10 * time.Second
+	defaultVouchFor     = time.Hour
+	defaultSeedTTL      = time.Hour
 
 	maxInFlight = 64
 	// The contract limits the encrypted seed to 1 KiB, so a longer plaintext
@@ -38,117 +42,176 @@ const (
 	maxPlaintext  = 1024
 	maxCiphertext = 1024
 	maxLoggedUID  = 64
-
-	// settleAttempts is how often a probe tries to get the same material from
-	// DescribeKey and from Encrypt before it leaves the matter to the next one.
-	settleAttempts = 3
 )
 
-// Clock is the time that the plugin lives by.
-type Clock interface {
-	Now() time.Time
-	After(time.Duration) <-chan time.Time
+// Key is one customer managed key.
+type Key struct {
+	// ID is the key's ARN. An alias's ARN, an alias or a key ID are taken too;
+	// what they stand for is looked up in every poll.
+	ID string
+	// Clients reach the key: its own Region first, then those of its replicas,
+	// in the order of preference.
+	Clients []*Client
+	// LegacyKeyIDs are further values that aws-encryption-provider's --key flag
+	// had for this key. Its ARN, its ID and the alias in ID are known.
+	LegacyKeyIDs []string
 }
 
-type wallClock struct{}
-
-func (wallClock) Now() time.Time                         { return time.Now() }
-func (wallClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
-
-// Config is what a Plugin is made of. KeyARN, EncryptionContext and KMS are
-// required.
+// Config is what a Plugin is made of. Keys and EncryptionContext are required.
 type Config struct {
-	KeyARN            string
+	// Keys: the first one encrypts; all decrypt.
+	Keys              []Key
 	EncryptionContext map[string]string
-	KMS               KMS
-	Logger            *slog.Logger  // Default: nothing is logged
-	Clock             Clock         // Default: the wall clock
-	PollInterval      time.Duration // Default: one minute
-	CallTimeout       time.Duration // Default: 2.5 s for all KMS calls of one RPC
+
+	Logger       *slog.Logger  // Default: nothing is logged
+	PollInterval time.Duration // Default: one minute
+	CallTimeout  time.Duration // Default: 2.5 s for all KMS calls of one RPC
+	// VouchFor is how long after the last good probe Status still says ok,
+	// unless KMS itself refuses the key. Default: one hour
+	VouchFor      time.Duration
+	StatusVersion string // Default: v2
+
+	// LegacyContext is the encryption context that aws-encryption-provider was
+	// run with; empty and not nil for none. Default: EncryptionContext
+	LegacyContext map[string]string
+
+	// SeedCache is how many decrypted seeds are kept in memory. Default: none
+	SeedCache int
+	// SeedTTL is how long each of them is kept. Default: one hour
+	SeedTTL time.Duration
+
+	metrics *metrics
 }
 
 // Plugin is the KMS v2 service. Serve runs it.
 type Plugin struct {
 	kmsapi.UnimplementedKeyManagementServiceServer
 
-	cfg   Config
-	log   *slog.Logger
-	clock Clock
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	keys    []*cmk // the one that seals first
+	cache   *seedCache
+	slots   chan struct{} // one for each call that may wait for KMS
 
-	state  atomic.Pointer[snapshot]
-	probed chan struct{} // closed after the first probe
-	kick   chan struct{} // asks for a probe now
-	slots  chan struct{} // one for each RPC that may call KMS
-}
-
-// snapshot is what Status answers from. Only the probe replaces it.
-type snapshot struct {
-	keyID string   // survives failures: Status vouches for it until it knows better
-	fail  *failure // nil while healthy
+	flights singleflight.Group
+	alive   context.Context // ends when the plugin stops: flights outlive their callers
+	kill    context.CancelFunc
 }
 
 // New checks the configuration; it calls nobody.
 func New(cfg Config) (*Plugin, error) {
-	switch {
-	case cfg.KeyARN == "":
-		return nil, errors.New("kmsplugin: KeyARN is required")
-	case len(cfg.EncryptionContext) == 0:
+	if len(cfg.EncryptionContext) == 0 {
 		return nil, errors.New("kmsplugin: EncryptionContext is required")
-	case cfg.KMS == nil:
-		return nil, errors.New("kmsplugin: KMS is required")
+	}
+	if len(cfg.Keys) == 0 {
+		return nil, errors.New("kmsplugin: Keys is required")
 	}
 	cfg.EncryptionContext = maps.Clone(cfg.EncryptionContext)
+	if cfg.LegacyContext == nil {
+		cfg.LegacyContext = cfg.EncryptionContext
+	}
+	cfg.LegacyContext = maps.Clone(cfg.LegacyContext)
 	cfg.PollInterval = cmp.Or(cfg.PollInterval, defaultPollInterval)
 	cfg.CallTimeout = cmp.Or(cfg.CallTimeout, defaultCallTimeout)
+	cfg.VouchFor = cmp.Or(cfg.VouchFor, defaultVouchFor)
+	cfg.SeedTTL = cmp.Or(cfg.SeedTTL, defaultSeedTTL)
+	cfg.StatusVersion = cmp.Or(cfg.StatusVersion, VersionV2)
+	if cfg.StatusVersion != VersionV2 && cfg.StatusVersion != VersionV2Beta1 {
+		return nil, fmt.Errorf("kmsplugin: StatusVersion is %q, must be %s or %s", cfg.StatusVersion, VersionV2, VersionV2Beta1)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Clock == nil {
-		cfg.Clock = wallClock{}
+	if cfg.metrics == nil {
+		cfg.metrics = newMetrics()
 	}
-	p := &Plugin{
-		cfg:    cfg,
-		log:    cfg.Logger,
-		clock:  cfg.Clock,
-		probed: make(chan struct{}),
-		kick:   make(chan struct{}, 1),
-		slots:  make(chan struct{}, maxInFlight),
+	p := &Plugin{cfg: cfg, log: cfg.Logger, metrics: cfg.metrics, slots: make(chan struct{}, maxInFlight)}
+	p.alive, p.kill = context.WithCancel(context.Background())
+	if cfg.SeedCache > 0 {
+		p.cache = newSeedCache(cfg.SeedCache, cfg.SeedTTL)
 	}
-	p.state.Store(&snapshot{fail: &failure{class: "starting", code: codes.Unavailable,
-		text: "the plugin has not finished its first look at the KMS key: ask again"}})
+	for i, key := range cfg.Keys {
+		k, err := p.newKey(key, i == 0)
+		if err != nil {
+			return nil, err
+		}
+		p.keys = append(p.keys, k)
+	}
+	p.metrics.registry.MustRegister(keyCollector{p})
 	return p, nil
 }
+
+func (p *Plugin) newKey(key Key, seals bool) (*cmk, error) {
+	if key.ID == "" || len(key.Clients) == 0 {
+		return nil, errors.New("kmsplugin: every key needs an ID and a client")
+	}
+	k := &cmk{
+		id: key.ID, label: shortHash("key", identity(key.ID)), seals: seals, legacy: slices.Clone(key.LegacyKeyIDs),
+		context: p.cfg.EncryptionContext, poll: p.cfg.PollInterval, budget: p.cfg.CallTimeout, vouchFor: p.cfg.VouchFor,
+		log: p.log, metrics: p.metrics, purge: p.cache.purge,
+		probed: make(chan struct{}), kick: make(chan struct{}, 1), leftBehind: map[string]struct{}{},
+	}
+	for i, c := range key.Clients {
+		k.endpoints = append(k.endpoints, &endpoint{Region: c.Region, home: i == 0, kms: c.KMS, metrics: p.metrics})
+	}
+	start := &snapshot{fail: &failure{class: classStarting, code: codes.Unavailable,
+		text: "the plugin has not finished its first look at the KMS key: ask again"}}
+	if isKeyARN(key.ID) {
+		start.targets = k.withTarget(nil, key.ID)
+	}
+	k.state.Store(start)
+	return k, nil
+}
+
+func (p *Plugin) sealing() *cmk { return p.keys[0] }
 
 // Status answers from the snapshot and never calls KMS. Right after start it
 // waits for the first probe, because an API server that hears "not yet" asks
 // again only after ten seconds.
+//
+// Where the key_id can't be vouched for it is left out: the API server stops
+// writing under its present seed three minutes after the last Status that had a
+// key_id, whatever Healthz said (k8s.io/apiserver, encryptionconfig,
+// isKMSv2ProviderHealthyAndMaybeRotateDEK).
 func (p *Plugin) Status(ctx context.Context, _ *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
-	p.awaitFirstProbe(ctx)
-	s := p.state.Load()
-	r := &kmsapi.StatusResponse{Version: apiVersion, Healthz: healthy, KeyId: s.keyID}
-	if s.fail != nil {
-		r.Healthz = s.fail.text
+	start := time.Now()
+	k := p.sealing()
+	p.awaitFirstProbe(ctx, k)
+	s := k.state.Load()
+	r := &kmsapi.StatusResponse{Version: p.cfg.StatusVersion, Healthz: healthy, KeyId: s.keyID}
+	var f *failure
+	if !k.condition().vouched() {
+		f = s.reason()
+		r.Healthz, r.KeyId = f.text, ""
 	}
+	p.metrics.observe("status", f, start)
 	return r, nil
 }
 
 // Ready is Status for the health endpoint, without any waiting.
 func (p *Plugin) Ready() (ok bool, message string) {
-	if f := p.state.Load().fail; f != nil {
-		return false, f.text
+	k := p.sealing()
+	s := k.state.Load()
+	switch k.condition() {
+	case conditionOK:
+		return true, healthy
+	case conditionDegraded:
+		return true, string(conditionDegraded) + ": " + s.reason().text
 	}
-	return true, healthy
+	return false, s.reason().text
 }
 
 // Encrypt seals a seed. Its answer carries the key_id that Status gives at that
-// moment, and only if exactly that material sealed it.
+// moment, and only if exactly that material sealed it: kms:Encrypt does not tell
+// which material it used, so the result is decrypted again, which does tell.
 func (p *Plugin) Encrypt(ctx context.Context, req *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
-	call := p.begin("Encrypt", req.GetUid())
+	call := p.begin("encrypt", req.GetUid())
 	resp, err := p.encrypt(ctx, call, req)
-	return resp, call.end(err)
+	return resp, p.end(call, err)
 }
 
-func (p *Plugin) encrypt(rpc context.Context, call *call, req *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, *failure) {
+func (p *Plugin) encrypt(caller context.Context, call *call, req *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, *failure) {
 	if n := len(req.GetPlaintext()); n == 0 || n > maxPlaintext {
 		return nil, invalid("the plaintext must have 1 to 1024 bytes")
 	}
@@ -157,264 +220,275 @@ func (p *Plugin) encrypt(rpc context.Context, call *call, req *kmsapi.EncryptReq
 		return nil, f
 	}
 	defer release()
-	ctx, cancel := context.WithTimeout(rpc, p.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(caller, p.cfg.CallTimeout)
 	defer cancel()
 
-	p.awaitFirstProbe(ctx)
-	if s := p.state.Load(); s.keyID == "" {
-		p.kickProbe()
-		return nil, s.fail
+	k := p.sealing()
+	p.awaitFirstProbe(ctx, k)
+	active := k.state.Load()
+	if active.keyID == "" {
+		k.kickProbe()
+		return nil, active.reason()
 	}
-	sealed, f := p.roundTrip(ctx, rpc, call, req.GetPlaintext())
+	var out sealed
+	f = k.attempt(ctx, caller, func(ctx context.Context, e *endpoint) (f *failure) {
+		out, f = e.roundTrip(ctx, caller, call, active.arn, p.cfg.EncryptionContext, req.GetPlaintext())
+		return f
+	})
 	if f != nil {
-		if f.code != codes.Canceled && f.code != codes.DeadlineExceeded {
-			p.kickProbe() // Status should know soon
+		if f.class != classCanceled && f.class != classDeadline {
+			k.kickProbe() // Status should know soon
 		}
 		return nil, f
 	}
-	if len(sealed.ciphertext) > maxCiphertext {
+	if len(out.ciphertext) > maxCiphertext {
 		return nil, invalid("the plaintext is too long: its ciphertext is over 1024 bytes")
 	}
 	// Read the snapshot now, after KMS did its work: the key may have rotated
 	// between the last probe and the call to Encrypt.
-	id := keyID(p.cfg.KeyARN, sealed.materialID)
-	if id != p.state.Load().keyID {
-		p.kickProbe()
-		return nil, &failure{class: "rotating", code: codes.Unavailable,
+	id := keyID(active.arn, out.materialID)
+	if id != k.state.Load().keyID {
+		k.kickProbe()
+		return nil, &failure{class: classRotating, code: codes.Unavailable,
 			text: "the KMS key has rotated and Status does not vouch for the new material yet: ask again"}
 	}
 	call.keyID = id
-	return &kmsapi.EncryptResponse{Ciphertext: sealed.ciphertext, KeyId: id}, nil
+	return &kmsapi.EncryptResponse{Ciphertext: out.ciphertext, KeyId: id}, nil
 }
 
-// Decrypt opens a seed that this key sealed with its current or any earlier
-// material.
+// Decrypt opens a seed that one of the keys sealed with its current or any
+// earlier material, for this plugin or for aws-encryption-provider.
 func (p *Plugin) Decrypt(ctx context.Context, req *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
-	call := p.begin("Decrypt", req.GetUid())
+	call := p.begin("decrypt", req.GetUid())
 	resp, err := p.decrypt(ctx, call, req)
-	return resp, call.end(err)
+	return resp, p.end(call, err)
 }
 
-func (p *Plugin) decrypt(rpc context.Context, call *call, req *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, *failure) {
+func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, *failure) {
 	if n := len(req.GetCiphertext()); n == 0 || n > maxCiphertext {
 		return nil, invalid("the ciphertext must have 1 to 1024 bytes")
 	}
-	if !ownKeyID(p.cfg.KeyARN, req.GetKeyId()) {
-		return nil, &failure{class: "foreign-key-id", code: codes.FailedPrecondition,
-			text: "the key_id was not issued for this KMS key: the data was encrypted under another key or by another plugin"}
+	box, f := p.identify(caller, req.GetKeyId(), req.GetCiphertext())
+	if f != nil {
+		return nil, f
 	}
 	call.keyID = req.GetKeyId()
 	if len(req.GetAnnotations()) > 0 {
-		return nil, &failure{class: "foreign-annotations", code: codes.FailedPrecondition,
+		return nil, &failure{class: classForeignAnnotations, code: codes.FailedPrecondition,
 			text: "the request has annotations and this plugin writes none: the data was encrypted by another plugin"}
 	}
-	release, f := p.enter()
+	if plaintext, ok := p.cached(box); ok {
+		return &kmsapi.DecryptResponse{Plaintext: plaintext}, nil
+	}
+	opened, f := p.share(caller, box)
+	call.requestIDs = opened.requestIDs
 	if f != nil {
 		return nil, f
 	}
-	defer release()
-	ctx, cancel := context.WithTimeout(rpc, p.cfg.CallTimeout)
-	defer cancel()
-
-	plaintext, materialID, f := p.open(ctx, rpc, call, req.GetCiphertext())
-	if f != nil {
-		return nil, f
-	}
-	if strings.Count(req.GetKeyId(), ":") == 2 && materialID != "" && keyID(p.cfg.KeyARN, materialID) != req.GetKeyId() {
+	if strings.Count(req.GetKeyId(), ":") == 2 && opened.materialID != "" &&
+		strings.HasPrefix(req.GetKeyId(), keyIDVersion+":") && !strings.HasSuffix(req.GetKeyId(), ":"+shortHash("material", opened.materialID)) {
 		// Somebody relabelled the object in etcd. KMS has authenticated key,
 		// context and ciphertext, so the plaintext is right, and to refuse it
 		// would only make data unreadable.
 		p.log.Warn("key_id names another material than the one that sealed the data", "uid", call.uid, "key_id", req.GetKeyId())
 	}
-	return &kmsapi.DecryptResponse{Plaintext: plaintext}, nil
+	return &kmsapi.DecryptResponse{Plaintext: opened.plaintext}, nil
 }
 
-// sealed is a ciphertext that was proven to open.
-type sealed struct {
-	ciphertext []byte
-	materialID string // "" where KMS names none
+// box is a ciphertext with what is needed to open it.
+type box struct {
+	key        *cmk
+	arn        string
+	context    map[string]string
+	legacy     bool
+	ciphertext string
 }
 
-func (p *Plugin) roundTrip(ctx, rpc context.Context, call *call, plaintext []byte) (sealed, *failure) {
-	out, err := p.cfg.KMS.Encrypt(ctx, &kms.EncryptInput{
-		KeyId:             aws.String(p.cfg.KeyARN),
-		Plaintext:         plaintext,
-		EncryptionContext: p.cfg.EncryptionContext,
-	})
-	if err != nil {
-		return sealed{}, call.failed(classify(rpc, "Encrypt", err))
+// id is the same for boxes that hold the same.
+func (b box) id() string {
+	kind := "\x00"
+	if b.legacy {
+		kind = "\x01"
 	}
-	call.saw(requestID(out.ResultMetadata))
-	back, materialID, f := p.open(ctx, rpc, call, out.CiphertextBlob)
+	return b.arn + kind + b.ciphertext
+}
+
+// identify finds the key that a key_id names. The key is then pinned in the KMS
+// call, so a wrong key_id can only fail.
+func (p *Plugin) identify(ctx context.Context, id string, ciphertext []byte) (b box, f *failure) {
+	var unknown *cmk
+	for _, k := range p.keys {
+		s := k.state.Load()
+		if len(s.targets) == 0 {
+			// An alias is not known before the first probe.
+			p.awaitFirstProbe(ctx, k)
+			if s = k.state.Load(); len(s.targets) == 0 {
+				unknown = k
+			}
+		}
+		keyARN, legacy, ok := s.find(id)
+		if !ok {
+			continue
+		}
+		if !legacy {
+			return box{key: k, arn: keyARN, context: p.cfg.EncryptionContext, ciphertext: string(ciphertext)}, nil
+		}
+		if ciphertext[0] != legacyVersion {
+			return b, invalid("the key_id is that of aws-encryption-provider, but the ciphertext does not begin with its version")
+		}
+		if len(ciphertext) == 1 {
+			return b, invalid("the ciphertext is empty behind aws-encryption-provider's version")
+		}
+		return box{key: k, arn: keyARN, context: p.cfg.LegacyContext, legacy: true, ciphertext: string(ciphertext[1:])}, nil
+	}
+	if unknown != nil && len(id) <= maxKeyIDLen {
+		return b, unknown.state.Load().reason()
+	}
+	return b, &failure{class: classForeignKeyID, code: codes.FailedPrecondition,
+		text: "the key_id was not issued for any of this plugin's KMS keys: the data was encrypted under another key (add it as a further key, it will only decrypt) or by another plugin"}
+}
+
+// opened is what became of a box, for all who asked at the same time.
+type opened struct {
+	plaintext  []byte
+	materialID string
+	requestIDs []string
+}
+
+// share opens a box once for all callers that want the same at the same time.
+// The work belongs to none of them: one that gives up takes nothing from the
+// others.
+func (p *Plugin) share(caller context.Context, b box) (opened, *failure) {
+	type result struct {
+		opened
+		fail *failure
+	}
+	leads := false
+	ch := p.flights.DoChan(b.id(), func() (any, error) {
+		leads = true
+		release, f := p.enter()
+		if f != nil {
+			return result{fail: f}, nil
+		}
+		defer release()
+		o, f := p.open(b)
+		return result{o, f}, nil
+	})
+	select {
+	case r := <-ch:
+		if !leads {
+			p.metrics.coalesced.Inc()
+		}
+		out := r.Val.(result) //nolint:forcetypeassert // the function above returns nothing else
+		return out.opened, out.fail
+	case <-caller.Done():
+		return opened{}, contextOnly(caller)
+	}
+}
+
+func (p *Plugin) open(b box) (o opened, f *failure) {
+	ctx, cancel := context.WithTimeout(p.alive, p.cfg.CallTimeout)
+	defer cancel()
+	work := &call{}
+	f = b.key.attempt(ctx, p.alive, func(ctx context.Context, e *endpoint) (f *failure) {
+		o.plaintext, o.materialID, f = e.open(ctx, p.alive, work, b.arn, b.context, []byte(b.ciphertext))
+		return f
+	})
+	o.requestIDs = work.requestIDs
 	if f != nil {
-		return sealed{}, f
+		if p.alive.Err() != nil {
+			f = &failure{class: classStopping, code: codes.Unavailable, text: "the plugin is stopping"}
+		}
+		return o, f
 	}
-	if subtle.ConstantTimeCompare(back, plaintext) != 1 {
-		return sealed{}, &failure{class: "corrupt", code: codes.DataLoss,
-			text: "AWS KMS decrypted its own ciphertext to something else: do not trust this endpoint"}
+	if p.cache != nil && b.key.condition().vouched() {
+		p.cache.put(b.id(), o.plaintext)
 	}
-	return sealed{out.CiphertextBlob, materialID}, nil
+	return o, nil
 }
 
-// open decrypts with the key pinned: without KeyId, KMS would decrypt under any
-// key that the role may use.
-func (p *Plugin) open(ctx, rpc context.Context, call *call, ciphertext []byte) (plaintext []byte, materialID string, f *failure) {
-	out, err := p.cfg.KMS.Decrypt(ctx, &kms.DecryptInput{
-		KeyId:             aws.String(p.cfg.KeyARN),
-		CiphertextBlob:    ciphertext,
-		EncryptionContext: p.cfg.EncryptionContext,
-	})
-	if err != nil {
-		return nil, "", call.failed(classify(rpc, "Decrypt", err))
+func (p *Plugin) cached(b box) (plaintext []byte, ok bool) {
+	if p.cache == nil || !b.key.condition().vouched() {
+		return nil, false
 	}
-	call.saw(requestID(out.ResultMetadata))
-	return out.Plaintext, aws.ToString(out.KeyMaterialId), nil
+	plaintext, ok = p.cache.get(b.id())
+	result := "miss"
+	if ok {
+		result = "hit"
+	}
+	p.metrics.cache.WithLabelValues(result).Inc()
+	return plaintext, ok
 }
 
-// enter takes one of the places for RPCs that call KMS, or refuses at once: a
-// queue would only add its waiting time to a call that the API server is about
+// enter takes one of the places for calls that wait for KMS, or refuses at once:
+// a queue would only add its waiting time to a call that the API server is about
 // to give up.
 func (p *Plugin) enter() (release func(), f *failure) {
 	select {
 	case p.slots <- struct{}{}:
-		return func() { <-p.slots }, nil
+		p.metrics.flights.Inc()
+		return func() {
+			p.metrics.flights.Dec()
+			<-p.slots
+		}, nil
 	default:
-		return nil, &failure{class: "overloaded", code: codes.ResourceExhausted,
+		return nil, &failure{class: classOverloaded, code: codes.ResourceExhausted,
 			text: "too many requests are waiting for AWS KMS: ask again"}
 	}
 }
 
-// Probe loop.
-
-// run probes at once and then every poll interval, until ctx ends.
+// run keeps every key's snapshot fresh until ctx ends, and then ends the work
+// that is left.
 func (p *Plugin) run(ctx context.Context) {
-	for first := true; ; first = false {
-		next := p.probe(ctx)
-		if first {
-			close(p.probed)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.clock.After(next):
-		case <-p.kick:
-		}
+	var all sync.WaitGroup
+	for _, k := range p.keys {
+		all.Go(func() { k.run(ctx) })
+	}
+	all.Go(func() { p.warm(ctx) })
+	all.Wait()
+	p.kill()
+	for range maxInFlight { // until nobody waits for KMS any more, and nobody can begin to
+		p.slots <- struct{}{}
+	}
+	p.cache.purge()
+	for _, c := range p.clients() {
+		c.close()
 	}
 }
 
-// probe looks at the key once, replaces the snapshot and returns how long to
-// wait before the next look.
-func (p *Plugin) probe(ctx context.Context) (next time.Duration) {
-	old := p.state.Load()
-	call := &call{}
-	id, f := p.look(ctx, call)
-	if ctx.Err() != nil {
-		return 0 // shutting down says nothing about the key
+func (p *Plugin) warm(ctx context.Context) {
+	for _, c := range p.clients() {
+		c.Warm(ctx)
 	}
-	next = p.cfg.PollInterval
-	switch {
-	case f != nil:
-		id = old.keyID
-		next = min(next, unhealthyPoll)
-	case id == "" && old.keyID == "":
-		f = &failure{class: "rotating", code: codes.Unavailable,
-			text: "the KMS key is rotating and its answers do not agree on the material yet: ask again"}
-		next = min(next, unhealthyPoll)
-	case id == "":
-		// The round trip was good and the old material still decrypts, so the
-		// old key_id is good until both calls agree on the new one.
-		id = old.keyID
-		next = min(next, unhealthyPoll)
-	}
-	s := &snapshot{keyID: id, fail: f}
-	p.state.Store(s)
-	if old.keyID != s.keyID || class(old.fail) != class(s.fail) {
-		attrs := []any{"state", class(s.fail), "was", class(old.fail), "key_id", s.keyID, "kms_request_ids", call.requestIDs}
-		if s.fail != nil {
-			p.log.Warn("key state: "+s.fail.text, append(attrs, "aws_code", s.fail.awsCode)...)
-		} else {
-			p.log.Info("key state", attrs...)
-		}
-	}
-	return next
 }
 
-// look asks DescribeKey for the key's state and material, and proves by a round
-// trip that the role can use it under the encryption context. The key_id is
-// empty, without a failure, if the two did not agree on the material: the key
-// rotated in between, or KMS has not spread the news yet.
-func (p *Plugin) look(ctx context.Context, call *call) (id string, f *failure) {
-	for range settleAttempts {
-		described, f := p.describe(ctx, call)
-		if f != nil {
-			return "", f
-		}
-		nonce := make([]byte, 32)
-		_, _ = rand.Read(nonce) // never fails: crypto/rand ends the program instead
-		callCtx, cancel := context.WithTimeout(ctx, p.cfg.CallTimeout)
-		used, f := p.roundTrip(callCtx, ctx, call, nonce)
-		cancel()
-		if f != nil {
-			return "", f
-		}
-		// What Decrypt names is what Encrypt used. DescribeKey may stay silent
-		// (an older endpoint) but it may not contradict.
-		if described == "" || used.materialID == "" || described == used.materialID {
-			return keyID(p.cfg.KeyARN, used.materialID), nil
+func (p *Plugin) clients() (all []*Client) {
+	for _, k := range p.cfg.Keys {
+		for _, c := range k.Clients {
+			if !slices.Contains(all, c) {
+				all = append(all, c)
+			}
 		}
 	}
-	return "", nil
+	return all
 }
 
-func (p *Plugin) describe(ctx context.Context, call *call) (materialID string, f *failure) {
-	callCtx, cancel := context.WithTimeout(ctx, p.cfg.CallTimeout)
-	defer cancel()
-	out, err := p.cfg.KMS.DescribeKey(callCtx, &kms.DescribeKeyInput{KeyId: aws.String(p.cfg.KeyARN)})
-	if err != nil {
-		return "", call.failed(classify(ctx, "DescribeKey", err))
-	}
-	call.saw(requestID(out.ResultMetadata))
-	if out.KeyMetadata == nil || aws.ToString(out.KeyMetadata.Arn) != p.cfg.KeyARN {
-		return "", &failure{class: "wrong-key", code: codes.FailedPrecondition,
-			text: "AWS KMS described another key than the one asked for: give --key as the ARN of the key itself"}
-	}
-	if f := stateFailure(out.KeyMetadata); f != nil {
-		return "", f
-	}
-	return aws.ToString(out.KeyMetadata.CurrentKeyMaterialId), nil
-}
-
-func (p *Plugin) kickProbe() {
+func (p *Plugin) awaitFirstProbe(ctx context.Context, k *cmk) {
 	select {
-	case p.kick <- struct{}{}:
-	default: // one is already asked for
-	}
-}
-
-func (p *Plugin) awaitFirstProbe(ctx context.Context) {
-	select {
-	case <-p.probed:
+	case <-k.probed:
 		return // without starting a timer
 	default:
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.CallTimeout)
 	defer cancel()
 	select {
-	case <-p.probed:
+	case <-k.probed:
 	case <-ctx.Done():
 	}
 }
 
-func class(f *failure) string {
-	if f == nil {
-		return healthy
-	}
-	return f.class
-}
-
 // call collects what one RPC, or one probe, has to log.
 type call struct {
-	p          *Plugin
 	op, uid    string
 	start      time.Time
 	keyID      string
@@ -425,7 +499,7 @@ func (p *Plugin) begin(op, uid string) *call {
 	if len(uid) > maxLoggedUID {
 		uid = uid[:maxLoggedUID]
 	}
-	return &call{p: p, op: op, uid: strings.ToValidUTF8(uid, "?"), start: p.clock.Now()}
+	return &call{op: op, uid: strings.ToValidUTF8(uid, "?"), start: time.Now()}
 }
 
 func (c *call) saw(requestID string) {
@@ -434,22 +508,19 @@ func (c *call) saw(requestID string) {
 	}
 }
 
-func (c *call) failed(f *failure) *failure {
-	c.saw(f.requestID)
-	return f
-}
-
-// end logs the call. UID and KMS request IDs in one line lead from the API
-// server's log to CloudTrail.
-func (c *call) end(f *failure) error {
-	attrs := []any{
-		"op", c.op, "uid", c.uid, "key_id", c.keyID, "kms_request_ids", c.requestIDs,
-		"seconds", c.p.clock.Now().Sub(c.start).Seconds(),
+// end measures and logs the call. UID and KMS request IDs in one line lead from
+// the API server's log to CloudTrail.
+func (p *Plugin) end(c *call, f *failure) error {
+	p.metrics.observe(c.op, f, c.start)
+	attrs := []slog.Attr{
+		slog.String("op", c.op), slog.String("uid", c.uid), slog.String("key_id", c.keyID),
+		slog.Any("kms_request_ids", c.requestIDs), slog.Float64("seconds", time.Since(c.start).Seconds()),
 	}
 	if f == nil {
-		c.p.log.Info("done", attrs...)
+		p.log.LogAttrs(context.Background(), slog.LevelInfo, "done", attrs...)
 		return nil // not the nil *failure, which would be a non-nil error
 	}
-	c.p.log.Warn("failed: "+f.text, append(attrs, "class", f.class, "code", f.code.String(), "aws_code", f.awsCode)...)
+	p.log.LogAttrs(context.Background(), slog.LevelWarn, "failed: "+f.text, append(attrs,
+		slog.String("class", f.class), slog.String("code", f.code.String()), slog.String("aws_code", f.awsCode))...)
 	return status.Convert(f).Err()
 }

@@ -7,10 +7,12 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	kmsapi "k8s.io/kms/apis/v2"
@@ -21,6 +23,9 @@ const (
 	// each. Longer messages are refused before they are read.
 	maxMessage     = 48 << 10
 	maxConnections = 128
+	// maxStreams is above maxInFlight, since identical decrypts wait for one
+	// KMS call: an API server that starts asks for the same seed many times.
+	maxStreams = 1024
 	// defaultDrain is above the time limit of a call, so that every call that
 	// was accepted can finish, and below a pod's grace period.
 	defaultDrain = 5 * time.Second
@@ -29,7 +34,8 @@ const (
 // Listeners are where Serve answers. It closes both.
 type Listeners struct {
 	Plugin net.Listener
-	Health net.Listener  // optional: /livez and /readyz over HTTP
+	Health net.Listener  // optional: /livez, /readyz and /metrics over HTTP
+	Pprof  bool          // also /debug/pprof/ there
 	Drain  time.Duration // how long calls may go on after ctx ends. Default: 5 s
 }
 
@@ -43,7 +49,7 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
-		grpc.MaxConcurrentStreams(2*maxInFlight),
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(8<<10),
 		grpc.ConnectionTimeout(5*time.Second),
 	)
@@ -51,10 +57,10 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 
 	var draining atomic.Bool
 	health := &http.Server{
-		Handler:           healthHandler(p, &draining),
+		Handler:           healthHandler(p, &draining, l.Pprof),
 		ReadHeaderTimeout: 2 * time.Second,
 		ReadTimeout:       2 * time.Second,
-		WriteTimeout:      2 * time.Second,
+		WriteTimeout:      time.Minute, // a CPU profile takes half a minute
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          log.New(logWriter{p}, "", 0),
@@ -77,7 +83,7 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 		})
 		p.log.Info("serving health", "address", l.Health.Addr().String())
 	}
-	p.log.Info("serving", "socket", l.Plugin.Addr().String(), "key", p.cfg.KeyARN,
+	p.log.Info("serving", "socket", l.Plugin.Addr().String(), "key", p.sealing().id,
 		"version", Version().Version, "revision", Version().Revision)
 
 	var err error
@@ -95,7 +101,7 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 	}()
 	select {
 	case <-drained:
-	case <-p.clock.After(l.Drain):
+	case <-time.After(l.Drain):
 		p.log.Warn("drain time is over, cutting the calls that are left")
 		server.Stop()
 		<-drained
@@ -109,7 +115,7 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 
 // healthHandler: livez says that the process answers, whatever KMS does, since a
 // restart mends no key; readyz says what Status says.
-func healthHandler(p *Plugin, draining *atomic.Bool) http.Handler {
+func healthHandler(p *Plugin, draining *atomic.Bool, profile bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintln(w, healthy)
@@ -125,6 +131,13 @@ func healthHandler(p *Plugin, draining *atomic.Bool) http.Handler {
 		}
 		_, _ = fmt.Fprintln(w, message)
 	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics.registry, promhttp.HandlerOpts{ErrorLog: log.New(logWriter{p}, "", 0)}))
+	if profile {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return mux
 }
 

@@ -28,11 +28,17 @@ func socketPath(listen string) (string, error) {
 	return filepath.Clean(path), nil
 }
 
+// Owner says who may connect to the socket: whoever can, can decrypt.
+type Owner struct {
+	Mode  fs.FileMode // such as 0600
+	Group int         // group ID. Default: that of the process, if not positive
+}
+
 // Listen opens the plugin's socket. It removes what an earlier run left there,
 // but only a socket on which nobody answers: never another file, a symbolic
-// link or a living listener. Nobody but the owner can connect before the mode is
-// set. Closing the listener removes the socket.
-func Listen(path string, mode fs.FileMode) (net.Listener, error) {
+// link or a living listener. Nobody but the owner can connect before group and
+// mode are set. Closing the listener removes the socket.
+func Listen(path string, owner Owner) (net.Listener, error) {
 	// One plugin at a time may look, remove and bind, or a slow one could
 	// remove the socket that a quick one has just bound. The lock is on the
 	// directory, so it leaves no file behind.
@@ -57,9 +63,15 @@ func Listen(path string, mode fs.FileMode) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	if owner.Group > 0 {
+		err = os.Lchown(path, -1, owner.Group)
+	}
+	if err == nil {
+		err = os.Chmod(path, owner.Mode)
+	}
+	if err != nil {
 		_ = l.Close()
-		return nil, err
+		return nil, fmt.Errorf("give the socket its group and mode: %w", err)
 	}
 	return l, nil
 }

@@ -6,13 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
 func TestListenSetsTheMode(t *testing.T) {
 	for _, mode := range []os.FileMode{0o600, 0o660} {
 		path := filepath.Join(shortDir(t), "s.sock")
-		l, err := Listen(path, mode)
+		l, err := Listen(path, Owner{Mode: mode})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,6 +28,29 @@ func TestListenSetsTheMode(t *testing.T) {
 	}
 }
 
+// A group of the process's own can be given by anybody, so this needs no root.
+func TestListenSetsTheGroup(t *testing.T) {
+	group := os.Getegid()
+	if os.Geteuid() == 0 {
+		group = 12345
+	}
+	if group == 0 {
+		t.Fatal("the process is in root's group without being root")
+	}
+	path := filepath.Join(shortDir(t), "s.sock")
+	l, err := Listen(path, Owner{Mode: 0o660, Group: group})
+	mustf(t, err, "listen")
+	t.Cleanup(func() { _ = l.Close() })
+	info, err := os.Stat(path)
+	mustf(t, err, "stat")
+	if got := int(info.Sys().(*syscall.Stat_t).Gid); got != group {
+		t.Errorf("group %d, want %d", got, group)
+	}
+	if info.Mode().Perm() != 0o660 {
+		t.Errorf("mode %v", info.Mode())
+	}
+}
+
 func TestListenReplacesAStaleSocket(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s.sock")
 	dead, err := net.Listen("unix", path)
@@ -35,7 +59,7 @@ func TestListenReplacesAStaleSocket(t *testing.T) {
 	}
 	dead.(*net.UnixListener).SetUnlinkOnClose(false) // as after a kill
 	_ = dead.Close()
-	l, err := Listen(path, 0o600)
+	l, err := Listen(path, Owner{Mode: 0o600})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +107,7 @@ func TestListenNeverRemoves(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if l, err := Listen(path, 0o600); err == nil || !strings.Contains(err.Error(), c.says) {
+			if l, err := Listen(path, Owner{Mode: 0o600}); err == nil || !strings.Contains(err.Error(), c.says) {
 				if l != nil {
 					_ = l.Close()
 				}
@@ -111,7 +135,7 @@ func TestListenRace(t *testing.T) {
 	var all sync.WaitGroup
 	for range 16 {
 		all.Go(func() {
-			if l, err := Listen(path, 0o600); err == nil {
+			if l, err := Listen(path, Owner{Mode: 0o600}); err == nil {
 				mu.Lock()
 				won = append(won, l)
 				mu.Unlock()

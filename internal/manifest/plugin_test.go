@@ -228,8 +228,8 @@ func TestArgsAreTheCommands(t *testing.T) {
 		if badCommandLine(append(slices.Clone(c.Args), "--sokcet-mode", "0600")) == "" {
 			t.Error("a misspelt flag passes")
 		}
-		if badCommandLine(slices.Replace(slices.Clone(c.Args), 2, 3, "alias/demo")) == "" {
-			t.Error("an alias for a key passes")
+		if badCommandLine(slices.Replace(slices.Clone(c.Args), 2, 3, "key/demo")) == "" {
+			t.Error("half an ARN for a key passes")
 		}
 	}
 }

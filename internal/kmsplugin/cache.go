@@ -1,0 +1,68 @@
+package kmsplugin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"k8s.io/utils/lru"
+)
+
+// seedCache keeps decrypted seeds in memory for a while. It spares KMS calls
+// after the restart of an API server, and with each of them the record that
+// CloudTrail would have, and a key that is disabled goes on decrypting from here
+// until two probes have seen it. That is why it is off by default.
+//
+// A nil *seedCache holds nothing.
+type seedCache struct {
+	ttl time.Duration
+
+	mu  sync.Mutex // the LRU has a lock of its own, but not around a purge
+	lru *lru.Cache
+}
+
+type seedEntry struct {
+	seed    []byte
+	expires time.Time
+}
+
+func newSeedCache(size int, ttl time.Duration) *seedCache {
+	return &seedCache{ttl: ttl, lru: lru.NewWithEvictionFunc(size, func(_ lru.Key, v any) {
+		clear(v.(seedEntry).seed) //nolint:forcetypeassert // nothing else is put in
+	})}
+}
+
+// cacheKey is a hash, so that no ciphertext stays in memory for it.
+func cacheKey(boxID string) lru.Key { return sha256.Sum256([]byte(boxID)) }
+
+func (c *seedCache) get(boxID string) (seed []byte, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := cacheKey(boxID)
+	v, ok := c.lru.Get(key)
+	if !ok {
+		return nil, false
+	}
+	entry := v.(seedEntry) //nolint:forcetypeassert // nothing else is put in
+	if time.Now().After(entry.expires) {
+		c.lru.Remove(key)
+		return nil, false
+	}
+	return bytes.Clone(entry.seed), true // what is evicted is wiped
+}
+
+func (c *seedCache) put(boxID string, seed []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lru.Add(cacheKey(boxID), seedEntry{bytes.Clone(seed), time.Now().Add(c.ttl)})
+}
+
+func (c *seedCache) purge() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lru.Clear()
+}

@@ -1,0 +1,328 @@
+package kmsplugin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/spf13/cobra"
+)
+
+func doctorCommand() *cobra.Command {
+	var in inputs
+	var opts options
+	var output string
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check credentials, endpoint, key and key policy with the settings of serve",
+		Long: `Check credentials, endpoint, key and key policy with the settings of serve.
+
+doctor takes serve's flags, so that it can be run in serve's place. It calls
+DescribeKey, encrypts and decrypts a nonce under the encryption context, and
+tries that AWS KMS refuses other contexts: these refusals are on record in
+CloudTrail as AccessDenied. It needs no socket and changes nothing.`,
+		Example: `  kms-plugin doctor --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab \
+    --encryption-context cluster=demo`,
+		Args: noArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if output != "text" && output != "json" {
+				return usage(fmt.Sprintf("--output %q must be text or json", output), "")
+			}
+			if timeout <= 0 {
+				return usage(fmt.Sprintf("--timeout is %s, must be above 0", timeout), "")
+			}
+			opts, err = in.parse(cmd)
+			return err
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			p, err := opts.plugin(ctx, nil)
+			if err != nil {
+				return err
+			}
+			findings := examine(ctx, p)
+			if err := writeFindings(cmd.OutOrStdout(), output, findings); err != nil {
+				return err
+			}
+			if n := countFailed(findings); n > 0 {
+				return fmt.Errorf("%d of %d checks failed", n, len(findings))
+			}
+			return nil
+		},
+	}
+	in.register(cmd.Flags())
+	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long all checks together may take")
+	return cmd
+}
+
+// finding is the outcome of one check.
+type finding struct {
+	Check     string `json:"check"`
+	Subject   string `json:"subject"`
+	Result    string `json:"result"` // ok, warning or failed
+	Detail    string `json:"detail"`
+	Fix       string `json:"fix,omitempty"`
+	Statement any    `json:"statement,omitempty"` // of the key policy, where one is missing
+}
+
+const (
+	findingOK      = "ok"
+	findingWarning = "warning"
+	findingFailed  = "failed"
+)
+
+func countFailed(findings []finding) (n int) {
+	for _, f := range findings {
+		if f.Result == findingFailed {
+			n++
+		}
+	}
+	return n
+}
+
+func writeFindings(w io.Writer, output string, findings []finding) error {
+	if output == "json" {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(map[string]any{"checks": findings})
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range findings {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Result, f.Check, f.Subject, f.Detail)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if f.Fix == "" {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s, %s: %s\n", f.Check, f.Subject, f.Fix)
+		if f.Statement != nil {
+			b, err := json.MarshalIndent(f.Statement, "  ", "  ")
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "  %s\n", b)
+		}
+	}
+	return nil
+}
+
+// doctor collects findings.
+type doctor struct {
+	p        *Plugin
+	findings []finding
+}
+
+func (d *doctor) add(check, subject, result, detail, fix string) *finding {
+	d.findings = append(d.findings, finding{Check: check, Subject: subject, Result: result, Detail: detail, Fix: fix})
+	return &d.findings[len(d.findings)-1]
+}
+
+// failed reports a failure of KMS, with the statement that is missing where it
+// is one of permission.
+func (d *doctor) failed(check, subject, op string, f *failure) {
+	detail := f.class
+	if f.requestID != "" {
+		detail += ", KMS request ID " + f.requestID
+	}
+	found := d.add(check, subject, findingFailed, detail, f.text)
+	if f.class == classPermissionDenied {
+		found.Fix = "the key policy lacks this statement, or another one denies it:"
+		found.Statement = d.statement(op)
+	}
+}
+
+// statement is what the key policy should hold. Values of the encryption
+// context are the reader's own to fill in: they stay out of all output.
+func (d *doctor) statement(op string) any {
+	s := map[string]any{
+		"Effect":    "Allow",
+		"Principal": map[string]string{"AWS": cmp.Or(os.Getenv("AWS_ROLE_ARN"), "<ARN of the plugin's role>")},
+		"Action":    "kms:" + op,
+		"Resource":  "*",
+	}
+	if op != "DescribeKey" {
+		names := slices.Sorted(maps.Keys(d.p.cfg.EncryptionContext))
+		equals := map[string]string{}
+		for _, name := range names {
+			equals["kms:EncryptionContext:"+name] = "<value>"
+		}
+		s["Condition"] = map[string]any{
+			"StringEquals":              equals,
+			"ForAllValues:StringEquals": map[string]any{"kms:EncryptionContextKeys": names},
+		}
+	}
+	return s
+}
+
+func examine(ctx context.Context, p *Plugin) []finding {
+	d := &doctor{p: p}
+	if d.credentials(ctx) {
+		for _, k := range p.keys {
+			for i, e := range k.endpoints {
+				d.key(ctx, k, e, p.cfg.Keys[slices.Index(p.keys, k)].Clients[i])
+			}
+		}
+	}
+	return d.findings
+}
+
+func (d *doctor) credentials(ctx context.Context) bool {
+	client := d.p.clients()[0]
+	if client.credentials == nil {
+		d.failed("credentials", "default chain", "", classify(ctx, "", credentialsError{errNoCredentials}))
+		return false
+	}
+	c, err := client.credentials.Retrieve(ctx)
+	if err != nil {
+		d.failed("credentials", "default chain", "", classify(ctx, "", err))
+		return false
+	}
+	detail := "do not expire"
+	if c.CanExpire {
+		detail = "expire in " + time.Until(c.Expires).Round(time.Second).String()
+	}
+	d.add("credentials", cmp.Or(c.Source, "default chain"), findingOK, detail, "")
+	return true
+}
+
+func (d *doctor) endpoint(ctx context.Context, c *Client) bool {
+	if slices.ContainsFunc(d.findings, func(f finding) bool { return f.Check == "endpoint" && f.Subject == c.Region }) {
+		return true
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Endpoint, nil)
+	if err != nil {
+		d.add("endpoint", c.Region, findingFailed, c.Endpoint, err.Error())
+		return false
+	}
+	start := time.Now()
+	resp, err := c.http.Do(req)
+	if err != nil {
+		f := classify(ctx, "", err)
+		d.add("endpoint", c.Region, findingFailed, c.Endpoint+": "+f.class, f.text)
+		return false
+	}
+	_ = resp.Body.Close()
+	d.add("endpoint", c.Region, findingOK, fmt.Sprintf("%s answers in %s", c.Endpoint, time.Since(start).Round(100*time.Microsecond)), "")
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		skew := time.Since(date)
+		// The header has whole seconds.
+		if off := skew.Abs().Round(time.Second); off > maxClockSkew/5 {
+			result := findingWarning
+			if off > maxClockSkew {
+				result = findingFailed
+			}
+			d.add("clock", c.Region, result, "off by "+skew.Round(time.Second).String(), clockSkew().text)
+		} else {
+			d.add("clock", c.Region, findingOK, "agrees with AWS within "+max(off, time.Second).String(), "")
+		}
+	}
+	return true
+}
+
+func (d *doctor) key(ctx context.Context, k *cmk, e *endpoint, c *Client) {
+	subject := k.id + " (" + e.Region + ")"
+	if !d.endpoint(ctx, c) {
+		return
+	}
+	work := &call{}
+	name := k.id
+	if !e.home {
+		name = e.arn(k.resolved())
+	}
+	meta, f := k.describe(ctx, e, work, name)
+	if f != nil {
+		d.failed("key", subject, "DescribeKey", f)
+		return
+	}
+	keyARN := aws.ToString(meta.Arn)
+	detail := strings.ToLower(string(meta.KeyState))
+	if aws.ToString(meta.CurrentKeyMaterialId) == "" {
+		d.add("key", subject, findingWarning, detail, "DescribeKey names no key material here: a rotation can't be seen, only a new key")
+	} else {
+		d.add("key", subject, findingOK, detail, "")
+	}
+	if keyARN != name {
+		d.add("alias", subject, findingWarning, "stands for "+keyARN,
+			"whoever may move the alias chooses the key; after a move, add the earlier key by its ARN, or data under it is lost to a restarted plugin")
+	}
+	if e.home {
+		k.state.Store(&snapshot{arn: keyARN})
+	} else {
+		keyARN = inRegion(keyARN, k.endpoints[0].Region)
+	}
+	if !k.seals {
+		d.decryptOnly(ctx, subject, k, e, keyARN)
+		return
+	}
+	if _, f := e.roundTrip(ctx, ctx, work, keyARN, k.context, []byte(nonceText())); f != nil {
+		op := "Encrypt"
+		if strings.Contains(f.text, "kms:Decrypt") {
+			op = "Decrypt"
+		}
+		d.failed("round trip", subject, op, f)
+		return
+	}
+	d.add("round trip", subject, findingOK, "encrypts and decrypts under the encryption context", "")
+	d.contexts(ctx, subject, k, e, keyARN)
+}
+
+// decryptOnly asks to decrypt what no key can have made: KMS judges the
+// permission before the ciphertext (inferred, not tried on AWS).
+func (d *doctor) decryptOnly(ctx context.Context, subject string, k *cmk, e *endpoint, keyARN string) {
+	_, _, f := e.open(ctx, ctx, &call{}, keyARN, k.context, []byte(nonceText()))
+	if f != nil && f.class != classInvalidCiphertext {
+		d.failed("decrypt", subject, "Decrypt", f)
+		return
+	}
+	d.add("decrypt", subject, findingOK, "may decrypt under the encryption context", "")
+}
+
+// contexts tries what the key policy must refuse.
+func (d *doctor) contexts(ctx context.Context, subject string, k *cmk, e *endpoint, keyARN string) {
+	wrong, more := maps.Clone(k.context), maps.Clone(k.context)
+	for name := range wrong {
+		wrong[name] += "-ekskms-doctor"
+	}
+	more["ekskms-doctor"] = "1"
+	for _, c := range []struct {
+		check    string
+		context  map[string]string
+		accepted string // how bad it is
+		what     string
+	}{
+		{"wrong context", wrong, findingFailed, "another encryption context"},
+		{"no context", nil, findingFailed, "no encryption context"},
+		{"further context", more, findingWarning, "further names in the encryption context"},
+	} {
+		_, f := e.roundTrip(ctx, ctx, &call{}, keyARN, c.context, []byte(nonceText()))
+		switch {
+		case f == nil:
+			found := d.add(c.check, subject, c.accepted, "AWS KMS takes "+c.what,
+				"the key policy (or an IAM policy, where the key policy trusts the account) allows more than this; give the plugin's role these conditions only:")
+			found.Statement = d.statement("Encrypt")
+		case f.class == classPermissionDenied:
+			d.add(c.check, subject, findingOK, "refused", "")
+		default:
+			d.failed(c.check, subject, "Encrypt", f)
+		}
+	}
+}
+
+func nonceText() string { return fmt.Sprintf("kms-plugin doctor %d", time.Now().UnixNano()) }

@@ -1,0 +1,554 @@
+package kmsplugin
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go/middleware"
+	"google.golang.org/grpc/codes"
+)
+
+const (
+	// confirmPoll is how soon a probe is made again while the key fails, or
+	// while its new material or a refusal waits to be seen a second time: as
+	// often as an API server asks while the plugin is unhealthy.
+	confirmPoll = 10 * time.Second
+	// kickGap is the least time between two probes, however many calls ask for
+	// one.
+	kickGap = time.Second
+
+	// confirmations is how many probes in a row must see a new key_id before it
+	// is activated, or a refusal before Status stops to vouch. One odd answer of
+	// an eventually consistent service must move nothing.
+	confirmations = 2
+
+	// settleAttempts is how often one probe tries to get the same material from
+	// DescribeKey and from Encrypt before it leaves the matter to the next one.
+	settleAttempts = 3
+
+	// staleFor is how long a key_id that was left behind must be the only one
+	// seen before it is believed again. KMS never returns to old material, so
+	// until then it is a stale answer; after that, it was the newer one that
+	// was wrong, and to insist would block all writes for good.
+	staleFor = time.Hour
+)
+
+// cmk is one customer managed key, as the background probe knows it.
+type cmk struct {
+	id        string   // as configured: the ARN of a key or of an alias
+	label     string   // the key in metrics and logs
+	seals     bool     // the first key; the others only decrypt
+	legacy    []string // further names by which old data may call it
+	endpoints []*endpoint
+	context   map[string]string
+	poll      time.Duration
+	budget    time.Duration
+	vouchFor  time.Duration
+	log       *slog.Logger
+	metrics   *metrics
+	purge     func() // forget cached seeds
+
+	state  atomic.Pointer[snapshot]
+	probed chan struct{} // closed after the first probe
+	kick   chan struct{} // asks for a probe now
+
+	// What only the probe touches.
+	candidate  string              // a key_id that waits to be seen again
+	seen       int                 // how often in a row
+	refusals   int                 // refused probes in a row
+	leftBehind map[string]struct{} // key_ids that a newer material has replaced
+	staleSince time.Time           // since when only such a key_id is seen
+}
+
+// snapshot is what RPCs answer from. Only the probe replaces it.
+type snapshot struct {
+	keyID  string    // the one activated; it survives failures
+	arn    string    // of the key that sealed under it
+	fail   *failure  // of the last probe, nil if it was good
+	sure   bool      // fail is a refusal that was seen confirmations times
+	goodAt time.Time // the last good probe
+	since  time.Time // when keyID was activated
+
+	targets []target // the keys that id is or was
+}
+
+// target is a key that data may be labelled with.
+type target struct {
+	arn    string
+	prefix []string // of its key_ids
+	legacy []string // aws-encryption-provider's key_ids for it
+}
+
+// condition sums a snapshot up.
+type condition string
+
+const (
+	conditionOK       condition = "ok"
+	conditionDegraded condition = "degraded"
+	conditionFailed   condition = "failed"
+	conditionStarting condition = "starting"
+)
+
+var conditions = []condition{conditionOK, conditionDegraded, conditionFailed, conditionStarting}
+
+// condition is the rule of what Status says. A key_id is vouched for (ok and
+// degraded) as long as what is sealed under it can be expected to be read back:
+//
+//   - a probe was good at least once, and the last good one is not older than
+//     vouchFor: an outage says nothing about the key, but not for ever;
+//   - KMS itself has not refused the key in two probes in a row.
+//
+// One failure of either kind, or one refusal, makes it degraded.
+func (s *snapshot) condition(now time.Time, vouchFor time.Duration) condition {
+	switch {
+	case s.goodAt.IsZero() && s.fail != nil && s.fail.class != classStarting:
+		return conditionFailed
+	case s.goodAt.IsZero():
+		return conditionStarting
+	case s.sure, now.Sub(s.goodAt) > vouchFor:
+		return conditionFailed
+	case s.fail != nil:
+		return conditionDegraded
+	}
+	return conditionOK
+}
+
+func (c condition) vouched() bool { return c == conditionOK || c == conditionDegraded }
+
+// reason is the failure that goes with a condition which is not vouched for.
+func (s *snapshot) reason() *failure {
+	if s.fail != nil {
+		return s.fail
+	}
+	return &failure{class: classTimeout, code: codes.Unavailable,
+		text: "the KMS key was not looked at for too long: the plugin is starved of CPU or was stopped"}
+}
+
+func (k *cmk) role() string {
+	if k.seals {
+		return "seal"
+	}
+	return "open"
+}
+
+func (k *cmk) condition() condition { return k.state.Load().condition(time.Now(), k.vouchFor) }
+
+// find returns the key that a key_id belongs to, and whether the data is
+// aws-encryption-provider's.
+func (s *snapshot) find(id string) (keyARN string, legacy, ok bool) {
+	for _, t := range s.targets {
+		for _, p := range t.prefix {
+			if matchesKeyID(p, id) {
+				return t.arn, false, true
+			}
+		}
+	}
+	for _, t := range s.targets {
+		if slices.Contains(t.legacy, id) {
+			return t.arn, true, true
+		}
+	}
+	return "", false, false
+}
+
+// withTarget adds a key that the configured name stands for; an alias that has
+// moved keeps its earlier ones, as long as the process lives.
+func (k *cmk) withTarget(targets []target, keyARN string) []target {
+	if slices.ContainsFunc(targets, func(t target) bool { return t.arn == keyARN }) {
+		return targets
+	}
+	t := target{arn: keyARN, prefix: []string{keyIDPrefix(keyARN)}, legacy: legacyNames(k.id, keyARN, k.legacy)}
+	for _, e := range k.endpoints[1:] {
+		t.legacy = append(t.legacy, inRegion(keyARN, e.Region))
+	}
+	// The newest first: an alias as a legacy name means the present key.
+	return append([]target{t}, targets...)
+}
+
+// run probes at once and then every poll interval, until ctx ends.
+func (k *cmk) run(ctx context.Context) {
+	for first := true; ctx.Err() == nil; first = false {
+		next := k.probe(ctx)
+		if first {
+			close(k.probed)
+		}
+		if !sleep(ctx, min(kickGap, next), nil) || !sleep(ctx, next-min(kickGap, next), k.kick) {
+			return
+		}
+	}
+}
+
+// sleep waits until d has passed or wake is sent to; false says that ctx ended.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-wake:
+	}
+	return true
+}
+
+func (k *cmk) kickProbe() {
+	select {
+	case k.kick <- struct{}{}:
+	default: // one is already asked for
+	}
+}
+
+// probe looks at the key once, replaces the snapshot and returns how long to
+// wait before the next look.
+func (k *cmk) probe(ctx context.Context) (next time.Duration) {
+	old := k.state.Load()
+	call := &call{}
+	o, f := k.look(ctx, call)
+	if ctx.Err() != nil {
+		return 0 // shutting down says nothing about the key
+	}
+	now := time.Now()
+	s := *old
+	s.fail = f
+	next = min(k.poll, confirmPoll)
+	if f != nil {
+		if f.refusal() {
+			k.refusals++
+		} else if !old.sure {
+			k.refusals = 0
+		}
+		// Silence after a refusal takes nothing of it back.
+		s.sure = k.refusals >= confirmations
+		if s.sure && !f.refusal() {
+			s.fail = old.fail
+		}
+		k.candidate, k.seen = "", 0
+	} else {
+		k.refusals, s.sure = 0, false
+		if k.settle(&s, o, now) {
+			next = k.poll
+		}
+		if o.degraded != nil {
+			s.fail, next = o.degraded, min(k.poll, confirmPoll)
+		}
+	}
+	k.state.Store(&s)
+	k.metrics.probes.WithLabelValues(k.label, resultOf(f)).Inc()
+	k.report(old, &s, now, call)
+	return next
+}
+
+// settle takes a good observation into the snapshot. It returns false while
+// another look is wanted soon.
+func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
+	if o.arn != "" {
+		s.targets = k.withTarget(s.targets, o.arn)
+	}
+	if !k.seals {
+		s.goodAt, s.arn = now, o.arn
+		return true
+	}
+	id := ""
+	if o.settled {
+		id = keyID(o.arn, o.materialID)
+	}
+	if id == "" && s.keyID == "" {
+		s.fail = &failure{class: classRotating, code: codes.Unavailable,
+			text: "the KMS key is rotating and its answers do not agree on the material yet: ask again"}
+		return false
+	}
+	// Whatever the material: the round trip was good, and the material of the
+	// active key_id still decrypts, as KMS keeps all of a key's materials.
+	s.goodAt = now
+	if id == "" {
+		return false
+	}
+	if id == s.keyID {
+		k.candidate, k.seen, k.staleSince = "", 0, time.Time{}
+		return true
+	}
+	if _, old := k.leftBehind[id]; old {
+		if k.staleSince.IsZero() {
+			k.staleSince = now
+		}
+		if now.Sub(k.staleSince) < staleFor {
+			k.candidate, k.seen = "", 0
+			return true
+		}
+	} else {
+		k.staleSince = time.Time{}
+	}
+	if id != k.candidate {
+		k.candidate, k.seen = id, 0
+	}
+	k.seen++
+	if s.keyID != "" && k.seen < confirmations {
+		return false
+	}
+	if s.keyID != "" {
+		k.metrics.rotations.WithLabelValues(k.label).Inc()
+		if s.arn == o.arn { // a moved alias may move back
+			k.leftBehind[s.keyID] = struct{}{}
+		}
+	}
+	delete(k.leftBehind, id)
+	s.keyID, s.arn, s.since = id, o.arn, now
+	k.candidate, k.seen, k.staleSince = "", 0, time.Time{}
+	return true
+}
+
+// report logs what a probe changed, and only that.
+func (k *cmk) report(old, s *snapshot, now time.Time, call *call) {
+	was, is := old.condition(now, k.vouchFor), s.condition(now, k.vouchFor)
+	if is == conditionFailed && was != conditionFailed {
+		k.purge()
+	}
+	if was == is && old.keyID == s.keyID && resultOf(old.fail) == resultOf(s.fail) {
+		return
+	}
+	attrs := []any{"key", k.label, "role", k.role(), "state", is, "was", was, "class", resultOf(s.fail),
+		"key_id", s.keyID, "kms_request_ids", call.requestIDs}
+	if s.fail != nil {
+		k.log.Warn("key state: "+s.fail.text, append(attrs, "aws_code", s.fail.awsCode)...)
+		return
+	}
+	k.log.Info("key state", attrs...)
+}
+
+// observation is what one good look has shown.
+type observation struct {
+	arn        string
+	materialID string
+	settled    bool     // DescribeKey and the round trip agree on the material
+	degraded   *failure // the home Region failed, a replica did the work
+}
+
+// look asks DescribeKey for the key's state and material, and proves by a round
+// trip that the role can use it under the encryption context: in the key's home
+// Region, or where that does not answer in the Region of a replica.
+func (k *cmk) look(ctx context.Context, call *call) (o observation, f *failure) {
+	var first *failure
+	for i, e := range k.endpoints {
+		if i > 0 && k.resolved() == "" {
+			break // the same alias may be another key's in another Region
+		}
+		o, f = k.lookAt(ctx, e, call)
+		e.suspect.Store(f != nil && f.elsewhere())
+		if i == 0 {
+			first = f
+		}
+		if f == nil {
+			o.degraded = first
+			return o, nil
+		}
+		if !f.elsewhere() || ctx.Err() != nil {
+			break
+		}
+	}
+	return o, first
+}
+
+func (k *cmk) lookAt(ctx context.Context, e *endpoint, call *call) (o observation, f *failure) {
+	name := k.id
+	if !e.home {
+		name = e.arn(k.resolved())
+	}
+	for range settleAttempts {
+		meta, f := k.describe(ctx, e, call, name)
+		if f != nil {
+			return o, f
+		}
+		o.arn = aws.ToString(meta.Arn)
+		if !e.home {
+			o.arn = inRegion(o.arn, k.endpoints[0].Region)
+		}
+		if !k.seals {
+			// There is nothing to decrypt, and Encrypt may not be allowed.
+			return o, nil
+		}
+		nonce := make([]byte, 32)
+		_, _ = rand.Read(nonce) // never fails: crypto/rand ends the program instead
+		budget, cancel := context.WithTimeout(ctx, k.budget)
+		used, f := e.roundTrip(budget, ctx, call, o.arn, k.context, nonce)
+		cancel()
+		if f != nil {
+			return o, f
+		}
+		// What Decrypt names is what Encrypt used. DescribeKey may stay silent
+		// (an older endpoint) but it may not contradict.
+		described := aws.ToString(meta.CurrentKeyMaterialId)
+		o.materialID = used.materialID
+		o.settled = described == "" || used.materialID == "" || described == used.materialID
+		if o.settled {
+			break
+		}
+	}
+	return o, nil
+}
+
+func (k *cmk) describe(ctx context.Context, e *endpoint, call *call, name string) (*types.KeyMetadata, *failure) {
+	budget, cancel := context.WithTimeout(ctx, k.budget)
+	defer cancel()
+	meta, f := e.describe(budget, ctx, call, name)
+	if f != nil {
+		return nil, f
+	}
+	described := aws.ToString(meta.Arn)
+	if described != name && (isKeyARN(name) || !isKeyARN(described)) {
+		return nil, &failure{class: classWrongKey, code: codes.FailedPrecondition,
+			text: "AWS KMS described another key than the one asked for: do not trust this endpoint"}
+	}
+	return meta, stateFailure(meta)
+}
+
+// resolved is the ARN of the key that id stands for, "" while it is not known.
+func (k *cmk) resolved() string {
+	if isKeyARN(k.id) {
+		return k.id
+	}
+	return k.state.Load().arn
+}
+
+// attempt does the work of one RPC in the key's home Region and, where that does
+// not answer, in the Regions of its replicas. The home Region is skipped while
+// it is known to fail; if no other does better it is asked after all.
+func (k *cmk) attempt(ctx, caller context.Context, do func(ctx context.Context, e *endpoint) *failure) (f *failure) {
+	order := slices.Clone(k.endpoints)
+	slices.SortStableFunc(order, func(a, b *endpoint) int { return boolInt(a.suspect.Load()) - boolInt(b.suspect.Load()) })
+	for i, e := range order {
+		share, cancel := ctx, context.CancelFunc(func() {})
+		if rest := len(order) - i; rest > 1 {
+			if deadline, ok := ctx.Deadline(); ok {
+				share, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(rest))
+			}
+		}
+		f = do(share, e)
+		cancel()
+		if f == nil {
+			if !e.home {
+				k.metrics.failovers.WithLabelValues(e.Region).Inc()
+			}
+			return nil
+		}
+		if !f.elsewhere() || caller.Err() != nil || ctx.Err() != nil {
+			return f
+		}
+		e.suspect.Store(true)
+	}
+	return f
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// endpoint makes the KMS calls in one Region.
+type endpoint struct {
+	Region  string
+	home    bool // not the Region of a replica
+	kms     KMS
+	metrics *metrics
+	suspect atomic.Bool // it failed when last tried
+}
+
+// arn is the key's ARN in this Region.
+func (e *endpoint) arn(keyARN string) string {
+	if e.home {
+		return keyARN
+	}
+	return inRegion(keyARN, e.Region)
+}
+
+// sealed is a ciphertext that was proven to open.
+type sealed struct {
+	ciphertext []byte
+	materialID string // "" where KMS names none
+}
+
+func (e *endpoint) roundTrip(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string, plaintext []byte) (sealed, *failure) {
+	start := time.Now()
+	out, err := e.kms.Encrypt(ctx, &kms.EncryptInput{
+		KeyId:             aws.String(e.arn(keyARN)),
+		Plaintext:         plaintext,
+		EncryptionContext: encryptionContext,
+	})
+	if f := e.done(caller, call, "Encrypt", start, err); f != nil {
+		return sealed{}, f
+	}
+	call.saw(requestID(out.ResultMetadata))
+	back, materialID, f := e.open(ctx, caller, call, keyARN, encryptionContext, out.CiphertextBlob)
+	switch {
+	case f != nil && f.class == classInvalidCiphertext:
+		return sealed{}, corrupt()
+	case f != nil:
+		return sealed{}, f
+	case subtle.ConstantTimeCompare(back, plaintext) != 1:
+		return sealed{}, corrupt()
+	}
+	return sealed{out.CiphertextBlob, materialID}, nil
+}
+
+func corrupt() *failure {
+	return &failure{class: classCorrupt, code: codes.DataLoss,
+		text: "AWS KMS does not decrypt what it has just encrypted: do not trust this endpoint"}
+}
+
+// open decrypts with the key pinned: without KeyId, KMS would decrypt under any
+// key that the role may use.
+func (e *endpoint) open(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string, ciphertext []byte) (plaintext []byte, materialID string, f *failure) {
+	start := time.Now()
+	out, err := e.kms.Decrypt(ctx, &kms.DecryptInput{
+		KeyId:             aws.String(e.arn(keyARN)),
+		CiphertextBlob:    ciphertext,
+		EncryptionContext: encryptionContext,
+	})
+	if f := e.done(caller, call, "Decrypt", start, err); f != nil {
+		return nil, "", f
+	}
+	call.saw(requestID(out.ResultMetadata))
+	return out.Plaintext, aws.ToString(out.KeyMaterialId), nil
+}
+
+func (e *endpoint) describe(ctx, caller context.Context, call *call, name string) (*types.KeyMetadata, *failure) {
+	start := time.Now()
+	out, err := e.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(name)})
+	if f := e.done(caller, call, "DescribeKey", start, err); f != nil {
+		return nil, f
+	}
+	call.saw(requestID(out.ResultMetadata))
+	e.noteSkew(out.ResultMetadata)
+	if out.KeyMetadata == nil {
+		return &types.KeyMetadata{}, nil
+	}
+	return out.KeyMetadata, nil
+}
+
+// done classifies the error of a call and measures it either way.
+func (e *endpoint) done(caller context.Context, call *call, op string, start time.Time, err error) (f *failure) {
+	if err != nil {
+		f = classify(caller, op, err)
+		call.saw(f.requestID)
+	}
+	e.metrics.requests.WithLabelValues(op, e.Region, resultOf(f)).Observe(time.Since(start).Seconds())
+	return f
+}
+
+// noteSkew keeps how far the clocks are apart. The SDK signs with the corrected
+// time once it knows, so a wrong clock may go unnoticed until it restarts.
+func (e *endpoint) noteSkew(m middleware.Metadata) {
+	if skew, ok := awsmiddleware.GetAttemptSkew(m); ok {
+		e.metrics.skew.WithLabelValues(e.Region).Set(skew.Seconds())
+	}
+}

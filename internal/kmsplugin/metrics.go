@@ -1,0 +1,170 @@
+package kmsplugin
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// latencyBuckets are those of the API server's own histogram of its plugin
+// (apiserver_envelope_encryption_kms_operations_latency_seconds): 0.1 ms to
+// 52 s, so that the two can be laid over each other.
+var latencyBuckets = prometheus.ExponentialBuckets(0.0001, 2, 20)
+
+const namespace = "ekskms_plugin"
+
+// metrics are what /metrics shows. Label values are bounded: operations, classes
+// of results, Regions and keys of the configuration. Keys appear as hashes only.
+type metrics struct {
+	registry *prometheus.Registry
+
+	operations  *prometheus.HistogramVec // operation, result
+	requests    *prometheus.HistogramVec // operation, region, result
+	probes      *prometheus.CounterVec   // key, result
+	rotations   *prometheus.CounterVec   // key
+	flights     prometheus.Gauge
+	coalesced   prometheus.Counter
+	cache       *prometheus.CounterVec // result
+	retries     prometheus.Counter
+	failovers   *prometheus.CounterVec // region
+	connections prometheus.Counter
+	skew        *prometheus.GaugeVec // region
+
+	expires atomic.Int64 // Unix seconds, 0 while unknown or never
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: latencyBuckets}, labels)
+	}
+	m := &metrics{
+		registry:   prometheus.NewRegistry(),
+		operations: histogram("operation_duration_seconds", "Calls of the API server, by operation and class of result.", "operation", "result"),
+		requests:   histogram("kms_request_duration_seconds", "Calls to AWS KMS, retries included, by operation, Region and class of result.", "operation", "region", "result"),
+		probes:     counter("probes_total", "Background looks at a key, by class of result.", "key", "result"),
+		rotations:  counter("key_id_changes_total", "New key_ids that were activated after the first: rotations and moved aliases.", "key"),
+		flights:    prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "in_flight", Help: "Calls of the API server that are waiting for AWS KMS."}),
+		coalesced:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "coalesced_decrypts_total", Help: "Decrypt calls that shared the KMS call of another, identical one."}),
+		cache:      counter("seed_cache_lookups_total", "Look-ups in the cache of decrypted seeds, which is off by default.", "result"),
+		retries:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "kms_retries_total", Help: "KMS requests that were sent again."}),
+		failovers:  counter("failovers_total", "Calls that were made in the Region of a replica, by that Region.", "region"),
+		connections: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "kms_connections_opened_total",
+			Help: "Connections to AWS KMS that were opened."}),
+		skew: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "clock_skew_seconds",
+			Help: "This node's clock compared with that of AWS KMS, positive where AWS is ahead; AWS refuses signatures that are 300 seconds off."}, []string{"region"}),
+	}
+	limit := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "in_flight_limit", Help: "The most calls that may wait for AWS KMS; above it they are refused with RESOURCE_EXHAUSTED."})
+	limit.Set(maxInFlight)
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Always 1.",
+		ConstLabels: prometheus.Labels{"version": Version().Version, "revision": Version().Revision}})
+	build.Set(1)
+	m.registry.MustRegister(m.operations, m.requests, m.probes, m.rotations, m.flights, m.coalesced, m.cache, m.retries,
+		m.failovers, m.connections, m.skew, limit, build,
+		credentialsCollector{m},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) credentialsExpire(c aws.Credentials) {
+	expires := int64(0)
+	if c.CanExpire {
+		expires = c.Expires.Unix()
+	}
+	m.expires.Store(expires)
+}
+
+// credentialsCollector shows a time only where there is one: a 0 would read as
+// expired since 1970.
+type credentialsCollector struct{ *metrics }
+
+var credentialsDesc = prometheus.NewDesc(namespace+"_credentials_expiration_timestamp_seconds",
+	"When the AWS credentials expire, in Unix time; absent for credentials that don't.", nil, nil)
+
+func (c credentialsCollector) Describe(ch chan<- *prometheus.Desc) { ch <- credentialsDesc }
+func (c credentialsCollector) Collect(ch chan<- prometheus.Metric) {
+	if at := c.expires.Load(); at != 0 {
+		ch <- prometheus.MustNewConstMetric(credentialsDesc, prometheus.GaugeValue, float64(at))
+	}
+}
+
+// keyCollector shows the snapshots of the keys at the moment of the scrape.
+type keyCollector struct{ p *Plugin }
+
+var (
+	keyInfoDesc = prometheus.NewDesc(namespace+"_key_info",
+		"The key_id that is vouched for, hashed as the API server does in its key_id_hash labels. Role: seal for the key that encrypts, open for those that only decrypt.",
+		[]string{"key", "role", "key_id_hash"}, nil)
+	keyStateDesc = prometheus.NewDesc(namespace+"_key_state",
+		"1 for the state that the key is in: ok, degraded (still ok for the API server), failed or starting.", []string{"key", "role", "state"}, nil)
+	keyFailureDesc = prometheus.NewDesc(namespace+"_key_failure",
+		"1 for the class of the last probe's failure; absent after a good probe.", []string{"key", "role", "class"}, nil)
+	keyGoodDesc = prometheus.NewDesc(namespace+"_key_last_good_probe_timestamp_seconds",
+		"When a probe last found the key good, in Unix time.", []string{"key", "role"}, nil)
+	keyRotatedDesc = prometheus.NewDesc(namespace+"_key_id_age_seconds",
+		"How long this process has known the key_id that it vouches for: the material is at least that old.", []string{"key", "role"}, nil)
+)
+
+func (keyCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{keyInfoDesc, keyStateDesc, keyFailureDesc, keyGoodDesc, keyRotatedDesc} {
+		ch <- d
+	}
+}
+
+func (c keyCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, k := range c.p.keys {
+		s := k.state.Load()
+		emit := func(d *prometheus.Desc, v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{k.label, k.role()}, labels...)...)
+		}
+		emit(keyInfoDesc, 1, keyIDHash(s.keyID))
+		now := s.condition(time.Now(), c.p.cfg.VouchFor)
+		for _, state := range conditions {
+			v := 0.0
+			if state == now {
+				v = 1
+			}
+			emit(keyStateDesc, v, string(state))
+		}
+		if s.fail != nil {
+			emit(keyFailureDesc, 1, s.fail.class)
+		}
+		if !s.goodAt.IsZero() {
+			emit(keyGoodDesc, float64(s.goodAt.UnixMilli())/1e3)
+		}
+		if !s.since.IsZero() {
+			emit(keyRotatedDesc, time.Since(s.since).Seconds())
+		}
+	}
+}
+
+const resultOK = "ok"
+
+func resultOf(f *failure) string {
+	if f == nil {
+		return resultOK
+	}
+	return f.class
+}
+
+func (m *metrics) observe(operation string, f *failure, start time.Time) {
+	m.operations.WithLabelValues(operation, resultOf(f)).Observe(time.Since(start).Seconds())
+}
+
+// contextOnly is the error of a context, if that is all that ctx ended for.
+func contextOnly(ctx context.Context) *failure {
+	switch err := ctx.Err(); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return callersDeadline()
+	case err != nil:
+		return classOf(ctx, "", err)
+	}
+	return nil
+}
