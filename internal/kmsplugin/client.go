@@ -78,7 +78,7 @@ type Client struct {
 	// Endpoint is the URL that calls go to.
 	Endpoint string
 
-	http        aws.HTTPClient
+	http        *http.Client
 	credentials aws.CredentialsProvider
 }
 
@@ -127,21 +127,55 @@ func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 	return client, checkEndpoint(client.Endpoint)
 }
 
-func httpClient(o ClientOptions) aws.HTTPClient {
-	if o.Transport != nil {
-		return &http.Client{Transport: o.Transport, Timeout: o.attemptTimeout}
+func httpClient(o ClientOptions) *http.Client {
+	transport := o.Transport
+	if transport == nil {
+		transport = pool(o.metrics)
 	}
-	return awshttp.NewBuildableClient().WithTimeout(o.attemptTimeout).WithTransportOptions(func(t *http.Transport) {
-		t.MaxConnsPerHost = maxConns
-		t.MaxIdleConnsPerHost = maxConns
-		t.MaxIdleConns = 0 // bounded by host
-		t.IdleConnTimeout = idleTimeout
-		dial := t.DialContext
-		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			o.metrics.connections.Inc()
-			return dial(ctx, network, addr)
-		}
-	}).Freeze()
+	return &http.Client{
+		Transport: plainBodies{transport},
+		Timeout:   o.attemptTimeout,
+		// KMS does not redirect, and seeds are not sent where somebody else
+		// points to.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// pool is the SDK's own transport with room for all calls in flight.
+func pool(m *metrics) *http.Transport {
+	t := awshttp.NewBuildableClient().GetTransport()
+	t.MaxConnsPerHost = maxConns
+	t.MaxIdleConnsPerHost = maxConns
+	t.MaxIdleConns = 0 // bounded by host
+	t.IdleConnTimeout = idleTimeout
+	dial := t.DialContext
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		m.connections.Inc()
+		return dial(ctx, network, addr)
+	}
+	return t
+}
+
+// plainBodies hides the WriteTo method of the SDK's request bodies. Once the SDK
+// has closed a body, that method answers io.EOF (smithy-go v1.28.8,
+// transport/http/internal/io), which net/http takes for a failed write: it
+// would throw away one connection in some tens of calls.
+type plainBodies struct{ http.RoundTripper }
+
+func (p plainBodies) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		plain := *r
+		plain.Body = struct{ io.ReadCloser }{r.Body}
+		r = &plain
+	}
+	return p.RoundTripper.RoundTrip(r)
+}
+
+// CloseIdleConnections is what http.Client asks its transport for.
+func (p plainBodies) CloseIdleConnections() {
+	if t, ok := p.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
 }
 
 func retryer() aws.RetryerV2 {
@@ -226,13 +260,6 @@ func (c *Client) Warm(ctx context.Context) {
 		})
 	}
 	all.Wait()
-}
-
-// close lets the idle connections go.
-func (c *Client) close() {
-	if h, ok := c.http.(*http.Client); ok {
-		h.CloseIdleConnections()
-	}
 }
 
 // markedCredentials makes the failures of the credential chain recognisable,

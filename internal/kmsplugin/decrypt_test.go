@@ -292,7 +292,7 @@ func TestARefusalDoesNotFailOver(t *testing.T) {
 // At start, with the key's own Region away, a replica is enough; but an alias
 // says nothing in another Region, where it may be another key's.
 func TestStartOnAReplica(t *testing.T) {
-	bubble(t, func(t *testing.T, f *fixture) {
+	bubble(t, func(_ *testing.T, f *fixture) {
 		there := kmsfake.New(otherRegion)
 		f.key = f.fake.NewMultiRegionKey()
 		f.key.Replicate(there)

@@ -309,6 +309,21 @@ func TestConnectionsAreReused(t *testing.T) {
 	}
 }
 
+// One caller keeps its connection (without plainBodies it loses one in some
+// tens of calls).
+func TestConnectionsAreKept(t *testing.T) {
+	r := start(t, func(_ *fixture, c *Config) { c.PollInterval = time.Hour })
+	if _, err := r.client.Status(t.Context(), &kmsapi.StatusRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		r.mustEncrypt(seed)
+	}
+	if n := r.fake.Connections(); n > 2*warmConns {
+		t.Errorf("%d connections for 1000 KMS calls of one caller", n)
+	}
+}
+
 // Connections are there before anybody asks for them.
 func TestConnectionsAreWarmed(t *testing.T) {
 	r := start(t, func(_ *fixture, c *Config) { c.PollInterval = time.Hour })

@@ -452,7 +452,7 @@ func (p *Plugin) run(ctx context.Context) {
 	}
 	p.cache.purge()
 	for _, c := range p.clients() {
-		c.close()
+		c.http.CloseIdleConnections()
 	}
 }
 
