@@ -6,6 +6,9 @@ SHELL       := /bin/bash
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
+# The modules below this one have dependencies that its users must not get.
+MODULES = test/consumer test/e2e test/monitoring
+
 # What tests look at is more than the go command sees: -count=1 everywhere.
 # Packages that reach jsii are tested without -race: jsii's own Close races.
 JSII     = -e aws/jsii-runtime-go -e ekskms/internal/synth -e ekskms/internal/cli
@@ -17,10 +20,10 @@ CDK      = $$($(PACKAGES) | grep $(JSII) | cut -d' ' -f1)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: node_modules format fresh vet test-pure test-cdk test-consumer test-bench lint ## Install what is needed and pass all tests
+test: node_modules format fresh vet test-pure test-cdk test-consumer test-e2e test-monitoring test-bench lint ## Install what is needed and pass all tests
 	@echo "make test: all passed"
 
 node_modules: package.json package-lock.json .npmrc
@@ -38,13 +41,13 @@ format:
 fresh:
 	@echo "== go.mod and go.sum are tidy"
 	go mod tidy -diff
-	cd test/consumer && go mod tidy -diff
+	for m in $(MODULES); do (cd $$m && go mod tidy -diff); done
 
 .PHONY: vet
 vet:
 	@echo "== go vet"
 	go vet ./...
-	cd test/consumer && go vet ./...
+	for m in $(MODULES); do (cd $$m && go vet ./...); done
 
 .PHONY: test-pure
 test-pure: node_modules
@@ -61,10 +64,21 @@ test-consumer:
 	@echo "== a module that imports the library"
 	cd test/consumer && CDK_VALIDATION=false go test -count=1 ./...
 
+.PHONY: test-e2e
+test-e2e:
+	@echo "== the API server's own KMS v2 client drives the plugin"
+	cd test/e2e && go test -count=1 ./...
+
+.PHONY: test-monitoring
+test-monitoring:
+	@echo "== alert rules and dashboard against the running plugin"
+	cd test/monitoring && go test -count=1 ./...
+
 .PHONY: test-bench
 test-bench: node_modules
-	@echo "== the benchmark compares like with like"
+	@echo "== the benchmarks compare like with like, and run"
 	go run ./test/bench -compare-only
+	go run ./test/benchplugin -quick >/dev/null
 
 .PHONY: lint
 lint: ## Run golangci-lint
@@ -86,6 +100,14 @@ goldens: ## Rewrite the golden files
 .PHONY: bench
 bench: node_modules ## Measure ekskms synth beside a JavaScript app that builds the same template
 	go run ./test/bench
+
+.PHONY: bench-plugin
+bench-plugin: ## Measure kms-plugin beside an empty KMS v2 server
+	go run ./test/benchplugin
+
+.PHONY: soak
+soak: ## Ten minutes of faults, in which no answer of the plugin may be wrong
+	KMS_PLUGIN_SOAK=10m go test ./internal/kmsplugin -run TestSoak -v -count=1 -timeout 20m
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers for half a minute each

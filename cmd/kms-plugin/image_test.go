@@ -89,6 +89,15 @@ func checkBinary(t *testing.T, binary, arch string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const maxSize = 19_000_000
+	if stat.Size() >= maxSize {
+		t.Errorf("%s: %d bytes, must be under %d", arch, stat.Size(), maxSize)
+	}
+	for _, m := range info.Deps {
+		if m.Sum == "" && m.Replace == nil {
+			t.Errorf("%s is listed without a checksum: the list is no bill of materials", m.Path)
+		}
+	}
 	t.Logf("%s: %d modules, %.1f MB", arch, len(info.Deps), float64(stat.Size())/1e6)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 
 	"github.com/spf13/cobra"
 )
@@ -106,7 +107,14 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
+// memProfileRate is the Go runtime's own default. The daemon's main sets it to
+// 0, since the profiler's table alone takes 2 MB.
+const memProfileRate = 512 << 10
+
 func serve(ctx context.Context, o options, stderr io.Writer) error {
+	if o.pprof {
+		runtime.MemProfileRate = memProfileRate
+	}
 	p, err := o.plugin(ctx, slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: o.level})))
 	if err != nil {
 		return err

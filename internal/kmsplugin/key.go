@@ -176,28 +176,35 @@ func (k *cmk) withTarget(targets []target, keyARN string) []target {
 
 // run probes at once and then every poll interval, until ctx ends.
 func (k *cmk) run(ctx context.Context) {
+	kicked := false
 	for first := true; ctx.Err() == nil; first = false {
 		next := k.probe(ctx)
 		if first {
 			close(k.probed)
 		}
-		if !sleep(ctx, min(kickGap, next), nil) || !sleep(ctx, next-min(kickGap, next), k.kick) {
-			return
+		if kicked && k.candidate != "" {
+			// An API server was refused a seed for want of this key_id. It asks
+			// again after ten seconds, and should find it activated.
+			next = kickGap
 		}
+		gap := min(kickGap, next)
+		sleep(ctx, gap, nil)
+		kicked = sleep(ctx, next-gap, k.kick)
 	}
 }
 
-// sleep waits until d has passed or wake is sent to; false says that ctx ended.
-func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+// sleep waits until d has passed, ctx ends or wake is sent to, and tells whether
+// it was woken.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-timer.C:
 	case <-wake:
+		return true
 	}
-	return true
+	return false
 }
 
 func (k *cmk) kickProbe() {

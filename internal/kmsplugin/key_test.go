@@ -267,7 +267,7 @@ func TestEncryptKicksTheProbe(t *testing.T) {
 		if _, err := f.encrypt(seed); status.Code(err) != codes.Unavailable {
 			t.Fatalf("encrypt under unseen material: %v", err)
 		}
-		time.Sleep(confirmPoll + time.Second) // the API server asks again in that time
+		time.Sleep(confirmPoll) // the API server asks again in that time
 		synctest.Wait()
 		f.wantOK(f.currentKeyID())
 		f.mustEncrypt(seed)

@@ -113,6 +113,28 @@ func TestCallsInFlightAreCapped(t *testing.T) {
 	})
 }
 
+// More calls at once than there are places, as when an API server reads what
+// many of its starts have sealed: at KMS's usual speed all are served.
+func TestABurstPasses(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		f.probe()
+		reqs := distinct(f, 5*maxInFlight)
+		f.fake.Latency(20 * time.Millisecond)
+		var all sync.WaitGroup
+		for _, req := range reqs {
+			all.Go(func() {
+				if _, err := f.p.Decrypt(t.Context(), req); err != nil {
+					t.Errorf("a call of the burst: %v", err)
+				}
+			})
+		}
+		all.Wait()
+		if _, peak := f.fake.InFlight(); peak > maxInFlight {
+			t.Errorf("%d KMS calls at once", peak)
+		}
+	})
+}
+
 // An API server that starts asks for the same seed many times at once.
 func TestIdenticalDecryptsShareOneCall(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fixture) {

@@ -100,10 +100,10 @@ type keyCollector struct{ p *Plugin }
 
 var (
 	keyInfoDesc = prometheus.NewDesc(namespace+"_key_info",
-		"The key_id that is vouched for, hashed as the API server does in its key_id_hash labels. Role: seal for the key that encrypts, open for those that only decrypt.",
+		"The key_id that is vouched for, hashed as the API server does in its key_id_hash labels; absent while none is, and for keys that only decrypt.",
 		[]string{"key", "role", "key_id_hash"}, nil)
 	keyStateDesc = prometheus.NewDesc(namespace+"_key_state",
-		"1 for the state that the key is in: ok, degraded (still ok for the API server), failed or starting.", []string{"key", "role", "state"}, nil)
+		"1 for the state that the key is in: ok, degraded (still ok for API servers that run), failed or starting.", []string{"key", "role", "state"}, nil)
 	keyFailureDesc = prometheus.NewDesc(namespace+"_key_failure",
 		"1 for the class of the last probe's failure; absent after a good probe.", []string{"key", "role", "class"}, nil)
 	keyGoodDesc = prometheus.NewDesc(namespace+"_key_last_good_probe_timestamp_seconds",
@@ -124,7 +124,6 @@ func (c keyCollector) Collect(ch chan<- prometheus.Metric) {
 		emit := func(d *prometheus.Desc, v float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{k.label, k.role()}, labels...)...)
 		}
-		emit(keyInfoDesc, 1, keyIDHash(s.keyID))
 		now := s.condition(time.Now(), c.p.cfg.VouchFor)
 		for _, state := range conditions {
 			v := 0.0
@@ -139,7 +138,8 @@ func (c keyCollector) Collect(ch chan<- prometheus.Metric) {
 		if !s.goodAt.IsZero() {
 			emit(keyGoodDesc, float64(s.goodAt.UnixMilli())/1e3)
 		}
-		if !s.since.IsZero() {
+		if now.vouched() && s.keyID != "" {
+			emit(keyInfoDesc, 1, keyIDHash(s.keyID))
 			emit(keyRotatedDesc, time.Since(s.since).Seconds())
 		}
 	}

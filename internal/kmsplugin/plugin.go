@@ -37,6 +37,7 @@ const (
 	defaultSeedTTL      = time.Hour
 
 	maxInFlight = 64
+	maxQueueing = 200 * time.Millisecond
 	// The contract limits the encrypted seed to 1 KiB, so a longer plaintext
 	// can't come back in a form that the API server would take.
 	maxPlaintext  = 1024
@@ -215,7 +216,7 @@ func (p *Plugin) encrypt(caller context.Context, call *call, req *kmsapi.Encrypt
 	if n := len(req.GetPlaintext()); n == 0 || n > maxPlaintext {
 		return nil, invalid("the plaintext must have 1 to 1024 bytes")
 	}
-	release, f := p.enter()
+	release, f := p.enter(caller)
 	if f != nil {
 		return nil, f
 	}
@@ -278,6 +279,7 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 			text: "the request has annotations and this plugin writes none: the data was encrypted by another plugin"}
 	}
 	if plaintext, ok := p.cached(box); ok {
+		call.level = slog.LevelDebug // there is no KMS request to lead to
 		return &kmsapi.DecryptResponse{Plaintext: plaintext}, nil
 	}
 	opened, f := p.share(caller, box)
@@ -366,7 +368,7 @@ func (p *Plugin) share(caller context.Context, b box) (opened, *failure) {
 	leads := false
 	ch := p.flights.DoChan(b.id(), func() (any, error) {
 		leads = true
-		release, f := p.enter()
+		release, f := p.enter(p.alive)
 		if f != nil {
 			return result{fail: f}, nil
 		}
@@ -420,18 +422,31 @@ func (p *Plugin) cached(b box) (plaintext []byte, ok bool) {
 	return plaintext, ok
 }
 
-// enter takes one of the places for calls that wait for KMS, or refuses at once:
-// a queue would only add its waiting time to a call that the API server is about
-// to give up.
-func (p *Plugin) enter() (release func(), f *failure) {
-	select {
-	case p.slots <- struct{}{}:
+// enter takes one of the places for calls that wait for KMS. A short wait lets a
+// burst pass, since KMS answers in milliseconds; a longer one would only be added
+// to a call that the API server is about to give up, and it does not ask again
+// by itself.
+func (p *Plugin) enter(ctx context.Context) (release func(), f *failure) {
+	take := func() func() {
 		p.metrics.flights.Inc()
 		return func() {
 			p.metrics.flights.Dec()
 			<-p.slots
-		}, nil
+		}
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return take(), nil
 	default:
+	}
+	timer := time.NewTimer(maxQueueing)
+	defer timer.Stop()
+	select {
+	case p.slots <- struct{}{}:
+		return take(), nil
+	case <-ctx.Done():
+		return nil, contextOnly(ctx)
+	case <-timer.C:
 		return nil, &failure{class: classOverloaded, code: codes.ResourceExhausted,
 			text: "too many requests are waiting for AWS KMS: ask again"}
 	}
@@ -493,6 +508,7 @@ type call struct {
 	start      time.Time
 	keyID      string
 	requestIDs []string
+	level      slog.Level // of the line about a success
 }
 
 func (p *Plugin) begin(op, uid string) *call {
@@ -512,12 +528,15 @@ func (c *call) saw(requestID string) {
 // the API server's log to CloudTrail.
 func (p *Plugin) end(c *call, f *failure) error {
 	p.metrics.observe(c.op, f, c.start)
+	if f == nil && !p.log.Enabled(context.Background(), c.level) {
+		return nil
+	}
 	attrs := []slog.Attr{
 		slog.String("op", c.op), slog.String("uid", c.uid), slog.String("key_id", c.keyID),
 		slog.Any("kms_request_ids", c.requestIDs), slog.Float64("seconds", time.Since(c.start).Seconds()),
 	}
 	if f == nil {
-		p.log.LogAttrs(context.Background(), slog.LevelInfo, "done", attrs...)
+		p.log.LogAttrs(context.Background(), c.level, "done", attrs...)
 		return nil // not the nil *failure, which would be a non-nil error
 	}
 	p.log.LogAttrs(context.Background(), slog.LevelWarn, "failed: "+f.text, append(attrs,

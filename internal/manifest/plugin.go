@@ -301,6 +301,11 @@ func (in PluginInput) pod() corev1.PodTemplateSpec {
 		// IPv4 or IPv6.
 		"--health-listen", fmt.Sprintf(":%d", healthPort),
 	)
+	if in.Mode == Deployment {
+		// It serves no API server that would be better off with an old ok: its
+		// readiness is what people look at.
+		args = append(args, "--vouch-for", "5m")
+	}
 	for i, a := range args {
 		// Kubernetes expands $(NAME) in arguments; none is meant here.
 		args[i] = strings.ReplaceAll(a, "$(", "$$(")

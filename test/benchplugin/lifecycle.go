@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+func (b *bench) binarySize(r *report) error {
+	info, err := os.Stat(b.plugin)
+	if err != nil {
+		return err
+	}
+	r.binarySize(info.Size())
+	return nil
+}
+
+// burstCallers is as many as the plugin lets wait for KMS.
+const burstCallers = 64
+
+// burst is what a plugin has made of many callers.
+type burst struct {
+	calls    int
+	p50, p99 time.Duration
+	counted  int // connections, by the plugin's metric
+	seen     int // connections, by the fake
+}
+
+// connections lets a plugin that has just started, and has but the few
+// connections of its start, meet many callers at once.
+func (b *bench) connections(r *report) error {
+	// The ciphertexts are another's work, whose calls would prepare the
+	// connections.
+	other, err := b.startPlugin("kms-plugin", b.slowKMS)
+	if err != nil {
+		return err
+	}
+	defer other.stop()
+	if err := other.fillRing(b.ctx); err != nil {
+		return err
+	}
+	before, err := b.slowKMS.counters(b.ctx)
+	if err != nil {
+		return err
+	}
+	s, err := b.startPlugin("kms-plugin", b.slowKMS)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	s.ring = other.ring
+	took, _, err := load(b.ctx, burstCallers, b.plan.burst, s.decrypt(burstCallers))
+	if err != nil {
+		return err
+	}
+	after, err := b.slowKMS.counters(b.ctx)
+	if err != nil {
+		return err
+	}
+	counted, err := b.metric(s.process, "ekskms_plugin_kms_connections_opened_total")
+	if err != nil {
+		return err
+	}
+	slices.Sort(took)
+	r.connections(burst{calls: b.plan.burst, p50: quantile(took, 0.50), p99: quantile(took, 0.99),
+		counted: int(counted), seen: after.Connections - before.Connections})
+	return nil
+}
+
+// starts is what the starts of the plugin took, beside what they can't do
+// without.
+type starts struct {
+	plugin     []time.Duration // process start to the first Status that says ok
+	roundTrips []time.Duration // the first look's three KMS calls, on a connection that is open
+	version    []time.Duration // the same binary, start to exit, with nothing to do
+}
+
+func (b *bench) startTime(r *report) error {
+	client := sdk(b.quickKMS)
+	if _, err := roundTrips(b.ctx, client, b.quickKMS.Key); err != nil { // opens the connection
+		return err
+	}
+	var all starts
+	for range b.plan.starts {
+		begun := time.Now()
+		s, err := b.startPlugin("kms-plugin", b.quickKMS)
+		if err != nil {
+			return err
+		}
+		all.plugin = append(all.plugin, s.ready.Sub(begun))
+		s.stop()
+
+		d, err := roundTrips(b.ctx, client, b.quickKMS.Key)
+		if err != nil {
+			return err
+		}
+		all.roundTrips = append(all.roundTrips, d)
+
+		begun = time.Now()
+		if err := b.command(b.quickKMS, "version").Run(); err != nil {
+			return fmt.Errorf("kms-plugin version: %w", err)
+		}
+		all.version = append(all.version, time.Since(begun))
+	}
+	r.starts(all)
+	return nil
+}
+
+func sdk(k *fakeKMS) *kms.Client {
+	return kms.New(kms.Options{
+		Region:       region,
+		BaseEndpoint: aws.String(k.URL),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
+		}),
+	})
+}
+
+// roundTrips makes the KMS calls of the plugin's first look at its key.
+func roundTrips(ctx context.Context, client *kms.Client, key string) (time.Duration, error) {
+	begun := time.Now()
+	if _, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key}); err != nil {
+		return 0, err
+	}
+	binding := map[string]string{"cluster": "bench"}
+	e, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: &key, Plaintext: seed, EncryptionContext: binding})
+	if err != nil {
+		return 0, err
+	}
+	_, err = client.Decrypt(ctx, &kms.DecryptInput{KeyId: &key, CiphertextBlob: e.CiphertextBlob, EncryptionContext: binding})
+	return time.Since(begun), err
+}
