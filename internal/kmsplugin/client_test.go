@@ -2,7 +2,12 @@ package kmsplugin
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -104,6 +109,38 @@ func TestEndpointMustBeTLS(t *testing.T) {
 			t.Errorf("%s by environment: %v", url, err)
 		}
 		_ = os.Unsetenv("AWS_ENDPOINT_URL_KMS")
+	}
+}
+
+// The usual reasons why nobody answers have words of their own.
+func TestWhyKMSCannotBeReached(t *testing.T) {
+	awsEnv(t)
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	untrusted := httptest.NewUnstartedServer(kmsfake.New(region))
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	for url, want := range map[string]string{
+		gone.URL:      "refuses connections",
+		untrusted.URL: "certificate",
+		"https://" + gone.Listener.Addr().String(): "refuses connections",
+	} {
+		c, err := NewClient(t.Context(), ClientOptions{Region: region, EndpointURL: url})
+		mustf(t, err, "client")
+		p, err := New(Config{Keys: []Key{{ID: exampleARN, Clients: []*Client{c}}}, EncryptionContext: clusterContext})
+		mustf(t, err, "plugin")
+		p.sealing().probe(t.Context())
+		if f := p.sealing().state.Load().fail; f.class != classUnreachable || !strings.Contains(f.text, want) {
+			t.Errorf("%s: %s: %s, want %q", url, f.class, f.text, want)
+		}
+	}
+}
+
+func TestUnresolvableEndpoint(t *testing.T) {
+	f := unreachable(fmt.Errorf("send: %w", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "kms"}}))
+	if !strings.Contains(f.text, "can't be resolved") {
+		t.Errorf("%s", f.text)
 	}
 }
 

@@ -77,6 +77,9 @@ made, which are billed and on record: about 1.5 per encrypt and decrypt.`,
 	}
 	f := cmd.Flags()
 	in.register(f)
+	for _, only := range []string{"socket-mode", "socket-group", "health-listen", "pprof", "log-level", "status-version"} {
+		_ = f.MarkHidden(only) // serve's own; a file made for serve may hold them
+	}
 	f.IntVar(&b.callers, "callers", 1, "how many call at the same time, 1 to 1000")
 	f.IntVar(&b.calls, "calls", 1000, "how many calls of each operation, 1 to 10 million")
 	f.StringSliceVar(&b.operations, "operation", []string{"status", "encrypt", "decrypt"}, "what to measure: status, encrypt, decrypt")

@@ -2,10 +2,12 @@ package kmsplugin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -214,8 +216,27 @@ func classOf(caller context.Context, op string, err error) *failure {
 		return &failure{class: classTimeout, code: codes.Unavailable,
 			text: "AWS KMS did not answer in time: check route, security groups, network policy and the VPC endpoint for kms, which drop packets silently"}
 	}
-	return &failure{class: classUnreachable, code: codes.Unavailable,
-		text: "AWS KMS can't be reached: check DNS, route, proxy, security groups, network policy and the VPC endpoint for kms"}
+	return unreachable(err)
+}
+
+// unreachable tells the usual reasons apart. The error's own words stay out: they
+// hold addresses at best.
+func unreachable(err error) *failure {
+	text := "AWS KMS can't be reached: check DNS, route, proxy, security groups, network policy and the VPC endpoint for kms"
+	var (
+		dns         *net.DNSError
+		certificate *tls.CertificateVerificationError
+		notTLS      tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(err, &dns):
+		text = "the name of the KMS endpoint can't be resolved: check the Region, DNS, and whether network policy lets DNS out"
+	case errors.As(err, &certificate), errors.As(err, &notTLS):
+		text = "the KMS endpoint has no certificate that is trusted here: check for proxies that break TLS open, and the CA certificates"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		text = "the KMS endpoint refuses connections: check its URL, proxies, and the VPC endpoint for kms"
+	}
+	return &failure{class: classUnreachable, code: codes.Unavailable, text: text}
 }
 
 func callersDeadline() *failure {
