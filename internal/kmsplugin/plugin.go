@@ -221,7 +221,7 @@ func (p *Plugin) encrypt(caller context.Context, call *call, req *kmsapi.Encrypt
 		return nil, f
 	}
 	defer release()
-	ctx, cancel := context.WithTimeout(caller, p.cfg.CallTimeout)
+	ctx, cancel := context.WithDeadline(caller, p.deadline(call))
 	defer cancel()
 
 	k := p.sealing()
@@ -282,7 +282,7 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 		call.level = slog.LevelDebug // there is no KMS request to lead to
 		return &kmsapi.DecryptResponse{Plaintext: plaintext}, nil
 	}
-	opened, f := p.share(caller, box)
+	opened, f := p.share(caller, box, p.deadline(call))
 	call.requestIDs = opened.requestIDs
 	if f != nil {
 		return nil, f
@@ -360,7 +360,7 @@ type opened struct {
 // share opens a box once for all callers that want the same at the same time.
 // The work belongs to none of them: one that gives up takes nothing from the
 // others.
-func (p *Plugin) share(caller context.Context, b box) (opened, *failure) {
+func (p *Plugin) share(caller context.Context, b box, deadline time.Time) (opened, *failure) {
 	type result struct {
 		opened
 		fail *failure
@@ -373,7 +373,7 @@ func (p *Plugin) share(caller context.Context, b box) (opened, *failure) {
 			return result{fail: f}, nil
 		}
 		defer release()
-		o, f := p.open(b)
+		o, f := p.open(b, deadline)
 		return result{o, f}, nil
 	})
 	select {
@@ -388,8 +388,8 @@ func (p *Plugin) share(caller context.Context, b box) (opened, *failure) {
 	}
 }
 
-func (p *Plugin) open(b box) (o opened, f *failure) {
-	ctx, cancel := context.WithTimeout(p.alive, p.cfg.CallTimeout)
+func (p *Plugin) open(b box, deadline time.Time) (o opened, f *failure) {
+	ctx, cancel := context.WithDeadline(p.alive, deadline)
 	defer cancel()
 	work := &call{}
 	f = b.key.attempt(ctx, p.alive, func(ctx context.Context, e *endpoint) (f *failure) {
@@ -510,6 +510,9 @@ type call struct {
 	requestIDs []string
 	level      slog.Level // of the line about a success
 }
+
+// deadline ends all that is done for a call, its waiting included.
+func (p *Plugin) deadline(c *call) time.Time { return c.start.Add(p.cfg.CallTimeout) }
 
 func (p *Plugin) begin(op, uid string) *call {
 	if len(uid) > maxLoggedUID {

@@ -284,6 +284,31 @@ func TestTimeouts(t *testing.T) {
 	})
 }
 
+// All that an RPC does fits into one budget: waiting for the first probe of an
+// alias, for a place, and for KMS.
+func TestOneBudgetForAll(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		f.probe()
+		e := f.mustEncrypt(seed)
+		f.p = f.plugin(func(f *fixture, c *Config) { c.Keys[0].ID = f.fake.Alias("alias/secrets", f.key) })
+		k := f.p.sealing()
+		k.probed = make(chan struct{})
+		go func() {
+			time.Sleep(2 * time.Second)
+			k.probe(t.Context())
+			f.fake.Hang("*", kmsfake.Always)
+			close(k.probed)
+		}()
+		began := time.Now()
+		if _, err := f.p.Decrypt(t.Context(), decryptRequest(e)); status.Code(err) != codes.Unavailable {
+			t.Errorf("decrypt: %v", err)
+		}
+		if took := time.Since(began); took > defaultCallTimeout {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
 func TestCallTimeoutIsUnderTheAPIServers(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fixture) {
 		if d := f.p.cfg.CallTimeout; d <= 0 || d >= 3*time.Second {
