@@ -45,6 +45,9 @@ const (
 	// warmConns are opened at start, so that the API server's first calls don't
 	// each wait for DNS, TCP and TLS.
 	warmConns = 4
+	// renewAhead is how long before their expiry credentials of all sources are
+	// renewed. By default the SDK does so for some sources only.
+	renewAhead = 5 * time.Minute
 	// idleTimeout is over the poll interval: the probe keeps a connection warm.
 	idleTimeout = 5 * time.Minute
 )
@@ -92,6 +95,7 @@ func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 	o.attemptTimeout = cmp.Or(o.attemptTimeout, attemptTimeout)
 	load := []func(*config.LoadOptions) error{
 		config.WithRegion(o.Region),
+		config.WithCredentialsCacheOptions(func(c *aws.CredentialsCacheOptions) { c.ExpiryWindow = renewAhead }),
 		config.WithAPIOptions([]func(*middleware.Stack) error{
 			awsmiddleware.AddUserAgentKeyValue("ekskms-kms-plugin", Version().Version),
 		}),
@@ -150,8 +154,11 @@ func pool(m *metrics) *http.Transport {
 	t.IdleConnTimeout = idleTimeout
 	dial := t.DialContext
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		m.connections.Inc()
-		return dial(ctx, network, addr)
+		conn, err := dial(ctx, network, addr)
+		if err == nil {
+			m.connections.Inc()
+		}
+		return conn, err
 	}
 	return t
 }

@@ -249,6 +249,9 @@ func (k *cmk) probe(ctx context.Context) (next time.Duration) {
 		}
 	}
 	k.state.Store(&s)
+	if f == nil {
+		f = s.fail // a replica did the work, or the material is unsettled
+	}
 	k.metrics.probes.WithLabelValues(k.label, resultOf(f)).Inc()
 	k.report(old, &s, now, call)
 	return next

@@ -86,7 +86,7 @@ func (m *metrics) credentialsExpire(c aws.Credentials) {
 type credentialsCollector struct{ *metrics }
 
 var credentialsDesc = prometheus.NewDesc(namespace+"_credentials_expiration_timestamp_seconds",
-	"When the AWS credentials expire, in Unix time; absent for credentials that don't.", nil, nil)
+	"When the AWS credentials are due to be renewed, five minutes before they expire, in Unix time; absent for credentials that don't.", nil, nil)
 
 func (c credentialsCollector) Describe(ch chan<- *prometheus.Desc) { ch <- credentialsDesc }
 func (c credentialsCollector) Collect(ch chan<- prometheus.Metric) {

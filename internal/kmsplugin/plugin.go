@@ -154,6 +154,9 @@ func (p *Plugin) newKey(key Key, seals bool) (*cmk, error) {
 		probed: make(chan struct{}), kick: make(chan struct{}, 1), leftBehind: map[string]struct{}{},
 	}
 	for i, c := range key.Clients {
+		if i > 0 {
+			p.metrics.failovers.WithLabelValues(c.Region) // 0, so that the first one is seen as an increase
+		}
 		k.endpoints = append(k.endpoints, &endpoint{Region: c.Region, home: i == 0, kms: c.KMS, metrics: p.metrics})
 	}
 	start := &snapshot{fail: &failure{class: classStarting, code: codes.Unavailable,
