@@ -48,7 +48,8 @@ const (
 	// renewAhead is how long before their expiry credentials of all sources are
 	// renewed. By default the SDK does so for some sources only.
 	renewAhead = 5 * time.Minute
-	// idleTimeout is over the poll interval: the probe keeps a connection warm.
+	// idleTimeout is over the default poll interval: the probe keeps a
+	// connection warm.
 	idleTimeout = 5 * time.Minute
 )
 
@@ -110,10 +111,8 @@ func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load AWS configuration: %w", err)
 	}
-	if cfg.Credentials != nil {
-		cfg.Credentials = markedCredentials{cfg.Credentials, o.metrics}
-	}
-	client := &Client{Region: o.Region, http: httpClient(o), credentials: cfg.Credentials}
+	cfg.Credentials = markedCredentials{cfg.Credentials, o.metrics}
+	client := &Client{Region: o.Region, http: httpClient(cfg, o), credentials: cfg.Credentials}
 	sdk := kms.NewFromConfig(cfg, func(k *kms.Options) {
 		k.HTTPClient = client.http
 		k.Retryer = countedRetries{retryer(), o.metrics}
@@ -131,10 +130,10 @@ func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 	return client, checkEndpoint(client.Endpoint)
 }
 
-func httpClient(o ClientOptions) *http.Client {
+func httpClient(cfg aws.Config, o ClientOptions) *http.Client {
 	transport := o.Transport
 	if transport == nil {
-		transport = pool(o.metrics)
+		transport = pool(cfg, o)
 	}
 	return &http.Client{
 		Transport: plainBodies{transport},
@@ -145,9 +144,16 @@ func httpClient(o ClientOptions) *http.Client {
 	}
 }
 
-// pool is the SDK's own transport with room for all calls in flight.
-func pool(m *metrics) *http.Transport {
-	t := awshttp.NewBuildableClient().GetTransport()
+// pool is the SDK's own transport, with the CA bundle of the environment, and
+// room for all calls in flight. A dial or a handshake that is not answered holds
+// one of the places, so it is given up with the request that waited for it.
+func pool(cfg aws.Config, o ClientOptions) *http.Transport {
+	client, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		client = awshttp.NewBuildableClient()
+	}
+	t := client.WithDialerOptions(func(d *net.Dialer) { d.Timeout = o.attemptTimeout }).GetTransport()
+	t.TLSHandshakeTimeout = o.attemptTimeout
 	t.MaxConnsPerHost = maxConns
 	t.MaxIdleConnsPerHost = maxConns
 	t.MaxIdleConns = 0 // bounded by host
@@ -156,7 +162,7 @@ func pool(m *metrics) *http.Transport {
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err == nil {
-			m.connections.Inc()
+			o.metrics.connections.Inc()
 		}
 		return conn, err
 	}
@@ -225,7 +231,9 @@ func checkEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil || u.Host == "":
-		return fmt.Errorf("KMS endpoint %q is not a URL", endpoint)
+		return errors.New("a KMS endpoint is not a URL such as https://kms.eu-central-1.amazonaws.com")
+	case u.User != nil:
+		return fmt.Errorf("KMS endpoint %q must hold no user name or password", u.Redacted())
 	case u.Scheme == "https":
 		return nil
 	case u.Scheme == "http" && isLoopback(u.Hostname()):
@@ -293,6 +301,3 @@ func requestID(m middleware.Metadata) string {
 	id, _ := awsmiddleware.GetRequestIDMetadata(m)
 	return id
 }
-
-// errNoCredentials is what doctor says where the chain is empty.
-var errNoCredentials = errors.New("the SDK's default chain has no credentials")

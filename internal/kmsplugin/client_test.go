@@ -1,6 +1,7 @@
 package kmsplugin
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -176,5 +177,46 @@ func TestCredentialsOfPodIdentity(t *testing.T) {
 	// The SDK renews them some minutes ahead, and says so by an earlier time.
 	if early := expires.Unix() - r.p.metrics.expires.Load(); early < 0 || early > 600 {
 		t.Errorf("they expire at %d, shown is %d seconds earlier", expires.Unix(), early)
+	}
+}
+
+// Seeds go where the endpoint is, and nowhere that it points to.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	awsEnv(t)
+	followed := false
+	elsewhere := listenHandler(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed = true }))
+	here := listenHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere, http.StatusTemporaryRedirect)
+	}))
+	c, err := NewClient(t.Context(), ClientOptions{Region: region, EndpointURL: here})
+	mustf(t, err, "client")
+	id := exampleARN
+	c.Warm(t.Context())
+	if _, err := c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte(seed)}); err == nil || followed {
+		t.Errorf("followed: %t, error %v", followed, err)
+	}
+}
+
+// The environment's CA bundle is for KMS too.
+func TestCABundle(t *testing.T) {
+	awsEnv(t)
+	fake := kmsfake.New(region)
+	key := fake.NewKey()
+	web := httptest.NewTLSServer(fake)
+	defer web.Close()
+	file := t.TempDir() + "/ca.pem"
+	mustf(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw}), 0o600), "write")
+	t.Setenv("AWS_CA_BUNDLE", file)
+	c, err := NewClient(t.Context(), ClientOptions{Region: region, EndpointURL: web.URL})
+	mustf(t, err, "client")
+	_, err = c.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &key.ARN})
+	mustf(t, err, "describe")
+}
+
+func TestEndpointsHoldNoPasswords(t *testing.T) {
+	awsEnv(t)
+	_, err := NewClient(t.Context(), ClientOptions{Region: region, EndpointURL: "https://user:hush@kms.example.com"})
+	if err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -63,7 +64,11 @@ func NewCommand() *cobra.Command {
 		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage(fmt.Sprintf("unknown command %q", args[0]), "see kms-plugin help")
+				what := "unknown command"
+				if !strings.Contains(args[0], "=") { // that would be an encryption context
+					what += fmt.Sprintf(" %q", args[0])
+				}
+				return usage(what, "see kms-plugin help")
 			}
 			return nil
 		},
@@ -72,7 +77,8 @@ func NewCommand() *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(err.Error(), "see "+cmd.CommandPath()+" --help")
+		what, _, _ := strings.Cut(err.Error(), "=") // a value may be secret
+		return usage(what, "see "+cmd.CommandPath()+" --help")
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(serveCommand(), doctorCommand(), probeCommand(), benchCommand(), versionCommand())
@@ -81,7 +87,8 @@ func NewCommand() *cobra.Command {
 
 func noArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usage(fmt.Sprintf("unexpected argument %q", args[0]), "")
+		// Not repeated: it may be an encryption-context value that a space cut off.
+		return usage("unexpected argument", "all settings are flags, such as --encryption-context key=value")
 	}
 	return nil
 }

@@ -136,7 +136,7 @@ func (d *doctor) add(check, subject, result, detail, fix string) *finding {
 
 // failed reports a failure of KMS, with the statement that is missing where it
 // is one of permission.
-func (d *doctor) failed(check, subject, op string, f *failure) {
+func (d *doctor) failed(check, subject string, f *failure, encryptionContext map[string]string) {
 	detail := f.class
 	if f.requestID != "" {
 		detail += ", KMS request ID " + f.requestID
@@ -144,29 +144,36 @@ func (d *doctor) failed(check, subject, op string, f *failure) {
 	found := d.add(check, subject, findingFailed, detail, f.text)
 	if f.class == classPermissionDenied {
 		found.Fix = "the key policy lacks this statement, or another one denies it:"
-		found.Statement = d.statement(op)
+		found.Statement = statement(encryptionContext, f.op)
 	}
 }
 
 // statement is what the key policy should hold. Values of the encryption
 // context are the reader's own to fill in: they stay out of all output.
-func (d *doctor) statement(op string) any {
+func statement(encryptionContext map[string]string, ops ...string) any {
+	var actions []string
+	for _, op := range ops {
+		actions = append(actions, "kms:"+op)
+	}
 	s := map[string]any{
 		"Effect":    "Allow",
 		"Principal": map[string]string{"AWS": cmp.Or(os.Getenv("AWS_ROLE_ARN"), "<ARN of the plugin's role>")},
-		"Action":    "kms:" + op,
+		"Action":    actions,
 		"Resource":  "*",
 	}
-	if op != "DescribeKey" {
-		names := slices.Sorted(maps.Keys(d.p.cfg.EncryptionContext))
+	if !slices.Contains(ops, "DescribeKey") {
+		names := append([]string{}, slices.Sorted(maps.Keys(encryptionContext))...)
 		equals := map[string]string{}
 		for _, name := range names {
 			equals["kms:EncryptionContext:"+name] = "<value>"
 		}
-		s["Condition"] = map[string]any{
-			"StringEquals":              equals,
-			"ForAllValues:StringEquals": map[string]any{"kms:EncryptionContextKeys": names},
+		condition := map[string]any{"ForAllValues:StringEquals": map[string]any{"kms:EncryptionContextKeys": names}}
+		if len(names) > 0 {
+			condition["StringEquals"] = equals
+		} else {
+			condition = map[string]any{"Null": map[string]string{"kms:EncryptionContextKeys": "true"}}
 		}
+		s["Condition"] = condition
 	}
 	return s
 }
@@ -185,13 +192,9 @@ func examine(ctx context.Context, p *Plugin) []finding {
 
 func (d *doctor) credentials(ctx context.Context) bool {
 	client := d.p.clients()[0]
-	if client.credentials == nil {
-		d.failed("credentials", "default chain", "", classify(ctx, "", credentialsError{errNoCredentials}))
-		return false
-	}
 	c, err := client.credentials.Retrieve(ctx)
 	if err != nil {
-		d.failed("credentials", "default chain", "", classify(ctx, "", err))
+		d.failed("credentials", "default chain", classify(ctx, "", err), nil)
 		return false
 	}
 	detail := "do not expire"
@@ -244,21 +247,20 @@ func (d *doctor) key(ctx context.Context, k *cmk, e *endpoint, c *Client) {
 	work := &call{}
 	name := k.id
 	if !e.home {
+		if k.resolved() == "" {
+			d.add("key", subject, findingFailed, "not known", "the key's own Region has to say first which key this name stands for")
+			return
+		}
 		name = e.arn(k.resolved())
 	}
 	meta, f := k.describe(ctx, e, work, name)
 	if f != nil {
-		d.failed("key", subject, "DescribeKey", f)
+		d.failed("key", subject, f, k.context)
 		return
 	}
+	d.add("key", subject, findingOK, strings.ToLower(string(meta.KeyState)), "")
 	keyARN := aws.ToString(meta.Arn)
-	detail := strings.ToLower(string(meta.KeyState))
-	if aws.ToString(meta.CurrentKeyMaterialId) == "" {
-		d.add("key", subject, findingWarning, detail, "DescribeKey names no key material here: a rotation can't be seen, only a new key")
-	} else {
-		d.add("key", subject, findingOK, detail, "")
-	}
-	if keyARN != name {
+	if strings.Contains(name, "alias/") {
 		d.add("alias", subject, findingWarning, "stands for "+keyARN,
 			"whoever may move the alias chooses the key; after a move, add the earlier key by its ARN, or data under it is lost to a restarted plugin")
 	}
@@ -267,35 +269,46 @@ func (d *doctor) key(ctx context.Context, k *cmk, e *endpoint, c *Client) {
 	} else {
 		keyARN = inRegion(keyARN, k.endpoints[0].Region)
 	}
+	d.legacy(ctx, subject, e, keyARN)
 	if !k.seals {
-		d.decryptOnly(ctx, subject, k, e, keyARN)
+		d.decrypt(ctx, "decrypt", subject, e, keyARN, k.context)
 		return
 	}
-	if _, f := e.roundTrip(ctx, ctx, work, keyARN, k.context, []byte(nonceText())); f != nil {
-		op := "Encrypt"
-		if strings.Contains(f.text, "kms:Decrypt") {
-			op = "Decrypt"
-		}
-		d.failed("round trip", subject, op, f)
+	out, f := e.roundTrip(ctx, ctx, work, keyARN, k.context, []byte(nonceText()))
+	if f != nil {
+		d.failed("round trip", subject, f, k.context)
 		return
 	}
 	d.add("round trip", subject, findingOK, "encrypts and decrypts under the encryption context", "")
-	d.contexts(ctx, subject, k, e, keyARN)
+	if out.materialID == "" {
+		d.add("rotation", subject, findingWarning, "unseen", "Decrypt names no key material here: a rotation can't be seen, only a new key")
+	}
+	d.contexts(ctx, subject, k, e, keyARN, out.ciphertext)
 }
 
-// decryptOnly asks to decrypt what no key can have made: KMS judges the
-// permission before the ciphertext (inferred, not tried on AWS).
-func (d *doctor) decryptOnly(ctx context.Context, subject string, k *cmk, e *endpoint, keyARN string) {
-	_, _, f := e.open(ctx, ctx, &call{}, keyARN, k.context, []byte(nonceText()))
+// decrypt asks to decrypt what no key can have made: KMS judges the permission
+// before the ciphertext (inferred, not tried on AWS).
+func (d *doctor) decrypt(ctx context.Context, check, subject string, e *endpoint, keyARN string, encryptionContext map[string]string) {
+	_, _, f := e.open(ctx, ctx, &call{}, keyARN, encryptionContext, []byte(nonceText()))
 	if f != nil && f.class != classInvalidCiphertext {
-		d.failed("decrypt", subject, "Decrypt", f)
+		d.failed(check, subject, f, encryptionContext)
 		return
 	}
-	d.add("decrypt", subject, findingOK, "may decrypt under the encryption context", "")
+	d.add(check, subject, findingOK, "may decrypt", "")
 }
 
-// contexts tries what the key policy must refuse.
-func (d *doctor) contexts(ctx context.Context, subject string, k *cmk, e *endpoint, keyARN string) {
+// legacy looks whether aws-encryption-provider's data can be read, if that has
+// an encryption context of its own.
+func (d *doctor) legacy(ctx context.Context, subject string, e *endpoint, keyARN string) {
+	if !maps.Equal(d.p.cfg.LegacyContext, d.p.cfg.EncryptionContext) {
+		d.decrypt(ctx, "legacy context", subject, e, keyARN, d.p.cfg.LegacyContext)
+	}
+}
+
+// contexts tries what the key policy must refuse, for each operation by itself:
+// the ciphertext that is given to Decrypt is good but for its context, so KMS
+// answers AccessDenied if the policy stops it and InvalidCiphertext if not.
+func (d *doctor) contexts(ctx context.Context, subject string, k *cmk, e *endpoint, keyARN string, ciphertext []byte) {
 	wrong, more := maps.Clone(k.context), maps.Clone(k.context)
 	for name := range wrong {
 		wrong[name] += "-ekskms-doctor"
@@ -311,17 +324,28 @@ func (d *doctor) contexts(ctx context.Context, subject string, k *cmk, e *endpoi
 		{"no context", nil, findingFailed, "no encryption context"},
 		{"further context", more, findingWarning, "further names in the encryption context"},
 	} {
-		_, f := e.roundTrip(ctx, ctx, &call{}, keyARN, c.context, []byte(nonceText()))
-		switch {
-		case f == nil:
-			found := d.add(c.check, subject, c.accepted, "AWS KMS takes "+c.what,
-				"the key policy (or an IAM policy, where the key policy trusts the account) allows more than this; give the plugin's role these conditions only:")
-			found.Statement = d.statement("Encrypt")
-		case f.class == classPermissionDenied:
-			d.add(c.check, subject, findingOK, "refused", "")
-		default:
-			d.failed(c.check, subject, "Encrypt", f)
+		var taken []string
+		_, f := e.seal(ctx, ctx, &call{}, keyARN, c.context, []byte(nonceText()))
+		if f == nil {
+			taken = append(taken, "Encrypt")
+		} else if f.class != classPermissionDenied {
+			d.failed(c.check, subject, f, k.context)
+			continue
 		}
+		_, _, f = e.open(ctx, ctx, &call{}, keyARN, c.context, ciphertext)
+		if f == nil || f.class == classInvalidCiphertext {
+			taken = append(taken, "Decrypt")
+		} else if f.class != classPermissionDenied {
+			d.failed(c.check, subject, f, k.context)
+			continue
+		}
+		if len(taken) == 0 {
+			d.add(c.check, subject, findingOK, "refused", "")
+			continue
+		}
+		found := d.add(c.check, subject, c.accepted, strings.Join(taken, " and ")+" may be called under "+c.what,
+			"the key policy (or an IAM policy, where the key policy trusts the account) allows more than this; give the plugin's role these conditions only:")
+		found.Statement = statement(k.context, taken...)
 	}
 }
 

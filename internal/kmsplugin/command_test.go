@@ -27,7 +27,11 @@ func TestUsage(t *testing.T) {
 		{"sreve", `unknown command "sreve"`},
 		{"serve --kye x", "unknown flag: --kye"},
 		{"serve", "--key is required"},
-		{"serve extra", `unexpected argument "extra"`},
+		{"serve extra", "unexpected argument"},
+		{good + " hush", "unexpected argument"},
+		{"serve cluster=hush", "unexpected argument"},
+		{"cluster=hush serve", "unknown command"},
+		{"serve -encryption-context=cluster=hush", "unknown shorthand flag"},
 		{"serve --key arn:aws:s3:::bucket --encryption-context a=b", "is not the ARN of a KMS key"},
 		{"serve --key arn:aws:kms:eu-central-1:111122223333:grant/1 --encryption-context a=b", "is not the ARN of a KMS key"},
 		{"serve --key key/1234 --encryption-context a=b", "is not the ARN of a KMS key"},
@@ -143,6 +147,11 @@ func TestServeAndProbeCommands(t *testing.T) {
 	}
 	if strings.Contains(r.logs, contextValue) {
 		t.Error("an encryption-context value is logged")
+	}
+	for line := range strings.Lines(r.logs) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not a JSON line: %s", line)
+		}
 	}
 }
 

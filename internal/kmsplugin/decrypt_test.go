@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -236,7 +237,7 @@ func TestFailoverToAReplica(t *testing.T) {
 		f.wantOpens(f.p, e)                   // before any probe has noticed
 		f.wantOpens(f.p, f.mustEncrypt(seed)) // in the time of one call
 		f.probe().wantOK(f.currentKeyID())
-		if got, fail := f.p.sealing().condition(), f.state().fail; got != conditionDegraded || fail.class != classTimeout {
+		if got, fail := f.condition(), f.state().fail; got != conditionDegraded || fail.class != classTimeout {
 			t.Errorf("state %s, %v", got, fail)
 		}
 		for range 200 { // hours: the replica vouches for the key
@@ -261,7 +262,7 @@ func TestFailoverToAReplica(t *testing.T) {
 		f.fake.Hang("*", 0)
 		before := there.Count("*")
 		f.probe().wantOK(f.currentKeyID())
-		if f.p.sealing().condition() != conditionOK || there.Count("*") != before {
+		if f.condition() != conditionOK || there.Count("*") != before {
 			t.Error("the plugin does not return to its own Region")
 		}
 	})
@@ -343,6 +344,105 @@ func FuzzDecrypt(f *testing.F) {
 		}
 		if err != nil && status.Code(err) == codes.Unknown {
 			t.Errorf("an error without a code: %v", err)
+		}
+	})
+}
+
+// mirrored is a plugin with a key in two Regions.
+func mirrored(t *testing.T, test func(t *testing.T, f *fixture, there *kmsfake.Server, replica *kmsfake.Key)) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		there := kmsfake.New(otherRegion)
+		f.key = f.fake.NewMultiRegionKey()
+		replica := f.key.Replicate(there)
+		f.p = f.plugin(func(f *fixture, c *Config) {
+			c.Keys[0].Clients = append(c.Keys[0].Clients, f.client(there, otherRegion))
+		})
+		f.probe()
+		test(t, f, there, replica)
+	})
+}
+
+// A Region that is known to be away is not waited for again.
+func TestASuspectRegionIsAskedLast(t *testing.T) {
+	mirrored(t, func(t *testing.T, f *fixture, there *kmsfake.Server, _ *kmsfake.Key) {
+		e := f.mustEncrypt(seed)
+		f.fake.Hang("*", kmsfake.Always)
+		f.wantOpens(f.p, e) // waits, and finds out
+		before, began := f.fake.Count("*"), time.Now()
+		for range 10 {
+			f.wantOpens(f.p, e)
+		}
+		if n := f.fake.Count("*") - before; n != 0 || time.Since(began) != 0 {
+			t.Errorf("10 calls asked the silent Region %d times and took %s", n, time.Since(began))
+		}
+		f.fake.Hang("*", 0)
+		f.probe()
+		before = there.Count("*")
+		f.wantOpens(f.p, e)
+		if n := there.Count("*") - before; n != 0 {
+			t.Error("the key's own Region is not used again after a good probe")
+		}
+	})
+}
+
+// One throttled call fails over by itself, and takes nothing with it.
+func TestThrottlingFailsOverForOneCall(t *testing.T) {
+	mirrored(t, func(t *testing.T, f *fixture, there *kmsfake.Server, _ *kmsfake.Key) {
+		e := f.mustEncrypt(seed)
+		f.fake.FailNext("Decrypt", maxAttempts, &kmsfake.Error{Code: "ThrottlingException"})
+		f.wantOpens(f.p, e)
+		before := there.Count("*")
+		f.wantOpens(f.p, e)
+		if n := there.Count("*") - before; before == 0 || n != 0 {
+			t.Errorf("%d calls to the replica for the throttled one, %d afterwards", before, n)
+		}
+	})
+}
+
+// A replica that refuses says nothing of the key: its policy is its own.
+func TestARefusingReplica(t *testing.T) {
+	mirrored(t, func(t *testing.T, f *fixture, there *kmsfake.Server, replica *kmsfake.Key) {
+		e := f.mustEncrypt(seed)
+		there.Deny("Decrypt", replica)
+		f.fake.Hang("*", kmsfake.Always)
+		if _, err := f.p.Decrypt(t.Context(), decryptRequest(e)); status.Code(err) != codes.Unavailable {
+			t.Errorf("with the own Region away: %v, want its failure and not the replica's", err)
+		}
+		f.fake.Hang("*", 0)
+		f.wantOpens(f.p, e) // before any probe: the replica is asked first, and refuses
+	})
+}
+
+// Data of aws-encryption-provider under an alias that has moved since.
+func TestLegacyDataUnderAMovedAlias(t *testing.T) {
+	bubble(t, func(_ *testing.T, f *fixture) {
+		before := legacyData(f, "alias/secrets", clusterContext)
+		old := f.key
+		f.key = f.fake.NewKey()
+		after := legacyData(f, "alias/secrets", clusterContext)
+		alias := f.fake.Alias("alias/secrets", f.key)
+		f.p = f.plugin(func(_ *fixture, c *Config) {
+			c.Keys = []Key{{ID: alias, Clients: c.Keys[0].Clients}, {ID: old.ARN, Clients: c.Keys[0].Clients, LegacyKeyIDs: []string{"alias/secrets"}}}
+		})
+		f.probe()
+		f.wantOpens(f.p, before)
+		f.wantOpens(f.p, after)
+	})
+}
+
+// A key that is known by its ARN does not wait until another's alias is.
+func TestAKnownKeyDoesNotWaitForAnAlias(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		e := f.probe().mustEncrypt(seed)
+		alias := f.fake.Alias("alias/other", f.fake.NewKey())
+		f.p = f.plugin(func(_ *fixture, c *Config) {
+			c.Keys = []Key{{ID: alias, Clients: c.Keys[0].Clients}, c.Keys[0]}
+		})
+		f.p.sealing().probed = make(chan struct{})
+		began := time.Now()
+		f.wantOpens(f.p, e)
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it waited %s", took)
 		}
 	})
 }

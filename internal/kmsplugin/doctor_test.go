@@ -33,6 +33,13 @@ func results(checks []finding) (all []string) {
 	return all
 }
 
+// onlyOn is a key policy that names the encryption context for one operation.
+func onlyOn(s *kmsfake.Server, k *kmsfake.Key, op string) {
+	s.Before(func(called string) {
+		k.RequireContext(map[bool]map[string]string{true: clusterContext}[called == op])
+	})
+}
+
 func TestDoctor(t *testing.T) {
 	healthyKey := []string{"credentials ok", "endpoint ok", "clock ok", "key ok", "round trip ok", "wrong context ok", "no context ok", "further context ok"}
 	until := func(check, result string) []string {
@@ -55,22 +62,27 @@ func TestDoctor(t *testing.T) {
 	}{
 		"all is well": {func(*kmsfake.Server, *kmsfake.Key) {}, healthyKey, nil, true},
 		"no permission to describe": {func(s *kmsfake.Server, k *kmsfake.Key) { s.Deny("DescribeKey", k) }, until("key", "failed"),
-			[]string{`"Action": "kms:DescribeKey"`, "KMS request ID"}, false},
+			[]string{"\"kms:DescribeKey\"\n", "KMS request ID"}, false},
 		"no permission to encrypt": {func(s *kmsfake.Server, k *kmsfake.Key) { s.Deny("Encrypt", k) }, until("round trip", "failed"),
-			[]string{`"Action": "kms:Encrypt"`, `"kms:EncryptionContext:ekskms-cluster": "<value>"`, "<ARN of the plugin's role>"}, false},
+			[]string{"\"kms:Encrypt\"\n", `"kms:EncryptionContext:ekskms-cluster": "<value>"`, "<ARN of the plugin's role>"}, false},
 		"no permission to decrypt": {func(s *kmsfake.Server, k *kmsfake.Key) { s.Deny("Decrypt", k) }, until("round trip", "failed"),
-			[]string{`"Action": "kms:Decrypt"`}, false},
+			[]string{"\"kms:Decrypt\"\n"}, false},
 		"another context is asked for": {func(_ *kmsfake.Server, k *kmsfake.Key) { k.RequireContext(map[string]string{"a": "b"}) }, until("round trip", "failed"),
-			[]string{`"Action": "kms:Encrypt"`}, false},
+			[]string{"\"kms:Encrypt\"\n"}, false},
 		"any context is taken": {func(_ *kmsfake.Server, k *kmsfake.Key) { k.RequireContext(nil) },
 			with("wrong context is failed", "no context is failed", "further context is warning"),
-			[]string{"takes another encryption context", `"kms:EncryptionContextKeys"`}, false},
-		"disabled":                    {func(_ *kmsfake.Server, k *kmsfake.Key) { k.SetState(kmsfake.Disabled) }, until("key", "failed"), []string{"kms:EnableKey"}, false},
-		"pending deletion":            {func(_ *kmsfake.Server, k *kmsfake.Key) { k.SetState(kmsfake.PendingDeletion) }, until("key", "failed"), []string{"kms:CancelKeyDeletion"}, false},
-		"expired credentials":         {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Credentials("test", "", time.Now().Add(-time.Hour)) }, until("key", "failed"), []string{"expired"}, false},
-		"the clock is wrong":          {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Clock(-20 * time.Minute) }, with("clock is failed"), []string{"time synchronisation"}, false},
-		"the clock is a little wrong": {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Clock(2 * time.Minute) }, with("clock is warning"), []string{"time synchronisation"}, true},
-		"no material IDs":             {func(s *kmsfake.Server, _ *kmsfake.Key) { s.HideMaterialIDs("DescribeKey", "Decrypt") }, with("key is warning"), []string{"a rotation can't be seen"}, true},
+			[]string{"Encrypt and Decrypt may be called under another encryption context", `"kms:EncryptionContextKeys"`}, false},
+		"disabled":                            {func(_ *kmsfake.Server, k *kmsfake.Key) { k.SetState(kmsfake.Disabled) }, until("key", "failed"), []string{"kms:EnableKey"}, false},
+		"pending deletion":                    {func(_ *kmsfake.Server, k *kmsfake.Key) { k.SetState(kmsfake.PendingDeletion) }, until("key", "failed"), []string{"kms:CancelKeyDeletion"}, false},
+		"expired credentials":                 {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Credentials("test", "", time.Now().Add(-time.Hour)) }, until("key", "failed"), []string{"expired"}, false},
+		"the clock is wrong":                  {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Clock(-20 * time.Minute) }, with("clock is failed"), []string{"time synchronisation"}, false},
+		"the clock is a little wrong":         {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Clock(2 * time.Minute) }, with("clock is warning"), []string{"time synchronisation"}, true},
+		"no material IDs":                     {func(s *kmsfake.Server, _ *kmsfake.Key) { s.HideMaterialIDs("DescribeKey", "Decrypt") }, append(slices.Clone(healthyKey[:5]), append([]string{"rotation warning"}, healthyKey[5:]...)...), []string{"a rotation can't be seen"}, true},
+		"no material ID of DescribeKey alone": {func(s *kmsfake.Server, _ *kmsfake.Key) { s.HideMaterialIDs("DescribeKey") }, healthyKey, nil, true},
+		"Decrypt under any context": {func(s *kmsfake.Server, k *kmsfake.Key) { onlyOn(s, k, "Encrypt") },
+			with("wrong context is failed", "no context is failed", "further context is warning"), []string{`"Decrypt may be called under no encryption context"`}, false},
+		"Encrypt under any context": {func(s *kmsfake.Server, k *kmsfake.Key) { onlyOn(s, k, "Decrypt") },
+			with("wrong context is failed", "no context is failed", "further context is warning"), []string{`"Encrypt may be called under no encryption context"`}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := kmsfake.New(region)

@@ -63,6 +63,7 @@ type failure struct {
 	class     string
 	code      codes.Code
 	text      string
+	op        string // KMS's operation that failed
 	awsCode   string // KMS's own error code, if KMS answered
 	requestID string
 }
@@ -148,6 +149,7 @@ func wrongKeyType() *failure {
 // whom the answer blames.
 func classify(caller context.Context, op string, err error) *failure {
 	f := classOf(caller, op, err)
+	f.op = op
 	var creds credentialsError
 	if errors.As(err, &creds) {
 		return f // its code and request ID are not KMS's

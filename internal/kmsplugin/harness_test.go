@@ -123,6 +123,11 @@ func (f *fixture) probe() *fixture {
 
 func (f *fixture) state() *snapshot { return f.p.sealing().state.Load() }
 
+func (f *fixture) condition() condition {
+	_, is := f.p.sealing().now()
+	return is
+}
+
 func (f *fixture) currentKeyID() string { return keyID(f.key.ARN, f.key.MaterialID()) }
 
 func (f *fixture) status() *kmsapi.StatusResponse { return statusOf(f.t, f.p) }

@@ -1,6 +1,7 @@
 package kmsplugin
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -36,10 +37,11 @@ const (
 	settleAttempts = 3
 
 	// staleFor is how long a key_id that was left behind must be the only one
-	// seen before it is believed again. KMS never returns to old material, so
-	// until then it is a stale answer; after that, it was the newer one that
-	// was wrong, and to insist would block all writes for good.
-	staleFor = time.Hour
+	// seen, in a look every confirmPoll, before it is believed again. KMS never
+	// returns to old material, so until then it is a stale answer. After that,
+	// it was the other one that was stale, and to insist would block writes: an
+	// API server's seed lives for three minutes without a Status that it likes.
+	staleFor = 2 * time.Minute
 )
 
 // cmk is one customer managed key, as the background probe knows it.
@@ -64,7 +66,8 @@ type cmk struct {
 	// What only the probe touches.
 	candidate  string              // a key_id that waits to be seen again
 	seen       int                 // how often in a row
-	refusals   int                 // refused probes in a row
+	refusals   int                 // refused probes since the last good one
+	reported   condition           // what the log said last
 	leftBehind map[string]struct{} // key_ids that a newer material has replaced
 	staleSince time.Time           // since when only such a key_id is seen
 }
@@ -74,7 +77,7 @@ type snapshot struct {
 	keyID  string    // the one activated; it survives failures
 	arn    string    // of the key that sealed under it
 	fail   *failure  // of the last probe, nil if it was good
-	sure   bool      // fail is a refusal that was seen confirmations times
+	sure   bool      // KMS refused confirmations times, and no probe was good since
 	goodAt time.Time // the last good probe
 	since  time.Time // when keyID was activated
 
@@ -84,7 +87,7 @@ type snapshot struct {
 // target is a key that data may be labelled with.
 type target struct {
 	arn    string
-	prefix []string // of its key_ids
+	prefix string   // of its key_ids
 	legacy []string // aws-encryption-provider's key_ids for it
 }
 
@@ -105,9 +108,10 @@ var conditions = []condition{conditionOK, conditionDegraded, conditionFailed, co
 //
 //   - a probe was good at least once, and the last good one is not older than
 //     vouchFor: an outage says nothing about the key, but not for ever;
-//   - KMS itself has not refused the key in two probes in a row.
+//   - KMS itself has not refused the key in two probes without a good one
+//     between them. Silence between them takes nothing back.
 //
-// One failure of either kind, or one refusal, makes it degraded.
+// An outage that is younger, or one refusal, makes it degraded.
 func (s *snapshot) condition(now time.Time, vouchFor time.Duration) condition {
 	switch {
 	case s.goodAt.IsZero() && s.fail != nil && s.fail.class != classStarting:
@@ -133,6 +137,12 @@ func (s *snapshot) reason() *failure {
 		text: "the KMS key was not looked at for too long: the plugin is starved of CPU or was stopped"}
 }
 
+// now is the key's snapshot and what it means at this moment.
+func (k *cmk) now() (*snapshot, condition) {
+	s := k.state.Load()
+	return s, s.condition(time.Now(), k.vouchFor)
+}
+
 func (k *cmk) role() string {
 	if k.seals {
 		return "seal"
@@ -140,25 +150,8 @@ func (k *cmk) role() string {
 	return "open"
 }
 
-func (k *cmk) condition() condition { return k.state.Load().condition(time.Now(), k.vouchFor) }
-
-// find returns the key that a key_id belongs to, and whether the data is
-// aws-encryption-provider's.
-func (s *snapshot) find(id string) (keyARN string, legacy, ok bool) {
-	for _, t := range s.targets {
-		for _, p := range t.prefix {
-			if matchesKeyID(p, id) {
-				return t.arn, false, true
-			}
-		}
-	}
-	for _, t := range s.targets {
-		if slices.Contains(t.legacy, id) {
-			return t.arn, true, true
-		}
-	}
-	return "", false, false
-}
+// issued tells whether a plugin for this key made the key_id.
+func (t target) issued(id string) bool { return matchesKeyID(t.prefix, id) }
 
 // withTarget adds a key that the configured name stands for; an alias that has
 // moved keeps its earlier ones, as long as the process lives.
@@ -166,7 +159,7 @@ func (k *cmk) withTarget(targets []target, keyARN string) []target {
 	if slices.ContainsFunc(targets, func(t target) bool { return t.arn == keyARN }) {
 		return targets
 	}
-	t := target{arn: keyARN, prefix: []string{keyIDPrefix(keyARN)}, legacy: legacyNames(k.id, keyARN, k.legacy)}
+	t := target{arn: keyARN, prefix: keyIDPrefix(keyARN), legacy: legacyNames(k.id, keyARN, k.legacy)}
 	for _, e := range k.endpoints[1:] {
 		t.legacy = append(t.legacy, inRegion(keyARN, e.Region))
 	}
@@ -187,9 +180,14 @@ func (k *cmk) run(ctx context.Context) {
 			// again after ten seconds, and should find it activated.
 			next = kickGap
 		}
-		gap := min(kickGap, next)
+		gap, kick := min(kickGap, next), k.kick
+		if k.refusals > 0 && k.refusals < confirmations {
+			// A refusal may be a policy that is just being spread: callers that
+			// fail by it don't hasten the second look.
+			kick = nil
+		}
 		sleep(ctx, gap, nil)
-		kicked = sleep(ctx, next-gap, k.kick)
+		kicked = sleep(ctx, next-gap, kick)
 	}
 }
 
@@ -230,10 +228,7 @@ func (k *cmk) probe(ctx context.Context) (next time.Duration) {
 	if f != nil {
 		if f.refusal() {
 			k.refusals++
-		} else if !old.sure {
-			k.refusals = 0
 		}
-		// Silence after a refusal takes nothing of it back.
 		s.sure = k.refusals >= confirmations
 		if s.sure && !f.refusal() {
 			s.fail = old.fail
@@ -253,7 +248,7 @@ func (k *cmk) probe(ctx context.Context) (next time.Duration) {
 		f = s.fail // a replica did the work, or the material is unsettled
 	}
 	k.metrics.probes.WithLabelValues(k.label, resultOf(f)).Inc()
-	k.report(old, &s, now, call)
+	k.report(old, &s, s.condition(now, k.vouchFor), call)
 	return next
 }
 
@@ -276,9 +271,11 @@ func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
 			text: "the KMS key is rotating and its answers do not agree on the material yet: ask again"}
 		return false
 	}
-	// Whatever the material: the round trip was good, and the material of the
-	// active key_id still decrypts, as KMS keeps all of a key's materials.
-	s.goodAt = now
+	if s.keyID == "" || s.arn == o.arn {
+		// Whatever the material: the round trip was good, and that of the
+		// active key_id still decrypts, as KMS keeps all of a key's materials.
+		s.goodAt = now
+	}
 	if id == "" {
 		return false
 	}
@@ -292,7 +289,7 @@ func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
 		}
 		if now.Sub(k.staleSince) < staleFor {
 			k.candidate, k.seen = "", 0
-			return true
+			return false
 		}
 	} else {
 		k.staleSince = time.Time{}
@@ -311,14 +308,16 @@ func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
 		}
 	}
 	delete(k.leftBehind, id)
-	s.keyID, s.arn, s.since = id, o.arn, now
+	s.keyID, s.arn, s.since, s.goodAt = id, o.arn, now, now
 	k.candidate, k.seen, k.staleSince = "", 0, time.Time{}
 	return true
 }
 
-// report logs what a probe changed, and only that.
-func (k *cmk) report(old, s *snapshot, now time.Time, call *call) {
-	was, is := old.condition(now, k.vouchFor), s.condition(now, k.vouchFor)
+// report logs what a probe changed, and what time has changed since the last
+// one: an outage may have become too old to vouch for the key.
+func (k *cmk) report(old, s *snapshot, is condition, call *call) {
+	was := k.reported
+	k.reported = is
 	if is == conditionFailed && was != conditionFailed {
 		k.purge()
 	}
@@ -429,9 +428,11 @@ func (k *cmk) resolved() string {
 }
 
 // attempt does the work of one RPC in the key's home Region and, where that does
-// not answer, in the Regions of its replicas. The home Region is skipped while
-// it is known to fail; if no other does better it is asked after all.
+// not answer, in the Regions of its replicas. While the home Region is known to
+// fail it is asked last. What it says counts: a replica's refusal is not the
+// key's.
 func (k *cmk) attempt(ctx, caller context.Context, do func(ctx context.Context, e *endpoint) *failure) (f *failure) {
+	var ofHome *failure
 	order := slices.Clone(k.endpoints)
 	slices.SortStableFunc(order, func(a, b *endpoint) int { return boolInt(a.suspect.Load()) - boolInt(b.suspect.Load()) })
 	for i, e := range order {
@@ -449,12 +450,21 @@ func (k *cmk) attempt(ctx, caller context.Context, do func(ctx context.Context, 
 			}
 			return nil
 		}
-		if !f.elsewhere() || caller.Err() != nil || ctx.Err() != nil {
+		if e.home {
+			ofHome = f
+		}
+		if caller.Err() != nil || e.home && !f.elsewhere() {
 			return f
 		}
-		e.suspect.Store(true)
+		if len(order) > 1 && f.elsewhere() && f.class != classThrottled {
+			e.suspect.Store(true)
+			k.kickProbe() // it may be well again in a moment
+		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return f
+	return cmp.Or(ofHome, f)
 }
 
 func boolInt(b bool) int {
@@ -488,17 +498,11 @@ type sealed struct {
 }
 
 func (e *endpoint) roundTrip(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string, plaintext []byte) (sealed, *failure) {
-	start := time.Now()
-	out, err := e.kms.Encrypt(ctx, &kms.EncryptInput{
-		KeyId:             aws.String(e.arn(keyARN)),
-		Plaintext:         plaintext,
-		EncryptionContext: encryptionContext,
-	})
-	if f := e.done(caller, call, "Encrypt", start, err); f != nil {
+	ciphertext, f := e.seal(ctx, caller, call, keyARN, encryptionContext, plaintext)
+	if f != nil {
 		return sealed{}, f
 	}
-	call.saw(requestID(out.ResultMetadata))
-	back, materialID, f := e.open(ctx, caller, call, keyARN, encryptionContext, out.CiphertextBlob)
+	back, materialID, f := e.open(ctx, caller, call, keyARN, encryptionContext, ciphertext)
 	switch {
 	case f != nil && f.class == classInvalidCiphertext:
 		return sealed{}, corrupt()
@@ -507,12 +511,26 @@ func (e *endpoint) roundTrip(ctx, caller context.Context, call *call, keyARN str
 	case subtle.ConstantTimeCompare(back, plaintext) != 1:
 		return sealed{}, corrupt()
 	}
-	return sealed{out.CiphertextBlob, materialID}, nil
+	return sealed{ciphertext, materialID}, nil
 }
 
 func corrupt() *failure {
 	return &failure{class: classCorrupt, code: codes.DataLoss,
 		text: "AWS KMS does not decrypt what it has just encrypted: do not trust this endpoint"}
+}
+
+func (e *endpoint) seal(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string, plaintext []byte) (ciphertext []byte, f *failure) {
+	start := time.Now()
+	out, err := e.kms.Encrypt(ctx, &kms.EncryptInput{
+		KeyId:             aws.String(e.arn(keyARN)),
+		Plaintext:         plaintext,
+		EncryptionContext: encryptionContext,
+	})
+	if f := e.done(caller, call, "Encrypt", start, err); f != nil {
+		return nil, f
+	}
+	call.saw(requestID(out.ResultMetadata))
+	return out.CiphertextBlob, nil
 }
 
 // open decrypts with the key pinned: without KeyId, KMS would decrypt under any

@@ -72,6 +72,7 @@ func TestProbesAreAPollApart(t *testing.T) {
 		stop := f.loop()
 		defer stop()
 		f.wantOK(f.currentKeyID())
+		time.Sleep(defaultPollInterval) // the second look, soon after the first, is over
 		synctest.Wait()
 		before := f.fake.Count("*")
 		time.Sleep(10 * defaultPollInterval)
@@ -112,19 +113,51 @@ func TestAFlappingKeyIDIsNotActivated(t *testing.T) {
 	})
 }
 
+// A probe that fails in between begins the row anew.
+func TestAFailureBetweenIsNoSight(t *testing.T) {
+	bubble(t, func(_ *testing.T, f *fixture) {
+		f.probe()
+		old := f.currentKeyID()
+		f.key.Rotate()
+		f.probe().wantOK(old)
+		f.fake.Fail("*", &kmsfake.Error{Status: 500, Code: "KMSInternalException"})
+		f.probe()
+		f.fake.Fail("*", nil)
+		f.probe().wantOK(old)
+		f.probe().wantOK(f.currentKeyID())
+	})
+}
+
+// Status may have moved on while KMS worked for an Encrypt.
+func TestEncryptLabelsWithWhatStatusSaysAtItsEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		f.probe()
+		f.fake.Before(func(op string) {
+			if op == "Decrypt" {
+				moved := *f.state()
+				moved.keyID = keyID(f.key.ARN, "newer")
+				f.p.sealing().state.Store(&moved)
+			}
+		})
+		if _, err := f.encrypt(seed); status.Code(err) != codes.Unavailable {
+			t.Errorf("a seed under a key_id that Status does not give any more: %v", err)
+		}
+	})
+}
+
 // Hosts of KMS that have not heard of a rotation do not bring the old key_id
 // back, however many they are.
 func TestStaleAnswersNeverGoBack(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fixture) {
-		f.probe()
+		f.probe().probe()
 		f.key.Rotate()
 		f.probe().probe()
 		active := f.currentKeyID()
 		f.wantOK(active)
 		f.fake.Stale("*", kmsfake.Always)
-		for range 50 {
+		for range 50 { // twice as dense as a poll would be
 			f.probe().wantOK(active)
-			time.Sleep(time.Minute)
+			time.Sleep(staleFor / 51)
 		}
 		if _, err := f.encrypt(seed); status.Code(err) != codes.Unavailable {
 			t.Errorf("what a stale host sealed was handed out: %v", err)
@@ -136,20 +169,61 @@ func TestStaleAnswersNeverGoBack(t *testing.T) {
 }
 
 // If the answer that was believed was the wrong one, writes are not blocked for
-// ever.
-func TestTheOnlyKeyIDSeenForAnHourIsBelieved(t *testing.T) {
+// good.
+func TestTheOnlyKeyIDSeenForLongIsBelieved(t *testing.T) {
 	bubble(t, func(_ *testing.T, f *fixture) {
-		f.probe()
+		f.probe().probe()
 		old := f.currentKeyID()
 		f.key.Rotate()
 		f.probe().probe()
 		f.fake.Stale("*", kmsfake.Always)
-		for range 65 {
+		for range 13 {
 			f.probe()
 			time.Sleep(time.Minute)
 		}
 		f.wantOK(old)
 		f.mustEncrypt(seed)
+	})
+}
+
+// What was stale is seen at times between: that is no unanimous view.
+func TestAStaleKeyIDSeenNowAndThenIsNotBelieved(t *testing.T) {
+	bubble(t, func(_ *testing.T, f *fixture) {
+		f.probe().probe()
+		f.key.Rotate()
+		f.probe().probe()
+		for i := range 60 {
+			f.fake.Stale("*", map[bool]int{true: kmsfake.Always}[i%3 != 0])
+			f.probe().wantOK(f.currentKeyID())
+			time.Sleep(confirmPoll)
+		}
+	})
+}
+
+// A plugin that starts just after a rotation and meets fresh and stale hosts in
+// any order: labels are right, and writes are never blocked for longer than KMS
+// takes to agree with itself.
+func TestStartAmongStaleHosts(t *testing.T) {
+	const looks = 6
+	bubble(t, func(t *testing.T, f *fixture) {
+		for pattern := range 1 << looks {
+			f.key.Rotate()
+			f.p = f.plugin()
+			for i := range looks + 20 {
+				f.fake.Stale("*", map[bool]int{true: kmsfake.Always}[pattern>>i&1 == 1])
+				f.probe()
+				e, err := f.encrypt(seed)
+				if err == nil {
+					if want := keyID(f.key.ARN, hex.EncodeToString(e.Ciphertext[:32])); e.KeyId != want || f.status().KeyId != want {
+						t.Fatalf("pattern %06b: wrong label", pattern)
+					}
+				} else if i >= looks+int(staleFor/confirmPoll)+confirmations {
+					t.Fatalf("pattern %06b: no Encrypt although all hosts agree for %s", pattern, staleFor)
+				}
+				time.Sleep(confirmPoll)
+			}
+			f.wantOK(f.currentKeyID())
+		}
 	})
 }
 
@@ -267,7 +341,7 @@ func TestEncryptKicksTheProbe(t *testing.T) {
 		if _, err := f.encrypt(seed); status.Code(err) != codes.Unavailable {
 			t.Fatalf("encrypt under unseen material: %v", err)
 		}
-		time.Sleep(confirmPoll) // the API server asks again in that time
+		time.Sleep(confirmPoll / 2) // the API server asks again after twice that time
 		synctest.Wait()
 		f.wantOK(f.currentKeyID())
 		f.mustEncrypt(seed)
@@ -399,6 +473,44 @@ func TestCorruptRoundTrip(t *testing.T) {
 		f.probe().probe().wantNotOK()
 		if s := f.status(); !strings.Contains(s.Healthz, "do not trust this endpoint") {
 			t.Errorf("status %v", s)
+		}
+	})
+}
+
+// A refusal may be a policy that is being spread: calls that fail by it do not
+// hasten the second look, which makes it final.
+func TestKicksDoNotHastenARefusal(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		stop := f.loop()
+		defer stop()
+		f.status()
+		time.Sleep(confirmPoll + time.Second)
+		f.fake.Deny("Encrypt", f.key)
+		for range 90 {
+			if _, err := f.encrypt(seed); status.Code(err) != codes.PermissionDenied {
+				t.Fatalf("encrypt: %v", err)
+			}
+			time.Sleep(confirmPoll / 100)
+		}
+		f.wantOK(f.currentKeyID())
+		time.Sleep(confirmPoll)
+		f.wantNotOK()
+	})
+}
+
+// The age counts from when this process activated the key_id.
+func TestKeyIDAge(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		f.probe()
+		time.Sleep(time.Hour)
+		f.probe()
+		if all := scrape(t, f.p); !strings.Contains(all, `_key_id_age_seconds{key="`+f.p.sealing().label+`",role="seal"} 3600`) {
+			t.Errorf("after an hour:\n%s", all)
+		}
+		f.key.SetState(kmsfake.Disabled)
+		f.probe().probe()
+		if all := scrape(t, f.p); strings.Contains(all, "_key_id_age_seconds") || strings.Contains(all, "_key_info") {
+			t.Error("a key_id is shown that is not vouched for")
 		}
 	})
 }

@@ -198,9 +198,19 @@ func TestDifferentDecryptsAreNotShared(t *testing.T) {
 		ours := decryptRequest(f.mustEncrypt(seed))
 		theirs := &kmsapi.DecryptRequest{Ciphertext: append([]byte("1"), ours.Ciphertext...), KeyId: f.key.ARN}
 		f.fake.Latency(time.Second / 2)
-		before := f.fake.Count("Decrypt")
 		var all sync.WaitGroup
-		for _, req := range []*kmsapi.DecryptRequest{ours, theirs, decryptRequest(f.mustEncrypt(seed))} {
+		other := f.fake.NewKey()
+		f.p = f.plugin(func(_ *fixture, c *Config) { c.Keys = append(c.Keys, Key{ID: other.ARN, Clients: c.Keys[0].Clients}) })
+		f.probe()
+		third := decryptRequest(f.mustEncrypt(seed))
+		before := f.fake.Count("Decrypt")
+		mislabelled := &kmsapi.DecryptRequest{Ciphertext: ours.Ciphertext, KeyId: keyID(other.ARN, "m")}
+		all.Go(func() {
+			if _, err := f.p.Decrypt(t.Context(), mislabelled); status.Code(err) != codes.InvalidArgument {
+				t.Errorf("one key's ciphertext under another key's key_id: %v", err)
+			}
+		})
+		for _, req := range []*kmsapi.DecryptRequest{ours, theirs, third} {
 			all.Go(func() {
 				if _, err := f.p.Decrypt(t.Context(), req); err != nil {
 					t.Error(err)
@@ -208,7 +218,7 @@ func TestDifferentDecryptsAreNotShared(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if n := f.fake.Count("Decrypt") - before; n != 4 { // one is Encrypt's own
+		if n := f.fake.Count("Decrypt") - before; n != 4 {
 			t.Errorf("%d KMS calls, want 4", n)
 		}
 	})
@@ -358,4 +368,105 @@ func TestConnectionsAreWarmed(t *testing.T) {
 			t.Errorf("warming up called %q", c.Op)
 		}
 	}
+}
+
+// What is in memory for one key is not for another, though the ciphertext is
+// the same.
+func TestSeedCacheIsPerKey(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		other := f.fake.NewKey()
+		f.p = f.plugin(func(_ *fixture, c *Config) {
+			c.SeedCache = 10
+			c.Keys = append(c.Keys, Key{ID: other.ARN, Clients: c.Keys[0].Clients})
+		})
+		e := f.probe().mustEncrypt(seed)
+		f.wantOpens(f.p, e)
+		f.wantOpens(f.p, e)
+		req := decryptRequest(e)
+		req.KeyId = keyID(other.ARN, other.MaterialID())
+		if _, err := f.p.Decrypt(t.Context(), req); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("under the other key's key_id: %v", err)
+		}
+	})
+}
+
+// Whether a decrypt-only key may still decrypt is not known, so its seeds are not
+// kept.
+func TestSeedsOfDecryptOnlyKeysAreNotKept(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		e := f.probe().mustEncrypt(seed)
+		f.p = f.plugin(func(f *fixture, c *Config) {
+			c.SeedCache = 10
+			c.Keys = append([]Key{{ID: f.fake.NewKey().ARN, Clients: c.Keys[0].Clients}}, c.Keys...)
+		})
+		f.probe()
+		f.wantOpens(f.p, e)
+		f.fake.Deny("Decrypt", f.key)
+		if _, err := f.p.Decrypt(t.Context(), decryptRequest(e)); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("decrypt after its permission was taken away: %v", err)
+		}
+	})
+}
+
+// An outage that gets too old to vouch for the key is logged, and wipes the
+// cache, though no probe brings anything new.
+func TestTheEndOfVouchingIsReported(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		e := f.probe().mustEncrypt(seed)
+		f.wantOpens(f.p, e)
+		f.fake.Fail("*", &kmsfake.Error{Status: 500, Code: "KMSInternalException"})
+		for range 65 {
+			f.probe()
+			time.Sleep(time.Minute)
+		}
+		f.probe().wantNotOK()
+		if n := f.p.cache.lru.Len(); n != 0 {
+			t.Errorf("%d seeds are still in memory", n)
+		}
+		if !strings.Contains(f.logs.String(), `"state":"failed","was":"degraded"`) {
+			t.Errorf("the log does not say so:\n%s", f.logs)
+		}
+	}, func(_ *fixture, c *Config) { c.SeedCache = 10 })
+}
+
+// A caller that comes late to a call which then fails for want of time has time
+// of its own.
+func TestALateCallerTriesAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		req := decryptRequest(f.probe().mustEncrypt(seed))
+		f.fake.Hang("Decrypt", kmsfake.Always)
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := f.p.Decrypt(t.Context(), req); status.Code(err) != codes.Unavailable {
+				t.Errorf("the first: %v", err)
+			}
+		})
+		time.Sleep(2200 * time.Millisecond)
+		all.Go(func() {
+			if _, err := f.p.Decrypt(t.Context(), req); err != nil {
+				t.Errorf("the late one: %v", err)
+			}
+		})
+		time.Sleep(400 * time.Millisecond)
+		f.fake.Hang("Decrypt", 0) // KMS is well again, too late for the first
+		all.Wait()
+	})
+}
+
+// Encrypts that wait for the first probe leave the places to Decrypts.
+func TestWaitingForTheFirstProbeTakesNoPlace(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		req := decryptRequest(f.probe().mustEncrypt(seed))
+		f.p = f.plugin()
+		f.p.sealing().probed = make(chan struct{})
+		var all sync.WaitGroup
+		for range maxInFlight {
+			all.Go(func() { _, _ = f.encrypt(seed) })
+		}
+		synctest.Wait()
+		if _, err := f.p.Decrypt(t.Context(), req); err != nil {
+			t.Errorf("decrypt: %v", err)
+		}
+		all.Wait()
+	})
 }

@@ -1,8 +1,6 @@
 package kmsplugin
 
 import (
-	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -120,11 +118,10 @@ func (keyCollector) Describe(ch chan<- *prometheus.Desc) {
 
 func (c keyCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, k := range c.p.keys {
-		s := k.state.Load()
+		s, now := k.now()
 		emit := func(d *prometheus.Desc, v float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{k.label, k.role()}, labels...)...)
 		}
-		now := s.condition(time.Now(), c.p.cfg.VouchFor)
 		for _, state := range conditions {
 			v := 0.0
 			if state == now {
@@ -156,15 +153,4 @@ func resultOf(f *failure) string {
 
 func (m *metrics) observe(operation string, f *failure, start time.Time) {
 	m.operations.WithLabelValues(operation, resultOf(f)).Observe(time.Since(start).Seconds())
-}
-
-// contextOnly is the error of a context, if that is all that ctx ended for.
-func contextOnly(ctx context.Context) *failure {
-	switch err := ctx.Err(); {
-	case errors.Is(err, context.DeadlineExceeded):
-		return callersDeadline()
-	case err != nil:
-		return classOf(ctx, "", err)
-	}
-	return nil
 }

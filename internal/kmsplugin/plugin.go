@@ -180,14 +180,15 @@ func (p *Plugin) sealing() *cmk { return p.keys[0] }
 // isKMSv2ProviderHealthyAndMaybeRotateDEK).
 func (p *Plugin) Status(ctx context.Context, _ *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
 	start := time.Now()
-	k := p.sealing()
-	p.awaitFirstProbe(ctx, k)
-	s := k.state.Load()
-	r := &kmsapi.StatusResponse{Version: p.cfg.StatusVersion, Healthz: healthy, KeyId: s.keyID}
+	p.awaitFirstProbe(ctx, p.sealing())
+	r := &kmsapi.StatusResponse{Version: p.cfg.StatusVersion, Healthz: healthy}
+	s, is := p.sealing().now()
 	var f *failure
-	if !k.condition().vouched() {
+	if is.vouched() {
+		r.KeyId = s.keyID
+	} else {
 		f = s.reason()
-		r.Healthz, r.KeyId = f.text, ""
+		r.Healthz = f.text
 	}
 	p.metrics.observe("status", f, start)
 	return r, nil
@@ -195,9 +196,8 @@ func (p *Plugin) Status(ctx context.Context, _ *kmsapi.StatusRequest) (*kmsapi.S
 
 // Ready is Status for the health endpoint, without any waiting.
 func (p *Plugin) Ready() (ok bool, message string) {
-	k := p.sealing()
-	s := k.state.Load()
-	switch k.condition() {
+	s, is := p.sealing().now()
+	switch is {
 	case conditionOK:
 		return true, healthy
 	case conditionDegraded:
@@ -219,16 +219,15 @@ func (p *Plugin) encrypt(caller context.Context, call *call, req *kmsapi.Encrypt
 	if n := len(req.GetPlaintext()); n == 0 || n > maxPlaintext {
 		return nil, invalid("the plaintext must have 1 to 1024 bytes")
 	}
-	release, f := p.enter(caller)
+	ctx, cancel := context.WithDeadline(caller, p.deadline(call))
+	defer cancel()
+	k := p.sealing()
+	p.awaitFirstProbe(ctx, k) // before a place is taken, which a Decrypt may need
+	release, f := p.enter(ctx, caller)
 	if f != nil {
 		return nil, f
 	}
 	defer release()
-	ctx, cancel := context.WithDeadline(caller, p.deadline(call))
-	defer cancel()
-
-	k := p.sealing()
-	p.awaitFirstProbe(ctx, k)
 	active := k.state.Load()
 	if active.keyID == "" {
 		k.kickProbe()
@@ -272,7 +271,7 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 	if n := len(req.GetCiphertext()); n == 0 || n > maxCiphertext {
 		return nil, invalid("the ciphertext must have 1 to 1024 bytes")
 	}
-	box, f := p.identify(caller, req.GetKeyId(), req.GetCiphertext())
+	boxes, f := p.identify(caller, req.GetKeyId(), req.GetCiphertext())
 	if f != nil {
 		return nil, f
 	}
@@ -281,17 +280,23 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 		return nil, &failure{class: classForeignAnnotations, code: codes.FailedPrecondition,
 			text: "the request has annotations and this plugin writes none: the data was encrypted by another plugin"}
 	}
-	if plaintext, ok := p.cached(box); ok {
-		call.level = slog.LevelDebug // there is no KMS request to lead to
-		return &kmsapi.DecryptResponse{Plaintext: plaintext}, nil
+	var opened opened
+	var box box
+	for _, box = range boxes {
+		if plaintext, ok := p.cached(box); ok {
+			call.level = slog.LevelDebug // there is no KMS request to lead to
+			return &kmsapi.DecryptResponse{Plaintext: plaintext}, nil
+		}
+		opened, f = p.share(caller, box, p.deadline(call))
+		call.requestIDs = append(call.requestIDs, opened.requestIDs...)
+		if f == nil || f.class != classInvalidCiphertext {
+			break
+		}
 	}
-	opened, f := p.share(caller, box, p.deadline(call))
-	call.requestIDs = opened.requestIDs
 	if f != nil {
 		return nil, f
 	}
-	if strings.Count(req.GetKeyId(), ":") == 2 && opened.materialID != "" &&
-		strings.HasPrefix(req.GetKeyId(), keyIDVersion+":") && !strings.HasSuffix(req.GetKeyId(), ":"+shortHash("material", opened.materialID)) {
+	if id := req.GetKeyId(); !box.legacy && opened.materialID != "" && id != keyIDPrefix(box.arn) && id != keyID(box.arn, opened.materialID) {
 		// Somebody relabelled the object in etcd. KMS has authenticated key,
 		// context and ciphertext, so the plaintext is right, and to refuse it
 		// would only make data unreadable.
@@ -319,38 +324,47 @@ func (b box) id() string {
 }
 
 // identify finds the key that a key_id names. The key is then pinned in the KMS
-// call, so a wrong key_id can only fail.
-func (p *Plugin) identify(ctx context.Context, id string, ciphertext []byte) (b box, f *failure) {
-	var unknown *cmk
+// call, so a wrong key_id can only fail. A name of aws-encryption-provider's may
+// be that of several keys, if it is an alias that has moved.
+func (p *Plugin) identify(ctx context.Context, id string, ciphertext []byte) (boxes []box, f *failure) {
+	if boxes, f = p.claims(id, ciphertext); f != nil || len(boxes) > 0 {
+		return boxes, f
+	}
+	// An alias is not known before the first probe.
 	for _, k := range p.keys {
-		s := k.state.Load()
-		if len(s.targets) == 0 {
-			// An alias is not known before the first probe.
-			p.awaitFirstProbe(ctx, k)
-			if s = k.state.Load(); len(s.targets) == 0 {
-				unknown = k
-			}
-		}
-		keyARN, legacy, ok := s.find(id)
-		if !ok {
+		if len(k.state.Load().targets) > 0 || len(id) > maxKeyIDLen {
 			continue
 		}
-		if !legacy {
-			return box{key: k, arn: keyARN, context: p.cfg.EncryptionContext, ciphertext: string(ciphertext)}, nil
+		p.awaitFirstProbe(ctx, k)
+		if boxes, f = p.claims(id, ciphertext); f != nil || len(boxes) > 0 {
+			return boxes, f
 		}
-		if ciphertext[0] != legacyVersion {
-			return b, invalid("the key_id is that of aws-encryption-provider, but the ciphertext does not begin with its version")
+		if s := k.state.Load(); len(s.targets) == 0 {
+			return nil, s.reason()
 		}
-		if len(ciphertext) == 1 {
-			return b, invalid("the ciphertext is empty behind aws-encryption-provider's version")
-		}
-		return box{key: k, arn: keyARN, context: p.cfg.LegacyContext, legacy: true, ciphertext: string(ciphertext[1:])}, nil
 	}
-	if unknown != nil && len(id) <= maxKeyIDLen {
-		return b, unknown.state.Load().reason()
-	}
-	return b, &failure{class: classForeignKeyID, code: codes.FailedPrecondition,
+	return nil, &failure{class: classForeignKeyID, code: codes.FailedPrecondition,
 		text: "the key_id was not issued for any of this plugin's KMS keys: the data was encrypted under another key (add it as a further key, it will only decrypt) or by another plugin"}
+}
+
+// claims are the keys, as far as they are known, to which a key_id belongs.
+func (p *Plugin) claims(id string, ciphertext []byte) (boxes []box, f *failure) {
+	for _, k := range p.keys {
+		for _, t := range k.state.Load().targets {
+			switch {
+			case t.issued(id):
+				return []box{{key: k, arn: t.arn, context: p.cfg.EncryptionContext, ciphertext: string(ciphertext)}}, nil
+			case !slices.Contains(t.legacy, id):
+			case ciphertext[0] != legacyVersion:
+				return nil, invalid("the key_id is that of aws-encryption-provider, but the ciphertext does not begin with its version")
+			case len(ciphertext) == 1:
+				return nil, invalid("the ciphertext is empty behind aws-encryption-provider's version")
+			default:
+				boxes = append(boxes, box{key: k, arn: t.arn, context: p.cfg.LegacyContext, legacy: true, ciphertext: string(ciphertext[1:])})
+			}
+		}
+	}
+	return boxes, nil
 }
 
 // opened is what became of a box, for all who asked at the same time.
@@ -364,14 +378,22 @@ type opened struct {
 // The work belongs to none of them: one that gives up takes nothing from the
 // others.
 func (p *Plugin) share(caller context.Context, b box, deadline time.Time) (opened, *failure) {
+	o, f, led := p.fly(caller, b, deadline)
+	if f != nil && !led && f.elsewhere() && time.Until(deadline) > p.cfg.CallTimeout/2 {
+		// The other caller's time was over, not this one's.
+		o, f, _ = p.fly(caller, b, deadline)
+	}
+	return o, f
+}
+
+func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (o opened, f *failure, led bool) {
 	type result struct {
 		opened
 		fail *failure
 	}
-	leads := false
 	ch := p.flights.DoChan(b.id(), func() (any, error) {
-		leads = true
-		release, f := p.enter(p.alive)
+		led = true
+		release, f := p.enter(p.alive, p.alive)
 		if f != nil {
 			return result{fail: f}, nil
 		}
@@ -381,13 +403,16 @@ func (p *Plugin) share(caller context.Context, b box, deadline time.Time) (opene
 	})
 	select {
 	case r := <-ch:
-		if !leads {
+		if !led {
 			p.metrics.coalesced.Inc()
 		}
 		out := r.Val.(result) //nolint:forcetypeassert // the function above returns nothing else
-		return out.opened, out.fail
+		if out.fail != nil && p.alive.Err() != nil {
+			out.fail = &failure{class: classStopping, code: codes.Unavailable, text: "the plugin is stopping"}
+		}
+		return out.opened, out.fail, led
 	case <-caller.Done():
-		return opened{}, contextOnly(caller)
+		return o, classOf(caller, "", caller.Err()), false
 	}
 }
 
@@ -400,20 +425,21 @@ func (p *Plugin) open(b box, deadline time.Time) (o opened, f *failure) {
 		return f
 	})
 	o.requestIDs = work.requestIDs
-	if f != nil {
-		if p.alive.Err() != nil {
-			f = &failure{class: classStopping, code: codes.Unavailable, text: "the plugin is stopping"}
-		}
-		return o, f
-	}
-	if p.cache != nil && b.key.condition().vouched() {
+	if f == nil && p.cacheable(b) {
 		p.cache.put(b.id(), o.plaintext)
 	}
-	return o, nil
+	return o, f
+}
+
+// cacheable: no seed is kept that the probe does not prove to be decryptable,
+// which it does for the key that seals and for no other.
+func (p *Plugin) cacheable(b box) bool {
+	_, is := b.key.now()
+	return p.cache != nil && b.key.seals && is.vouched()
 }
 
 func (p *Plugin) cached(b box) (plaintext []byte, ok bool) {
-	if p.cache == nil || !b.key.condition().vouched() {
+	if !p.cacheable(b) {
 		return nil, false
 	}
 	plaintext, ok = p.cache.get(b.id())
@@ -429,7 +455,7 @@ func (p *Plugin) cached(b box) (plaintext []byte, ok bool) {
 // burst pass, since KMS answers in milliseconds; a longer one would only be added
 // to a call that the API server is about to give up, and it does not ask again
 // by itself.
-func (p *Plugin) enter(ctx context.Context) (release func(), f *failure) {
+func (p *Plugin) enter(ctx, caller context.Context) (release func(), f *failure) {
 	take := func() func() {
 		p.metrics.flights.Inc()
 		return func() {
@@ -448,11 +474,13 @@ func (p *Plugin) enter(ctx context.Context) (release func(), f *failure) {
 	case p.slots <- struct{}{}:
 		return take(), nil
 	case <-ctx.Done():
-		return nil, contextOnly(ctx)
+		if caller.Err() != nil {
+			return nil, classOf(caller, "", caller.Err())
+		}
 	case <-timer.C:
-		return nil, &failure{class: classOverloaded, code: codes.ResourceExhausted,
-			text: "too many requests are waiting for AWS KMS: ask again"}
 	}
+	return nil, &failure{class: classOverloaded, code: codes.ResourceExhausted,
+		text: "too many requests are waiting for AWS KMS: ask again"}
 }
 
 // run keeps every key's snapshot fresh until ctx ends, and then ends the work

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -248,6 +249,10 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		secrets[name+" in hex"] = hex.EncodeToString(b)
 		secrets[name+" in base64"] = base64.StdEncoding.EncodeToString(b)
 		secrets[name+" as numbers"] = strings.Trim(fmt.Sprintf("%d", b), "[]")
+		secrets[name+" in quotes"] = strings.Trim(strconv.Quote(string(b)), `"`)
+		escaped, err := json.Marshal(string(b))
+		mustf(t, err, "escape")
+		secrets[name+" in JSON"] = strings.Trim(string(escaped), `"`)
 	}
 	for name, secret := range secrets {
 		if strings.Contains(out, secret) {
@@ -279,4 +284,41 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	if found != 2 {
 		t.Errorf("%d of 2 calls can be followed to KMS:\n%s", found, r.logs.String())
 	}
+}
+
+// The API server's histogram of its plugin and ours can be laid over each other
+// (apiserver/pkg/storage/value/encrypt/envelope/metrics).
+func TestBucketsAreTheAPIServers(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		f.fake.Latency(10 * time.Millisecond)
+		f.probe().mustEncrypt(seed)
+		all := scrape(t, f.p)
+		bound := 0.0001
+		for range 20 {
+			want := fmt.Sprintf(`ekskms_plugin_operation_duration_seconds_bucket{operation="encrypt",result="ok",le="%s"}`, strconv.FormatFloat(bound, 'g', -1, 64))
+			if !strings.Contains(all, want) {
+				t.Errorf("no %s", want)
+			}
+			bound *= 2
+		}
+		if !strings.Contains(all, `ekskms_plugin_operation_duration_seconds_sum{operation="encrypt",result="ok"} 0.02`) {
+			t.Error("two KMS calls of 10 ms are not 0.02 seconds")
+		}
+	})
+}
+
+// While calls are finished, nobody should send new ones.
+func TestNotReadyWhileDraining(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		f.probe()
+		for draining, want := range map[bool]int{false: 200, true: 503} {
+			var d atomic.Bool
+			d.Store(draining)
+			w := httptest.NewRecorder()
+			healthHandler(f.p, &d, false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+			if w.Code != want {
+				t.Errorf("draining %t: %d, want %d", draining, w.Code, want)
+			}
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -160,7 +161,7 @@ func (in *inputs) parse(cmd *cobra.Command) (o options, err error) {
 	}
 	for _, id := range in.keys {
 		key := keySettings{ID: id}
-		if a, err := arn.Parse(id); err == nil && multiRegion(a) {
+		if a, err := arn.Parse(id); err == nil && (multiRegion(a) || !isKeyARN(id)) {
 			key.ReplicaRegions = in.replicas
 		}
 		s.Keys = append(s.Keys, key)
@@ -219,9 +220,14 @@ func (in *inputs) load(cmd *cobra.Command) (s settings, err error) {
 	return s, nil
 }
 
+var backquoted = regexp.MustCompile("`[^`]*`")
+
 // yamlFault takes the words of a YAML error that say where and what, on one
 // line.
 func yamlFault(err error) string {
+	// The library quotes what does not fit, and an alias (*name) may bring a
+	// value of the encryption context anywhere.
+	err = errors.New(backquoted.ReplaceAllString(err.Error(), "a value"))
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
 	return strings.ReplaceAll(strings.ReplaceAll(text, "\n  ", "; "), " in type kmsplugin.", " in ")

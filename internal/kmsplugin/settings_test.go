@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -189,5 +190,48 @@ func TestDocumentedSettings(t *testing.T) {
 		if m := regexp.MustCompile(`--([a-z-]+)`).FindStringSubmatch(line); m != nil && !strings.Contains(string(doc), "`--"+m[1]+"`") {
 			t.Errorf("docs/plugin.md lacks the flag --%s", m[1])
 		}
+	}
+}
+
+// What the file says reaches the plugin.
+func TestSettingsReachThePlugin(t *testing.T) {
+	awsEnv(t)
+	o, err := parseSettings(t, "--config", configFile(t, `
+keys:
+  - {id: `+exampleMRK+`, replicaRegions: [eu-west-1], legacyKeyIDs: [alias/old]}
+encryptionContext: {a: b}
+legacyEncryptionContext: {c: d}
+pollInterval: 30s
+vouchFor: 2h
+statusVersion: v2beta1
+seedCache: {size: 7, ttl: 10m}
+fips: true
+dualStack: true
+endpoints: {eu-west-1: "https://replica.example.com"}
+`))
+	mustf(t, err, "parse")
+	o.fips, o.dualStack = false, false // an endpoint of one's own can't be a FIPS one
+	p, err := o.plugin(t.Context(), nil)
+	mustf(t, err, "plugin")
+	k := p.sealing()
+	clients := p.cfg.Keys[0].Clients
+	if p.cfg.EncryptionContext["a"] != "b" || p.cfg.LegacyContext["c"] != "d" || k.poll != 30*time.Second || k.vouchFor != 2*time.Hour ||
+		p.cfg.StatusVersion != VersionV2Beta1 || p.cache == nil || p.cache.ttl != 10*time.Minute || !slices.Contains(k.state.Load().targets[0].legacy, "alias/old") ||
+		len(clients) != 2 || clients[1].Endpoint != "https://replica.example.com" {
+		t.Errorf("plugin %+v", p.cfg)
+	}
+	o.endpoints, o.fips, o.dualStack = nil, true, true
+	p, err = o.plugin(t.Context(), nil)
+	mustf(t, err, "plugin")
+	if got := p.cfg.Keys[0].Clients[0].Endpoint; got != "https://kms-fips.eu-central-1.api.aws" {
+		t.Errorf("endpoint %s", got)
+	}
+}
+
+// An alias in the file can bring a value of the context into another setting.
+func TestYAMLAliasesShowNoContextValue(t *testing.T) {
+	_, err := parseSettings(t, "--config", configFile(t, "keys: [{id: "+exampleARN+"}]\nencryptionContext: {cluster: &a hush}\nvouchFor: *a\n"))
+	if err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("error %v", err)
 	}
 }
