@@ -386,13 +386,15 @@ func (p *Plugin) share(caller context.Context, b box, deadline time.Time) (opene
 	return o, f
 }
 
-func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (o opened, f *failure, led bool) {
+// fly joins the flight of a box, or leads it.
+func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (_ opened, _ *failure, led bool) {
 	type result struct {
 		opened
 		fail *failure
 	}
+	leads := false
 	ch := p.flights.DoChan(b.id(), func() (any, error) {
-		led = true
+		leads = true
 		release, f := p.enter(p.alive, p.alive)
 		if f != nil {
 			return result{fail: f}, nil
@@ -403,16 +405,16 @@ func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (o opene
 	})
 	select {
 	case r := <-ch:
-		if !led {
+		if !leads {
 			p.metrics.coalesced.Inc()
 		}
 		out := r.Val.(result) //nolint:forcetypeassert // the function above returns nothing else
 		if out.fail != nil && p.alive.Err() != nil {
 			out.fail = &failure{class: classStopping, code: codes.Unavailable, text: "the plugin is stopping"}
 		}
-		return out.opened, out.fail, led
+		return out.opened, out.fail, leads
 	case <-caller.Done():
-		return o, classOf(caller, "", caller.Err()), false
+		return opened{}, classOf(caller, "", caller.Err()), false
 	}
 }
 
