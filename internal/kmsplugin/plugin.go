@@ -280,15 +280,15 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 		return nil, &failure{class: classForeignAnnotations, code: codes.FailedPrecondition,
 			text: "the request has annotations and this plugin writes none: the data was encrypted by another plugin"}
 	}
-	var opened opened
-	var box box
-	for _, box = range boxes {
-		if plaintext, ok := p.cached(box); ok {
+	var o opened
+	var b box
+	for _, b = range boxes {
+		if plaintext, ok := p.cached(b); ok {
 			call.level = slog.LevelDebug // there is no KMS request to lead to
 			return &kmsapi.DecryptResponse{Plaintext: plaintext}, nil
 		}
-		opened, f = p.share(caller, box, p.deadline(call))
-		call.requestIDs = append(call.requestIDs, opened.requestIDs...)
+		o, f = p.share(caller, b, p.deadline(call))
+		call.requestIDs = append(call.requestIDs, o.requestIDs...)
 		if f == nil || f.class != classInvalidCiphertext {
 			break
 		}
@@ -296,13 +296,13 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 	if f != nil {
 		return nil, f
 	}
-	if id := req.GetKeyId(); !box.legacy && opened.materialID != "" && id != keyIDPrefix(box.arn) && id != keyID(box.arn, opened.materialID) {
+	if id := req.GetKeyId(); !b.legacy && o.materialID != "" && id != keyIDPrefix(b.arn) && id != keyID(b.arn, o.materialID) {
 		// Somebody relabelled the object in etcd. KMS has authenticated key,
 		// context and ciphertext, so the plaintext is right, and to refuse it
 		// would only make data unreadable.
 		p.log.Warn("key_id names another material than the one that sealed the data", "uid", call.uid, "key_id", req.GetKeyId())
 	}
-	return &kmsapi.DecryptResponse{Plaintext: opened.plaintext}, nil
+	return &kmsapi.DecryptResponse{Plaintext: o.plaintext}, nil
 }
 
 // box is a ciphertext with what is needed to open it.
@@ -436,8 +436,11 @@ func (p *Plugin) open(b box, deadline time.Time) (o opened, f *failure) {
 // cacheable: no seed is kept that the probe does not prove to be decryptable,
 // which it does for the key that seals and for no other.
 func (p *Plugin) cacheable(b box) bool {
+	if p.cache == nil || !b.key.seals {
+		return false
+	}
 	_, is := b.key.now()
-	return p.cache != nil && b.key.seals && is.vouched()
+	return is.vouched()
 }
 
 func (p *Plugin) cached(b box) (plaintext []byte, ok bool) {
