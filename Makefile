@@ -7,7 +7,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
 # The modules below this one have dependencies that its users must not get.
-MODULES = test/consumer test/e2e test/monitoring
+MODULES = test/consumer test/e2e test/e2e/tools test/monitoring
 
 # What tests look at is more than the go command sees: -count=1 everywhere.
 # Packages that reach jsii are tested without -race: jsii's own Close races.
@@ -66,8 +66,8 @@ test-consumer:
 
 .PHONY: test-e2e
 test-e2e:
-	@echo "== the API server's own KMS v2 client drives the plugin"
-	cd test/e2e && go test -count=1 ./...
+	@echo "== the plugin behind a real API server, which is built first: minutes, once"
+	cd test/e2e && go test -count=1 -timeout 40m -v ./... | grep -v -e '^=== ' -e '^    --- PASS'
 
 .PHONY: test-monitoring
 test-monitoring:

@@ -1,0 +1,100 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/ekskms/ekskms/internal/kmsfake"
+)
+
+// Region is that of the fake AWS KMS.
+const Region = "eu-central-1"
+
+// KMS is a fake AWS KMS over HTTP. Its keys survive Stop and Start.
+type KMS struct {
+	*kmsfake.Server
+	t       testing.TB
+	address string
+	web     *http.Server
+}
+
+// NewKMS starts a fake AWS KMS.
+func NewKMS(t testing.TB) *KMS {
+	t.Helper()
+	k := &KMS{Server: kmsfake.New(Region), t: t, address: "127.0.0.1:0"}
+	k.Start()
+	t.Cleanup(k.Stop)
+	return k
+}
+
+// Start listens, at the address that it had before.
+func (k *KMS) Start() {
+	k.t.Helper()
+	l, err := net.Listen("tcp", k.address)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.address, k.web = l.Addr().String(), &http.Server{Handler: k.Server}
+	go func(web *http.Server) {
+		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			k.t.Errorf("the fake AWS KMS: %v", err)
+		}
+	}(k.web)
+}
+
+// Stop cuts all connections.
+func (k *KMS) Stop() { _ = k.web.Close() }
+
+// Environment leads the AWS SDK to the fake, and away from everything that the
+// machine may have.
+func (k *KMS) Environment() []string {
+	return []string{
+		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull,
+		"AWS_ENDPOINT_URL_KMS=http://" + k.address,
+	}
+}
+
+// Plugin is kms-plugin serve as a process. What is set here counts from its
+// next start on.
+type Plugin struct {
+	Process
+	// Args are those of serve, but for the addresses of its listeners.
+	Args   []string
+	Socket string
+	Health string // host:port of /livez, /readyz and /metrics
+}
+
+// NewPlugin makes a plugin that uses this KMS, without starting it. Each has a
+// socket of its own.
+func (c *Cluster) NewPlugin(kms *KMS, args ...string) *Plugin {
+	c.plugins++
+	return &Plugin{
+		Process: Process{t: c.t, name: "kms-plugin", env: kms.Environment()},
+		Args:    args,
+		Socket:  c.Path("plugin"+strconv.Itoa(c.plugins), "socket.sock"),
+		Health:  fmt.Sprintf("127.0.0.1:%d", freePort(c.t)),
+	}
+}
+
+// Setenv adds a variable to the environment of the plugin's next start.
+func (p *Plugin) Setenv(name, value string) { p.env = append(p.env, name+"="+value) }
+
+// Start starts the plugin and waits until its socket is there.
+func (p *Plugin) Start() {
+	p.t.Helper()
+	p.args = append([]string{"serve", "--listen", "unix://" + p.Socket, "--health-listen", p.Health}, p.Args...)
+	p.start()
+	Eventually(p.t, "the plugin listens", func() error {
+		if err := p.ended(); err != nil {
+			return err
+		}
+		_, err := os.Stat(p.Socket)
+		return err
+	})
+}
