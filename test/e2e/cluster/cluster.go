@@ -84,7 +84,7 @@ func New(t testing.TB) *Cluster {
 		"--service-account-signing-key-file=" + c.pki.file("service-accounts.key"),
 		"--service-cluster-ip-range=10.96.0.0/24",
 		"--authorization-mode=RBAC",
-		"--profiling=false",
+		"--profiling=false", "--allow-privileged=true",
 	}
 	// Only what the tests need: service accounts for namespaces, workloads,
 	// migrations of stored objects.

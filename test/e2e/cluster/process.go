@@ -174,9 +174,9 @@ func (l *tail) String() string {
 	l.Lock()
 	defer l.Unlock()
 	lines := strings.Split(l.b.String(), "\n")
-	lines = lines[max(0, len(lines)-15):]
+	lines = lines[max(0, len(lines)-12):]
 	for i, line := range lines {
-		lines[i] = line[:min(len(line), 500)]
+		lines[i] = line[:min(len(line), 300)]
 	}
 	return strings.Join(lines, "\n")
 }

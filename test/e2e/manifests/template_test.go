@@ -1,0 +1,267 @@
+// Package manifests_test applies what the constructs deploy to a real API
+// server, and has it judge the policies among it.
+package manifests_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/ekskms/ekskms/test/e2e/cluster"
+)
+
+const (
+	region  = "eu-central-1"
+	account = "111122223333"
+)
+
+// synthesize runs ekskms synth and returns the Kubernetes objects of its
+// template, in the order in which they stand there.
+func synthesize(t *testing.T, config string) []*unstructured.Unstructured {
+	t.Helper()
+	out := t.TempDir()
+	cmd := exec.Command(cluster.Binary(t, "ekskms"), "synth", "--file", config, "--out", out)
+	if log, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("ekskms synth: %v\n%s", err, log)
+	}
+	templates, err := filepath.Glob(filepath.Join(out, "*.template.json"))
+	if err != nil || len(templates) == 0 {
+		t.Fatalf("no template in %s: %v", out, err)
+	}
+	var objects []*unstructured.Unstructured
+	for _, file := range templates {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var template struct {
+			Resources map[string]struct {
+				Type       string
+				Properties map[string]any
+			}
+		}
+		if err := json.Unmarshal(data, &template); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range slices.Sorted(maps.Keys(template.Resources)) {
+			r := template.Resources[id]
+			if r.Type != "Custom::AWSCDK-EKS-KubernetesResource" {
+				continue
+			}
+			text := resolve(t, r.Properties["Manifest"])
+			var list []map[string]any
+			if err := json.Unmarshal([]byte(text), &list); err != nil {
+				t.Fatalf("%s: %v in %s", id, err, text)
+			}
+			for _, o := range list {
+				objects = append(objects, &unstructured.Unstructured{Object: o})
+			}
+		}
+	}
+	return objects
+}
+
+// resolve does what CloudFormation does with a value of the template.
+func resolve(t *testing.T, value any) string {
+	t.Helper()
+	switch v := value.(type) {
+	case string:
+		return v
+	case map[string]any:
+		if ref, ok := v["Ref"].(string); ok {
+			if known, ok := map[string]string{
+				"AWS::AccountId": account, "AWS::Region": region, "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com",
+			}[ref]; ok {
+				return known
+			}
+			return "ref-" + strings.ToLower(ref)
+		}
+		if _, ok := v["Fn::GetAtt"]; ok {
+			return fmt.Sprintf("arn:aws:kms:%s:%s:key/1234abcd-12ab-34cd-56ef-1234567890ab", region, account)
+		}
+		if sub, ok := v["Fn::Sub"].(string); ok {
+			return strings.NewReplacer("${AWS::AccountId}", account, "${AWS::Region}", region, "${AWS::URLSuffix}", "amazonaws.com", "${AWS::Partition}", "aws").Replace(sub)
+		}
+		if join, ok := v["Fn::Join"].([]any); ok {
+			var parts []string
+			for _, part := range join[1].([]any) {
+				parts = append(parts, resolve(t, part))
+			}
+			return strings.Join(parts, join[0].(string))
+		}
+	}
+	t.Fatalf("the test can't resolve %v", value)
+	return ""
+}
+
+// apiserver is a cluster without encryption, with a client for any object.
+type apiserver struct {
+	*cluster.Cluster
+	t      *testing.T
+	mapper *restmapper.DeferredDiscoveryRESTMapper
+}
+
+func newAPIServer(t *testing.T) *apiserver {
+	t.Helper()
+	a := &apiserver{Cluster: cluster.New(t), t: t}
+	a.StartAPIServer()
+	a.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(a.Kubernetes().Discovery()))
+	return a
+}
+
+// apply is kubectl apply --server-side --validate=strict.
+func (a *apiserver) apply(ctx context.Context, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	a.t.Helper()
+	mapping, err := a.mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	return a.Dynamic().Resource(mapping.Resource).Namespace(o.GetNamespace()).Patch(ctx, o.GetName(), types.ApplyPatchType, data,
+		metav1.PatchOptions{FieldManager: "test", FieldValidation: metav1.FieldValidationStrict})
+}
+
+// configurations are those whose template is tried: the default, every example,
+// and what no example has.
+func configurations(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	files, err := filepath.Glob("../../../examples/*/ekskms.yaml")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("examples: %v, %v", files, err)
+	}
+	for _, file := range files {
+		found[filepath.Base(filepath.Dir(file))] = file
+	}
+	for name, plugin := range map[string]string{
+		"default":   "{}",
+		"daemonset": "{mode: daemonset}",
+		"sidecar":   "{mode: sidecar, tenants: [{name: team-a, namespace: vcluster-a, serviceAccount: vc-a}, {name: team-b, namespace: vcluster-b, serviceAccount: vc-b}]}",
+	} {
+		file := filepath.Join(t.TempDir(), "ekskms.yaml")
+		text := fmt.Sprintf("clusters:\n  - name: %s\n    plugin: %s\n", name, plugin)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		found[name] = file
+	}
+	return found
+}
+
+// TestTemplates: every Kubernetes object in every template is accepted, says the
+// same when it is applied again, and would not be with a field misspelt.
+func TestTemplates(t *testing.T) {
+	all := configurations(t)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		objects := synthesize(t, all[name])
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPIServer(t)
+			if len(objects) == 0 {
+				t.Fatal("the template has no Kubernetes object")
+			}
+			kinds := map[string]int{}
+			for _, o := range objects {
+				kinds[o.GetKind()]++
+				id := fmt.Sprintf("%s %s/%s", o.GetKind(), o.GetNamespace(), o.GetName())
+				for _, misspelt := range misspellings(o) {
+					if _, err := a.apply(t.Context(), misspelt); err == nil || !strings.Contains(err.Error(), "unknown field") && !strings.Contains(err.Error(), "field not declared") {
+						t.Errorf("%s with a misspelt field: %v, want an error that names it", id, err)
+					}
+				}
+				first, err := a.apply(t.Context(), o)
+				if err != nil {
+					t.Errorf("%s: %v", id, err)
+					continue
+				}
+				second, err := a.apply(t.Context(), o)
+				if err != nil {
+					t.Errorf("%s again: %v", id, err)
+					continue
+				}
+				if first.GetResourceVersion() != second.GetResourceVersion() {
+					t.Errorf("%s is changed by being applied a second time", id)
+				}
+			}
+			t.Logf("accepted twice: %v", kinds)
+			a.admitsPods(objects)
+		})
+	}
+}
+
+// misspellings are copies of an object, each with one field more that there is
+// not: at the top, and one level down.
+func misspellings(o *unstructured.Unstructured) []*unstructured.Unstructured {
+	top := o.DeepCopy()
+	top.Object["specs"] = map[string]any{}
+	copies := []*unstructured.Unstructured{top}
+	for key, value := range o.Object {
+		if _, ok := value.(map[string]any); ok && (key == "spec" || key == "metadata") {
+			deep := o.DeepCopy()
+			deep.Object[key].(map[string]any)["lables"] = map[string]any{}
+			copies = append(copies, deep)
+		}
+	}
+	return copies
+}
+
+// admitsPods: the pods of the workloads pass admission, Pod Security of their
+// namespace's labels included; and it is in force there, as a privileged pod
+// finds out where the level is not privileged itself.
+func (a *apiserver) admitsPods(objects []*unstructured.Unstructured) {
+	t := a.t
+	t.Helper()
+	pods := 0
+	for _, o := range objects {
+		template, found, err := unstructured.NestedMap(o.Object, "spec", "template")
+		if err != nil || !found {
+			continue
+		}
+		pods++
+		var pod corev1.Pod
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(template, &pod); err != nil {
+			t.Fatal(err)
+		}
+		pod.Name, pod.Namespace = "of-"+o.GetName(), o.GetNamespace()
+		dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+		client := a.Kubernetes().CoreV1().Pods(o.GetNamespace())
+		if _, err := client.Create(t.Context(), &pod, dry); err != nil {
+			t.Errorf("a pod of %s %s is refused: %v", o.GetKind(), o.GetName(), err)
+		}
+		namespace, err := a.Kubernetes().CoreV1().Namespaces().Get(t.Context(), o.GetNamespace(), metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		level := namespace.Labels["pod-security.kubernetes.io/enforce"]
+		if level == "privileged" {
+			continue
+		}
+		privileged := true
+		pod.Spec.Containers[0].SecurityContext.Privileged = &privileged
+		pod.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation = nil
+		if _, err := client.Create(t.Context(), &pod, dry); err == nil || !strings.Contains(err.Error(), "PodSecurity") {
+			t.Errorf("a privileged pod in namespace %s, level %q: %v, want a refusal by PodSecurity", namespace.Name, level, err)
+		}
+	}
+	if pods == 0 {
+		t.Error("no object has pods: nothing would run")
+	}
+}
