@@ -21,6 +21,8 @@ var repository = func() string {
 	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }()
 
+const serviceAccountDir = "serviceaccount"
+
 // program is a command that is built from a module of this repository.
 type program struct {
 	module string // its folder, from the root
@@ -35,7 +37,11 @@ var programs = map[string]program{
 	"kube-controller-manager": {"test/e2e/tools", "k8s.io/kubernetes/cmd/kube-controller-manager", version},
 	"kubectl":                 {"test/e2e/tools", "k8s.io/kubernetes/cmd/kubectl", version},
 	"kms-plugin":              {".", "./cmd/kms-plugin", []string{"-tags=grpcnotrace"}}, // as the Dockerfile
-	"ekskms":                  {".", "./cmd/ekskms", nil},
+	// The kubelet puts the files of a pod's service account where only root may:
+	// here they are in a folder of the working directory.
+	"kms-plugin-in-pod": {".", "./cmd/kms-plugin", []string{"-tags=grpcnotrace",
+		"-ldflags=-s -w -X github.com/ekskms/ekskms/internal/kmsplugin.serviceAccountDir=" + serviceAccountDir}},
+	"ekskms": {".", "./cmd/ekskms", nil},
 }
 
 var version = func() []string {

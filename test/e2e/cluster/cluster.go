@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -32,6 +33,7 @@ type Cluster struct {
 	etcdPort int
 	etcd     *clientv3.Client
 	plugins  int
+	mapper   *restmapper.DeferredDiscoveryRESTMapper
 }
 
 // APIServer is kube-apiserver. What is set here counts from its next start on.
@@ -249,12 +251,6 @@ func (c *Cluster) kubeconfig(user string) string {
 	}
 	return path
 }
-
-// CA is the path of the certificate that the API server's is signed with.
-func (c *Cluster) CA() string { return c.pki.file("ca.crt") }
-
-// Port is that of the API server.
-func (c *Cluster) Port() int { return c.APIServer.port }
 
 // Stored returns what etcd holds under a prefix of keys, as raw bytes.
 func (c *Cluster) Stored(prefix string) map[string][]byte {

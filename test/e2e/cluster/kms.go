@@ -6,8 +6,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ekskms/ekskms/internal/kmsfake"
 )
@@ -82,8 +86,26 @@ func (c *Cluster) NewPlugin(kms *KMS, args ...string) *Plugin {
 	}
 }
 
-// Setenv adds a variable to the environment of the plugin's next start.
-func (p *Plugin) Setenv(name, value string) { p.env = append(p.env, name+"="+value) }
+// InPod puts the plugin into a pod of the cluster, as far as it can tell: with the
+// files of a service account and the address of the API server.
+func (p *Plugin) InPod(c *Cluster, namespace, serviceAccount string) {
+	p.t.Helper()
+	token, err := c.Kubernetes().CoreV1().ServiceAccounts(namespace).CreateToken(p.t.Context(), serviceAccount, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ca, err := os.ReadFile(c.pki.file("ca.crt"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.name, p.dir = "kms-plugin-in-pod", filepath.Dir(p.Socket)
+	for file, content := range map[string]string{"token": token.Status.Token, "namespace": namespace, "ca.crt": string(ca)} {
+		if err := os.WriteFile(c.Path(filepath.Base(p.dir), serviceAccountDir, file), []byte(content), 0o600); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	p.env = append(p.env, "KUBERNETES_SERVICE_HOST=127.0.0.1", fmt.Sprintf("KUBERNETES_SERVICE_PORT=%d", c.APIServer.port))
+}
 
 // Start starts the plugin and waits until its socket is there.
 func (p *Plugin) Start() {

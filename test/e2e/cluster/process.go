@@ -22,6 +22,7 @@ type Process struct {
 	name string
 	args []string
 	env  []string // beside that of the test
+	dir  string   // the working directory. Default: that of the test
 	log  *tail
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
@@ -52,12 +53,12 @@ func (p *Process) start() {
 		p.t.Cleanup(func() {
 			p.kill()
 			if p.t.Failed() {
-				p.t.Logf("the last output of %s:\n%s", p.name, p.log.String())
+				p.t.Logf("the last output of %s:\n%s", p.name, p.log.end())
 			}
 		})
 	}
 	cmd := exec.Command(Binary(p.t, p.name), p.args...)
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = time.Second
@@ -147,7 +148,7 @@ func (p *Process) ended() error {
 	if p.Running() {
 		return nil
 	}
-	return finalError{fmt.Errorf("%s has ended: %s", p.name, p.log.String())}
+	return finalError{fmt.Errorf("%s has ended: %s", p.name, p.log.end())}
 }
 
 // tail keeps the end of what is written to it.
@@ -173,7 +174,12 @@ func (l *tail) Write(p []byte) (int, error) {
 func (l *tail) String() string {
 	l.Lock()
 	defer l.Unlock()
-	lines := strings.Split(l.b.String(), "\n")
+	return l.b.String()
+}
+
+// end is what a person reads of it.
+func (l *tail) end() string {
+	lines := strings.Split(l.String(), "\n")
 	lines = lines[max(0, len(lines)-12):]
 	for i, line := range lines {
 		lines[i] = line[:min(len(line), 300)]

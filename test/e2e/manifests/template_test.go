@@ -3,12 +3,9 @@
 package manifests_test
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,125 +15,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/discovery/cached/memory"
-	"k8s.io/client-go/restmapper"
 
 	"github.com/ekskms/ekskms/test/e2e/cluster"
 )
 
-const (
-	region  = "eu-central-1"
-	account = "111122223333"
-)
+const keyARN = "arn:aws:kms:" + cluster.Region + ":" + cluster.Account + ":key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
-// synthesize runs ekskms synth and returns the Kubernetes objects of its
-// template, in the order in which they stand there.
-func synthesize(t *testing.T, config string) []*unstructured.Unstructured {
-	t.Helper()
-	out := t.TempDir()
-	cmd := exec.Command(cluster.Binary(t, "ekskms"), "synth", "--file", config, "--out", out)
-	if log, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("ekskms synth: %v\n%s", err, log)
-	}
-	templates, err := filepath.Glob(filepath.Join(out, "*.template.json"))
-	if err != nil || len(templates) == 0 {
-		t.Fatalf("no template in %s: %v", out, err)
-	}
-	var objects []*unstructured.Unstructured
-	for _, file := range templates {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var template struct {
-			Resources map[string]struct {
-				Type       string
-				Properties map[string]any
-			}
-		}
-		if err := json.Unmarshal(data, &template); err != nil {
-			t.Fatal(err)
-		}
-		for _, id := range slices.Sorted(maps.Keys(template.Resources)) {
-			r := template.Resources[id]
-			if r.Type != "Custom::AWSCDK-EKS-KubernetesResource" {
-				continue
-			}
-			text := resolve(t, r.Properties["Manifest"])
-			var list []map[string]any
-			if err := json.Unmarshal([]byte(text), &list); err != nil {
-				t.Fatalf("%s: %v in %s", id, err, text)
-			}
-			for _, o := range list {
-				objects = append(objects, &unstructured.Unstructured{Object: o})
-			}
-		}
-	}
-	return objects
-}
-
-// resolve does what CloudFormation does with a value of the template.
-func resolve(t *testing.T, value any) string {
-	t.Helper()
-	switch v := value.(type) {
-	case string:
-		return v
-	case map[string]any:
-		if ref, ok := v["Ref"].(string); ok {
-			if known, ok := map[string]string{
-				"AWS::AccountId": account, "AWS::Region": region, "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com",
-			}[ref]; ok {
-				return known
-			}
-			return "ref-" + strings.ToLower(ref)
-		}
-		if _, ok := v["Fn::GetAtt"]; ok {
-			return fmt.Sprintf("arn:aws:kms:%s:%s:key/1234abcd-12ab-34cd-56ef-1234567890ab", region, account)
-		}
-		if sub, ok := v["Fn::Sub"].(string); ok {
-			return strings.NewReplacer("${AWS::AccountId}", account, "${AWS::Region}", region, "${AWS::URLSuffix}", "amazonaws.com", "${AWS::Partition}", "aws").Replace(sub)
-		}
-		if join, ok := v["Fn::Join"].([]any); ok {
-			var parts []string
-			for _, part := range join[1].([]any) {
-				parts = append(parts, resolve(t, part))
-			}
-			return strings.Join(parts, join[0].(string))
-		}
-	}
-	t.Fatalf("the test can't resolve %v", value)
-	return ""
-}
-
-// apiserver is a cluster without encryption, with a client for any object.
+// apiserver is a cluster without encryption.
 type apiserver struct {
 	*cluster.Cluster
-	t      *testing.T
-	mapper *restmapper.DeferredDiscoveryRESTMapper
+	t *testing.T
 }
 
 func newAPIServer(t *testing.T) *apiserver {
 	t.Helper()
 	a := &apiserver{Cluster: cluster.New(t), t: t}
 	a.StartAPIServer()
-	a.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(a.Kubernetes().Discovery()))
 	return a
-}
-
-// apply is kubectl apply --server-side --validate=strict.
-func (a *apiserver) apply(ctx context.Context, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	a.t.Helper()
-	mapping, err := a.mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
-	if err != nil {
-		return nil, err
-	}
-	data, err := json.Marshal(o)
-	if err != nil {
-		return nil, err
-	}
-	return a.Dynamic().Resource(mapping.Resource).Namespace(o.GetNamespace()).Patch(ctx, o.GetName(), types.ApplyPatchType, data,
-		metav1.PatchOptions{FieldManager: "test", FieldValidation: metav1.FieldValidationStrict})
 }
 
 // configurations are those whose template is tried: the default, every example,
@@ -171,7 +66,7 @@ func configurations(t *testing.T) map[string]string {
 func TestTemplates(t *testing.T) {
 	all := configurations(t)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		objects := synthesize(t, all[name])
+		objects := cluster.Synthesize(t, all[name], keyARN)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newAPIServer(t)
@@ -183,16 +78,16 @@ func TestTemplates(t *testing.T) {
 				kinds[o.GetKind()]++
 				id := fmt.Sprintf("%s %s/%s", o.GetKind(), o.GetNamespace(), o.GetName())
 				for _, misspelt := range misspellings(o) {
-					if _, err := a.apply(t.Context(), misspelt); err == nil || !strings.Contains(err.Error(), "unknown field") && !strings.Contains(err.Error(), "field not declared") {
+					if _, err := a.Apply(t.Context(), misspelt); err == nil || !strings.Contains(err.Error(), "unknown field") && !strings.Contains(err.Error(), "field not declared") {
 						t.Errorf("%s with a misspelt field: %v, want an error that names it", id, err)
 					}
 				}
-				first, err := a.apply(t.Context(), o)
+				first, err := a.Apply(t.Context(), o)
 				if err != nil {
 					t.Errorf("%s: %v", id, err)
 					continue
 				}
-				second, err := a.apply(t.Context(), o)
+				second, err := a.Apply(t.Context(), o)
 				if err != nil {
 					t.Errorf("%s again: %v", id, err)
 					continue
