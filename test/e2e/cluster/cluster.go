@@ -92,7 +92,7 @@ func New(t testing.TB) *Cluster {
 	// migrations of stored objects.
 	c.Controller = &Process{t: t, name: "kube-controller-manager", args: []string{
 		"--kubeconfig=" + c.kubeconfig("system:kube-controller-manager"),
-		"--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=false",
+		"--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true",
 		"--service-account-private-key-file=" + c.pki.file("service-accounts.key"),
 		"--root-ca-file=" + c.pki.file("ca.crt"),
 		"--controllers=" + strings.Join([]string{

@@ -332,7 +332,7 @@ func TestRights(t *testing.T) {
 		"get secrets": {false, func() error { _, err := client.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{}); return err }},
 		"list pods":   {false, func() error { _, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{}); return err }},
 		"create tokens": {false, func() error {
-			_, err := client.CoreV1().Secrets("kube-system").List(ctx, metav1.ListOptions{})
+			_, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 			return err
 		}},
 	} {
