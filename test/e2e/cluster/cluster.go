@@ -190,9 +190,10 @@ func (c *Cluster) APIServerServes() {
 	})
 }
 
-// StartController starts kube-controller-manager.
-func (c *Cluster) StartController() {
+// StartController starts kube-controller-manager, with further flags.
+func (c *Cluster) StartController(flags ...string) {
 	c.t.Helper()
+	c.Controller.args = append(c.Controller.args, flags...)
 	c.Controller.start()
 }
 

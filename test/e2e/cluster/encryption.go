@@ -3,47 +3,37 @@ package cluster
 import (
 	"os"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	apiserver "k8s.io/apiserver/pkg/apis/apiserver/v1"
-	"sigs.k8s.io/yaml"
+	"github.com/ekskms/ekskms/internal/manifest"
 )
 
-// Encryption describes an EncryptionConfiguration.
+// Encryption says how the API server encrypts.
 type Encryption struct {
 	Resources []string // Default: secrets
-	Plugin    *Plugin  // nil: nothing is encrypted, and nothing is read but identity
-	// Identity lets what is stored in the clear be read, too.
-	Identity bool
+	Plugin    *Plugin  // Default: nothing is encrypted
+	// UnencryptedReads lets what is stored in the clear be read, too.
+	UnencryptedReads bool
 }
 
-// ProviderName is that of the KMS provider in every Encryption.
-const ProviderName = "aws-kms"
-
-// WriteEncryption writes the configuration, and has the API server use it from
+// Encrypt has the API server use the configuration, as ekskms generates it, from
 // its next start on.
-func (c *Cluster) WriteEncryption(e Encryption) {
+func (c *Cluster) Encrypt(e Encryption) {
 	c.t.Helper()
-	if e.Resources == nil {
-		e.Resources = []string{"secrets"}
+	c.APIServer.EncryptionConfig = ""
+	if e.Plugin == nil {
+		return
 	}
-	var providers []apiserver.ProviderConfiguration
-	if e.Plugin != nil {
-		providers = append(providers, apiserver.ProviderConfiguration{KMS: &apiserver.KMSConfiguration{
-			APIVersion: "v2", Name: ProviderName, Endpoint: "unix://" + e.Plugin.Socket,
-		}})
-	}
-	if e.Identity || e.Plugin == nil {
-		providers = append(providers, apiserver.ProviderConfiguration{Identity: &apiserver.IdentityConfiguration{}})
-	}
-	b, err := yaml.Marshal(apiserver.EncryptionConfiguration{
-		TypeMeta:  metav1.TypeMeta{APIVersion: "apiserver.config.k8s.io/v1", Kind: "EncryptionConfiguration"},
-		Resources: []apiserver.ResourceConfiguration{{Resources: e.Resources, Providers: providers}},
+	config, err := manifest.Encryption(manifest.EncryptionInput{
+		Resources: e.Resources, Endpoint: "unix://" + e.Plugin.Socket, AllowUnencryptedReads: e.UnencryptedReads,
 	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	text, err := manifest.YAML([]any{config})
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	c.APIServer.EncryptionConfig = c.Path("encryption.yaml")
-	if err := os.WriteFile(c.APIServer.EncryptionConfig, b, 0o600); err != nil {
+	if err := os.WriteFile(c.APIServer.EncryptionConfig, text, 0o600); err != nil {
 		c.t.Fatal(err)
 	}
 }

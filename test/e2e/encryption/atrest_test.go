@@ -73,7 +73,7 @@ func TestAtRest(t *testing.T) {
 	t.Parallel()
 	const configMaps, customs = "/registry/configmaps/default/", "/registry/example.com/vaults/default/"
 	w := newWorld(t)
-	w.WriteEncryption(cluster.Encryption{})
+	w.Encrypt(cluster.Encryption{})
 	w.StartAPIServer()
 	w.defineVaults()
 	w.create("before")
@@ -91,7 +91,7 @@ func TestAtRest(t *testing.T) {
 	}
 
 	w.APIServer.Stop()
-	w.WriteEncryption(cluster.Encryption{Resources: []string{"secrets", "vaults.example.com"}, Plugin: w.plugin, Identity: true})
+	w.Encrypt(cluster.Encryption{Resources: []string{"secrets", "vaults.example.com"}, Plugin: w.plugin, UnencryptedReads: true})
 	w.StartAPIServer()
 	w.create("after")
 	w.createVault("after")
@@ -137,7 +137,7 @@ func TestAtRest(t *testing.T) {
 	// From now on what is in the clear is refused: an attacker who can write to
 	// etcd can't slip secrets in.
 	w.APIServer.Stop()
-	w.WriteEncryption(cluster.Encryption{Resources: []string{"secrets", "configmaps"}, Plugin: w.plugin})
+	w.Encrypt(cluster.Encryption{Resources: []string{"secrets", "configmaps"}, Plugin: w.plugin})
 	w.LaunchAPIServer()
 	w.APIServerServes()
 	w.reads("before", "after")
@@ -160,14 +160,14 @@ func envelopeErr(value []byte) error {
 func TestWrongCluster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.WriteEncryption(cluster.Encryption{Plugin: w.plugin})
+	w.Encrypt(cluster.Encryption{Plugin: w.plugin})
 	w.StartAPIServer()
 	w.create("mine")
 	w.APIServer.Stop()
 
 	other := w.NewPlugin(w.kms, append(pluginArgs("b"), append([]string{"--key", w.key.ARN}, quick...)...)...)
 	other.Start()
-	w.WriteEncryption(cluster.Encryption{Plugin: other, Identity: true})
+	w.Encrypt(cluster.Encryption{Plugin: other, UnencryptedReads: true})
 	w.LaunchAPIServer()
 	w.APIServerServes()
 	if err := w.read("mine"); err == nil || !strings.Contains(err.Error(), "another encryption context") {
@@ -177,7 +177,7 @@ func TestWrongCluster(t *testing.T) {
 	w.reads("theirs")
 	w.APIServer.Stop()
 
-	w.WriteEncryption(cluster.Encryption{Plugin: w.plugin})
+	w.Encrypt(cluster.Encryption{Plugin: w.plugin})
 	w.LaunchAPIServer()
 	w.APIServerServes()
 	w.reads("mine")

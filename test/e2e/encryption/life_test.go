@@ -19,7 +19,7 @@ import (
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.WriteEncryption(cluster.Encryption{Plugin: w.plugin})
+	w.Encrypt(cluster.Encryption{Plugin: w.plugin})
 	w.StartAPIServer()
 	w.create("one", "two")
 	old := w.keyID("one")
@@ -52,7 +52,7 @@ func TestRotation(t *testing.T) {
 func TestMoveToAnotherKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.WriteEncryption(cluster.Encryption{Plugin: w.plugin})
+	w.Encrypt(cluster.Encryption{Plugin: w.plugin})
 	w.StartAPIServer()
 	w.create("one", "two")
 	old := w.keyID("one")
@@ -97,7 +97,7 @@ func TestMoveToAnotherKey(t *testing.T) {
 func TestDisabledKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.WriteEncryption(cluster.Encryption{Plugin: w.plugin})
+	w.Encrypt(cluster.Encryption{Plugin: w.plugin})
 	w.StartAPIServer()
 	w.create("one")
 

@@ -24,7 +24,7 @@ func TestTenThousandSecrets(t *testing.T) {
 	// most of what is counted.
 	w.plugin.Args = append(pluginArgs("a"), "--key", w.key.ARN)
 	w.plugin.Start()
-	w.WriteEncryption(cluster.Encryption{Plugin: w.plugin})
+	w.Encrypt(cluster.Encryption{Plugin: w.plugin})
 	w.StartAPIServer()
 
 	measure := func(what string, do func()) {

@@ -70,7 +70,7 @@ func (r *writer) more(t *testing.T) {
 func TestRestarts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.WriteEncryption(cluster.Encryption{Plugin: w.plugin, Identity: true})
+	w.Encrypt(cluster.Encryption{Plugin: w.plugin, UnencryptedReads: true})
 	w.StartAPIServer()
 
 	type part struct {

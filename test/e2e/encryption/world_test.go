@@ -18,12 +18,13 @@ import (
 	"k8s.io/client-go/util/retry"
 
 	"github.com/ekskms/ekskms/internal/kmsfake"
+	"github.com/ekskms/ekskms/internal/manifest"
 	"github.com/ekskms/ekskms/test/e2e/cluster"
 )
 
 const (
 	// stored is what etcd's value begins with when the plugin has encrypted it.
-	stored = "k8s:enc:kms:v2:" + cluster.ProviderName + ":"
+	stored = "k8s:enc:kms:v2:" + manifest.DefaultProvider + ":"
 	// clear is what it begins with when nobody has.
 	clear = "k8s\x00"
 
@@ -41,6 +42,8 @@ type world struct {
 	kms    *cluster.KMS
 	key    *kmsfake.Key
 	plugin *cluster.Plugin
+
+	snapshots int
 }
 
 // newWorld makes a world. The plugin and etcd run, the API server does not.
