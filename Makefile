@@ -7,7 +7,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
 # The modules below this one have dependencies that its users must not get.
-MODULES = test/consumer test/e2e test/e2e/tools test/monitoring
+MODULES = test/consumer test/e2e test/e2e/tools test/hosted test/monitoring
 
 # What tests look at is more than the go command sees: -count=1 everywhere.
 # Packages that reach jsii are tested without -race: jsii's own Close races.
@@ -23,7 +23,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: node_modules format fresh vet test-pure test-cdk test-consumer test-e2e test-monitoring test-bench lint ## Install what is needed and pass all tests
+test: node_modules format fresh vet test-pure test-cdk test-consumer test-e2e test-hosted test-monitoring test-bench lint ## Install what is needed and pass all tests
 	@echo "make test: all passed"
 
 node_modules: package.json package-lock.json .npmrc
@@ -68,6 +68,11 @@ test-consumer:
 test-e2e:
 	@echo "== the plugin behind a real API server, which is built first: minutes, once"
 	cd test/e2e && go test -count=1 -timeout 40m -v ./... | grep -v -e '^=== ' -e '^    --- PASS'
+
+.PHONY: test-hosted
+test-hosted:
+	@echo "== what is generated for hosted control planes against their own schemas"
+	cd test/hosted && go test -count=1 ./...
 
 .PHONY: test-monitoring
 test-monitoring:

@@ -4,6 +4,7 @@
 package stacks
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -58,6 +59,12 @@ type EncryptedClusterStackProps struct {
 	// AccessEntries give principals access to the Kubernetes API.
 	// Default: none.
 	AccessEntries *[]*ekskms.AccessEntry
+	// SecretReaders may read secrets. SecretsGuard and SecretsGuardExemptions are
+	// the guard: see [ekskms.SecretsRbacProps].
+	// Default: none; no guard.
+	SecretReaders          *[]*ekskms.SecretReader
+	SecretsGuard           ekskms.SecretsGuard
+	SecretsGuardExemptions *[]*string
 
 	// KeyArn is an existing CMK.
 	// Default: a new key.
@@ -97,13 +104,14 @@ type EncryptedClusterStackProps struct {
 	// Default: none.
 	AlarmEmails *[]*string
 
-	// WithoutPlugin, PluginImage, PluginArchitecture and PluginMode: see
-	// [ekskms.EncryptedClusterProps].
+	// WithoutPlugin, PluginImage, PluginArchitecture, PluginMode and
+	// PluginTenants: see [ekskms.EncryptedClusterProps].
 	// Default: as there.
 	WithoutPlugin      *bool
 	PluginImage        *string
 	PluginArchitecture ekskms.PluginArchitecture
 	PluginMode         ekskms.PluginMode
+	PluginTenants      *[]*ekskms.PluginTenant
 }
 
 // EncryptedClusterStack is one EKS cluster with encrypted secrets, complete:
@@ -152,9 +160,49 @@ func NewEncryptedClusterStack(scope constructs.Construct, id *string, props *Enc
 		PluginImage:              props.PluginImage,
 		PluginArchitecture:       props.PluginArchitecture,
 		PluginMode:               props.PluginMode,
+		PluginTenants:            props.PluginTenants,
 	})
+	s.secretsRbac(props)
 	s.outputs()
 	return s
+}
+
+func (s *EncryptedClusterStack) secretsRbac(props *EncryptedClusterStackProps) {
+	hasReaders := props.SecretReaders != nil && len(*props.SecretReaders) > 0
+	hasGuard := props.SecretsGuard != "" && props.SecretsGuard != ekskms.SecretsGuardOff
+	if !hasReaders && !hasGuard && props.SecretsGuardExemptions == nil {
+		return
+	}
+	props.checkPrincipals()
+	ekskms.NewSecretsRbac(s, jsii.String("SecretsRbac"), &ekskms.SecretsRbacProps{
+		Cluster:         s.cluster.Cluster(),
+		Readers:         props.SecretReaders,
+		Guard:           props.SecretsGuard,
+		GuardExemptions: props.SecretsGuardExemptions,
+	})
+}
+
+// checkPrincipals refuses a second access entry of one principal, which EKS would.
+func (props *EncryptedClusterStackProps) checkPrincipals() {
+	if props.AccessEntries == nil || props.SecretReaders == nil {
+		return
+	}
+	for i, reader := range *props.SecretReaders {
+		if reader == nil || reader.PrincipalArns == nil {
+			continue // NewSecretsRbac looks closer
+		}
+		for j, arn := range *reader.PrincipalArns {
+			for k, entry := range *props.AccessEntries {
+				if arn != nil && *arn == *entry.PrincipalArn {
+					panic(&ekskms.PropError{
+						Type:   "EncryptedClusterStack",
+						Prop:   fmt.Sprintf("SecretReaders[%d].PrincipalArns[%d]", i, j),
+						Reason: fmt.Sprintf("is %q, which has the access entry AccessEntries[%d] already: a principal can have one, so give that the Groups and remove this", *arn, k),
+					})
+				}
+			}
+		}
+	}
 }
 
 func kubernetesVersion(version *string) awseksv2.KubernetesVersion {

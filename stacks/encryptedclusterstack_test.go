@@ -39,6 +39,16 @@ func TestBadProps(t *testing.T) {
 			ClusterName: name, SubnetIds: jsii.Strings("subnet-1", "subnet-2")},
 		"ekskms.EncryptedClusterStack: SubnetIds must name at least 2 subnets of VpcId, in different Availability Zones": {
 			ClusterName: name, VpcId: jsii.String("vpc-1"), SubnetIds: jsii.Strings("subnet-1")},
+		`ekskms.EncryptedClusterStack: SecretReaders[0].PrincipalArns[1] is "arn:aws:iam::111122223333:role/b", which has the access entry AccessEntries[0] already: a principal can have one, so give that the Groups and remove this`: {
+			ClusterName: name, WithoutPlugin: jsii.Bool(true),
+			AccessEntries: &[]*ekskms.AccessEntry{{PrincipalArn: jsii.String("arn:aws:iam::111122223333:role/b"), Policy: jsii.String("AmazonEKSViewPolicy")}},
+			SecretReaders: &[]*ekskms.SecretReader{{
+				Name: name, Namespace: name, SecretNames: jsii.Strings("db"), Groups: jsii.Strings("g"),
+				PrincipalArns: jsii.Strings("arn:aws:iam::111122223333:role/a", "arn:aws:iam::111122223333:role/b"),
+			}}},
+		`ekskms.SecretsRbac: GuardExemptions is set, but Guard is "off": set that to "warn" or "deny", or leave this out`: {
+			ClusterName: name, WithoutPlugin: jsii.Bool(true), SecretReaders: &[]*ekskms.SecretReader{{
+				Name: name, Namespace: name, SecretNames: jsii.Strings("db"), Groups: jsii.Strings("g")}}, SecretsGuardExemptions: jsii.Strings("monitoring")},
 	} {
 		t.Run(want, func(t *testing.T) {
 			defer func() {

@@ -153,6 +153,18 @@
 // pods become unready and the Deployment is not available any more, which
 // whatever watches your workloads will see.
 //
+// [PluginModeSidecar] is the same, and gives the pods of each tenant's API server
+// an identity of their own: a tenant is a hosted control plane on the cluster,
+// with the plugin as a sidecar in its API server's pod. Its role may use the key
+// under an encryption context that no other has. The sidecars come with the
+// tenants' charts:
+//
+//	PluginTenants: &[]*ekskms.PluginTenant{{
+//		Name:           jsii.String("acme"),
+//		Namespace:      jsii.String("vcluster-acme"),
+//		ServiceAccount: jsii.String("vc-acme"),
+//	}},
+//
 // [PluginModeDaemonSet] puts the plugin's socket into /var/run/kms-plugin on
 // every node, for API servers that run as pods on these nodes, such as those of
 // hosted control planes, and mount that folder. The socket is for root only.
@@ -170,6 +182,27 @@
 //
 // Without Image, the plugin is built from this module's sources when the app is
 // deployed, for which that machine needs Docker.
+//
+// # Who may read secrets
+//
+// Encryption at rest does not stop whoever may read secrets through the
+// Kubernetes API. [SecretsRbac] lets named readers get named secrets, and can
+// guard against roles that let others read all:
+//
+//	ekskms.NewSecretsRbac(stack, jsii.String("SecretsRbac"), &ekskms.SecretsRbacProps{
+//		Cluster: cluster.Cluster(),
+//		Readers: &[]*ekskms.SecretReader{{
+//			Name:          jsii.String("database"),
+//			Namespace:     jsii.String("shop"),
+//			SecretNames:   jsii.Strings("database"),
+//			Groups:        jsii.Strings("shop-developers"),
+//			PrincipalArns: jsii.Strings("arn:aws:iam::111122223333:role/ShopDeveloper"),
+//		}},
+//		Guard: ekskms.SecretsGuardWarn,
+//	})
+//
+// docs/secrets-rbac.md says what a reader may do, what the guard objects to, and
+// what neither stops.
 //
 // # Snapshot tests
 //
@@ -214,7 +247,7 @@
 // SecretsKey/Resource, SecretsKey/Alias, AuditTrail/Key, AuditTrail/Logs,
 // AuditTrail/Trail, AuditTrail/Alarms, EncryptedCluster/ClusterRole,
 // EncryptedCluster/LogsKey, EncryptedCluster/Logs, EncryptedCluster/Cluster,
-// KmsPlugin/Role. The parts that [EncryptedCluster] makes itself lie below it,
+// KmsPlugin/Role, KmsPlugin/TenantRole-NAME. The parts that [EncryptedCluster] makes itself lie below it,
 // such as EncryptedCluster/SecretsKey. A part that you made outside and passed in
 // lies elsewhere, so decide once.
 //
@@ -226,12 +259,13 @@
 // ekskms-system and the service account kms-plugin.
 //
 // Encryption context. The plugin sends one pair: the key ekskms:cluster-arn with
-// the ARN of the cluster. What was encrypted under it can't be decrypted under
+// the ARN of the cluster. That of a tenant sends ekskms:tenant with the tenant's
+// name beside it. What was encrypted under one context can't be decrypted under
 // another.
 //
 // Statement IDs of the key policy. Tools may look for AccountAdministration,
 // Administrators, ClusterCreatorsDescribe, ClusterCreatorsGrant, ClusterRole,
-// PluginDescribe and PluginUse. A number follows where one occurs twice.
+// PluginDescribe, PluginUse, TenantDescribe and TenantUse. A number follows where one occurs twice.
 //
 // Sealed properties. CloudFormation replaces a cluster whose EncryptionConfig
 // changes. Never exchange the key of a live cluster, nor switch between a new and

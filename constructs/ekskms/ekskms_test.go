@@ -93,6 +93,14 @@ func TestBadProps(t *testing.T) {
 				}
 				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Creators: &roles})
 			}},
+		{"ekskms.SecretsKey: Administrators has 11 roles, must have at most 10",
+			func(s awscdk.Stack) {
+				roles := make([]awsiam.IRole, 11)
+				for i := range roles {
+					roles[i] = newRole(s, "R"+strconv.Itoa(i))
+				}
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Administrators: &roles})
+			}},
 		{"ekskms.SecretsKey.GrantPluginUse: ServiceAccount is missing, it has no default",
 			func(s awscdk.Stack) {
 				newKey(s).GrantPluginUse(newRole(s, "R"), &ekskms.PluginIdentity{Namespace: name})
@@ -190,21 +198,26 @@ func TestBadProps(t *testing.T) {
 				ekskms.NewClusterVpc(s, jsii.String("X"), &ekskms.ClusterVpcProps{AvailabilityZones: jsii.Strings("eu-central-1a")})
 			}},
 	} {
-		t.Run(test.want, func(t *testing.T) {
-			stack := newStack(t)
-			defer func() {
-				var prop *ekskms.PropError
-				if err, ok := recover().(error); !ok || !errors.As(err, &prop) {
-					t.Fatalf("got %v, want a PropError", err)
-				}
-				if prop.Error() != test.want {
-					t.Errorf("got  %s\nwant %s", prop, test.want)
-				}
-			}()
-			test.build(stack)
-			t.Error("it was accepted")
-		})
+		t.Run(test.want, func(t *testing.T) { refused(t, test.want, test.build) })
 	}
+}
+
+// refused wants a constructor to panic with a PropError that says so.
+func refused(t *testing.T, want string, build func(awscdk.Stack)) {
+	t.Helper()
+	stack := newStack(t)
+	defer func() {
+		t.Helper()
+		var prop *ekskms.PropError
+		if err, ok := recover().(error); !ok || !errors.As(err, &prop) {
+			t.Fatalf("got %v, want a PropError", err)
+		}
+		if prop.Error() != want {
+			t.Errorf("got  %s\nwant %s", prop, want)
+		}
+	}()
+	build(stack)
+	t.Error("it was accepted")
 }
 
 func statements(t *testing.T, template assertions.Template, logicalID string) map[string]map[string]any {

@@ -48,6 +48,10 @@ type AccessEntry struct {
 	// Namespaces to which the policy applies.
 	// Default: the whole cluster.
 	Namespaces *[]*string
+	// Groups are Kubernetes groups that the principal is in, beside what Policy
+	// gives: see [SecretReader].
+	// Default: none.
+	Groups *[]*string
 }
 
 // EncryptedClusterProps configures an [EncryptedCluster].
@@ -101,12 +105,13 @@ type EncryptedClusterProps struct {
 	// server are encrypted all the same.
 	// Default: false.
 	WithoutPlugin *bool
-	// PluginImage, PluginArchitecture and PluginMode are those of
+	// PluginImage, PluginArchitecture, PluginMode and PluginTenants are those of
 	// [KmsPluginProps].
 	// Default: as there; the architecture is that of the NodeGroup.
 	PluginImage        *string
 	PluginArchitecture PluginArchitecture
 	PluginMode         PluginMode
+	PluginTenants      *[]*PluginTenant
 }
 
 // EncryptedCluster is an EKS cluster whose secrets are encrypted under a
@@ -191,6 +196,8 @@ func (props *EncryptedClusterProps) check() {
 		reject(typ, "SecretsKey", "is the key of cluster %q, must be that of %q", props.SecretsKey.clusterName, name)
 	case props.AuditTrail != nil && props.AuditTrail.secretsKey != props.SecretsKey:
 		reject(typ, "AuditTrail", "watches another key, must watch the SecretsKey of this cluster: pass that too")
+	case props.PluginTenants != nil && *orDefault(props.WithoutPlugin, false):
+		reject(typ, "PluginTenants", "is set beside WithoutPlugin, which leaves their identities out too: remove one of them")
 	}
 	if cidrs := props.PublicAccessCidrs; cidrs != nil {
 		if len(*cidrs) == 0 {
@@ -217,6 +224,13 @@ func (props *EncryptedClusterProps) check() {
 			require(typ, "AccessEntries["+strconv.Itoa(i)+"].Policy", entry.Policy != nil)
 			if strings.Contains(*entry.Policy, ":") {
 				reject(typ, "AccessEntries["+strconv.Itoa(i)+"].Policy", "is %q, must be the name of an access policy, such as AmazonEKSViewPolicy", *entry.Policy)
+			}
+			for j, group := range *orDefault(entry.Groups, nil) {
+				at := "AccessEntries[" + strconv.Itoa(i) + "].Groups[" + strconv.Itoa(j) + "]"
+				require(typ, at, group != nil)
+				if problem := manifest.GroupProblem(*group); problem != "" {
+					reject(typ, at, "is %q: %s", *group, problem)
+				}
 			}
 			if entry.Namespaces != nil && len(*entry.Namespaces) == 0 {
 				reject(typ, "AccessEntries["+strconv.Itoa(i)+"].Namespaces", "is an empty list: leave it out, or name namespaces")
@@ -319,8 +333,13 @@ func (c *EncryptedCluster) addAccess(entries *[]*AccessEntry) {
 				Namespaces:      entry.Namespaces,
 			}
 		}
-		c.cluster.GrantAccess(jsii.String("Access"+strconv.Itoa(i)), entry.PrincipalArn,
+		id := jsii.String("Access" + strconv.Itoa(i))
+		c.cluster.GrantAccess(id, entry.PrincipalArn,
 			&[]awseksv2.IAccessPolicy{awseksv2.AccessPolicy_FromAccessPolicyName(entry.Policy, scope)}, nil)
+		if entry.Groups != nil {
+			resource := c.cluster.Node().FindChild(id).Node().DefaultChild().(awseksv2.CfnAccessEntry)
+			resource.SetKubernetesGroups(entry.Groups)
+		}
 	}
 }
 
@@ -390,6 +409,7 @@ func (c *EncryptedCluster) addPlugin(props *EncryptedClusterProps, nodes PluginA
 		Image:        props.PluginImage,
 		Architecture: architecture,
 		Mode:         props.PluginMode,
+		Tenants:      props.PluginTenants,
 	})
 	if autoMode {
 		// Auto Mode enforces network policies only where this says so. Source:

@@ -2,6 +2,7 @@ package ekskms
 
 import (
 	"os"
+	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsecrassets"
@@ -10,6 +11,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	buildcontext "github.com/ekskms/ekskms"
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -25,6 +27,11 @@ const (
 	// key every minute: the Deployment is available as long as the key can be
 	// used from this cluster, by this role, under this encryption context.
 	PluginModeDeployment PluginMode = "deployment"
+	// PluginModeSidecar is PluginModeDeployment with an identity for the plugin
+	// of every tenant: see [PluginTenant]. The plugins themselves are sidecars in
+	// the pods of the tenants' API servers, which are deployed by the tenants'
+	// own charts.
+	PluginModeSidecar PluginMode = "sidecar"
 	// PluginModeDaemonSet runs one replica on every node, with its socket in a
 	// folder of the node, for API servers that run on the nodes of this cluster
 	// and mount that folder.
@@ -57,8 +64,33 @@ type KmsPluginProps struct {
 	// Default: PluginArchitectureAmd64, if the image is built.
 	Architecture PluginArchitecture
 	// Mode is the way in which the plugin runs.
-	// Default: PluginModeDeployment.
+	// Default: PluginModeDeployment, or PluginModeSidecar with Tenants.
 	Mode PluginMode
+	// Tenants are the hosted control planes on the cluster whose API servers have
+	// the plugin as a sidecar: at most 20, whose names, namespaces and service
+	// accounts have 2,400 characters together. Only with PluginModeSidecar, which
+	// needs at least one.
+	// Default: none.
+	Tenants *[]*PluginTenant
+}
+
+// PluginTenant is a hosted control plane, such as a vCluster, on the cluster. Its
+// API server's pods get an IAM role of their own through EKS Pod Identity, which
+// may use the key under an encryption context of their own:
+// {ekskms:cluster-arn: <ARN of the EKS cluster>, ekskms:tenant: <Name>}. So the
+// plugin of one tenant can decrypt neither another's data nor the cluster's, and
+// that of the cluster no tenant's.
+//
+// The namespace and the service account need not exist when this is deployed.
+type PluginTenant struct {
+	// Name of the tenant: a DNS label, unique among the tenants. What was
+	// encrypted under a name can't be decrypted under another. Required.
+	Name *string
+	// Namespace of the API server's pods. Required.
+	Namespace *string
+	// ServiceAccount of the API server's pods. The pair of Namespace and
+	// ServiceAccount belongs to one tenant. Required.
+	ServiceAccount *string
 }
 
 // KmsPlugin deploys the Kubernetes KMS v2 plugin on a cluster, with an IAM role
@@ -80,7 +112,9 @@ const kmsPluginType = "KmsPlugin"
 //
 // It panics with a [*PropError] when Cluster or SecretsKey is missing, when the
 // key is in another account or Region or of another cluster, and when
-// Mode or Architecture has a value that there is not.
+// Mode or Architecture has a value that there is not. It does so too when
+// there are Tenants without the mode for them or the mode without Tenants, when a
+// tenant is incomplete or not unique, and when there are too many.
 func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps) *KmsPlugin {
 	if props == nil {
 		props = &KmsPluginProps{}
@@ -97,10 +131,14 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 	switch mode {
 	case "":
 		mode = PluginModeDeployment
-	case PluginModeDeployment, PluginModeDaemonSet:
+		if props.Tenants != nil {
+			mode = PluginModeSidecar
+		}
+	case PluginModeDeployment, PluginModeSidecar, PluginModeDaemonSet:
 	default:
-		reject(kmsPluginType, "Mode", "is %q, must be %q or %q", mode, PluginModeDeployment, PluginModeDaemonSet)
+		reject(kmsPluginType, "Mode", "is %q, must be %q, %q or %q", mode, PluginModeDeployment, PluginModeSidecar, PluginModeDaemonSet)
 	}
+	tenants := checkTenants(props.Tenants, mode)
 	architecture := props.Architecture
 	switch architecture {
 	case PluginArchitectureAmd64, PluginArchitectureArm64:
@@ -122,11 +160,13 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 	// the cluster depends on the key.
 	clusterARN := props.SecretsKey.clusterARN()
 	p.createIdentity(props, clusterARN)
+	p.createTenants(props, clusterARN, tenants)
 	p.deploy(props, manifest.PluginInput{
 		ClusterName:       props.SecretsKey.clusterName,
+		ClusterARN:        clusterARN,
 		KeyARN:            props.SecretsKey.arn,
 		Image:             *image,
-		EncryptionContext: map[string]string{keypolicy.ContextKey: clusterARN},
+		EncryptionContext: keypolicy.ClusterContext(clusterARN),
 		Mode:              manifest.Mode(mode),
 		Architecture:      string(architecture),
 	})
@@ -175,11 +215,75 @@ func (p *KmsPlugin) createIdentity(props *KmsPluginProps, clusterARN string) {
 		Namespace:      jsii.String(session.Namespace),
 		ServiceAccount: jsii.String(session.ServiceAccount),
 	})
-	p.association = awseksv2.NewCfnPodIdentityAssociation(p, jsii.String("PodIdentity"), &awseksv2.CfnPodIdentityAssociationProps{
-		ClusterName:    props.Cluster.ClusterName(),
+	p.association = p.associate("PodIdentity", props.Cluster, session, p.role)
+}
+
+// checkTenants returns the tenants, without their roles and their cluster.
+func checkTenants(tenants *[]*PluginTenant, mode PluginMode) []keypolicy.Tenant {
+	const prop = "Tenants"
+	switch {
+	case tenants == nil && mode == PluginModeSidecar:
+		reject(kmsPluginType, prop, "is missing, but Mode is %q: name a tenant, or leave Mode out", mode)
+	case tenants == nil:
+		return nil
+	case mode != PluginModeSidecar:
+		reject(kmsPluginType, prop, "is set, but Mode is %q: set it to %q, or leave it out", mode, PluginModeSidecar)
+	case len(*tenants) == 0 || len(*tenants) > keypolicy.MaxTenants:
+		reject(kmsPluginType, prop, "has %d tenants, must have 1 to %d", len(*tenants), keypolicy.MaxTenants)
+	}
+	type pod struct{ namespace, serviceAccount string }
+	names := map[string]int{}
+	pods := map[pod]string{{manifest.DefaultNamespace, manifest.DefaultServiceAccount}: "the plugin itself"}
+	all, text := make([]keypolicy.Tenant, len(*tenants)), 0
+	for i, t := range *tenants {
+		at := prop + "[" + strconv.Itoa(i) + "]"
+		require(kmsPluginType, at, t != nil)
+		checkName(kmsPluginType, at+".Name", t.Name, validation.IsDNS1123Label)
+		checkName(kmsPluginType, at+".Namespace", t.Namespace, validation.IsDNS1123Label)
+		checkName(kmsPluginType, at+".ServiceAccount", t.ServiceAccount, validation.IsDNS1123Subdomain)
+		if first, twice := names[*t.Name]; twice {
+			reject(kmsPluginType, at+".Name", "is %q, which is the name of Tenants[%d]: give it another", *t.Name, first)
+		}
+		names[*t.Name] = i
+		p := pod{*t.Namespace, *t.ServiceAccount}
+		if other, twice := pods[p]; twice {
+			reject(kmsPluginType, at+".ServiceAccount", "is %q in namespace %q, which is that of %s: give it one of its own", p.serviceAccount, p.namespace, other)
+		}
+		pods[p] = at
+		text += len(*t.Name) + len(p.namespace) + len(p.serviceAccount)
+		all[i] = keypolicy.Tenant{Name: *t.Name, Session: keypolicy.PodSession{Namespace: p.namespace, ServiceAccount: p.serviceAccount}}
+	}
+	if text > keypolicy.MaxTenantText {
+		reject(kmsPluginType, prop, "has names, namespaces and service accounts of %d characters in all, must have at most %d", text, keypolicy.MaxTenantText)
+	}
+	return all
+}
+
+func (p *KmsPlugin) createTenants(props *KmsPluginProps, clusterARN string, tenants []keypolicy.Tenant) {
+	if len(tenants) == 0 {
+		return
+	}
+	scope := props.SecretsKey.roleScope(p, placeOf(p))
+	for i := range tenants {
+		t := &tenants[i]
+		t.Session.ClusterARN = clusterARN
+		role := newRole(scope, "TenantRole-"+t.Name, &awsiam.RoleProps{
+			Description: jsii.String("Lets the KMS plugin of tenant " + t.Name + " on EKS cluster " + props.SecretsKey.clusterName + " use the key of the cluster"),
+		}, keypolicy.PluginTrust(t.Session))
+		t.RoleARN = *role.RoleArn()
+		props.SecretsKey.grant(role, keypolicy.TenantUse([]keypolicy.Tenant{*t}))
+		p.associate("TenantPodIdentity-"+t.Name, props.Cluster, t.Session, role)
+	}
+	props.SecretsKey.allow(keypolicy.TenantUse(tenants)...)
+}
+
+// associate gives the pods of a service account the role.
+func (p *KmsPlugin) associate(id string, cluster awseksv2.ICluster, session keypolicy.PodSession, role awsiam.IRole) awseksv2.CfnPodIdentityAssociation {
+	return awseksv2.NewCfnPodIdentityAssociation(p, jsii.String(id), &awseksv2.CfnPodIdentityAssociationProps{
+		ClusterName:    cluster.ClusterName(),
 		Namespace:      jsii.String(session.Namespace),
 		ServiceAccount: jsii.String(session.ServiceAccount),
-		RoleArn:        p.role.RoleArn(),
+		RoleArn:        role.RoleArn(),
 	})
 }
 
@@ -205,6 +309,13 @@ func (p *KmsPlugin) deploy(props *KmsPluginProps, in manifest.PluginInput) {
 
 // newManifest applies typed objects to a cluster.
 func newManifest(scope constructs.Construct, id string, cluster awseksv2.ICluster, objects []runtime.Object) awseksv2.KubernetesManifest {
+	return awseksv2.NewKubernetesManifest(scope, jsii.String(id), &awseksv2.KubernetesManifestProps{
+		Cluster:  cluster,
+		Manifest: manifestOf(objects),
+	})
+}
+
+func manifestOf(objects []runtime.Object) *[]*map[string]any {
 	maps, err := manifest.Maps(objects)
 	if err != nil {
 		panic(err)
@@ -213,10 +324,7 @@ func newManifest(scope constructs.Construct, id string, cluster awseksv2.ICluste
 	for i := range maps {
 		list[i] = &maps[i]
 	}
-	return awseksv2.NewKubernetesManifest(scope, jsii.String(id), &awseksv2.KubernetesManifestProps{
-		Cluster:  cluster,
-		Manifest: &list,
-	})
+	return &list
 }
 
 // Role returns the IAM role of the plugin.

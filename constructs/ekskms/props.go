@@ -3,6 +3,7 @@ package ekskms
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -52,6 +53,15 @@ func checkClusterName(typ string, name *string) {
 		reject(typ, "ClusterName", "is not known at synthesis, but the names of the key and the trail are made of it: pass a literal")
 	case !clusterName.MatchString(*name):
 		reject(typ, "ClusterName", "is %q, must be 1 to 100 letters, digits, hyphens and underscores, and begin with a letter or digit", *name)
+	}
+}
+
+// checkName wants a name that Kubernetes takes. It can't be a token, since other
+// names are made of it.
+func checkName(typ, prop string, name *string, problems func(string) []string) {
+	require(typ, prop, name != nil)
+	if found := problems(*name); len(found) > 0 {
+		reject(typ, prop, "is %q: %s", *name, found[0])
 	}
 }
 
@@ -148,6 +158,20 @@ func (p place) sameEnvironment(other place) bool {
 // the name of some service principals and of kms:ViaService.
 func (p place) service(name string) string {
 	return name + "." + p.region + "." + *p.stack.UrlSuffix()
+}
+
+// resolved returns a value as far as it is known at synthesis: itself, or the
+// expression that CloudFormation gets for its tokens, as JSON.
+func resolved(stack awscdk.Stack, value string) string {
+	found := stack.Resolve(value)
+	if text, ok := found.(string); ok {
+		return text
+	}
+	data, err := json.Marshal(found)
+	if err != nil {
+		return value
+	}
+	return string(data)
 }
 
 // stringMap converts a Go map for jsii.

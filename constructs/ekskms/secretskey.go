@@ -1,7 +1,6 @@
 package ekskms
 
 import (
-	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
@@ -44,7 +43,8 @@ type SecretsKeyProps struct {
 	MultiRegion *bool
 	// Administrators may administer the key, beside the account root. Neither
 	// may use it. For an existing key they are among the statements that its
-	// owner is asked to add.
+	// owner is asked to add. At most 10, whose ARNs have 1,400 characters
+	// together.
 	// Default: the account root alone.
 	Administrators *[]awsiam.IRole
 	// Creators are the roles that may create the cluster: they get
@@ -77,21 +77,13 @@ type SecretsKey struct {
 	alias       *string
 	clusterName string
 	creatorARNs []string
-	used        map[string]int // how often a Sid was used
+	used        map[string]bool // Sids
 	// requested are the statements that the owner of an existing key must add.
 	requested []any
 	output    awscdk.CfnOutput
 }
 
 const secretsKeyType = "SecretsKey"
-
-// These keep the pattern of the alarm UnexpectedGrant, which lists all creators,
-// within the 2,048 characters that EventBridge takes by default. The rest of the
-// pattern has about 400, and the key's ARN up to 100.
-const (
-	maxCreators    = 10
-	maxCreatorARNs = 1400
-)
 
 // ExistingKeyOutput is the logical ID of the stack output that holds the
 // statements which the owner of an existing key must add. A further existing key
@@ -111,7 +103,7 @@ func NewSecretsKey(scope constructs.Construct, id *string, props *SecretsKeyProp
 	}
 	checkClusterName(secretsKeyType, props.ClusterName)
 
-	k := &SecretsKey{clusterName: *props.ClusterName, used: map[string]int{}}
+	k := &SecretsKey{clusterName: *props.ClusterName, used: map[string]bool{}}
 	constructs.NewConstruct_Override(k, scope, id)
 	k.at = placeOf(k)
 	if props.ExistingKey != nil {
@@ -139,11 +131,11 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 	}
 	k.key, k.arn = props.ExistingKey, *props.ExistingKey.KeyArn()
 	awscdk.Annotations_Of(k).AddWarningV2(jsii.String("ekskms:existing-key-policy"), jsii.String(
-		"The policy of the existing key "+k.describeKey()+" can't be changed from here. Its owner must add the statements in the "+
+		"The policy of the existing key "+resolved(k.at.stack, k.arn)+" can't be changed from here. Its owner must add the statements in the "+
 			"output "+ExistingKeyOutput+": those that name no role of this stack before the deployment, or the cluster can't "+
 			"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist."))
 	k.checkPlace()
-	if arns := roleARNs(secretsKeyType, "Administrators", props.Administrators); len(arns) > 0 {
+	if arns := policyRoles("Administrators", props.Administrators); len(arns) > 0 {
 		k.allow(keypolicy.Administrators(arns, false))
 	}
 }
@@ -170,19 +162,6 @@ func (k *SecretsKey) checkPlace() {
 	}
 }
 
-// describeKey returns the ARN of the key, as far as it is known at synthesis.
-func (k *SecretsKey) describeKey() string {
-	resolved := k.at.stack.Resolve(k.arn)
-	if arn, ok := resolved.(string); ok {
-		return arn
-	}
-	data, err := json.Marshal(resolved)
-	if err != nil {
-		return k.arn
-	}
-	return string(data)
-}
-
 func (k *SecretsKey) create(props *SecretsKeyProps) {
 	alias := *orDefault(props.Alias, "alias/eks/"+k.clusterName)
 	if !*awscdk.Token_IsUnresolved(jsii.String(alias)) {
@@ -207,7 +186,7 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 	multiRegion := *orDefault(props.MultiRegion, false)
 
 	statements := []iampolicy.Statement{keypolicy.Account(k.at.partition, k.at.account, multiRegion)}
-	if arns := roleARNs(secretsKeyType, "Administrators", props.Administrators); len(arns) > 0 {
+	if arns := policyRoles("Administrators", props.Administrators); len(arns) > 0 {
 		statements = append(statements, keypolicy.Administrators(arns, multiRegion))
 	}
 	k.policy = policyDocument(statements)
@@ -226,13 +205,7 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 }
 
 func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
-	k.creatorARNs = roleARNs(secretsKeyType, "Creators", props.Creators)
-	if n := len(k.creatorARNs); n > maxCreators {
-		reject(secretsKeyType, "Creators", "has %d roles, must have at most %d", n, maxCreators)
-	}
-	if n := len(strings.Join(k.creatorARNs, "")); n > maxCreatorARNs {
-		reject(secretsKeyType, "Creators", "has ARNs of %d characters in all, must have at most %d", n, maxCreatorARNs)
-	}
+	k.creatorARNs = policyRoles("Creators", props.Creators)
 	if len(k.creatorARNs) == 0 {
 		k.creatorARNs = []string{executionRoleARN(k.at)}
 	}
@@ -241,6 +214,19 @@ func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
 		strict = &keypolicy.StrictGrants{Account: k.at.account, EKSService: k.at.service("eks")}
 	}
 	k.allow(keypolicy.ClusterCreators(k.creatorARNs, strict)...)
+}
+
+// policyRoles returns the ARNs of roles that the key policy lists, of which there
+// is room for so many.
+func policyRoles(prop string, roles *[]awsiam.IRole) []string {
+	arns := roleARNs(secretsKeyType, prop, roles)
+	if n := len(arns); n > keypolicy.MaxRoles {
+		reject(secretsKeyType, prop, "has %d roles, must have at most %d", n, keypolicy.MaxRoles)
+	}
+	if n := len(strings.Join(arns, "")); n > keypolicy.MaxRoleText {
+		reject(secretsKeyType, prop, "has ARNs of %d characters in all, must have at most %d", n, keypolicy.MaxRoleText)
+	}
+	return arns
 }
 
 // executionRoleARN names the role with which CloudFormation works when the CDK
@@ -260,11 +246,11 @@ func executionRoleARN(at place) string {
 // is asked for.
 func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
 	for i := range statements {
-		sid := &statements[i].Sid
-		k.used[*sid]++
-		if n := k.used[*sid]; n > 1 {
-			*sid += strconv.Itoa(n)
+		base, sid := statements[i].Sid, &statements[i].Sid
+		for n := 2; k.used[*sid]; n++ {
+			*sid = base + strconv.Itoa(n)
 		}
+		k.used[*sid] = true
 	}
 	if k.policy != nil {
 		k.policy.AddStatements(policyStatements(statements)...)
@@ -348,13 +334,15 @@ type PluginIdentity struct {
 	ServiceAccount *string
 }
 
-// GrantPluginUse lets the role of a KMS plugin describe the key, and encrypt
-// and decrypt with the encryption context of the cluster and no other. The
-// session must carry the tags that EKS Pod Identity gives to the service
-// account; whoever may change the role's trust policy or tags can forge them.
+// GrantPluginUse lets the role of a KMS plugin describe the key, list its grants,
+// and encrypt and decrypt with the encryption context of the cluster and no
+// other. The session must carry the tags that EKS Pod Identity gives to the
+// service account; whoever may change the role's trust policy or tags can forge
+// them.
 //
 // It changes both the key policy and the role's identity policy. The latter is
-// what a key in another account needs.
+// what a key in another account needs. The plugins of tenants get less: see
+// [KmsPluginProps].
 func (k *SecretsKey) GrantPluginUse(role awsiam.IRole, identity *PluginIdentity) {
 	const typ = secretsKeyType + ".GrantPluginUse"
 	require(typ, "Namespace", identity != nil && identity.Namespace != nil)
@@ -367,12 +355,16 @@ func (k *SecretsKey) GrantPluginUse(role awsiam.IRole, identity *PluginIdentity)
 	if identity.ClusterArn != nil {
 		session.ClusterARN = *identity.ClusterArn
 	}
-	context := keypolicy.EncryptionContext{Key: keypolicy.ContextKey, Value: session.ClusterARN}
-	statements := keypolicy.PluginUse(*role.RoleArn(), context, &session)
+	statements := keypolicy.PluginUse(*role.RoleArn(), keypolicy.ClusterContext(session.ClusterARN), &session)
+	k.grant(role, statements)
+	k.allow(statements...)
+}
+
+// grant writes statements of the key policy into a role's identity policy.
+func (k *SecretsKey) grant(role awsiam.IRole, statements []iampolicy.Statement) {
 	for _, s := range statements {
 		role.AddToPrincipalPolicy(policyStatement(s.OnResource(k.arn)))
 	}
-	k.allow(statements...)
 }
 
 // clusterARN is built from the cluster's name, not read from the cluster: the

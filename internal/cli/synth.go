@@ -54,7 +54,7 @@ func newSynth() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printReport(cmd, result, output)
+			return printReport(cmd, result, output, clusters)
 		},
 	}
 	flags := cmd.Flags()
@@ -93,7 +93,7 @@ func clearLine(file *os.File) {
 	}
 }
 
-func printReport(cmd *cobra.Command, r *synth.Report, output string) error {
+func printReport(cmd *cobra.Command, r *synth.Report, output string, clusters *config.File) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	if output == "json" {
 		encoder := json.NewEncoder(stdout)
@@ -105,6 +105,9 @@ func printReport(cmd *cobra.Command, r *synth.Report, output string) error {
 	} else {
 		w := &strings.Builder{}
 		printText(w, r)
+		for _, c := range clusters.Clusters {
+			printPlugin(w, c.Plugin)
+		}
 		if _, err := io.WriteString(stdout, w.String()); err != nil {
 			return err
 		}
@@ -165,6 +168,24 @@ func printText(w io.Writer, r *synth.Report) {
 	p("\nNext: npx %s deploy --app %s %s\n", cdkCLI, r.Outdir, strings.Join(names, " "))
 	if docker {
 		p("      It builds the plugin's image, for which it needs Docker; or name an image under 'plugin' in ekskms.yaml.\n")
+	}
+}
+
+// printPlugin says what is to be done for API servers that the plugin could serve.
+func printPlugin(w io.Writer, plugin config.Plugin) {
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	switch {
+	case !plugin.Enabled:
+	case plugin.Mode == config.PluginSidecar:
+		names := make([]string, len(plugin.Tenants))
+		for i, t := range plugin.Tenants {
+			names[i] = t.Name
+		}
+		p("Then, for each tenant: ekskms generate manifests --mode sidecar --for vcluster --tenant %s\n"+
+			"      It writes the plugin's sidecar for the tenant's API server; --help lists what else than vcluster there is.\n"+
+			"      Tenants: %s.\n", names[0], strings.Join(names, ", "))
+	case plugin.Mode == config.PluginDeployment:
+		p("The plugin serves no API server by itself: it watches the key. To serve hosted control planes, set 'plugin.mode: sidecar' and 'plugin.tenants' in ekskms.yaml.\n")
 	}
 }
 

@@ -55,6 +55,8 @@ func (d *decoder) cluster(c *Cluster, path string) {
 	if g := c.Capacity.NodeGroup; g != nil {
 		d.nodeGroup(c, g, path)
 	}
+	d.tenants(c.Plugin, path+".plugin")
+	d.secrets(c, path)
 	first := map[string]int{}
 	for i, e := range c.AccessEntries {
 		at := fmt.Sprintf("%s.accessEntries[%d].principalArn", path, i)
@@ -127,6 +129,9 @@ func (d *decoder) location(c *Cluster, path string) {
 	list("audit.readers", c.Audit.Readers)
 	for i, e := range c.AccessEntries {
 		add(fmt.Sprintf("accessEntries[%d].principalArn", i), e.PrincipalARN, false)
+	}
+	for i, r := range c.Secrets.Readers {
+		list(fmt.Sprintf("secrets.readers[%d].principalArns", i), r.PrincipalARNs)
 	}
 
 	// Without a Region of its own, the cluster has to go where the first of its
@@ -211,5 +216,92 @@ func (d *decoder) nodeGroup(c *Cluster, g *NodeGroup, path string) {
 	// The plugin would be deployed and never start.
 	if c.Plugin.Enabled && !d.bad[path+".plugin"] && c.Plugin.Architecture != g.Architecture() {
 		d.faultAt(path+".plugin.architecture", "must be %s, the architecture of the node group's %s", g.Architecture(), g.InstanceTypes[0])
+	}
+}
+
+// maxTenantText is how many characters there is room for in the key policy. The
+// constructs have the same limit, and say why.
+const maxTenantText = 2400
+
+// tenants checks that no two share what tells them apart.
+func (d *decoder) tenants(p Plugin, path string) {
+	if at := path + ".tenants"; !p.Enabled && d.ok(path+".enabled") && len(p.Tenants) > 0 {
+		d.faultAt(at, "can't stand beside enabled: false (line %d): remove one of them", d.nodes[path+".enabled"].Line)
+	}
+	// What the plugin itself has: constants of package manifest.
+	pods := map[[2]string]string{{"ekskms-system", "kms-plugin"}: "the plugin itself"}
+	names, text := map[string]int{}, 0
+	for i, t := range p.Tenants {
+		at := fmt.Sprintf("%s.tenants[%d]", path, i)
+		text += len(t.Name) + len(t.Namespace) + len(t.ServiceAccount)
+		if name := at + ".name"; d.ok(name) {
+			if line := names[t.Name]; line > 0 {
+				d.faultAt(name, "is the name of another tenant, on line %d: give each its own", line)
+			} else {
+				names[t.Name] = d.nodes[name].Line
+			}
+		}
+		account := at + ".serviceAccount"
+		if !d.ok(account) || !d.ok(at+".namespace") {
+			continue
+		}
+		pod := [2]string{t.Namespace, t.ServiceAccount}
+		if other := pods[pod]; other != "" {
+			d.faultAt(account, "is in namespace %s that of %s: give each tenant its own", t.Namespace, other)
+			continue
+		}
+		pods[pod] = fmt.Sprintf("another tenant, on line %d", d.nodes[account].Line)
+	}
+	if at := path + ".tenants"; d.ok(at) && text > maxTenantText {
+		d.faultAt(at, "has names, namespaces and service accounts of %d characters together, must be at most %d: shorten them", text, maxTenantText)
+	}
+}
+
+// secrets checks the readers, and fills in the namespaces of service accounts.
+func (d *decoder) secrets(c *Cluster, path string) {
+	entries := map[string]int{} // lines
+	for i, e := range c.AccessEntries {
+		if at := fmt.Sprintf("%s.accessEntries[%d].principalArn", path, i); d.ok(at) {
+			entries[e.PrincipalARN] = d.nodes[at].Line
+		}
+	}
+	path += ".secrets"
+	if at := path + ".guardExemptions"; c.Secrets.Guard == GuardOff && !d.bad[path+".guard"] && len(c.Secrets.GuardExemptions) > 0 {
+		d.faultAt(at, "means nothing with guard: off: set guard to warn or deny, or remove this")
+	}
+	names := map[string]int{}
+	for i, r := range c.Secrets.Readers {
+		at := fmt.Sprintf("%s.readers[%d]", path, i)
+		if name := at + ".name"; d.ok(name) {
+			if line := names[r.Name]; line > 0 {
+				d.faultAt(name, "is the name of another reader, on line %d: give each its own", line)
+			} else {
+				names[r.Name] = d.nodes[name].Line
+			}
+		}
+		if len(r.Groups)+len(r.ServiceAccounts) == 0 && !d.bad[at] {
+			d.fault(d.nodes[at], at, "", "needs groups or serviceAccounts: name who may read")
+		}
+		for j, arn := range r.PrincipalARNs {
+			principal := fmt.Sprintf("%s.principalArns[%d]", at, j)
+			if line := entries[arn]; line > 0 && d.ok(principal) {
+				d.faultAt(principal, "has an access entry already, on line %d: a principal can have one, so write the groups there and remove this", line)
+			}
+		}
+		accounts := map[ServiceAccount]int{}
+		for j := range r.ServiceAccounts {
+			account, where := &r.ServiceAccounts[j], fmt.Sprintf("%s.serviceAccounts[%d]", at, j)
+			if d.nodes[where+".namespace"] == nil {
+				account.Namespace = r.Namespace
+			}
+			if !d.ok(where) || d.bad[at+".namespace"] {
+				continue
+			}
+			if line := accounts[*account]; line > 0 {
+				d.faultAt(where+".name", "stands here twice, first on line %d", line)
+				continue
+			}
+			accounts[*account] = d.nodes[where].Line
+		}
 	}
 }

@@ -24,7 +24,11 @@ const (
 	ScopeCluster             = "cluster"
 	ScopeNamespace           = "namespace"
 	PluginDeployment         = "deployment"
+	PluginSidecar            = "sidecar"
 	PluginDaemonSet          = "daemonset"
+	GuardOff                 = "off"
+	GuardWarn                = "warn"
+	GuardDeny                = "deny"
 	ArchitectureAMD64        = "amd64"
 	ArchitectureARM64        = "arm64"
 )
@@ -61,8 +65,8 @@ type Cluster struct {
 	// KMS key that encrypts the secrets: an existing key, or a new one. Default: a new key.
 	Key Key `yaml:"key"`
 
-	// ARNs of IAM roles that may administer the key, of an existing key if its owner adds the statement. They can't encrypt or decrypt with it. The account itself can always administer it. Default: none besides the account.
-	Administrators []string `yaml:"administrators,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN"`
+	// ARNs of IAM roles that may administer the key, of an existing key if its owner adds the statement. They can't encrypt or decrypt with it. The account itself can always administer it. At most 10. Default: none besides the account.
+	Administrators []string `yaml:"administrators,omitempty" jsonschema:"maxItems=10,uniqueItems=true" config:"rule=roleARN"`
 
 	// ARNs of the IAM roles that may create a cluster under the key (kms:CreateGrant). Name every role whose credentials deploy the template. At most 10. Default: the CloudFormation execution role that CDK bootstrapped in the target environment.
 	Creators []string `yaml:"creators,omitempty" jsonschema:"maxItems=10,uniqueItems=true" config:"rule=roleARN"`
@@ -75,6 +79,9 @@ type Cluster struct {
 
 	// The Kubernetes KMS v2 plugin, for API servers that run on this cluster. The API server of the EKS cluster itself is encrypted by AWS' own plugin and does not use it. Default: deployed.
 	Plugin Plugin `yaml:"plugin"`
+
+	// Who may read which Kubernetes secrets, and what becomes of roles that let others read them all. Default: no roles are made, and none is looked at.
+	Secrets Secrets `yaml:"secrets"`
 
 	// Tags for every resource that can have them: at most 50, keys of 1 to 128 and values of up to 256 characters; letters, digits, spaces and _.:/=+-@ are allowed, the prefix aws: is not. Default: none.
 	Tags map[string]string `yaml:"tags,omitempty" jsonschema:"maxProperties=50" config:"keyRule=tagKey,rule=tagValue"`
@@ -183,6 +190,9 @@ type AccessEntry struct {
 
 	// Where the policy holds. Default: in the whole cluster.
 	Scope Scope `yaml:"scope"`
+
+	// Kubernetes groups that the principal is in, beside what the policy gives, for RBAC roles that are bound to them: at most 20. Default: none.
+	Groups []string `yaml:"groups,omitempty" jsonschema:"maxItems=20,uniqueItems=true" config:"rule=group"`
 }
 
 // Scope says where an access policy holds.
@@ -202,9 +212,72 @@ type Plugin struct {
 	// Container image of the plugin, with a tag or a digest. Default: an image built from this module's Dockerfile as a CDK asset.
 	Image string `yaml:"image,omitempty" config:"rule=image"`
 
-	// deployment: plugin pods that the scheduler places. daemonset: one plugin pod on each node, for API servers that take its socket from the host. Default: deployment.
-	Mode string `yaml:"mode" jsonschema:"enum=deployment,enum=daemonset,default=deployment"`
+	// deployment: plugin pods that watch the cluster's key. sidecar: the same, and an identity for the plugin in the pods of each tenant's API server. daemonset: one plugin pod on each node, for API servers that take its socket from the host. Default: deployment.
+	Mode string `yaml:"mode" jsonschema:"enum=deployment,enum=sidecar,enum=daemonset,default=deployment"`
+
+	// Hosted control planes whose API servers run as pods on this cluster, with the plugin beside them in the pod: at most 20, whose names, namespaces and service accounts have 2,400 characters together. Required with mode sidecar, not allowed without.
+	Tenants []Tenant `yaml:"tenants,omitempty" jsonschema:"minItems=1,maxItems=20" config:"requiredWhen=mode:sidecar"`
 
 	// Processor architecture of the image and of the nodes that run it. Default: amd64.
 	Architecture string `yaml:"architecture" jsonschema:"enum=amd64,enum=arm64,default=amd64"`
+}
+
+// Tenant is a hosted control plane. Its plugin uses the cluster's key under an encryption context of its own, so that no other plugin can read its data.
+type Tenant struct {
+	// Name of the tenant, part of its encryption context: what is encrypted under one name can't be decrypted under another. A DNS label of 1 to 63 lower-case letters, digits and hyphens, unique among the tenants. Required.
+	Name string `yaml:"name" jsonschema:"required" config:"rule=dnsLabel"`
+
+	// Namespace of the API server's pods. Required.
+	Namespace string `yaml:"namespace" jsonschema:"required" config:"rule=namespace"`
+
+	// Service account of the API server's pods. A pair of namespace and service account belongs to one tenant, and is not that of the plugin itself, ekskms-system and kms-plugin. Required.
+	ServiceAccount string `yaml:"serviceAccount" jsonschema:"required" config:"rule=serviceAccount"`
+}
+
+// Secrets says who may read which Kubernetes secrets.
+type Secrets struct {
+	// Who may read which secrets: at most 50. Default: none.
+	Readers []SecretReader `yaml:"readers,omitempty" jsonschema:"maxItems=50"`
+
+	// What happens to a new Role or ClusterRole, or a new rule in one, that gives access to secrets without naming them. off: nothing. warn: a warning and a mark in the audit log. deny: it is refused. Default: off.
+	Guard string `yaml:"guard" jsonschema:"enum=off,enum=warn,enum=deny,default=off"`
+
+	// Roles that the guard passes by: ClusterRoles by name, Roles as namespace/name. At most 100. Not with guard off. Default: none beside those of Kubernetes itself.
+	GuardExemptions []string `yaml:"guardExemptions,omitempty" jsonschema:"maxItems=100,uniqueItems=true" config:"rule=exemption"`
+}
+
+// SecretReader is somebody who may get some secrets of one namespace by their names.
+type SecretReader struct {
+	// Name of the reader, part of the names of its Role and RoleBinding: a DNS label of 1 to 63 lower-case letters, digits and hyphens, unique among the readers. Required.
+	Name string `yaml:"name" jsonschema:"required" config:"rule=dnsLabel"`
+
+	// Namespace of the secrets. It is made if it is not there. Required.
+	Namespace string `yaml:"namespace" jsonschema:"required" config:"rule=namespace"`
+
+	// Names of the secrets: 1 to 20, without wildcards. Required.
+	SecretNames []string `yaml:"secretNames" jsonschema:"required,minItems=1,maxItems=20,uniqueItems=true" config:"rule=secretName"`
+
+	// Kubernetes groups that may read them: at most 20. Groups or serviceAccounts must be given. Default: none.
+	Groups []string `yaml:"groups,omitempty" jsonschema:"maxItems=20,uniqueItems=true" config:"rule=group"`
+
+	// ARNs of IAM roles and users that are put in the groups, by an access entry each: at most 20. A principal that is in accessEntries gets the groups there. Default: none.
+	PrincipalARNs []string `yaml:"principalArns,omitempty" jsonschema:"maxItems=20,uniqueItems=true" config:"rule=principalARN,needs=groups"`
+
+	// Kubernetes service accounts that may read them: at most 20. Groups or serviceAccounts must be given. Default: none.
+	ServiceAccounts []ServiceAccount `yaml:"serviceAccounts,omitempty" jsonschema:"maxItems=20"`
+
+	// Whether the secrets may also be listed, each by its name: kubectl get secrets --field-selector metadata.name=NAME. Others can't be listed, and neither can all. Default: false.
+	AllowList bool `yaml:"allowList,omitempty" jsonschema:"default=false"`
+
+	// Whether the secrets may also be watched, each by its name, as with allowList, which nearly all clients need beside it. Default: false.
+	AllowWatch bool `yaml:"allowWatch,omitempty" jsonschema:"default=false"`
+}
+
+// ServiceAccount is a Kubernetes service account.
+type ServiceAccount struct {
+	// Name of the service account. Required.
+	Name string `yaml:"name" jsonschema:"required" config:"rule=serviceAccount"`
+
+	// Namespace of the service account. Default: that of the reader.
+	Namespace string `yaml:"namespace,omitempty" config:"rule=namespace"`
 }

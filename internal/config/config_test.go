@@ -154,6 +154,20 @@ var accepted = []struct{ name, yaml string }{
 	{"entries", "  accessEntries:\n  - {principalArn: \"arn:aws:iam::111122223333:user/alice\", policy: AmazonEKSViewPolicy}\n  - {principalArn: \"arn:aws:iam::111122223333:role/a\", policy: AmazonEKSSecretReaderPolicy, scope: {type: namespace, namespaces: [a, kube-system]}}\n"},
 	{"image with a tag", "  plugin: {image: \"111122223333.dkr.ecr.eu-central-1.amazonaws.com/team/kms-plugin:v1.0.0\"}\n"},
 	{"image with a port and a digest", "  plugin: {image: \"localhost:5000/kms-plugin@sha256:" + strings.Repeat("0a", 32) + "\"}\n"},
+	{"tenant of the shortest names", "  plugin: {mode: sidecar, tenants: [{name: a, namespace: b, serviceAccount: c}]}\n"},
+	{"tenants that share a namespace", "  plugin: {mode: sidecar, tenants: [{name: a, namespace: n, serviceAccount: a.b}, {name: b, namespace: n, serviceAccount: c}]}\n"},
+	{"tenant beside the plugin", "  plugin: {mode: sidecar, tenants: [{name: a, namespace: ekskms-system, serviceAccount: a}, {name: b, namespace: b, serviceAccount: kms-plugin}]}\n"},
+	{"twenty tenants of as many characters as allowed", "  plugin:\n    mode: sidecar\n    tenants:\n" + tenants(20, 40)},
+	{"ten administrators", "  administrators:\n" + numbered(10, "  - arn:aws:iam::111122223333:role/a%d\n")},
+	{"groups of an entry", "  accessEntries:\n  - {principalArn: \"arn:aws:iam::111122223333:role/a\", policy: AmazonEKSViewPolicy, groups: [team-a, \"oidc:team\"]}\n"},
+	{"guard alone", "  secrets: {guard: deny, guardExemptions: [monitoring, \"cert-manager:view\", shop/operator]}\n"},
+	{"guard switched off, unquoted", "  secrets: {guard: off}\n"},
+	{"readers", "  secrets:\n    guard: warn\n    readers:\n" +
+		"    - {name: a, namespace: shop, secretNames: [db, tls.example.com], groups: [team], principalArns: [\"arn:aws:iam::111122223333:role/a\", \"arn:aws:iam::111122223333:user/u\"], allowList: true, allowWatch: true}\n" +
+		"    - {name: b, namespace: shop, secretNames: [db], groups: [team], principalArns: [\"arn:aws:iam::111122223333:role/a\"]}\n" +
+		"    - {name: c, namespace: kube-system, secretNames: [db], serviceAccounts: [{name: api}, {name: api, namespace: shop}]}\n"},
+	{"a group of an access entry", "  accessEntries:\n  - {principalArn: \"arn:aws:iam::111122223333:role/a\", policy: AmazonEKSViewPolicy, groups: [team]}\n" +
+		"  secrets: {readers: [{name: a, namespace: shop, secretNames: [db], groups: [team]}]}\n"},
 	{"tags at their edges", "  tags: {" + strings.Repeat("k", 128) + ": \"" + strings.Repeat("ü", 256) + "\", \"a b/c:d\": \"\", n: \"4711\"}\n"},
 	{"fifty tags", "  tags:\n" + numbered(50, "    t%d: v\n")},
 }
@@ -210,6 +224,8 @@ func checkComplete(t *testing.T, f *config.File) {
 		"audit.retentionDays":          (c.Audit.TrailARN == "") == (c.Audit.RetentionDays == 0),
 		"controlPlaneLogRetentionDays": c.Audit.ControlPlaneLogRetentionDays == 0,
 		"plugin":                       c.Plugin.Mode == "" || c.Plugin.Architecture == "",
+		"plugin.tenants":               (c.Plugin.Mode == config.PluginSidecar) != (len(c.Plugin.Tenants) > 0),
+		"secrets.guard":                c.Secrets.Guard == "",
 	} {
 		if missing {
 			t.Errorf("%s has no default, or one where it means nothing:\n%+v", what, c)
@@ -217,6 +233,13 @@ func checkComplete(t *testing.T, f *config.File) {
 	}
 	if g := c.Capacity.NodeGroup; g != nil && (len(g.InstanceTypes) == 0 || g.MinSize == 0 || g.MaxSize == 0 || g.DesiredSize == 0) {
 		t.Errorf("the node group is incomplete: %+v", *g)
+	}
+	for _, r := range c.Secrets.Readers {
+		for _, a := range r.ServiceAccounts {
+			if a.Namespace == "" {
+				t.Errorf("a service account of reader %s has no namespace", r.Name)
+			}
+		}
 	}
 	for _, e := range c.AccessEntries {
 		if e.Scope.Type == "" {
@@ -445,8 +468,8 @@ func TestSchemaIsClosedAndExplained(t *testing.T) {
 		t.Errorf("$schema is %q", root.Schema)
 	}
 	root.Defs["File"] = root.object
-	if len(root.Defs) != 11 {
-		t.Errorf("got %d objects, want 11", len(root.Defs))
+	if len(root.Defs) != 15 {
+		t.Errorf("got %d objects, want 15", len(root.Defs))
 	}
 	for name, o := range root.Defs {
 		if o.AdditionalProperties != false {

@@ -1,6 +1,9 @@
 package config_test
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // faultCase is a file with faults. The schema must refuse it too, unless JSON Schema
 // can't say what is wrong (silent), or a YAML reader already hides it (skip).
@@ -108,7 +111,7 @@ var faultCases = []faultCase{
 		`4: clusters[0].vpc.flowLogs: true: unknown field, allowed here: id, subnetIds, cidr, availabilityZones, natGateways`,
 	}},
 	{"unknown field with odd letters", "", "  plugin: {\"no de\\n\": true}\n", []string{
-		`3: clusters[0].plugin["no de\n"]: true: unknown field, allowed here: enabled, image, mode, architecture`,
+		`3: clusters[0].plugin["no de\n"]: true: unknown field, allowed here: enabled, image, mode, tenants, architecture`,
 	}},
 	{"name with a dot", "", "!clusters:\n- name: my.cluster\n", []string{
 		`2: clusters[0].name: my.cluster: must be 1 to 100 letters, digits, hyphens and underscores, beginning with a letter or a digit`,
@@ -472,8 +475,90 @@ var faultCases = []faultCase{
 	{"namespace malformed", "", "  accessEntries:\n  - principalArn: arn:aws:iam::111122223333:role/a\n    policy: AmazonEKSViewPolicy\n    scope: {type: namespace, namespaces: [A_b]}\n", []string{
 		`6: clusters[0].accessEntries[0].scope.namespaces[0]: A_b: must be the name of a Kubernetes namespace: 1 to 63 lower-case letters, digits and hyphens`,
 	}},
-	{"plugin mode unknown", "", "  plugin: {mode: sidecar}\n", []string{
-		`3: clusters[0].plugin.mode: sidecar: must be deployment or daemonset`,
+	{"plugin mode unknown", "", "  plugin: {mode: static}\n", []string{
+		`3: clusters[0].plugin.mode: static: must be deployment or sidecar or daemonset`,
+	}},
+	{"sidecars of nobody", "", "  plugin: {mode: sidecar}\n", []string{
+		`3: clusters[0].plugin.tenants: is required with mode: sidecar`,
+	}},
+	{"tenants without sidecars", "", "  plugin:\n    mode: daemonset\n    tenants:\n" + tenants(1, 1), []string{
+		`5: clusters[0].plugin.tenants: a list: is only allowed with mode: sidecar`,
+	}},
+	{"tenants of a plugin that is off", "silent", "  plugin:\n    enabled: false\n    mode: sidecar\n    tenants:\n" + tenants(1, 1), []string{
+		`7: clusters[0].plugin.tenants: a list: can't stand beside enabled: false (line 4): remove one of them`,
+	}},
+	{"too many tenants", "", "  plugin:\n    mode: sidecar\n    tenants:\n" + tenants(21, 2), []string{
+		`26: clusters[0].plugin.tenants: 21 items: must have at most 20`,
+	}},
+	{"tenants with long names", "silent", "  plugin:\n    mode: sidecar\n    tenants:\n" + tenants(20, 41), []string{
+		`6: clusters[0].plugin.tenants: a list: has names, namespaces and service accounts of 2460 characters together, must be at most 2400: shorten them`,
+	}},
+	{"tenant without a pod", "", "  plugin:\n    mode: sidecar\n    tenants:\n    - name: a\n", []string{
+		`6: clusters[0].plugin.tenants[0].namespace: is required`,
+		`6: clusters[0].plugin.tenants[0].serviceAccount: is required`,
+	}},
+	{"tenant with a name of capitals", "", "  plugin: {mode: sidecar, tenants: [{name: Acme, namespace: a, serviceAccount: \"system:a\"}]}\n", []string{
+		`3: clusters[0].plugin.tenants[0].name: Acme: must be 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or a digit`,
+		`3: clusters[0].plugin.tenants[0].serviceAccount: system:a: must be the name of a Kubernetes service account: labels of lower-case letters, digits and hyphens, joined by dots, at most 253 characters`,
+	}},
+	{"tenants with one name", "silent", "  plugin:\n    mode: sidecar\n    tenants:\n    - {name: a, namespace: a, serviceAccount: a}\n    - {name: a, namespace: b, serviceAccount: a}\n", []string{
+		`7: clusters[0].plugin.tenants[1].name: a: is the name of another tenant, on line 6: give each its own`,
+	}},
+	{"tenants with one pod", "silent", "  plugin:\n    mode: sidecar\n    tenants:\n    - {name: a, namespace: n, serviceAccount: s}\n    - {name: b, namespace: n, serviceAccount: s}\n", []string{
+		`7: clusters[0].plugin.tenants[1].serviceAccount: s: is in namespace n that of another tenant, on line 6: give each tenant its own`,
+	}},
+	{"tenant in the plugin's own pod", "silent", "  plugin: {mode: sidecar, tenants: [{name: a, namespace: ekskms-system, serviceAccount: kms-plugin}]}\n", []string{
+		`3: clusters[0].plugin.tenants[0].serviceAccount: kms-plugin: is in namespace ekskms-system that of the plugin itself: give each tenant its own`,
+	}},
+	{"too many administrators", "", "  administrators:\n" + numbered(11, "  - arn:aws:iam::111122223333:role/a%d\n"), []string{
+		`14: clusters[0].administrators: 11 items: must have at most 10`,
+	}},
+	{"guard unknown", "", "  secrets: {guard: audit}\n", []string{
+		`3: clusters[0].secrets.guard: audit: must be off or warn or deny`,
+	}},
+	{"guard as a truth", "", "  secrets: {guard: false}\n", []string{
+		`3: clusters[0].secrets.guard: false: must be text: quote it, "false"`,
+	}},
+	{"exemptions of no guard", "silent", "  secrets: {guardExemptions: [monitoring]}\n", []string{
+		`3: clusters[0].secrets.guardExemptions: a list: means nothing with guard: off: set guard to warn or deny, or remove this`,
+	}},
+	{"exemption with a quote", "", "  secrets: {guard: warn, guardExemptions: [\"a'b\"]}\n", []string{
+		`3: clusters[0].secrets.guardExemptions[0]: a'b: must be the name of a ClusterRole, or the namespace and name of a Role with a slash between them, of letters, digits and :._@-`,
+	}},
+	{"reader of no secret", "", "  secrets: {readers: [{name: a, namespace: n, secretNames: [], groups: [g]}]}\n", []string{
+		`3: clusters[0].secrets.readers[0].secretNames: 0 items: must have at least 1`,
+	}},
+	{"reader of every secret", "", "  secrets: {readers: [{name: a, namespace: n, secretNames: [\"*\"], groups: [g]}]}\n", []string{
+		`3: clusters[0].secrets.readers[0].secretNames[0]: *: has a wildcard, which RBAC does not know in names: name each secret`,
+	}},
+	{"reader in every namespace", "", "  secrets: {readers: [{name: a, namespace: \"*\", secretNames: [db], groups: [g]}]}\n", []string{
+		`3: clusters[0].secrets.readers[0].namespace: *: must be the name of a Kubernetes namespace: 1 to 63 lower-case letters, digits and hyphens`,
+	}},
+	{"reader of one secret twice", "", "  secrets: {readers: [{name: a, namespace: n, secretNames: [db, db], groups: [g]}]}\n", []string{
+		`3: clusters[0].secrets.readers[0].secretNames[1]: db: stands here twice, first on line 3`,
+	}},
+	{"reader who is nobody", "silent", "  secrets:\n    readers:\n    - name: a\n      namespace: shop\n      secretNames: [db]\n", []string{
+		`5: clusters[0].secrets.readers[0]: needs groups or serviceAccounts: name who may read`,
+	}},
+	{"principals without a group", "", "  secrets:\n    readers:\n    - name: a\n      namespace: shop\n      secretNames: [db]\n      serviceAccounts: [{name: s}]\n      principalArns: [\"arn:aws:iam::111122223333:role/a\"]\n", []string{
+		`9: clusters[0].secrets.readers[0].principalArns: a list: needs groups beside it: give both or neither`,
+	}},
+	{"reader that is everybody", "", "  secrets:\n    readers:\n    - name: a\n      namespace: shop\n      secretNames: [db]\n      groups: [\"system:authenticated\", \"*\", \"a b\"]\n", []string{
+		`8: clusters[0].secrets.readers[0].groups[0]: system:authenticated: has the reserved prefix system:, which EKS takes in no access entry: give a group of your own`,
+		`8: clusters[0].secrets.readers[0].groups[1]: *: must be the name of a Kubernetes group: 1 to 128 letters, digits and signs, without spaces and *, and without the reserved prefixes system:, eks:, aws:, amazon: and iam:`,
+		`8: clusters[0].secrets.readers[0].groups[2]: a b: must be the name of a Kubernetes group: 1 to 128 letters, digits and signs, without spaces and *, and without the reserved prefixes system:, eks:, aws:, amazon: and iam:`,
+	}},
+	{"readers with one name", "silent", "  secrets:\n    readers:\n    - name: a\n      namespace: shop\n      secretNames: [db]\n      groups: [g]\n    - name: a\n      namespace: shop\n      secretNames: [db]\n      groups: [h]\n", []string{
+		`9: clusters[0].secrets.readers[1].name: a: is the name of another reader, on line 5: give each its own`,
+	}},
+	{"service account twice", "silent", "  secrets:\n    readers:\n    - name: a\n      namespace: shop\n      secretNames: [db]\n      serviceAccounts:\n      - {name: s}\n      - {name: s, namespace: shop}\n", []string{
+		`10: clusters[0].secrets.readers[0].serviceAccounts[1].name: s: stands here twice, first on line 9`,
+	}},
+	{"two access entries for a reader", "silent", "  accessEntries:\n  - principalArn: arn:aws:iam::111122223333:role/a\n    policy: AmazonEKSViewPolicy\n  secrets:\n    readers:\n    - name: a\n      namespace: shop\n      secretNames: [db]\n      groups: [g]\n      principalArns:\n      - arn:aws:iam::111122223333:role/a\n", []string{
+		`13: clusters[0].secrets.readers[0].principalArns[0]: arn:aws:iam::111122223333:role/a: has an access entry already, on line 4: a principal can have one, so write the groups there and remove this`,
+	}},
+	{"reader in another partition", "silent", "  account: \"111122223333\"\n  region: cn-north-1\n  secrets:\n    readers:\n    - name: a\n      namespace: shop\n      secretNames: [db]\n      groups: [g]\n      principalArns: [\"arn:aws:iam::111122223333:role/a\"]\n", []string{
+		`11: clusters[0].secrets.readers[0].principalArns[0]: arn:aws:iam::111122223333:role/a: is in the partition aws, must be in aws-cn like the cluster`,
 	}},
 	{"plugin architecture unknown", "", "  plugin: {architecture: x86_64}\n", []string{
 		`3: clusters[0].plugin.architecture: x86_64: must be amd64 or arm64`,
@@ -511,4 +596,15 @@ var faultCases = []faultCase{
 	{"too many tags", "", "  tags:\n" + numbered(51, "    t%d: v\n"), []string{
 		`54: clusters[0].tags: 51 entries: must be at most 50`,
 	}},
+}
+
+// tenants writes n tenants as YAML. Each of their three names has so many
+// characters.
+func tenants(n, characters int) string {
+	var b strings.Builder
+	for i := range n {
+		name := fmt.Sprintf("%0*d", characters, i)
+		fmt.Fprintf(&b, "    - {name: \"%[1]s\", namespace: \"%[1]s\", serviceAccount: \"%[1]s\"}\n", name)
+	}
+	return b.String()
 }

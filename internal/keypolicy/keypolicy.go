@@ -8,14 +8,16 @@
 //   - the account root, and so any IAM policy of the account, gets
 //     administration only: it can't encrypt, decrypt, make data keys or make
 //     grants;
-//   - whoever may use the key is named, and the plugin only with the encryption
-//     context of its cluster.
+//   - whoever may use the key is named, and a plugin only with the encryption
+//     context of its cluster or of its tenant.
 //
 // Strings may hold CloudFormation tokens: nothing here looks inside them.
 package keypolicy
 
 import (
+	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
@@ -30,6 +32,10 @@ const (
 	SidClusterRole    = "ClusterRole"
 	SidPluginDescribe = "PluginDescribe"
 	SidPluginUse      = "PluginUse"
+	// SidTenantDescribe is one statement for all tenants, SidTenantUse one for
+	// each: the second has a 2 behind it, and so on.
+	SidTenantDescribe = "TenantDescribe"
+	SidTenantUse      = "TenantUse"
 )
 
 // administration is what it takes to run a key without being able to use it.
@@ -192,15 +198,42 @@ func FutureClusterRole(partition, account, rolePattern string) iampolicy.Stateme
 	return s
 }
 
-// EncryptionContext is the one pair that the plugin sends with every call.
-// It is no secret: CloudTrail records it in the clear.
-type EncryptionContext struct {
-	Key, Value string
-}
-
 // ContextKey is the key of the encryption context that ties a ciphertext to a
 // cluster; its value is the ARN of the cluster.
 const ContextKey = "ekskms:cluster-arn"
+
+// TenantKey is the key of the encryption context that ties a ciphertext to a
+// hosted control plane on the cluster, beside [ContextKey]; its value is the name
+// of the tenant. The cluster's own plugin sends no such pair.
+const TenantKey = "ekskms:tenant"
+
+// EncryptionContext holds the pairs that a plugin sends with every call. They are
+// no secret: CloudTrail records them in the clear.
+type EncryptionContext map[string]string
+
+// ClusterContext is the encryption context of the cluster's own plugin.
+func ClusterContext(clusterARN string) EncryptionContext {
+	return EncryptionContext{ContextKey: clusterARN}
+}
+
+// TenantContext is the encryption context of a tenant's plugin.
+func TenantContext(clusterARN, tenant string) EncryptionContext {
+	return EncryptionContext{ContextKey: clusterARN, TenantKey: tenant}
+}
+
+// require adds to the condition that a request carries all pairs, and no key
+// beside them.
+func (c EncryptionContext) require(condition iampolicy.Condition) {
+	if condition["StringEquals"] == nil {
+		condition["StringEquals"] = map[string]iampolicy.Values{}
+	}
+	for key, value := range c {
+		condition["StringEquals"]["kms:EncryptionContext:"+key] = iampolicy.Values{value}
+	}
+	condition["ForAllValues:StringEquals"] = map[string]iampolicy.Values{
+		"kms:EncryptionContextKeys": slices.Sorted(maps.Keys(c)),
+	}
+}
 
 // PodSession is what EKS Pod Identity says of the pod that assumes a role, in
 // session tags. Source: Amazon EKS User Guide, "Grant Pods access to AWS
@@ -217,48 +250,103 @@ func (s PodSession) tags(prefix string) map[string]iampolicy.Values {
 	}
 }
 
-// PluginUse lets the plugin's role describe the key, and encrypt and decrypt
-// with exactly the encryption context of its cluster: the pair must be there
-// and no other key beside it.
+// PluginUse lets the plugin's role see the key and its grants, and encrypt and
+// decrypt with exactly the given encryption context: all pairs must be there and
+// no other key beside them. From the grants, the plugin sees whether EKS's own is
+// still there.
 //
 // With session set, the role's session must carry the tags that EKS Pod Identity
 // gives to that service account of that cluster. That guards against a trust
 // added to the role by accident; whoever may change the role's trust policy or
 // its tags can forge them.
 func PluginUse(roleARN string, context EncryptionContext, session *PodSession) []iampolicy.Statement {
-	principal := iampolicy.Principal{AWS: iampolicy.Values{roleARN}}
-	equals := map[string]iampolicy.Values{
-		"kms:EncryptionContext:" + context.Key: {context.Value},
-	}
 	describe := iampolicy.Statement{
 		Sid:       SidPluginDescribe,
 		Effect:    iampolicy.Allow,
-		Principal: principal,
-		Action:    iampolicy.Values{"kms:DescribeKey"},
+		Principal: iampolicy.Principal{AWS: iampolicy.Values{roleARN}},
+		Action:    iampolicy.Values{"kms:DescribeKey", "kms:ListGrants"},
 		Resource:  onKey(),
 	}
+	use := describe
+	use.Sid = SidPluginUse
+	use.Action = iampolicy.Values{"kms:Decrypt", "kms:Encrypt"}
+	use.Condition = iampolicy.Condition{}
 	if session != nil {
 		describe.Condition = iampolicy.Condition{"StringEquals": session.tags("aws:PrincipalTag/")}
-		for tag, value := range session.tags("aws:PrincipalTag/") {
-			equals[tag] = value
-		}
+		use.Condition["StringEquals"] = session.tags("aws:PrincipalTag/")
 	}
-	return []iampolicy.Statement{
-		describe,
-		{
-			Sid:       SidPluginUse,
+	context.require(use.Condition)
+	return []iampolicy.Statement{describe, use}
+}
+
+// Tenant is a hosted control plane on the cluster: a name, and the pods of its
+// API server with the plugin beside them.
+type Tenant struct {
+	Name, RoleARN string
+	Session       PodSession
+}
+
+// MaxRoles is how many roles may be named as administrators, and how many as
+// creators; MaxRoleText is the number of characters that the ARNs of either have
+// together. They keep the pattern of the alarm UnexpectedGrant, which lists all
+// creators, within the 2,048 characters that EventBridge takes by default (the
+// rest of the pattern has about 400, and the key's ARN up to 100), and the key
+// policy within its limit: see [MaxTenants].
+const (
+	MaxRoles    = 10
+	MaxRoleText = 1400
+)
+
+// MaxTenants and MaxTenantText keep a key policy within the 32 KB that KMS takes,
+// with everything else at its own maximum. MaxTenantText is the number of
+// characters of all tenants' names, namespaces and service accounts together.
+// Source: AWS KMS API Reference, PutKeyPolicy.
+const (
+	MaxTenants    = 20
+	MaxTenantText = 2400
+)
+
+// TenantUse lets the role of each tenant's plugin describe the key, and encrypt
+// and decrypt under [TenantContext]: neither another tenant's plugin nor that of
+// the cluster can decrypt what it has encrypted, nor it theirs. The sessions must
+// carry the tags of their pods, as for [PluginUse].
+//
+// One statement lets all of them describe the key, since a key policy has no room
+// for one each: it takes any pair of the tenants' namespaces and service accounts
+// for any of their roles.
+func TenantUse(tenants []Tenant) []iampolicy.Statement {
+	describe := iampolicy.Statement{
+		Sid:      SidTenantDescribe,
+		Effect:   iampolicy.Allow,
+		Action:   iampolicy.Values{"kms:DescribeKey"},
+		Resource: onKey(),
+	}
+	tags := map[string]iampolicy.Values{}
+	statements := []iampolicy.Statement{{}}
+	for _, t := range tenants {
+		describe.Principal.AWS = append(describe.Principal.AWS, t.RoleARN)
+		for tag, value := range t.Session.tags("aws:PrincipalTag/") {
+			if !slices.Contains(tags[tag], value[0]) {
+				tags[tag] = append(tags[tag], value[0])
+			}
+		}
+		use := iampolicy.Statement{
+			Sid:       SidTenantUse,
 			Effect:    iampolicy.Allow,
-			Principal: principal,
+			Principal: iampolicy.Principal{AWS: iampolicy.Values{t.RoleARN}},
 			Action:    iampolicy.Values{"kms:Decrypt", "kms:Encrypt"},
 			Resource:  onKey(),
-			Condition: iampolicy.Condition{
-				"StringEquals": equals,
-				"ForAllValues:StringEquals": {
-					"kms:EncryptionContextKeys": {context.Key},
-				},
-			},
-		},
+			Condition: iampolicy.Condition{"StringEquals": t.Session.tags("aws:PrincipalTag/")},
+		}
+		TenantContext(t.Session.ClusterARN, t.Name).require(use.Condition)
+		if n := len(statements); n > 1 {
+			use.Sid += strconv.Itoa(n)
+		}
+		statements = append(statements, use)
 	}
+	describe.Condition = iampolicy.Condition{"StringEquals": tags}
+	statements[0] = describe
+	return statements
 }
 
 // PluginTrust lets EKS Pod Identity assume the plugin's role for one service

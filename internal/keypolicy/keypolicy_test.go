@@ -35,9 +35,13 @@ const (
 
 var (
 	session = PodSession{ClusterARN: clusterARN, Namespace: "kube-system", ServiceAccount: "kms-plugin"}
-	context = EncryptionContext{Key: ContextKey, Value: clusterARN}
-	strict  = StrictGrants{Account: account, EKSService: "eks.eu-central-1.amazonaws.com"}
-	audit   = AuditKey{
+	context = ClusterContext(clusterARN)
+	tenants = []Tenant{
+		{"acme", "arn:aws:iam::111122223333:role/demo-acme", PodSession{clusterARN, "tenant-acme", "vc-acme"}},
+		{"globex", "arn:aws:iam::111122223333:role/demo-globex", PodSession{clusterARN, "tenant-globex", "vc-globex"}},
+	}
+	strict = StrictGrants{Account: account, EKSService: "eks.eu-central-1.amazonaws.com"}
+	audit  = AuditKey{
 		Partition: "aws", Account: account, TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader},
 	}
 )
@@ -47,7 +51,8 @@ func secretsKey() []iampolicy.Statement {
 	statements := []iampolicy.Statement{Account("aws", account, false), Administrators([]string{admin}, false)}
 	statements = append(statements, ClusterCreators([]string{creator, creator2}, nil)...)
 	statements = append(statements, ClusterRole(cluster))
-	return append(statements, PluginUse(plugin, context, &session)...)
+	statements = append(statements, PluginUse(plugin, context, &session)...)
+	return append(statements, TenantUse(tenants)...)
 }
 
 // kmsActions reads the reference list: which actions there are, and whether
@@ -77,6 +82,7 @@ func faults(statements []iampolicy.Statement, actions map[string]bool) (found []
 		found = append(found, s.Sid+": "+fmt.Sprintf(format, args...))
 	}
 	sids := map[string]bool{}
+	users := map[string]string{} // of a tenant's name, or "" for the cluster's own
 	for _, s := range statements {
 		if s.Sid == "" || sids[s.Sid] {
 			fault(s, "Sid is missing or not unique")
@@ -116,9 +122,18 @@ func faults(statements []iampolicy.Statement, actions map[string]bool) (found []
 			if !slices.Equal(equals["kms:EncryptionContext:"+ContextKey], []string{clusterARN}) {
 				fault(s, "%s without the encryption context of the cluster", a)
 			}
-			if !slices.Equal(all["kms:EncryptionContextKeys"], []string{ContextKey}) {
+			keys, name := []string{ContextKey}, ""
+			if tenant := equals["kms:EncryptionContext:"+TenantKey]; len(tenant) > 0 {
+				keys, name = []string{ContextKey, TenantKey}, strings.Join(tenant, " or ")
+			}
+			if !slices.Equal(all["kms:EncryptionContextKeys"], keys) {
 				fault(s, "%s with further keys in the encryption context", a)
 			}
+			who := fmt.Sprint(s.Principal.AWS)
+			if other, known := users[name]; len(s.Principal.AWS) != 1 || strings.Contains(name, " ") || known && other != who {
+				fault(s, "%s under one encryption context by several", a)
+			}
+			users[name] = who
 		}
 	}
 	return found
@@ -165,6 +180,25 @@ func TestSecretsKeyRulesCanFail(t *testing.T) {
 			s.Condition["StringEquals"]["kms:EncryptionContext:"+ContextKey] = iampolicy.Values{clusterARN, clusterARN + "2"}
 		}, "without the encryption context of the cluster"},
 		{"further keys", SidPluginUse, func(s *iampolicy.Statement) { delete(s.Condition, "ForAllValues:StringEquals") }, "further keys"},
+		{"a tenant without its pair", SidTenantUse, func(s *iampolicy.Statement) {
+			delete(s.Condition["StringEquals"], "kms:EncryptionContext:"+TenantKey)
+		}, "further keys"},
+		{"a tenant as the cluster", SidTenantUse, func(s *iampolicy.Statement) {
+			delete(s.Condition["StringEquals"], "kms:EncryptionContext:"+TenantKey)
+			s.Condition["ForAllValues:StringEquals"]["kms:EncryptionContextKeys"] = iampolicy.Values{ContextKey}
+		}, "by several"},
+		{"a tenant of any cluster", SidTenantUse, func(s *iampolicy.Statement) {
+			delete(s.Condition["StringEquals"], "kms:EncryptionContext:"+ContextKey)
+		}, "without the encryption context of the cluster"},
+		{"a tenant under another's name", SidTenantUse, func(s *iampolicy.Statement) {
+			s.Condition["StringEquals"]["kms:EncryptionContext:"+TenantKey] = iampolicy.Values{"globex"}
+		}, "by several"},
+		{"two tenants in one statement", SidTenantUse, func(s *iampolicy.Statement) {
+			s.Principal.AWS = append(s.Principal.AWS, tenants[1].RoleARN)
+		}, "by several"},
+		{"two names for one tenant", SidTenantUse, func(s *iampolicy.Statement) {
+			s.Condition["StringEquals"]["kms:EncryptionContext:"+TenantKey] = iampolicy.Values{"acme", "globex"}
+		}, "by several"},
 		{"a service", SidDescribe, func(s *iampolicy.Statement) { s.Principal = iampolicy.Principal{Service: iampolicy.Values{"x"}} }, "no role"},
 		{"misspelt action", SidClusterRole, func(s *iampolicy.Statement) { s.Action[1] = "kms:ListGrant" }, "no such action"},
 		{"a Sid twice", SidClusterRole, func(s *iampolicy.Statement) { s.Sid = SidDescribe }, "not unique"},
@@ -241,6 +275,7 @@ func documents() map[string][]iampolicy.Statement {
 		"creators_strict":         ClusterCreators([]string{creator}, &strict),
 		"future_cluster_role":     one(FutureClusterRole("aws", account, "arn:aws:iam::111122223333:role/ekskms/demo/*")),
 		"plugin_without_session":  PluginUse(plugin, context, nil),
+		"tenant":                  TenantUse(tenants[:1]),
 		"plugin_trust":            one(PluginTrust(session)),
 		"cluster_trust":           one(ClusterTrust(account, clusterARN, false)),
 		"cluster_trust_auto_mode": one(ClusterTrust(account, clusterARN, true)),
@@ -395,6 +430,12 @@ func TestPluginSession(t *testing.T) {
 			}
 		}
 	}
+	// Of a tenant too, whichever statement it is.
+	for _, s := range TenantUse(tenants[:1]) {
+		if want := tenants[0].Session.tags("aws:PrincipalTag/"); !containsAll(s.Condition["StringEquals"], want) {
+			t.Errorf("%s: %v, want %v", s.Sid, s.Condition["StringEquals"], want)
+		}
+	}
 	trust := PluginTrust(session)
 	for tag, value := range tags {
 		request := strings.Replace(tag, "aws:PrincipalTag/", "aws:RequestTag/", 1)
@@ -486,18 +527,56 @@ func TestAccountNeverUsesAKey(t *testing.T) {
 	}
 }
 
-// A key policy has at most 32 KiB. Source: AWS KMS API Reference, PutKeyPolicy.
-func TestPolicySize(t *testing.T) {
-	var many []string
-	for i := range 20 {
-		many = append(many, fmt.Sprintf("arn:aws:iam::111122223333:role/%063d", i))
+func containsAll(all, some map[string]iampolicy.Values) bool {
+	for key, values := range some {
+		if !slices.Equal(all[key], values) {
+			return false
+		}
 	}
-	statements := []iampolicy.Statement{Account("aws", account, true), Administrators(many, true)}
-	statements = append(statements, ClusterCreators(many, &strict)...)
-	statements = append(statements, ClusterRole(cluster))
-	statements = append(statements, PluginUse(plugin, context, &session)...)
+	return true
+}
+
+// The plugin's statement that describes has ListGrants, with which it watches
+// EKS's own grant. A tenant's has not: grants are the affair of the cluster.
+func TestWhoSeesGrants(t *testing.T) {
+	for _, s := range secretsKey() {
+		sees := slices.Contains(s.Action, "kms:ListGrants")
+		want := slices.Contains([]string{SidAccount, SidAdministrators, SidClusterRole, SidPluginDescribe}, s.Sid)
+		if sees != want {
+			t.Errorf("%s sees grants: %t, want %t", s.Sid, sees, want)
+		}
+	}
+}
+
+// A key policy has at most 32 KB, which the constructs' limits hold. Source: AWS
+// KMS API Reference, PutKeyPolicy. Here everything is as long as it can be: the
+// partition, the Region, the names of roles that CloudFormation makes up.
+func TestPolicySize(t *testing.T) {
+	const (
+		longAccount = "arn:aws-us-gov:iam::111122223333:role/"
+		region      = "ap-southeast-9" // no Region of aws-us-gov has a longer name
+	)
+	role := func(i int) string { return longAccount + fmt.Sprintf("%064d", i) }
+	longCluster := "arn:aws-us-gov:eks:" + region + ":111122223333:cluster/" + strings.Repeat("c", 100)
+	// Ten ARNs, as many characters as are allowed together.
+	named := slices.Repeat([]string{strings.Repeat("r", MaxRoleText/MaxRoles)}, MaxRoles)
+	strictest := &StrictGrants{Account: account, EKSService: "eks." + region + ".amazonaws.com.cn"}
+	session := PodSession{ClusterARN: longCluster, Namespace: "ekskms-system", ServiceAccount: "kms-plugin"}
+
+	statements := []iampolicy.Statement{Account("aws-us-gov", account, true), Administrators(named, true)}
+	statements = append(statements, ClusterCreators(named, strictest)...)
+	statements = append(statements, ClusterRole(role(0)))
+	statements = append(statements, PluginUse(role(1), ClusterContext(longCluster), &session)...)
+	var many []Tenant
+	for i := range MaxTenants {
+		part := MaxTenantText / MaxTenants / 3
+		text := fmt.Sprintf("%0*d", part, i)
+		many = append(many, Tenant{text, role(i), PodSession{longCluster, text, text}})
+	}
+	statements = append(statements, TenantUse(many)...)
 	data, err := json.Marshal(iampolicy.NewDocument(statements...))
 	if err != nil || len(data) > 32*1024 {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
+	t.Logf("%d bytes", len(data))
 }

@@ -27,7 +27,8 @@ type Key struct {
 	window   int       // days, while deletion is scheduled
 	deleteAt time.Time // zero while that is unknown
 	context  map[string]string
-	seen     int // how many of the family's materials have arrived here
+	grants   []grant // oldest first
+	seen     int     // how many of the family's materials have arrived here
 	lags     bool
 }
 

@@ -75,6 +75,9 @@ var operations = map[string]operation{
 	"ScheduleKeyDeletion": {(*Server).scheduleKeyDeletion, false},
 	"CancelKeyDeletion":   {(*Server).cancelKeyDeletion, false},
 	"ReplicateKey":        {(*Server).replicateKey, false},
+	"CreateGrant":         {(*Server).createGrant, false},
+	"ListGrants":          {(*Server).listGrants, false},
+	"RevokeGrant":         {(*Server).revokeGrant, false},
 }
 
 func (s *Server) operate(op string, req *request) (any, *Error) {

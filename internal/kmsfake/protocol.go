@@ -36,6 +36,16 @@ type request struct {
 	AliasName           string            `json:"AliasName"`
 	TargetKeyID         string            `json:"TargetKeyId"`
 	ReplicaRegion       string            `json:"ReplicaRegion"`
+
+	Name                    string       `json:"Name"`
+	GrantID                 string       `json:"GrantId"`
+	GranteePrincipal        string       `json:"GranteePrincipal"`
+	GranteeServicePrincipal string       `json:"GranteeServicePrincipal"`
+	RetiringPrincipal       string       `json:"RetiringPrincipal"`
+	Operations              []string     `json:"Operations"`
+	Constraints             *constraints `json:"Constraints"`
+	Limit                   *int         `json:"Limit"`
+	Marker                  string       `json:"Marker"`
 }
 
 type reply struct {

@@ -126,6 +126,13 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if o.reportOn != "" {
+		api, err := inCluster(o.reportOn)
+		if err != nil {
+			return err
+		}
+		p.reportTo(api)
+	}
 	l := Listeners{Pprof: o.pprof}
 	if o.health != "" {
 		if l.Health, err = net.Listen("tcp", o.health); err != nil {

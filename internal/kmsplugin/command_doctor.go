@@ -31,7 +31,8 @@ func doctorCommand() *cobra.Command {
 doctor takes serve's flags, so that it can be run in serve's place. It calls
 DescribeKey, encrypts and decrypts a nonce under the encryption context, and
 tries that AWS KMS refuses other contexts: these refusals are on record in
-CloudTrail as AccessDenied. It needs no socket and changes nothing.`,
+CloudTrail as AccessDenied. With --watch-cluster it also looks for EKS's grant.
+It needs no socket, does not ask Kubernetes, and changes nothing.`,
 		Example: `  kms-plugin doctor --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab \
     --encryption-context cluster=demo`,
 		Args: noArgs,
@@ -141,7 +142,10 @@ func (d *doctor) failed(check, subject string, f *failure, encryptionContext map
 	if f.requestID != "" {
 		detail += ", KMS request ID " + f.requestID
 	}
-	found := d.add(check, subject, findingFailed, detail, f.text)
+	d.explain(d.add(check, subject, findingFailed, detail, f.text), f, encryptionContext)
+}
+
+func (d *doctor) explain(found *finding, f *failure, encryptionContext map[string]string) {
 	if f.class == classPermissionDenied {
 		found.Fix = "the key policy lacks this statement, or another one denies it:"
 		found.Statement = statement(encryptionContext, f.op)
@@ -161,7 +165,7 @@ func statement(encryptionContext map[string]string, ops ...string) any {
 		"Action":    actions,
 		"Resource":  "*",
 	}
-	if !slices.Contains(ops, "DescribeKey") {
+	if !slices.Contains(ops, "DescribeKey") && !slices.Contains(ops, "ListGrants") { // these have none
 		names := append([]string{}, slices.Sorted(maps.Keys(encryptionContext))...)
 		equals := map[string]string{}
 		for _, name := range names {
@@ -269,6 +273,7 @@ func (d *doctor) key(ctx context.Context, k *cmk, e *endpoint, c *Client) {
 	} else {
 		keyARN = inRegion(keyARN, k.endpoints[0].Region)
 	}
+	d.grant(ctx, k, e, keyARN)
 	d.legacy(ctx, subject, e, keyARN)
 	if !k.seals {
 		d.decrypt(ctx, "decrypt", subject, e, keyARN, k.context)
@@ -284,6 +289,33 @@ func (d *doctor) key(ctx context.Context, k *cmk, e *endpoint, c *Client) {
 		d.add("rotation", subject, findingWarning, "unseen", "Decrypt names no key material here: a rotation can't be seen, only a new key")
 	}
 	d.contexts(ctx, subject, k, e, keyARN, out.ciphertext)
+}
+
+// grant looks whether EKS may use the key for the cluster that is watched.
+func (d *doctor) grant(ctx context.Context, k *cmk, e *endpoint, keyARN string) {
+	w := d.p.watch
+	if w == nil || w.key != k || !e.home {
+		return
+	}
+	found, f := w.list(ctx, keyARN)
+	if f == nil && !found.own { // not all grants may be found by their grantee: see watch.look
+		w.listAll = true
+		found, f = w.list(ctx, keyARN)
+	}
+	const check = "grant of EKS"
+	switch {
+	case f != nil:
+		// The owner of a key need not allow it.
+		d.explain(d.add(check, w.name, findingWarning, f.class, f.text), f, nil)
+	case found.own:
+		d.add(check, w.name, findingOK, w.grantName()+" is there", "")
+	case found.any:
+		d.add(check, w.name, findingWarning, "EKS has a grant, but none named "+w.grantName()+" to encrypt and decrypt",
+			"if this is the key of another cluster, name that one: aws eks describe-cluster --name "+w.name+" --region "+w.region+" --query cluster.encryptionConfig")
+	default:
+		d.add(check, w.name, findingFailed, "EKS has no grant on this key",
+			"see that this is the cluster's key: aws eks describe-cluster --name "+w.name+" --region "+w.region+" --query cluster.encryptionConfig; if it is, the cluster is in danger: "+w.fill(grantSentences.wayBack))
+	}
 }
 
 // decrypt asks to decrypt what no key can have made: KMS judges the permission

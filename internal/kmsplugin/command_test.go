@@ -23,6 +23,13 @@ func TestUsage(t *testing.T) {
 		args string
 		want string // on stderr
 	}{
+		{good + " --report-on deployment/kms-plugin", "--report-on is given without --watch-cluster"},
+		{good + " --watch-cluster demo", `--watch-cluster "demo" is not the ARN of an EKS cluster`},
+		{good + " --watch-cluster arn:aws:eks:eu-west-1:111122223333:cluster/demo", "--watch-cluster is in Region eu-west-1, and the first key in eu-central-1"},
+		{good + " --watch-cluster " + demoARN + " --report-on kms-plugin", `--report-on "kms-plugin" is not of the form deployment/NAME`},
+		{good + " --watch-cluster " + demoARN + " --report-on daemonset/kms-plugin", "is not of the form deployment/NAME"},
+		{good + " --watch-cluster " + demoARN + " --report-on deployment/a/b", "is not of the form deployment/NAME"},
+		{good + " --watch-cluster " + demoARN + " --report-on deployment/", "is not of the form deployment/NAME"},
 		{"", "no command"},
 		{"sreve", `unknown command "sreve"`},
 		{"serve --kye x", "unknown flag: --kye"},

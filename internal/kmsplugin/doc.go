@@ -18,6 +18,14 @@
 // an operation that an API server makes at start and after a rotation, and it
 // proves each time that what was written can be read back.
 //
+// # What it watches
+//
+// Told the EKS cluster whose secrets its first key encrypts, the plugin also
+// looks after that cluster: at the key, as the probe sees it, and at the grant by
+// which EKS uses it. It says in log, metrics, Events and a condition when the
+// cluster is in danger, and the way back. None of that is in the way of a call,
+// and what Kubernetes answers changes nothing else.
+//
 // # What is never logged
 //
 // Plaintext, ciphertext and encryption-context values: neither here nor in

@@ -173,3 +173,55 @@ func TestDoctorText(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 }
+
+// With --watch-cluster the grant of EKS is looked at too.
+func TestDoctorLooksForTheGrant(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*kmsfake.Server, *kmsfake.Key)
+		want   string
+		says   string
+		good   bool
+	}{
+		"it is there": {func(_ *kmsfake.Server, k *kmsfake.Key) { k.Grant(eksGrant()) }, "grant of EKS ok", "eks-grant-demo is there", true},
+		"for the service": {func(_ *kmsfake.Server, k *kmsfake.Key) {
+			k.Grant(eksGrant(func(g *kmsfake.Grant) { g.Service = true }))
+		}, "grant of EKS ok", "", true},
+		"for another cluster": {func(_ *kmsfake.Server, k *kmsfake.Key) {
+			k.Grant(eksGrant(func(g *kmsfake.Grant) { g.Name = "eks-grant-x" }))
+		}, "grant of EKS warning", "none named eks-grant-demo", true},
+		"there is none":         {func(*kmsfake.Server, *kmsfake.Key) {}, "grant of EKS failed", "AWS documents none (KMS_GRANT_REVOKED", false},
+		"ListGrants is refused": {func(s *kmsfake.Server, k *kmsfake.Key) { s.Deny("ListGrants", k) }, "grant of EKS warning", "\"kms:ListGrants\"\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake := kmsfake.New(region)
+			serveFake(t, fake)
+			key, old := fake.NewKey(), fake.NewKey()
+			for _, k := range []*kmsfake.Key{key, old} {
+				k.RequireContext(clusterContext)
+			}
+			c.change(fake, key)
+			code, checks, all := diagnose(t, key.ARN, "--key", old.ARN, "--watch-cluster", demoARN)
+			got := slices.DeleteFunc(results(checks), func(r string) bool { return !strings.HasPrefix(r, "grant") })
+			if (code == 0) != c.good || !slices.Equal(got, []string{c.want}) || !strings.Contains(all, c.says) {
+				t.Errorf("exit %d, checks %q, want %q\n%s", code, got, c.want, all)
+			}
+			if strings.Contains(all, "kms:EncryptionContext") {
+				t.Errorf("kms:ListGrants has no encryption context:\n%s", all)
+			}
+		})
+	}
+}
+
+// It checks serve's settings, so that it takes all of them, and asks Kubernetes
+// nothing.
+func TestDoctorTakesReportOn(t *testing.T) {
+	fake := kmsfake.New(region)
+	serveFake(t, fake)
+	key := fake.NewKey()
+	key.RequireContext(clusterContext)
+	key.Grant(eksGrant())
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	if code, _, all := diagnose(t, key.ARN, "--watch-cluster", demoARN, "--report-on", "deployment/kms-plugin"); code != 0 {
+		t.Errorf("exit %d\n%s", code, all)
+	}
+}

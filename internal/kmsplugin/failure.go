@@ -66,6 +66,7 @@ type failure struct {
 	op        string // KMS's operation that failed
 	awsCode   string // KMS's own error code, if KMS answered
 	requestID string
+	deletion  time.Time // of a key that is pending deletion; zero while not known
 }
 
 func (f *failure) Error() string { return f.text }
@@ -109,9 +110,22 @@ func disabled() *failure {
 		text: "the KMS key is disabled: enable it with kms:EnableKey"}
 }
 
-func pendingDeletion() *failure {
-	return &failure{class: classPendingDeletion, code: codes.FailedPrecondition,
+func pendingDeletion(at *time.Time) *failure {
+	f := &failure{class: classPendingDeletion, code: codes.FailedPrecondition,
 		text: "the KMS key is pending deletion: cancel it with kms:CancelKeyDeletion, then kms:EnableKey; when the waiting period ends, everything encrypted under it is lost"}
+	if at != nil {
+		f.deletion = at.UTC()
+	}
+	return f
+}
+
+// when says when the key will be deleted. KMS names no time for a multi-Region
+// primary key that waits for its replicas to be deleted first.
+func (f *failure) when() string {
+	if f.deletion.IsZero() {
+		return "when its waiting period ends"
+	}
+	return "on " + f.deletion.Format(time.RFC3339)
 }
 
 func badState(state string) *failure {
@@ -125,7 +139,7 @@ func stateFailure(m *types.KeyMetadata) *failure {
 	case m.KeyState == types.KeyStateDisabled:
 		return disabled()
 	case m.KeyState == types.KeyStatePendingDeletion, m.KeyState == types.KeyStatePendingReplicaDeletion:
-		return pendingDeletion()
+		return pendingDeletion(m.DeletionDate)
 	case m.KeyState == types.KeyStateUnavailable:
 		return &failure{class: classKeyStore, code: codes.Unavailable,
 			text: "the key's custom key store is not connected: see its connection state, and kms:ConnectCustomKeyStore"}
@@ -281,7 +295,7 @@ func classOfCode(op string, api smithy.APIError, err error) *failure {
 
 func permissionDenied(op string) *failure {
 	text := "the plugin's role may not call kms:" + op + ": allow it in the key policy for this role"
-	if op != "DescribeKey" {
+	if op == "Encrypt" || op == "Decrypt" {
 		text += ", under exactly the encryption context that the plugin was started with"
 	}
 	return &failure{class: classPermissionDenied, code: codes.PermissionDenied, text: text + "; kms-plugin doctor prints the statement"}

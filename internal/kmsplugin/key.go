@@ -58,6 +58,7 @@ type cmk struct {
 	log       *slog.Logger
 	metrics   *metrics
 	purge     func() // forget cached seeds
+	watch     *watch // nil unless a cluster's use of the key is watched
 
 	state  atomic.Pointer[snapshot]
 	probed chan struct{} // closed after the first probe
@@ -249,6 +250,7 @@ func (k *cmk) probe(ctx context.Context) (next time.Duration) {
 	}
 	k.metrics.probes.WithLabelValues(k.label, resultOf(f)).Inc()
 	k.report(old, &s, s.condition(now, k.vouchFor), call)
+	k.watch.sees()
 	return next
 }
 
@@ -561,6 +563,23 @@ func (e *endpoint) describe(ctx, caller context.Context, call *call, name string
 		return &types.KeyMetadata{}, nil
 	}
 	return out.KeyMetadata, nil
+}
+
+// listGrants asks for a page of a key's grants, those for one grantee or all.
+func (e *endpoint) listGrants(ctx, caller context.Context, keyARN, grantee, marker string) (*kms.ListGrantsOutput, *failure) {
+	in := &kms.ListGrantsInput{KeyId: aws.String(e.arn(keyARN)), Limit: aws.Int32(grantPage)}
+	if grantee != "" {
+		in.GranteePrincipal = aws.String(grantee)
+	}
+	if marker != "" {
+		in.Marker = aws.String(marker)
+	}
+	start := time.Now()
+	out, err := e.kms.ListGrants(ctx, in)
+	if f := e.done(caller, &call{}, "ListGrants", start, err); f != nil {
+		return nil, f
+	}
+	return out, nil
 }
 
 // done classifies the error of a call and measures it either way.

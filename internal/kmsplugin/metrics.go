@@ -33,6 +33,8 @@ type metrics struct {
 	connections prometheus.Counter
 	skew        *prometheus.GaugeVec // region
 
+	reportFailures prometheus.Counter // on show where a cluster is watched
+
 	expires atomic.Int64 // Unix seconds, 0 while unknown or never
 }
 
@@ -59,6 +61,8 @@ func newMetrics() *metrics {
 		skew: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "clock_skew_seconds",
 			Help: "This node's clock compared with that of AWS KMS, positive where AWS is ahead; AWS refuses signatures that are 300 seconds off."}, []string{"region"}),
 	}
+	m.reportFailures = prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "report_failures_total",
+		Help: "Attempts to report on the watched cluster's key to Kubernetes that failed, once a poll; 0 without --report-on."})
 	limit := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "in_flight_limit", Help: "The most calls that may wait for AWS KMS; above it they are refused with RESOURCE_EXHAUSTED."})
 	limit.Set(maxInFlight)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Always 1.",
@@ -139,6 +143,29 @@ func (c keyCollector) Collect(ch chan<- prometheus.Metric) {
 			emit(keyInfoDesc, 1, keyIDHash(s.keyID))
 			emit(keyRotatedDesc, time.Since(s.since).Seconds())
 		}
+	}
+}
+
+// watchCollector shows the watched cluster, from the start on.
+type watchCollector struct{ *watch }
+
+var (
+	clusterInDangerDesc = prometheus.NewDesc(namespace+"_cluster_in_danger",
+		"1 while the watched EKS cluster is in danger for its KMS key or EKS's grant on it: the log says why, and the way back.", []string{"cluster"}, nil)
+	eksGrantDesc = prometheus.NewDesc(namespace+"_eks_grant",
+		"1 for what is known of EKS's grant on the watched cluster's KMS key: present, unrecognized (another than the usual one), missing or unknown.", []string{"state"}, nil)
+)
+
+func (watchCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- clusterInDangerDesc
+	ch <- eksGrantDesc
+}
+
+func (c watchCollector) Collect(ch chan<- prometheus.Metric) {
+	now := c.now()
+	ch <- prometheus.MustNewConstMetric(clusterInDangerDesc, prometheus.GaugeValue, float64(boolInt(now.danger)), c.name)
+	for _, state := range grantStates {
+		ch <- prometheus.MustNewConstMetric(eksGrantDesc, prometheus.GaugeValue, float64(boolInt(state == now.grant)), string(state))
 	}
 }
 

@@ -81,6 +81,12 @@ type Config struct {
 	// SeedTTL is how long each of them is kept. Default: one hour
 	SeedTTL time.Duration
 
+	// WatchCluster is the ARN of the EKS cluster whose secrets the first key
+	// encrypts: the plugin then also looks at EKS's grant on that key once a
+	// poll (kms:ListGrants), and says in log and metrics when the cluster is in
+	// danger, and the way back. Default: no cluster is watched
+	WatchCluster string
+
 	metrics *metrics
 }
 
@@ -92,6 +98,7 @@ type Plugin struct {
 	log     *slog.Logger
 	metrics *metrics
 	keys    []*cmk // the one that seals first
+	watch   *watch // nil unless a cluster is watched
 	cache   *seedCache
 	slots   chan struct{} // one for each call that may wait for KMS
 
@@ -140,7 +147,21 @@ func New(cfg Config) (*Plugin, error) {
 		p.keys = append(p.keys, k)
 	}
 	p.metrics.registry.MustRegister(keyCollector{p})
+	if cfg.WatchCluster != "" {
+		c, err := parseCluster(cfg.WatchCluster)
+		if err != nil {
+			return nil, fmt.Errorf("kmsplugin: WatchCluster %w", err)
+		}
+		p.watch = newWatch(c, p.sealing())
+		p.sealing().watch = p.watch
+		p.metrics.registry.MustRegister(watchCollector{p.watch}, p.metrics.reportFailures)
+	}
 	return p, nil
+}
+
+// reportTo has the watch report to Kubernetes. Call it before Serve.
+func (p *Plugin) reportTo(api *kubernetes) {
+	p.watch.report = newReporter(p.watch, api, p.metrics.reportFailures)
 }
 
 func (p *Plugin) newKey(key Key, seals bool) (*cmk, error) {
@@ -494,6 +515,12 @@ func (p *Plugin) run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, k := range p.keys {
 		all.Go(func() { k.run(ctx) })
+	}
+	if p.watch != nil {
+		all.Go(func() { p.watch.run(ctx) })
+		if p.watch.report != nil {
+			all.Go(func() { p.watch.report.run(ctx) })
+		}
 	}
 	all.Go(func() { p.warm(ctx) })
 	all.Wait()

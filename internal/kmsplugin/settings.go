@@ -50,6 +50,8 @@ type settings struct {
 	Endpoints         map[string]string `yaml:"endpoints"`
 	FIPS              bool              `yaml:"fips"`
 	DualStack         bool              `yaml:"dualStack"`
+	WatchCluster      string            `yaml:"watchCluster"`
+	ReportOn          string            `yaml:"reportOn"`
 }
 
 type keySettings struct {
@@ -103,6 +105,7 @@ var flagOf = map[string]string{
 	"socketMode": "socket-mode", "socketGroup": "socket-group", "healthListen": "health-listen", "pprof": "pprof",
 	"logLevel": "log-level", "pollInterval": "poll-interval", "vouchFor": "vouch-for", "statusVersion": "status-version",
 	"seedCache": "seed-cache", "fips": "fips", "dualStack": "dual-stack",
+	"watchCluster": "watch-cluster", "reportOn": "report-on",
 }
 
 func (in *inputs) register(f *pflag.FlagSet) {
@@ -124,6 +127,8 @@ func (in *inputs) register(f *pflag.FlagSet) {
 	f.IntVar(&s.SeedCache.Size, "seed-cache", 0, "how many decrypted seeds to keep in memory; each spares KMS calls and their CloudTrail records")
 	f.BoolVar(&s.FIPS, "fips", false, "use the FIPS endpoint of the Region")
 	f.BoolVar(&s.DualStack, "dual-stack", false, "use the dual-stack (IPv4 and IPv6) endpoint of the Region")
+	f.StringVar(&s.WatchCluster, "watch-cluster", "", "ARN of the EKS cluster whose secrets the first key encrypts: look at EKS's grant on that key too, and say when the cluster is in danger")
+	f.StringVar(&s.ReportOn, "report-on", "", "deployment/NAME in the pod's namespace: say it in Events and a condition of that Deployment too; needs --watch-cluster")
 }
 
 // options are settings that were judged.
@@ -143,6 +148,8 @@ type options struct {
 	endpoints     map[string]string
 	fips          bool
 	dualStack     bool
+	watchCluster  string
+	reportOn      string // the Deployment's name
 }
 
 type keyOptions struct {
@@ -325,7 +332,39 @@ func (s settings) judge() (o options, err error) {
 		}
 	}
 	o.endpoints, o.fips, o.dualStack = s.Endpoints, s.FIPS, s.DualStack
-	return o, nil
+	o.watchCluster = s.WatchCluster
+	o.reportOn, err = s.judgeWatch(o.keys[0])
+	return o, err
+}
+
+// dnsName is the form of a Deployment's name (Kubernetes documentation, Object
+// Names and IDs, DNS subdomain names).
+var dnsName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
+// judgeWatch returns the name of the Deployment to report on.
+func (s settings) judgeWatch(first keyOptions) (name string, err error) {
+	if s.WatchCluster == "" {
+		if s.ReportOn != "" {
+			return "", usage("--report-on is given without --watch-cluster", "there is nothing to report then: add --watch-cluster with the cluster's ARN")
+		}
+		return "", nil
+	}
+	c, err := parseCluster(s.WatchCluster)
+	if err != nil {
+		return "", usage("--watch-cluster "+err.Error(), "aws eks describe-cluster --name <name> --query cluster.arn shows it")
+	}
+	if c.region != first.regions[0] {
+		return "", usage(fmt.Sprintf("--watch-cluster is in Region %s, and the first key in %s", c.region, first.regions[0]),
+			"EKS encrypts under a key of the cluster's own Region: give that one first")
+	}
+	if s.ReportOn == "" {
+		return "", nil
+	}
+	name, ok := strings.CutPrefix(s.ReportOn, "deployment/")
+	if !ok || len(name) > 253 || !dnsName.MatchString(name) {
+		return "", usage(fmt.Sprintf("--report-on %q is not of the form deployment/NAME", s.ReportOn), "it can be a Deployment in the pod's own namespace only")
+	}
+	return name, nil
 }
 
 func (s settings) judgeKey(k keySettings) (o keyOptions, err error) {
@@ -393,6 +432,7 @@ func (o options) plugin(ctx context.Context, logger *slog.Logger) (*Plugin, erro
 	cfg := Config{
 		EncryptionContext: o.context, LegacyContext: o.legacyContext, Logger: logger, PollInterval: o.poll,
 		VouchFor: o.vouchFor, StatusVersion: o.version, SeedCache: o.seeds.Size, SeedTTL: o.seeds.TTL, metrics: m,
+		WatchCluster: o.watchCluster,
 	}
 	home := o.keys[0].regions[0]
 	for _, k := range o.keys {

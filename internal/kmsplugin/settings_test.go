@@ -55,16 +55,22 @@ seedCache:
   size: 10
 fips: true
 dualStack: true
+watchCluster: `+demoARN+`
+reportOn: deployment/kms-plugin
 `)
 	fromFile, err := parseSettings(t, "--config", file)
 	mustf(t, err, "file")
 	fromFlags, err := parseSettings(t, "--key", exampleMRK, "--key", exampleARN, "--replica-region", "eu-west-1", "--replica-region", "eu-west-2",
 		"--encryption-context", "ekskms-cluster=demo", "--listen", "unix:///tmp/s.sock", "--socket-mode", "0660", "--socket-group", "123",
 		"--health-listen", "127.0.0.1:9000", "--pprof", "--log-level", "warn", "--poll-interval", "30s", "--vouch-for", "2h",
-		"--status-version", "v2beta1", "--seed-cache", "10", "--fips", "--dual-stack")
+		"--status-version", "v2beta1", "--seed-cache", "10", "--fips", "--dual-stack",
+		"--watch-cluster", demoARN, "--report-on", "deployment/kms-plugin")
 	mustf(t, err, "flags")
 	if !reflect.DeepEqual(fromFile, fromFlags) {
 		t.Errorf("the file gives %+v\nthe flags give %+v", fromFile, fromFlags)
+	}
+	if fromFile.watchCluster != demoARN || fromFile.reportOn != "kms-plugin" {
+		t.Errorf("watch %q, report on %q", fromFile.watchCluster, fromFile.reportOn)
 	}
 	if fromFile.owner.Mode != 0o660 || fromFile.owner.Group != 123 {
 		t.Errorf("owner %+v", fromFile.owner)
@@ -208,6 +214,7 @@ seedCache: {size: 7, ttl: 10m}
 fips: true
 dualStack: true
 endpoints: {eu-west-1: "https://replica.example.com"}
+watchCluster: `+demoARN+`
 `))
 	mustf(t, err, "parse")
 	o.fips, o.dualStack = false, false // an endpoint of one's own can't be a FIPS one
@@ -217,7 +224,7 @@ endpoints: {eu-west-1: "https://replica.example.com"}
 	clients := p.cfg.Keys[0].Clients
 	if p.cfg.EncryptionContext["a"] != "b" || p.cfg.LegacyContext["c"] != "d" || k.poll != 30*time.Second || k.vouchFor != 2*time.Hour ||
 		p.cfg.StatusVersion != VersionV2Beta1 || p.cache == nil || p.cache.ttl != 10*time.Minute || !slices.Contains(k.state.Load().targets[0].legacy, "alias/old") ||
-		len(clients) != 2 || clients[1].Endpoint != "https://replica.example.com" {
+		p.watch == nil || p.watch.name != "demo" || k.watch != p.watch || len(clients) != 2 || clients[1].Endpoint != "https://replica.example.com" {
 		t.Errorf("plugin %+v", p.cfg)
 	}
 	o.endpoints, o.fips, o.dualStack = nil, true, true

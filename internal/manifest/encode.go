@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 )
 
 // Maps returns the objects as plain values, as JSON would have them, without
 // what only a server fills in: status and the empty creationTimestamp.
-func Maps(objs []runtime.Object) ([]map[string]any, error) {
+func Maps[T any](objs []T) ([]map[string]any, error) {
 	out := make([]map[string]any, 0, len(objs))
 	for _, o := range objs {
 		b, err := json.Marshal(o)
@@ -29,7 +28,7 @@ func Maps(objs []runtime.Object) ([]map[string]any, error) {
 }
 
 // YAML returns the objects as one stream of documents, in their order.
-func YAML(objs []runtime.Object) ([]byte, error) {
+func YAML[T any](objs []T) ([]byte, error) {
 	ms, err := Maps(objs)
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package manifest
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,10 +22,16 @@ import (
 type Mode string
 
 const (
-	// Deployment watches over the key and serves no API server.
+	// Deployment watches over the key and serves no API server. It runs in every
+	// mode on an EKS cluster.
 	Deployment Mode = "deployment"
-	// DaemonSet offers the socket on every node.
+	// Sidecar is a plugin in the pod of each hosted API server: see [Sidecars].
+	Sidecar Mode = "sidecar"
+	// DaemonSet offers a socket on every node.
 	DaemonSet Mode = "daemonset"
+	// StaticPod runs beside an API server that the kubelet of a control plane's
+	// node runs itself: see [StaticPods].
+	StaticPod Mode = "static-pod"
 )
 
 const (
@@ -34,17 +40,20 @@ const (
 	// DefaultServiceAccount is the other half.
 	DefaultServiceAccount = "kms-plugin"
 
-	// SocketAddress is where the plugin listens inside its container.
+	// SocketAddress is where the plugin listens inside its container, and where
+	// an API server's container has the socket too.
 	SocketAddress = "unix://" + socketDir + "/socket.sock"
-	// HostSocketDir is the node's folder that holds the socket in DaemonSet mode.
+	// HostSocketDir is the node's folder that holds the socket of a DaemonSet or a
+	// static pod.
 	HostSocketDir = "/var/run/kms-plugin"
 
 	name            = "kms-plugin"
-	socketDir       = "/run/kms-plugin"
-	healthPort      = 8080
-	nonRoot         = int64(65532) // the image's user
+	nodeName        = "kms-plugin-node" // what the DaemonSet is called
 	defaultReplicas = int32(2)
 	clusterKey      = "ekskms.github.io/cluster"
+
+	// apiTokenDir is where client libraries look for the API's token.
+	apiTokenDir = "/var/run/secrets/kubernetes.io/serviceaccount" //nolint:gosec // a folder
 
 	// The Pod Identity agent listens on the node's link-local addresses (EKS
 	// user guide, EKS Pod Identity considerations).
@@ -55,6 +64,7 @@ const (
 // PluginInput is what differs from cluster to cluster.
 type PluginInput struct {
 	ClusterName       string
+	ClusterARN        string // of the EKS cluster whose key is watched
 	KeyARN            string
 	Image             string
 	EncryptionContext map[string]string
@@ -67,7 +77,9 @@ type PluginInput struct {
 	ServiceAccount string // Default: DefaultServiceAccount
 }
 
-// Plugin returns the plugin's objects in the order in which to apply them.
+// Plugin returns the plugin's objects in the order in which to apply them. Modes
+// Deployment and Sidecar have the same: what a sidecar is made of goes to the
+// tenants.
 func Plugin(in PluginInput) ([]runtime.Object, error) {
 	if in.Mode == "" {
 		in.Mode = Deployment
@@ -84,31 +96,29 @@ func Plugin(in PluginInput) ([]runtime.Object, error) {
 	if err := in.check(); err != nil {
 		return nil, fmt.Errorf("manifest.Plugin: %w", err)
 	}
-	objs := []runtime.Object{in.namespace(), in.serviceAccount(), in.networkPolicy()}
-	if in.Mode == DaemonSet {
-		// No PodDisruptionBudget: a drain passes a DaemonSet's pods by.
-		return append(objs, in.daemonSet()), nil
+	objs := []runtime.Object{
+		in.namespace(), in.serviceAccount(), in.reporter(), in.reporterBinding(),
+		in.networkPolicy(name), in.deployment(), in.disruptionBudget(),
 	}
-	return append(objs, in.deployment(), in.disruptionBudget()), nil
+	if in.Mode == DaemonSet {
+		// The policies first: they take a moment to be in force. No
+		// PodDisruptionBudget: a drain passes a DaemonSet's pods by.
+		objs = append(objs, in.socketPolicies()...)
+		objs = append(objs, in.networkPolicy(nodeName), in.daemonSet())
+	}
+	return objs, nil
 }
 
 func (in PluginInput) check() error {
 	var errs []error
-	for field, value := range map[string]string{"ClusterName": in.ClusterName, "KeyARN": in.KeyARN, "Image": in.Image} {
+	for field, value := range map[string]string{"ClusterName": in.ClusterName, "ClusterARN": in.ClusterARN, "KeyARN": in.KeyARN, "Image": in.Image} {
 		if value == "" {
 			errs = append(errs, fmt.Errorf("%s is required", field))
 		}
 	}
-	if len(in.EncryptionContext) == 0 {
-		errs = append(errs, errors.New("EncryptionContext is required: the key policy allows nothing without it"))
-	}
-	for k := range in.EncryptionContext {
-		if k == "" || strings.Contains(k, "=") {
-			errs = append(errs, fmt.Errorf("EncryptionContext key %q must not be empty or hold '='", k))
-		}
-	}
-	if in.Mode != Deployment && in.Mode != DaemonSet {
-		errs = append(errs, fmt.Errorf("Mode is %q, must be %q or %q", in.Mode, Deployment, DaemonSet))
+	errs = append(errs, checkContext(in.EncryptionContext)...)
+	if in.Mode != Deployment && in.Mode != Sidecar && in.Mode != DaemonSet {
+		errs = append(errs, fmt.Errorf("Mode is %q, must be %q, %q or %q", in.Mode, Deployment, Sidecar, DaemonSet))
 	}
 	if in.Replicas < 2 {
 		// One replica and a budget of one would block every node drain.
@@ -119,6 +129,23 @@ func (in PluginInput) check() error {
 			errs = append(errs, fmt.Errorf("%s is %q: %s", field, value, problems[0]))
 		}
 	}
+	return join(errs)
+}
+
+func checkContext(context map[string]string) (errs []error) {
+	if len(context) == 0 {
+		errs = append(errs, errors.New("EncryptionContext is required: the key policy allows nothing without it"))
+	}
+	for k := range context {
+		if k == "" || strings.Contains(k, "=") {
+			errs = append(errs, fmt.Errorf("EncryptionContext key %q must not be empty or hold '='", k))
+		}
+	}
+	return errs
+}
+
+// join puts the errors into an order that does not change from run to run.
+func join(errs []error) error {
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
 }
@@ -127,16 +154,16 @@ func (in PluginInput) namespace() *corev1.Namespace {
 	level := "restricted"
 	if in.Mode == DaemonSet {
 		// Both lower levels forbid hostPath volumes, and a socket on the node
-		// is what this mode is for. The container keeps to everything else of
-		// the restricted level but the user.
+		// is what this mode is for. The DaemonSet's container keeps to everything
+		// else of the restricted level but the user, the Deployment's to all of it.
 		level = "privileged"
 	}
-	labels := standardLabels()
+	labels := standardLabels(name)
 	for _, use := range []string{"enforce", "warn", "audit"} {
 		labels["pod-security.kubernetes.io/"+use] = level
 	}
-	m := in.meta("")
-	m.Name, m.Labels = in.Namespace, labels
+	m := in.clusterMeta(in.Namespace)
+	m.Labels = labels
 	return &corev1.Namespace{TypeMeta: typeMeta("v1", "Namespace"), ObjectMeta: m}
 }
 
@@ -144,7 +171,8 @@ func (in PluginInput) serviceAccount() *corev1.ServiceAccount {
 	return &corev1.ServiceAccount{
 		TypeMeta:   typeMeta("v1", "ServiceAccount"),
 		ObjectMeta: in.meta(in.ServiceAccount),
-		// The plugin never talks to the Kubernetes API. Pod Identity is not
+		// The Deployment's pods, which report what they find, mount a token of
+		// their own that expires soon; nothing else needs one. Pod Identity is not
 		// touched by this: EKS's webhook adds a projected token volume of its
 		// own, with the audience pods.eks.amazonaws.com (EKS user guide, how
 		// EKS Pod Identity works), while this switches off the default mount
@@ -157,7 +185,7 @@ func (in PluginInput) serviceAccount() *corev1.ServiceAccount {
 // plugin that knows no policies ignores it, and one that judges traffic to the
 // node by identity and not by address (Cilium) needs a policy of its own kind
 // for the Pod Identity agent.
-func (in PluginInput) networkPolicy() *networkingv1.NetworkPolicy {
+func (in PluginInput) networkPolicy(app string) *networkingv1.NetworkPolicy {
 	port := func(protocol corev1.Protocol, number int) networkingv1.NetworkPolicyPort {
 		return networkingv1.NetworkPolicyPort{Protocol: &protocol, Port: ptr(intstr.FromInt(number))}
 	}
@@ -166,9 +194,9 @@ func (in PluginInput) networkPolicy() *networkingv1.NetworkPolicy {
 	}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   typeMeta("networking.k8s.io/v1", "NetworkPolicy"),
-		ObjectMeta: in.meta(name),
+		ObjectMeta: in.meta(app),
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: selector()},
+			PodSelector: metav1.LabelSelector{MatchLabels: selector(app)},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 			// No ingress. The kubelet's probes come from the pod's own node,
 			// which policies can't shut out (Kubernetes documentation, network
@@ -178,7 +206,8 @@ func (in PluginInput) networkPolicy() *networkingv1.NetworkPolicy {
 				// the node itself under EKS Auto Mode.
 				{Ports: []networkingv1.NetworkPolicyPort{port(corev1.ProtocolUDP, 53), port(corev1.ProtocolTCP, 53)}},
 				// AWS KMS: neither its public addresses nor those of a VPC
-				// endpoint can be known here.
+				// endpoint can be known here. The Kubernetes API too: EKS's
+				// endpoints listen on 443, behind the service's 443.
 				{Ports: []networkingv1.NetworkPolicyPort{port(corev1.ProtocolTCP, 443)}},
 				// The Pod Identity agent of the node.
 				{
@@ -190,17 +219,40 @@ func (in PluginInput) networkPolicy() *networkingv1.NetworkPolicy {
 	}
 }
 
-func (in PluginInput) deployment() *appsv1.Deployment {
-	pod := in.pod()
-	pod.Spec.SecurityContext.RunAsNonRoot = ptr(true)
-	pod.Spec.SecurityContext.RunAsUser = ptr(nonRoot)
-	pod.Spec.SecurityContext.RunAsGroup = ptr(nonRoot)
-	pod.Spec.SecurityContext.FSGroup = ptr(nonRoot)
-	// In memory: a socket needs no disk, and the root file system is read-only.
-	pod.Spec.Volumes[0].EmptyDir = &corev1.EmptyDirVolumeSource{
-		Medium:    corev1.StorageMediumMemory,
-		SizeLimit: ptr(resource.MustParse("1Mi")),
+// reporter is all that the Deployment's pods may do on the Kubernetes API: say in
+// an Event what happened, and keep a condition on their own Deployment.
+func (in PluginInput) reporter() *rbacv1.Role {
+	return &rbacv1.Role{
+		TypeMeta:   typeMeta("rbac.authorization.k8s.io/v1", "Role"),
+		ObjectMeta: in.meta(name),
+		Rules: []rbacv1.PolicyRule{
+			// RBAC can't restrict a creation to a name.
+			{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},
+			{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, ResourceNames: []string{name}, Verbs: []string{"get"}},
+			{APIGroups: []string{"apps"}, Resources: []string{"deployments/status"}, ResourceNames: []string{name}, Verbs: []string{"patch"}},
+		},
 	}
+}
+
+func (in PluginInput) reporterBinding() *rbacv1.RoleBinding {
+	return &rbacv1.RoleBinding{
+		TypeMeta:   typeMeta("rbac.authorization.k8s.io/v1", "RoleBinding"),
+		ObjectMeta: in.meta(name),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: in.ServiceAccount, Namespace: in.Namespace}},
+	}
+}
+
+func (in PluginInput) deployment() *appsv1.Deployment {
+	p := in.process()
+	// It serves no API server that would be better off with an old ok: its
+	// readiness is what people look at.
+	p.args = []string{"--vouch-for", "5m", "--watch-cluster", in.ClusterARN, "--report-on", "deployment/" + name}
+	p.mounts = []corev1.VolumeMount{{Name: "api-token", MountPath: apiTokenDir, ReadOnly: true}}
+
+	pod := in.pod(name, p)
+	pod.Spec.SecurityContext.FSGroup = ptr(nonRoot)
+	pod.Spec.Volumes = []corev1.Volume{inMemory("socket"), apiToken()}
 	// No priority class: nothing depends on these pods, so they should never
 	// push others off a node.
 	for _, key := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
@@ -208,7 +260,7 @@ func (in PluginInput) deployment() *appsv1.Deployment {
 			MaxSkew:           1,
 			TopologyKey:       key,
 			WhenUnsatisfiable: corev1.ScheduleAnyway, // a cluster of one node may still be watched
-			LabelSelector:     &metav1.LabelSelector{MatchLabels: selector()},
+			LabelSelector:     &metav1.LabelSelector{MatchLabels: selector(name)},
 			MatchLabelKeys:    []string{appsv1.DefaultDeploymentUniqueLabelKey},
 		})
 	}
@@ -217,7 +269,7 @@ func (in PluginInput) deployment() *appsv1.Deployment {
 		ObjectMeta: in.meta(name),
 		Spec: appsv1.DeploymentSpec{
 			Replicas: ptr(in.Replicas),
-			Selector: &metav1.LabelSelector{MatchLabels: selector()},
+			Selector: &metav1.LabelSelector{MatchLabels: selector(name)},
 			Template: pod,
 			// A new version has to prove itself against the key before an old
 			// pod goes.
@@ -233,13 +285,40 @@ func (in PluginInput) deployment() *appsv1.Deployment {
 	}
 }
 
+// apiToken is the token of the Kubernetes API, with what a client needs beside
+// it, as the API server would mount it by itself, but for ten minutes and not for
+// an hour: that is the shortest it makes (TokenRequest's expirationSeconds). The
+// kubelet renews it, so whoever reads it must read it again.
+func apiToken() corev1.Volume {
+	return corev1.Volume{Name: "api-token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{
+			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: ptr(int64(600))}},
+			{ConfigMap: &corev1.ConfigMapProjection{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"},
+				Items:                []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}},
+			}},
+			{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{
+				{Path: "namespace", FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.namespace"}},
+			}}},
+		},
+	}}}
+}
+
+// inMemory is a folder that is on no disk and goes with the pod.
+func inMemory(volume string) corev1.Volume {
+	return corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+		Medium:    corev1.StorageMediumMemory,
+		SizeLimit: ptr(resource.MustParse("1Mi")),
+	}}}
+}
+
 func (in PluginInput) disruptionBudget() *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
 		TypeMeta:   typeMeta("policy/v1", "PodDisruptionBudget"),
 		ObjectMeta: in.meta(name),
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MinAvailable: ptr(intstr.FromInt32(1)),
-			Selector:     &metav1.LabelSelector{MatchLabels: selector()},
+			Selector:     &metav1.LabelSelector{MatchLabels: selector(name)},
 			// A disabled key makes every pod unready, and must not block node
 			// drains on top of that.
 			UnhealthyPodEvictionPolicy: ptr(policyv1.AlwaysAllow),
@@ -248,17 +327,10 @@ func (in PluginInput) disruptionBudget() *policyv1.PodDisruptionBudget {
 }
 
 func (in PluginInput) daemonSet() *appsv1.DaemonSet {
-	pod := in.pod()
-	// The kubelet makes the host's folder owned by root, and hostPath volumes
-	// know no fsGroup, so only uid 0 can put a socket there. It has no
-	// capability, so it is the owner of its files and nothing more.
-	pod.Spec.SecurityContext.RunAsNonRoot = ptr(false)
-	pod.Spec.SecurityContext.RunAsUser = ptr(int64(0))
-	pod.Spec.SecurityContext.RunAsGroup = ptr(int64(0))
-	pod.Spec.Volumes[0].HostPath = &corev1.HostPathVolumeSource{
-		Path: HostSocketDir,
-		Type: ptr(corev1.HostPathDirectoryOrCreate),
-	}
+	p := in.process()
+	p.user, p.group = 0, 0
+	pod := in.pod(nodeName, p)
+	pod.Spec.Volumes = []corev1.Volume{hostSocket()}
 	// API servers on this node can't start without the plugin. The class is
 	// open to every namespace unless a quota restricts it.
 	pod.Spec.PriorityClassName = "system-node-critical"
@@ -266,9 +338,9 @@ func (in PluginInput) daemonSet() *appsv1.DaemonSet {
 	pod.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	return &appsv1.DaemonSet{
 		TypeMeta:   typeMeta("apps/v1", "DaemonSet"),
-		ObjectMeta: in.meta(name),
+		ObjectMeta: in.meta(nodeName),
 		Spec: appsv1.DaemonSetSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: selector()},
+			Selector: &metav1.LabelSelector{MatchLabels: selector(nodeName)},
 			Template: pod,
 			// No surge: the new pod would find the old one answering on the
 			// socket and refuse to take it away.
@@ -286,39 +358,34 @@ func (in PluginInput) daemonSet() *appsv1.DaemonSet {
 	}
 }
 
-// pod is what both modes share. Its one volume has no source yet.
-func (in PluginInput) pod() corev1.PodTemplateSpec {
-	args := []string{"serve", "--key", in.KeyARN}
-	for _, k := range slices.Sorted(maps.Keys(in.EncryptionContext)) {
-		args = append(args, "--encryption-context", k+"="+in.EncryptionContext[k])
-	}
-	if in.Region != "" {
-		args = append(args, "--region", in.Region)
-	}
-	args = append(args,
-		"--listen", SocketAddress,
-		// Every address of the pod, as the kubelet asks the pod's IP, which is
-		// IPv4 or IPv6.
-		"--health-listen", fmt.Sprintf(":%d", healthPort),
-	)
-	if in.Mode == Deployment {
-		// It serves no API server that would be better off with an old ok: its
-		// readiness is what people look at.
-		args = append(args, "--vouch-for", "5m")
-	}
-	for i, a := range args {
-		// Kubernetes expands $(NAME) in arguments; none is meant here.
-		args[i] = strings.ReplaceAll(a, "$(", "$$(")
-	}
+// hostSocket is the node's folder for the socket. The kubelet makes it, owned by
+// root, and hostPath volumes know no fsGroup, so only uid 0 can put a socket
+// there. The plugin's container has no capability, so as uid 0 it is the owner of
+// its files and nothing more.
+func hostSocket() corev1.Volume {
+	return corev1.Volume{Name: "socket", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{
+		Path: HostSocketDir,
+		Type: ptr(corev1.HostPathDirectoryOrCreate),
+	}}}
+}
 
+// process is the plugin as both workloads run it.
+func (in PluginInput) process() process {
+	return process{
+		image: in.Image, keyARN: in.KeyARN, region: in.Region, context: in.EncryptionContext,
+		socket: "socket", healthPort: podHealthPort, ready: true, user: nonRoot, group: nonRoot,
+	}
+}
+
+// pod is what both workloads share. It has no volumes yet.
+func (in PluginInput) pod(app string, p process) corev1.PodTemplateSpec {
 	nodes := map[string]string{corev1.LabelOSStable: "linux"} // Pod Identity is on no other
 	if in.Architecture != "" {
 		nodes[corev1.LabelArchStable] = in.Architecture
 	}
-	livez := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/livez", Port: intstr.FromString("health")}}
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
-			Labels:      standardLabels(),
+			Labels:      standardLabels(app),
 			Annotations: map[string]string{clusterKey: in.ClusterName},
 		},
 		Spec: corev1.PodSpec{
@@ -326,67 +393,37 @@ func (in PluginInput) pod() corev1.PodTemplateSpec {
 			AutomountServiceAccountToken:  ptr(false),
 			EnableServiceLinks:            ptr(false),
 			NodeSelector:                  nodes,
-			TerminationGracePeriodSeconds: ptr(int64(15)), // the plugin drains for 5 s at most
+			TerminationGracePeriodSeconds: ptr(gracePeriod),
 			SecurityContext: &corev1.PodSecurityContext{
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
-			Volumes: []corev1.Volume{{Name: "socket"}},
-			Containers: []corev1.Container{{
-				Name:  name,
-				Image: in.Image,
-				Args:  args,
-				// Below the memory limit, so that Go collects before the kernel
-				// kills. The rest is for `kms-plugin probe`, a second process.
-				Env:          []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "64MiB"}},
-				Ports:        []corev1.ContainerPort{{Name: "health", ContainerPort: healthPort, Protocol: corev1.ProtocolTCP}},
-				VolumeMounts: []corev1.VolumeMount{{Name: "socket", MountPath: socketDir}},
-				// No CPU limit: a throttled plugin turns into time-outs of the
-				// API server.
-				Resources: corev1.ResourceRequirements{
-					Requests: corev1.ResourceList{
-						corev1.ResourceCPU:    resource.MustParse("10m"),
-						corev1.ResourceMemory: resource.MustParse("48Mi"),
-					},
-					Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("128Mi")},
-				},
-				SecurityContext: &corev1.SecurityContext{
-					AllowPrivilegeEscalation: ptr(false),
-					Privileged:               ptr(false),
-					ReadOnlyRootFilesystem:   ptr(true),
-					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-					SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-				},
-				StartupProbe:  &corev1.Probe{ProbeHandler: livez, PeriodSeconds: 1, TimeoutSeconds: 2, FailureThreshold: 60},
-				LivenessProbe: &corev1.Probe{ProbeHandler: livez, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 6},
-				// Says what the plugin's own probe found, which makes the whole way
-				// to the key and back once a minute. Asking costs no KMS call.
-				ReadinessProbe: &corev1.Probe{
-					ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("health")}},
-					PeriodSeconds:    10,
-					TimeoutSeconds:   5,
-					FailureThreshold: 2,
-				},
-			}},
+			Containers: []corev1.Container{p.container()},
 		},
 	}
 }
 
 func (in PluginInput) meta(objectName string) metav1.ObjectMeta {
-	m := metav1.ObjectMeta{
-		Name:   objectName,
-		Labels: standardLabels(),
-		// An annotation: cluster names may be longer than a label's 63 bytes.
-		Annotations: map[string]string{clusterKey: in.ClusterName},
-	}
-	if objectName != "" {
-		m.Namespace = in.Namespace
+	m := in.clusterMeta(objectName)
+	m.Namespace = in.Namespace
+	if objectName == nodeName {
+		m.Labels = standardLabels(nodeName)
 	}
 	return m
 }
 
-func standardLabels() map[string]string {
+// clusterMeta is meta for objects that are in no namespace.
+func (in PluginInput) clusterMeta(objectName string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name:   objectName,
+		Labels: standardLabels(name),
+		// An annotation: cluster names may be longer than a label's 63 bytes.
+		Annotations: map[string]string{clusterKey: in.ClusterName},
+	}
+}
+
+func standardLabels(app string) map[string]string {
 	return map[string]string{
-		"app.kubernetes.io/name":       name,
+		"app.kubernetes.io/name":       app,
 		"app.kubernetes.io/component":  "encryption",
 		"app.kubernetes.io/part-of":    "ekskms",
 		"app.kubernetes.io/managed-by": "ekskms",
@@ -394,8 +431,8 @@ func standardLabels() map[string]string {
 }
 
 // selector can't be changed on a live workload: it has what never changes.
-func selector() map[string]string {
-	return map[string]string{"app.kubernetes.io/name": name}
+func selector(app string) map[string]string {
+	return map[string]string{"app.kubernetes.io/name": app}
 }
 
 func typeMeta(apiVersion, kind string) metav1.TypeMeta {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	klabels "k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +35,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func input(mode Mode) PluginInput {
 	return PluginInput{
 		ClusterName:       "demo",
+		ClusterARN:        "arn:aws:eks:eu-central-1:111122223333:cluster/demo",
 		KeyARN:            "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 		Image:             "example.com/kms-plugin:v1",
 		EncryptionContext: map[string]string{"ekskms-cluster": "demo"},
@@ -48,18 +52,40 @@ func objects(t *testing.T, in PluginInput) []runtime.Object {
 	return objs
 }
 
-// template finds the pod of a workload.
-func template(t *testing.T, objs []runtime.Object) *corev1.PodTemplateSpec {
+// template finds the pod that a mode is about.
+func template(t *testing.T, mode Mode, objs []runtime.Object) *corev1.PodTemplateSpec {
 	t.Helper()
-	for _, o := range objs {
-		switch o := o.(type) {
-		case *appsv1.Deployment:
-			return &o.Spec.Template
-		case *appsv1.DaemonSet:
-			return &o.Spec.Template
+	if mode == DaemonSet {
+		return &find[*appsv1.DaemonSet](t, objs).Spec.Template
+	}
+	return &find[*appsv1.Deployment](t, objs).Spec.Template
+}
+
+// pod is the pod of every mode, the sidecar's with the API server in it.
+func pod(t *testing.T, mode Mode) *corev1.PodTemplateSpec {
+	t.Helper()
+	switch mode {
+	case Sidecar:
+		return hostedPod(t)
+	case StaticPod:
+		p := staticPod(t)
+		return &corev1.PodTemplateSpec{ObjectMeta: p.ObjectMeta, Spec: p.Spec}
+	default:
+		return template(t, mode, objects(t, input(mode)))
+	}
+}
+
+var allModes = []Mode{Deployment, Sidecar, DaemonSet, StaticPod}
+
+// plugin finds the plugin's container, and nil where there is none.
+func plugin(p *corev1.PodTemplateSpec) *corev1.Container {
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == "kms-plugin" {
+				return &list[i]
+			}
 		}
 	}
-	t.Fatal("no workload")
 	return nil
 }
 
@@ -79,24 +105,29 @@ func TestGolden(t *testing.T) {
 			if mode == DaemonSet {
 				in.Architecture, in.Region = "arm64", "eu-central-1"
 			}
-			got, err := YAML(objects(t, in))
-			if err != nil {
-				t.Fatal(err)
-			}
-			golden := filepath.Join("testdata", string(mode)+".golden.yaml")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), string(got)); d != "" {
-				t.Errorf("run with -update if this is meant (-want +got):\n%s", d)
-			}
+			golden(t, string(mode), objects(t, in))
 		})
+	}
+}
+
+func golden[T any](t *testing.T, name string, values []T) {
+	t.Helper()
+	got, err := YAML(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("testdata", name+".golden.yaml")
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("run with -update if this is meant (-want +got):\n%s", d)
 	}
 }
 
@@ -109,54 +140,91 @@ func TestObjects(t *testing.T) {
 		}
 		return kinds
 	}
-	if got, want := kinds(objects(t, input(""))), []string{"Namespace", "ServiceAccount", "NetworkPolicy", "Deployment", "PodDisruptionBudget"}; !slices.Equal(got, want) {
-		t.Errorf("deployment: %v, want %v", got, want)
-	}
-	if got, want := kinds(objects(t, input(DaemonSet))), []string{"Namespace", "ServiceAccount", "NetworkPolicy", "DaemonSet"}; !slices.Equal(got, want) {
-		t.Errorf("daemonset: %v, want %v", got, want)
+	watch := []string{"Namespace", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Deployment", "PodDisruptionBudget"}
+	policy := []string{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+	for mode, want := range map[Mode][]string{
+		"":         watch,
+		Deployment: watch,
+		Sidecar:    watch,
+		DaemonSet:  slices.Concat(watch, policy, policy, []string{"NetworkPolicy", "DaemonSet"}),
+	} {
+		if got := kinds(objects(t, input(mode))); !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", mode, got, want)
+		}
 	}
 }
 
 func TestNamesHoldTogether(t *testing.T) {
+	in := input(DaemonSet)
+	in.Namespace, in.ServiceAccount = "elsewhere", "somebody"
+	objs := objects(t, in)
+	if find[*corev1.Namespace](t, objs).Name != "elsewhere" {
+		t.Error("the namespace has another name")
+	}
+	for _, o := range objs[1:] {
+		want := "elsewhere"
+		if strings.HasPrefix(o.GetObjectKind().GroupVersionKind().Kind, "ValidatingAdmissionPolicy") {
+			want = ""
+		}
+		if m := o.(metav1.Object); m.GetNamespace() != want {
+			t.Errorf("%T is in namespace %q, want %q", o, m.GetNamespace(), want)
+		}
+	}
+	subject := find[*rbacv1.RoleBinding](t, objs).Subjects[0]
+	if subject.Name != "somebody" || subject.Namespace != "elsewhere" {
+		t.Errorf("the role is bound to %s of %s", subject.Name, subject.Namespace)
+	}
+	sa := find[*corev1.ServiceAccount](t, objs)
 	for _, mode := range []Mode{Deployment, DaemonSet} {
-		in := input(mode)
-		in.Namespace, in.ServiceAccount = "elsewhere", "somebody"
-		objs := objects(t, in)
-		if find[*corev1.Namespace](t, objs).Name != "elsewhere" {
-			t.Error("the namespace has another name")
-		}
-		for _, o := range objs[1:] {
-			if m := o.(metav1.Object); m.GetNamespace() != "elsewhere" {
-				t.Errorf("%T is in namespace %q", o, m.GetNamespace())
-			}
-		}
-		pod := template(t, objs)
-		if sa := find[*corev1.ServiceAccount](t, objs); sa.Name != "somebody" || pod.Spec.ServiceAccountName != sa.Name {
+		if pod := template(t, mode, objs); sa.Name != "somebody" || pod.Spec.ServiceAccountName != sa.Name {
 			t.Errorf("service account %q, pod's %q", sa.Name, pod.Spec.ServiceAccountName)
 		}
-		selectors := []map[string]string{find[*networkingv1.NetworkPolicy](t, objs).Spec.PodSelector.MatchLabels}
-		if mode == Deployment {
-			selectors = append(selectors,
-				find[*appsv1.Deployment](t, objs).Spec.Selector.MatchLabels,
-				find[*policyv1.PodDisruptionBudget](t, objs).Spec.Selector.MatchLabels)
-		} else {
-			selectors = append(selectors, find[*appsv1.DaemonSet](t, objs).Spec.Selector.MatchLabels)
+	}
+}
+
+// Each workload has its own pods: a selector that found the other's would count
+// them, protect them or delete them.
+func TestSelectorsDoNotOverlap(t *testing.T) {
+	objs := objects(t, input(DaemonSet))
+	selectors := map[string]map[Mode]map[string]string{
+		"workload": {
+			Deployment: find[*appsv1.Deployment](t, objs).Spec.Selector.MatchLabels,
+			DaemonSet:  find[*appsv1.DaemonSet](t, objs).Spec.Selector.MatchLabels,
+		},
+		"budget":         {Deployment: find[*policyv1.PodDisruptionBudget](t, objs).Spec.Selector.MatchLabels},
+		"network policy": {},
+	}
+	var rules []networkingv1.NetworkPolicySpec
+	for _, o := range objs {
+		if p, ok := o.(*networkingv1.NetworkPolicy); ok {
+			mode := map[string]Mode{"kms-plugin": Deployment, "kms-plugin-node": DaemonSet}[p.Name]
+			selectors["network policy"][mode] = p.Spec.PodSelector.MatchLabels
+			p.Spec.PodSelector = metav1.LabelSelector{}
+			rules = append(rules, p.Spec)
 		}
-		for _, s := range selectors {
-			if len(s) == 0 || !klabels.SelectorFromSet(s).Matches(klabels.Set(pod.Labels)) {
-				t.Errorf("selector %v does not find the pod", s)
+	}
+	for what, of := range selectors {
+		for mode, s := range of {
+			for _, other := range []Mode{Deployment, DaemonSet} {
+				found := len(s) > 0 && klabels.SelectorFromSet(s).Matches(klabels.Set(template(t, other, objs).Labels))
+				if found != (mode == other) {
+					t.Errorf("the %s of the %s: selector %v finds the pods of the %s: %v", what, mode, s, other, found)
+				}
 			}
 		}
+	}
+	if len(rules) != 2 || !cmp.Equal(rules[0], rules[1]) {
+		t.Errorf("the network policies differ: %s", cmp.Diff(rules[0], rules[1]))
 	}
 }
 
 func TestArchitecture(t *testing.T) {
 	in := input(Deployment)
-	if _, ok := template(t, objects(t, in)).Spec.NodeSelector["kubernetes.io/arch"]; ok {
+	if _, ok := template(t, Deployment, objects(t, in)).Spec.NodeSelector["kubernetes.io/arch"]; ok {
 		t.Error("an architecture nobody asked for")
 	}
 	in.Architecture = "arm64"
-	if got := template(t, objects(t, in)).Spec.NodeSelector["kubernetes.io/arch"]; got != "arm64" {
+	if got := template(t, Deployment, objects(t, in)).Spec.NodeSelector["kubernetes.io/arch"]; got != "arm64" {
 		t.Errorf("architecture %q", got)
 	}
 }
@@ -192,9 +260,9 @@ func TestTokensPassUntouched(t *testing.T) {
 	in := input(Deployment)
 	in.KeyARN, in.Image, in.Region = "${Token[TOKEN.123]}", "${Token[TOKEN.4]}:${Token[TOKEN.5]}", "${Token[AWS.Region.6]}"
 	in.EncryptionContext = map[string]string{"ekskms-cluster": "${Token[TOKEN.7]}"}
-	in.ClusterName = "${Token[TOKEN.8]}"
-	c := template(t, objects(t, in)).Spec.Containers[0]
-	for _, want := range []string{"${Token[TOKEN.123]}", "ekskms-cluster=${Token[TOKEN.7]}", "${Token[AWS.Region.6]}"} {
+	in.ClusterName, in.ClusterARN = "${Token[TOKEN.8]}", "${Token[TOKEN.9]}"
+	c := template(t, Deployment, objects(t, in)).Spec.Containers[0]
+	for _, want := range []string{"${Token[TOKEN.123]}", "ekskms-cluster=${Token[TOKEN.7]}", "${Token[AWS.Region.6]}", "${Token[TOKEN.9]}"} {
 		if !slices.Contains(c.Args, want) {
 			t.Errorf("args %q lack %q", c.Args, want)
 		}
@@ -203,33 +271,63 @@ func TestTokensPassUntouched(t *testing.T) {
 		t.Errorf("image %q", c.Image)
 	}
 	in.EncryptionContext = map[string]string{"k": "$(HOME)"}
-	if c := template(t, objects(t, in)).Spec.Containers[0]; !slices.Contains(c.Args, "k=$$(HOME)") {
+	if c := template(t, Deployment, objects(t, in)).Spec.Containers[0]; !slices.Contains(c.Args, "k=$$(HOME)") {
 		t.Errorf("Kubernetes would expand %q", c.Args)
 	}
 }
 
-// The real command judges every command line that the objects contain.
+// The real command judges every command line that there is.
 func TestArgsAreTheCommands(t *testing.T) {
-	for _, mode := range []Mode{Deployment, DaemonSet} {
-		in := input(mode)
-		in.Region = "eu-central-1"
-		c := template(t, objects(t, in)).Spec.Containers[0]
+	for _, mode := range allModes {
+		c := plugin(pod(t, mode))
 		if c.Command != nil {
-			t.Errorf("the image's entry point is overridden: %q", c.Command)
+			t.Errorf("%s: the image's entry point is overridden: %q", mode, c.Command)
 		}
 		if msg := badCommandLine(c.Args); msg != "" {
-			t.Errorf("%q: %s", c.Args, msg)
-		}
-		for probe, path := range map[*corev1.Probe]string{c.StartupProbe: "/livez", c.LivenessProbe: "/livez", c.ReadinessProbe: "/readyz"} {
-			if probe.HTTPGet == nil || probe.HTTPGet.Path != path || probe.HTTPGet.Port.StrVal != c.Ports[0].Name {
-				t.Errorf("a probe asks %v, want %s of the health port", probe.ProbeHandler, path)
-			}
+			t.Errorf("%s: %q: %s", mode, c.Args, msg)
 		}
 		if badCommandLine(append(slices.Clone(c.Args), "--sokcet-mode", "0600")) == "" {
-			t.Error("a misspelt flag passes")
+			t.Errorf("%s: a misspelt flag passes", mode)
 		}
 		if badCommandLine(slices.Replace(slices.Clone(c.Args), 2, 3, "key/demo")) == "" {
-			t.Error("half an ARN for a key passes")
+			t.Errorf("%s: half an ARN for a key passes", mode)
+		}
+	}
+	in := input(Deployment)
+	in.Region = "eu-central-1"
+	if msg := badCommandLine(plugin(template(t, Deployment, objects(t, in))).Args); msg != "" {
+		t.Error(msg)
+	}
+}
+
+// Every probe asks the port that the plugin listens on. A plugin beside an API
+// server says nothing of readiness: the API server does.
+func TestProbes(t *testing.T) {
+	for _, mode := range allModes {
+		c := plugin(pod(t, mode))
+		probes := map[*corev1.Probe]string{c.StartupProbe: "/livez", c.LivenessProbe: "/livez"}
+		if mode != Sidecar {
+			probes[c.ReadinessProbe] = "/readyz"
+		} else if c.ReadinessProbe != nil {
+			t.Error("the sidecar has a readiness probe")
+		}
+		host := ""
+		for probe, path := range probes {
+			if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Path != path || probe.HTTPGet.Port.StrVal != c.Ports[0].Name {
+				t.Errorf("%s: a probe asks %v, want %s of the health port", mode, probe, path)
+				continue
+			}
+			host = probe.HTTPGet.Host
+		}
+		listen := net.JoinHostPort(host, strconv.Itoa(int(c.Ports[0].ContainerPort)))
+		if i := slices.Index(c.Args, "--health-listen"); c.Args[i+1] != listen {
+			t.Errorf("%s: the plugin listens on %s, the probes ask %s", mode, c.Args[i+1], listen)
+		}
+		if taken := c.Ports[0].ContainerPort == 8080; taken != (mode == Deployment || mode == DaemonSet) {
+			t.Errorf("%s: health port %d", mode, c.Ports[0].ContainerPort)
+		}
+		if loopback := host == "127.0.0.1"; loopback != pod(t, mode).Spec.HostNetwork {
+			t.Errorf("%s: on %q with host network %v", mode, host, pod(t, mode).Spec.HostNetwork)
 		}
 	}
 }
@@ -255,38 +353,41 @@ func badCommandLine(args []string) string {
 }
 
 func TestStrictDecoding(t *testing.T) {
-	strict := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
-	for _, mode := range []Mode{Deployment, DaemonSet} {
-		objs := objects(t, input(mode))
+	for name, objs := range map[string][]runtime.Object{
+		"daemonset":  objects(t, input(DaemonSet)), // has those of the Deployment
+		"static pod": {staticPod(t)},
+		"migrations": migrations(t),
+	} {
 		stream, err := YAML(objs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		docs := bytes.Split(stream, []byte("---\n"))
 		if len(docs) != len(objs) {
-			t.Fatalf("%d documents of %d objects", len(docs), len(objs))
+			t.Fatalf("%s: %d documents of %d objects", name, len(docs), len(objs))
 		}
 		for i, doc := range docs {
-			got, _, err := strict.Decode(doc, nil, nil)
+			got, err := decodeStrict(doc)
 			if err != nil {
-				t.Fatalf("%T: %v", objs[i], err)
+				t.Fatalf("%s: %T: %v", name, objs[i], err)
 			}
 			want, _ := json.Marshal(objs[i])
 			back, _ := json.Marshal(got)
 			if d := cmp.Diff(string(want), string(back)); d != "" {
-				t.Errorf("%T changes on its way:\n%s", objs[i], d)
+				t.Errorf("%s: %T changes on its way:\n%s", name, objs[i], d)
+			}
+			wrong := bytes.Replace(doc, []byte("\n  labels:"), []byte("\n  lables:"), 1)
+			if _, err := decodeStrict(wrong); err == nil || !strings.Contains(err.Error(), "lables") {
+				t.Errorf("%s: %T: a misspelt field passes: %v", name, objs[i], err)
 			}
 		}
-		wrong := bytes.Replace(stream, []byte("readOnlyRootFilesystem"), []byte("readOnlyRootFileSystem"), 1)
-		failed := false
-		for _, doc := range bytes.Split(wrong, []byte("---\n")) {
-			_, _, err := strict.Decode(doc, nil, nil)
-			failed = failed || err != nil && strings.Contains(err.Error(), "readOnlyRootFileSystem")
-		}
-		if !failed {
-			t.Error("a misspelt field passes")
-		}
 	}
+}
+
+func decodeStrict(doc []byte) (runtime.Object, error) {
+	strict := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	o, _, err := strict.Decode(doc, nil, nil)
+	return o, err
 }
 
 func TestMapsHoldNothingOfTheServers(t *testing.T) {
@@ -312,10 +413,10 @@ func TestInputErrors(t *testing.T) {
 		change func(*PluginInput)
 		want   string
 	}{
-		"nothing":        {func(in *PluginInput) { *in = PluginInput{} }, "ClusterName is required\nEncryptionContext is required: the key policy allows nothing without it\nImage is required\nKeyARN is required"},
+		"nothing":        {func(in *PluginInput) { *in = PluginInput{} }, "ClusterARN is required\nClusterName is required\nEncryptionContext is required: the key policy allows nothing without it\nImage is required\nKeyARN is required"},
 		"no context":     {func(in *PluginInput) { in.EncryptionContext = nil }, "EncryptionContext is required"},
 		"bad context":    {func(in *PluginInput) { in.EncryptionContext = map[string]string{"a=b": "c"} }, `key "a=b"`},
-		"mode":           {func(in *PluginInput) { in.Mode = "sidecar" }, `Mode is "sidecar", must be "deployment" or "daemonset"`},
+		"mode":           {func(in *PluginInput) { in.Mode = "static-pod" }, `Mode is "static-pod", must be "deployment", "sidecar" or "daemonset"`},
 		"one replica":    {func(in *PluginInput) { in.Replicas = 1 }, "replicas is 1, must be 2 or more"},
 		"namespace":      {func(in *PluginInput) { in.Namespace = "Upper" }, `Namespace is "Upper"`},
 		"serviceaccount": {func(in *PluginInput) { in.ServiceAccount = "a.b/c" }, `ServiceAccount is "a.b/c"`},
@@ -333,47 +434,98 @@ func TestInputErrors(t *testing.T) {
 // securityChecks say what a pod must hold to, each by its name.
 var securityChecks = map[string]func(Mode, *corev1.PodTemplateSpec) bool{
 	"read-only root": func(_ Mode, p *corev1.PodTemplateSpec) bool {
-		return is(p.Spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem, true)
+		return is(plugin(p).SecurityContext.ReadOnlyRootFilesystem, true)
 	},
 	"no privilege escalation": func(_ Mode, p *corev1.PodTemplateSpec) bool {
-		return is(p.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation, false)
+		return is(plugin(p).SecurityContext.AllowPrivilegeEscalation, false)
 	},
 	"not privileged": func(_ Mode, p *corev1.PodTemplateSpec) bool {
-		return is(p.Spec.Containers[0].SecurityContext.Privileged, false)
+		return is(plugin(p).SecurityContext.Privileged, false)
 	},
 	"no capabilities": func(_ Mode, p *corev1.PodTemplateSpec) bool {
-		c := p.Spec.Containers[0].SecurityContext.Capabilities
+		c := plugin(p).SecurityContext.Capabilities
 		return c != nil && slices.Equal(c.Drop, []corev1.Capability{"ALL"}) && len(c.Add) == 0
 	},
 	"seccomp": func(_ Mode, p *corev1.PodTemplateSpec) bool {
-		s := p.Spec.Containers[0].SecurityContext.SeccompProfile
+		s := plugin(p).SecurityContext.SeccompProfile
 		return s != nil && s.Type == corev1.SeccompProfileTypeRuntimeDefault
 	},
 	"no root user": func(m Mode, p *corev1.PodTemplateSpec) bool {
-		s := p.Spec.SecurityContext
-		return m == DaemonSet || is(s.RunAsNonRoot, true) && is(s.RunAsUser, 65532) && is(s.RunAsGroup, 65532)
+		s := plugin(p).SecurityContext
+		return onHost(m) || is(s.RunAsNonRoot, true) && is(s.RunAsUser, 65532)
 	},
-	"no host namespaces": func(_ Mode, p *corev1.PodTemplateSpec) bool {
-		return !p.Spec.HostNetwork && !p.Spec.HostPID && !p.Spec.HostIPC
+	"group": func(m Mode, p *corev1.PodTemplateSpec) bool {
+		group := int64(0) // the API server's, or root's own
+		if m == Deployment {
+			group = 65532
+		}
+		return is(plugin(p).SecurityContext.RunAsGroup, group)
 	},
-	"no API token":     func(_ Mode, p *corev1.PodTemplateSpec) bool { return is(p.Spec.AutomountServiceAccountToken, false) },
-	"no service links": func(_ Mode, p *corev1.PodTemplateSpec) bool { return is(p.Spec.EnableServiceLinks, false) },
-	"memory limit": func(_ Mode, p *corev1.PodTemplateSpec) bool {
-		return !p.Spec.Containers[0].Resources.Limits.Memory().IsZero()
+	"socket for owner, or the API server's group": func(m Mode, p *corev1.PodTemplateSpec) bool {
+		i := slices.Index(plugin(p).Args, "--socket-mode")
+		if m == Sidecar {
+			return i >= 0 && plugin(p).Args[i+1] == "0660"
+		}
+		return i < 0 // 0600 is the default
 	},
-	"one volume": func(m Mode, p *corev1.PodTemplateSpec) bool {
-		if len(p.Spec.Volumes) != 1 {
+	"no host namespaces": func(m Mode, p *corev1.PodTemplateSpec) bool {
+		return p.Spec.HostNetwork == (m == StaticPod) && !p.Spec.HostPID && !p.Spec.HostIPC
+	},
+	// The Deployment's lives for ten minutes. In a pod of somebody else's, nothing is
+	// to be had where a token would be.
+	"no API token, or a short-lived one": func(m Mode, p *corev1.PodTemplateSpec) bool {
+		i := slices.IndexFunc(plugin(p).VolumeMounts, func(v corev1.VolumeMount) bool {
+			return v.MountPath == "/var/run/secrets/kubernetes.io/serviceaccount"
+		})
+		if m != Sidecar && !is(p.Spec.AutomountServiceAccountToken, false) {
 			return false
 		}
-		v := p.Spec.Volumes[0]
-		if m == DaemonSet {
-			return v.HostPath != nil && v.HostPath.Path == "/var/run/kms-plugin"
+		if onHost(m) {
+			return i < 0
 		}
-		return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
+		if i < 0 || !plugin(p).VolumeMounts[i].ReadOnly {
+			return false
+		}
+		v := volume(p, plugin(p).VolumeMounts[i].Name)
+		if m == Sidecar {
+			return v.EmptyDir != nil
+		}
+		for _, s := range v.Projected.Sources {
+			if s.ServiceAccountToken != nil && (!is(s.ServiceAccountToken.ExpirationSeconds, 600) || s.ServiceAccountToken.Audience != "") {
+				return false
+			}
+		}
+		return true
+	},
+	"no service links": func(m Mode, p *corev1.PodTemplateSpec) bool {
+		return m == Sidecar || is(p.Spec.EnableServiceLinks, false)
+	},
+	"memory limit": func(_ Mode, p *corev1.PodTemplateSpec) bool {
+		return !plugin(p).Resources.Limits.Memory().IsZero()
+	},
+	"socket volume": func(m Mode, p *corev1.PodTemplateSpec) bool {
+		v := volume(p, plugin(p).VolumeMounts[0].Name)
+		if onHost(m) {
+			return v.HostPath != nil && v.HostPath.Path == "/var/run/kms-plugin" && is(v.HostPath.Type, corev1.HostPathDirectoryOrCreate)
+		}
+		return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory && v.EmptyDir.SizeLimit != nil
+	},
+	"no further volumes": func(m Mode, p *corev1.PodTemplateSpec) bool {
+		want := map[Mode]int{Deployment: 2, Sidecar: 2, DaemonSet: 1, StaticPod: 1}
+		return len(plugin(p).VolumeMounts) == want[m]
 	},
 	"restricted level": func(m Mode, p *corev1.PodTemplateSpec) bool {
-		return m == DaemonSet || len(violations(p)) == 0
+		return onHost(m) || len(violations(p)) == 0
 	},
+}
+
+// onHost: modes in which the socket lies on the node, for which no level of Pod
+// Security below privileged has room.
+func onHost(m Mode) bool { return m == DaemonSet || m == StaticPod }
+
+func volume(p *corev1.PodTemplateSpec, name string) corev1.Volume {
+	i := slices.IndexFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
+	return p.Spec.Volumes[i]
 }
 
 func is[T comparable](p *T, want T) bool { return p != nil && *p == want }
@@ -390,6 +542,7 @@ func violations(p *corev1.PodTemplateSpec) (reasons []string) {
 			reasons = append(reasons, r.ForbiddenReason)
 		}
 	}
+	slices.Sort(reasons)
 	return reasons
 }
 
@@ -404,54 +557,94 @@ func failing(mode Mode, p *corev1.PodTemplateSpec) (names []string) {
 }
 
 func TestSecurity(t *testing.T) {
-	for _, mode := range []Mode{Deployment, DaemonSet} {
-		if bad := failing(mode, template(t, objects(t, input(mode)))); len(bad) > 0 {
+	for _, mode := range allModes {
+		if bad := failing(mode, pod(t, mode)); len(bad) > 0 {
 			t.Errorf("%s: %q", mode, bad)
 		}
 	}
-	// What hostPath costs the DaemonSet at the restricted level, and no more.
-	got := violations(template(t, objects(t, input(DaemonSet))))
-	slices.Sort(got)
-	want := []string{"restricted volume types", "runAsNonRoot != true", "runAsUser=0"}
-	if !slices.Equal(got, want) {
-		t.Errorf("the DaemonSet violates %q, want %q", got, want)
+	// What the socket on the node costs at the restricted level, and no more.
+	for mode, want := range map[Mode][]string{
+		DaemonSet: {"restricted volume types", "runAsNonRoot != true", "runAsUser=0"},
+		StaticPod: {"host namespaces", "probe or lifecycle host", "restricted volume types", "runAsNonRoot != true", "runAsUser=0"},
+	} {
+		if got := violations(pod(t, mode)); !slices.Equal(got, want) {
+			t.Errorf("the %s violates %q, want %q", mode, got, want)
+		}
 	}
 	level := func(m Mode) string {
 		return find[*corev1.Namespace](t, objects(t, input(m))).Labels["pod-security.kubernetes.io/enforce"]
 	}
-	if level(Deployment) != "restricted" || level(DaemonSet) != "privileged" {
-		t.Errorf("namespaces enforce %s and %s", level(Deployment), level(DaemonSet))
+	if level(Deployment) != "restricted" || level(Sidecar) != "restricted" || level(DaemonSet) != "privileged" {
+		t.Errorf("namespaces enforce %s, %s and %s", level(Deployment), level(Sidecar), level(DaemonSet))
 	}
 }
 
 // Break one thing, and the check of that name fails: a check that can't fail is
 // none.
 func TestMutations(t *testing.T) {
-	container := func(p *corev1.PodTemplateSpec) *corev1.SecurityContext { return p.Spec.Containers[0].SecurityContext }
+	context := func(p *corev1.PodTemplateSpec) *corev1.SecurityContext { return plugin(p).SecurityContext }
+	inPod := []Mode{Deployment, Sidecar}
+	own := []Mode{Deployment, DaemonSet, StaticPod}
 	for _, m := range []struct {
 		check  string
+		modes  []Mode
 		mutate func(*corev1.PodTemplateSpec)
 	}{
-		{"read-only root", func(p *corev1.PodTemplateSpec) { container(p).ReadOnlyRootFilesystem = nil }},
-		{"no privilege escalation", func(p *corev1.PodTemplateSpec) { container(p).AllowPrivilegeEscalation = nil }},
-		{"not privileged", func(p *corev1.PodTemplateSpec) { container(p).Privileged = ptr(true) }},
-		{"no capabilities", func(p *corev1.PodTemplateSpec) { container(p).Capabilities = nil }},
-		{"no capabilities", func(p *corev1.PodTemplateSpec) { container(p).Capabilities.Add = []corev1.Capability{"SYS_ADMIN"} }},
-		{"seccomp", func(p *corev1.PodTemplateSpec) { container(p).SeccompProfile = nil }},
-		{"no root user", func(p *corev1.PodTemplateSpec) { p.Spec.SecurityContext.RunAsUser = ptr(int64(0)) }},
-		{"no host namespaces", func(p *corev1.PodTemplateSpec) { p.Spec.HostNetwork = true }},
-		{"no API token", func(p *corev1.PodTemplateSpec) { p.Spec.AutomountServiceAccountToken = nil }},
-		{"no service links", func(p *corev1.PodTemplateSpec) { p.Spec.EnableServiceLinks = nil }},
-		{"memory limit", func(p *corev1.PodTemplateSpec) { p.Spec.Containers[0].Resources.Limits = nil }},
-		{"one volume", func(p *corev1.PodTemplateSpec) {
-			p.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}
+		{"read-only root", allModes, func(p *corev1.PodTemplateSpec) { context(p).ReadOnlyRootFilesystem = nil }},
+		{"no privilege escalation", allModes, func(p *corev1.PodTemplateSpec) { context(p).AllowPrivilegeEscalation = nil }},
+		{"not privileged", allModes, func(p *corev1.PodTemplateSpec) { context(p).Privileged = ptr(true) }},
+		{"no capabilities", allModes, func(p *corev1.PodTemplateSpec) { context(p).Capabilities = nil }},
+		{"no capabilities", allModes, func(p *corev1.PodTemplateSpec) { context(p).Capabilities.Add = []corev1.Capability{"SYS_ADMIN"} }},
+		{"seccomp", allModes, func(p *corev1.PodTemplateSpec) { context(p).SeccompProfile = nil }},
+		{"no root user", inPod, func(p *corev1.PodTemplateSpec) { context(p).RunAsUser = ptr(int64(0)) }},
+		{"group", allModes, func(p *corev1.PodTemplateSpec) { context(p).RunAsGroup = nil }},
+		{"socket for owner, or the API server's group", allModes, func(p *corev1.PodTemplateSpec) {
+			plugin(p).Args = append([]string{"serve", "--socket-mode", "0666"}, plugin(p).Args[1:]...)
 		}},
-		{"restricted level", func(p *corev1.PodTemplateSpec) { p.Spec.SecurityContext.RunAsNonRoot = nil }},
+		{"no host namespaces", inPod, func(p *corev1.PodTemplateSpec) { p.Spec.HostNetwork = true }},
+		{"no host namespaces", allModes, func(p *corev1.PodTemplateSpec) { p.Spec.HostPID = true }},
+		{"no API token, or a short-lived one", own, func(p *corev1.PodTemplateSpec) { p.Spec.AutomountServiceAccountToken = nil }},
+		{"no API token, or a short-lived one", []Mode{Sidecar}, func(p *corev1.PodTemplateSpec) {
+			plugin(p).VolumeMounts = plugin(p).VolumeMounts[:1]
+		}},
+		{"no API token, or a short-lived one", []Mode{Deployment}, func(p *corev1.PodTemplateSpec) {
+			p.Spec.Volumes[1].Projected.Sources[0].ServiceAccountToken.ExpirationSeconds = nil
+		}},
+		{"no service links", own, func(p *corev1.PodTemplateSpec) { p.Spec.EnableServiceLinks = nil }},
+		{"memory limit", allModes, func(p *corev1.PodTemplateSpec) { plugin(p).Resources.Limits = nil }},
+		{"socket volume", allModes, func(p *corev1.PodTemplateSpec) {
+			for i, v := range p.Spec.Volumes {
+				if v.Name == plugin(p).VolumeMounts[0].Name {
+					p.Spec.Volumes[i].VolumeSource = corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}
+				}
+			}
+		}},
+		{"no further volumes", allModes, func(p *corev1.PodTemplateSpec) {
+			plugin(p).VolumeMounts = append(plugin(p).VolumeMounts, corev1.VolumeMount{Name: "data", MountPath: "/data"})
+		}},
+		{"restricted level", inPod, func(p *corev1.PodTemplateSpec) { context(p).RunAsNonRoot = nil }},
 	} {
-		p := template(t, objects(t, input(Deployment)))
-		m.mutate(p)
-		if bad := failing(Deployment, p); !slices.Contains(bad, m.check) {
-			t.Errorf("%q does not notice; failing: %q", m.check, bad)
+		for _, mode := range m.modes {
+			p := pod(t, mode)
+			m.mutate(p)
+			if bad := failing(mode, p); !slices.Contains(bad, m.check) {
+				t.Errorf("%s: %q does not notice; failing: %q", mode, m.check, bad)
+			}
 		}
+	}
+}
+
+// What the Deployment may do on the Kubernetes API, as a list: each line more would
+// be one too many.
+func TestReporter(t *testing.T) {
+	var may []string
+	for _, r := range find[*rbacv1.Role](t, objects(t, input(Deployment))).Rules {
+		for _, resource := range r.Resources {
+			may = append(may, strings.Join(r.Verbs, ",")+" "+r.APIGroups[0]+"/"+resource+" "+strings.Join(r.ResourceNames, ","))
+		}
+	}
+	want := []string{"create /events ", "get apps/deployments kms-plugin", "patch apps/deployments/status kms-plugin"}
+	if !slices.Equal(may, want) {
+		t.Errorf("it may %q, want %q", may, want)
 	}
 }

@@ -71,6 +71,8 @@ func stackProps(c config.Cluster) *stacks.EncryptedClusterStackProps {
 		PluginImage:              text(c.Plugin.Image),
 		PluginArchitecture:       ekskms.PluginArchitecture(c.Plugin.Architecture),
 		PluginMode:               ekskms.PluginMode(c.Plugin.Mode),
+		SecretsGuard:             ekskms.SecretsGuard(c.Secrets.Guard),
+		SecretsGuardExemptions:   list(c.Secrets.GuardExemptions),
 	}
 	if c.Region != "" {
 		props.Env = &awscdk.Environment{Account: jsii.String(c.Account), Region: jsii.String(c.Region)}
@@ -112,6 +114,17 @@ func stackProps(c config.Cluster) *stacks.EncryptedClusterStackProps {
 	if c.Audit.TrailARN == "" {
 		props.LogRetentionDays = jsii.Number(c.Audit.RetentionDays)
 	}
+	if len(c.Plugin.Tenants) > 0 {
+		tenants := make([]*ekskms.PluginTenant, len(c.Plugin.Tenants))
+		for i, t := range c.Plugin.Tenants {
+			tenants[i] = &ekskms.PluginTenant{
+				Name:           jsii.String(t.Name),
+				Namespace:      jsii.String(t.Namespace),
+				ServiceAccount: jsii.String(t.ServiceAccount),
+			}
+		}
+		props.PluginTenants = &tenants
+	}
 	if len(c.AccessEntries) > 0 {
 		entries := make([]*ekskms.AccessEntry, len(c.AccessEntries))
 		for i, e := range c.AccessEntries {
@@ -119,11 +132,39 @@ func stackProps(c config.Cluster) *stacks.EncryptedClusterStackProps {
 				PrincipalArn: jsii.String(e.PrincipalARN),
 				Policy:       jsii.String(e.Policy),
 				Namespaces:   list(e.Scope.Namespaces),
+				Groups:       list(e.Groups),
 			}
 		}
 		props.AccessEntries = &entries
 	}
+	if len(c.Secrets.Readers) > 0 {
+		readers := make([]*ekskms.SecretReader, len(c.Secrets.Readers))
+		for i, r := range c.Secrets.Readers {
+			readers[i] = secretReader(r)
+		}
+		props.SecretReaders = &readers
+	}
 	return props
+}
+
+func secretReader(r config.SecretReader) *ekskms.SecretReader {
+	reader := &ekskms.SecretReader{
+		Name:          jsii.String(r.Name),
+		Namespace:     jsii.String(r.Namespace),
+		SecretNames:   list(r.SecretNames),
+		Groups:        list(r.Groups),
+		PrincipalArns: list(r.PrincipalARNs),
+		AllowList:     jsii.Bool(r.AllowList),
+		AllowWatch:    jsii.Bool(r.AllowWatch),
+	}
+	if len(r.ServiceAccounts) > 0 {
+		accounts := make([]*ekskms.SecretReaderServiceAccount, len(r.ServiceAccounts))
+		for i, a := range r.ServiceAccounts {
+			accounts[i] = &ekskms.SecretReaderServiceAccount{Name: jsii.String(a.Name), Namespace: jsii.String(a.Namespace)}
+		}
+		reader.ServiceAccounts = &accounts
+	}
+	return reader
 }
 
 func text(s string) *string {

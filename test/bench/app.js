@@ -134,7 +134,7 @@ class SecretsKey extends Construct {
       {
         Sid: 'PluginDescribe',
         Effect: 'Allow',
-        Action: 'kms:DescribeKey',
+        Action: ['kms:DescribeKey', 'kms:ListGrants'],
         Condition: { StringEquals: session },
       },
       {

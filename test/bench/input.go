@@ -40,6 +40,7 @@ func writeInput(path, root, imageDir, assembly string) error {
 	cluster := config.Default().Clusters[0]
 	objects, err := manifest.Plugin(manifest.PluginInput{
 		ClusterName:       cluster.Name,
+		ClusterARN:        "@CLUSTER_ARN@",
 		KeyARN:            "@KEY_ARN@",
 		Image:             "@IMAGE@",
 		EncryptionContext: map[string]string{keypolicy.ContextKey: "@CLUSTER_ARN@"},

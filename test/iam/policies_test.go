@@ -71,6 +71,9 @@ var (
 	cluster     = sessionOf("demo-cluster", "")
 	plugin      = sessionOf("demo-plugin", "")
 	pluginMore  = sessionOf("demo-plugin", "all of KMS")
+	acme        = sessionOf("demo-acme", "")
+	acmeMore    = sessionOf("demo-acme", "all of KMS")
+	globex      = sessionOf("demo-globex", "")
 	reader      = sessionOf("Auditor", "")
 	nobody      = sessionOf("Nobody", "")
 	nobodyUser  = principal{arn: "arn:aws:iam::111122223333:user/bob"}
@@ -92,8 +95,16 @@ var (
 
 // In what situation.
 var (
-	session        = keypolicy.PodSession{ClusterARN: clusterARN, Namespace: "kube-system", ServiceAccount: "kms-plugin"}
-	tags           = sessionTags(clusterARN, "kube-system", "kms-plugin")
+	session = keypolicy.PodSession{ClusterARN: clusterARN, Namespace: "kube-system", ServiceAccount: "kms-plugin"}
+	tags    = sessionTags(clusterARN, "kube-system", "kms-plugin")
+	tenants = []keypolicy.Tenant{
+		{Name: "acme", RoleARN: acme.roleARN, Session: keypolicy.PodSession{ClusterARN: clusterARN, Namespace: "vcluster-acme", ServiceAccount: "vc"}},
+		{Name: "globex", RoleARN: globex.roleARN, Session: keypolicy.PodSession{ClusterARN: clusterARN, Namespace: "vcluster-globex", ServiceAccount: "vc"}},
+	}
+	acmeTags       = sessionTags(clusterARN, "vcluster-acme", "vc")
+	globexTags     = sessionTags(clusterARN, "vcluster-globex", "vc")
+	acmeContext    = encryptionContext(keypolicy.ContextKey, clusterARN, keypolicy.TenantKey, "acme")
+	globexContext  = encryptionContext(keypolicy.ContextKey, clusterARN, keypolicy.TenantKey, "globex")
 	right          = encryptionContext(keypolicy.ContextKey, clusterARN)
 	wrong          = encryptionContext(keypolicy.ContextKey, otherClusterARN)
 	oneMore        = encryptionContext(keypolicy.ContextKey, clusterARN, "purpose", "test")
@@ -116,7 +127,7 @@ func sessionTags(cluster, namespace, serviceAccount string) request {
 // documents builds the policies anew, so that a mutation can spoil them.
 func documents() map[string]iampolicy.Document {
 	strict := &keypolicy.StrictGrants{Account: account, EKSService: "eks.eu-central-1.amazonaws.com"}
-	context := keypolicy.EncryptionContext{Key: keypolicy.ContextKey, Value: clusterARN}
+	context := keypolicy.ClusterContext(clusterARN)
 	return map[string]iampolicy.Document{
 		"secrets": iampolicy.NewDocument(slices.Concat(
 			[]iampolicy.Statement{
@@ -126,6 +137,7 @@ func documents() map[string]iampolicy.Document {
 			keypolicy.ClusterCreators([]string{creator.roleARN}, nil),
 			[]iampolicy.Statement{keypolicy.ClusterRole(cluster.roleARN)},
 			keypolicy.PluginUse(plugin.roleARN, context, &session),
+			keypolicy.TenantUse(tenants),
 		)...),
 		"no session":   iampolicy.NewDocument(keypolicy.PluginUse(plugin.roleARN, context, nil)...),
 		"multi-Region": iampolicy.NewDocument(keypolicy.Account("aws", account, true)),
@@ -141,11 +153,12 @@ func documents() map[string]iampolicy.Document {
 }
 
 var (
-	none     []string
-	describe = []string{"kms:DescribeKey"}
-	use      = []string{"kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"}
-	create   = []string{"kms:DescribeKey", "kms:CreateGrant"}
-	see      = []string{"kms:DescribeKey", "kms:ListGrants"}
+	none      []string
+	describe  = []string{"kms:DescribeKey"}
+	use       = []string{"kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"}
+	useAndSee = []string{"kms:DescribeKey", "kms:ListGrants", "kms:Encrypt", "kms:Decrypt"}
+	create    = []string{"kms:DescribeKey", "kms:CreateGrant"}
+	see       = []string{"kms:DescribeKey", "kms:ListGrants"}
 
 	cryptography = []string{"kms:Encrypt", "kms:Decrypt"}
 	logGroupUse  = slices.Concat(cryptography, dataKeys, []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"})
@@ -160,11 +173,11 @@ var rows = []row{
 	{"creator", "secrets", creator, right, create, "EKS describes the key and makes its grant in the creator's name"},
 	{"cluster role", "secrets", cluster, right, see, "EKS encrypts and decrypts through its grant, not as the role"},
 	{"EKS itself", "secrets", eks, right, none, "it has a grant, which is not in the policy"},
-	{"plugin", "secrets", plugin, with(tags, right), use, "this is what the plugin is for"},
-	{"plugin, another cluster's context", "secrets", plugin, with(tags, wrong), describe, "the ciphertext belongs to another cluster"},
-	{"plugin, one more key in the context", "secrets", plugin, with(tags, oneMore), describe, "the context must be the pair and nothing else"},
-	{"plugin, another key in the context", "secrets", plugin, with(tags, otherKey), describe, "the pair must be there"},
-	{"plugin, no context", "secrets", plugin, tags, describe, "the pair must be there"},
+	{"plugin", "secrets", plugin, with(tags, right), useAndSee, "this is what the plugin is for"},
+	{"plugin, another cluster's context", "secrets", plugin, with(tags, wrong), see, "the ciphertext belongs to another cluster"},
+	{"plugin, one more key in the context", "secrets", plugin, with(tags, oneMore), see, "the context must be the pair and nothing else"},
+	{"plugin, another key in the context", "secrets", plugin, with(tags, otherKey), see, "the pair must be there"},
+	{"plugin, no context", "secrets", plugin, tags, see, "the pair must be there"},
 	{"plugin, another cluster's session", "secrets", plugin, with(right, sessionTags(otherClusterARN, "kube-system", "kms-plugin")), none, "the pod runs on another cluster"},
 	{"plugin, another namespace", "secrets", plugin, with(right, sessionTags(clusterARN, "default", "kms-plugin")), none, "the pod is not the plugin's"},
 	{"plugin, another service account", "secrets", plugin, with(right, sessionTags(clusterARN, "kube-system", "default")), none, "the pod is not the plugin's"},
@@ -176,10 +189,30 @@ var rows = []row{
 	{"user without a policy", "secrets", nobodyUser, with(tags, right), none, "nothing allows it"},
 	{"federated user without a policy", "secrets", federated, right, none, "nothing allows it"},
 
+	{"plugin, a tenant's context", "secrets", plugin, with(tags, acmeContext), see, "the cluster's plugin reads no tenant's data"},
+	{"plugin, the tenant's pair alone", "secrets", plugin, with(tags, encryptionContext(keypolicy.TenantKey, "acme")), see, "nobody may encrypt without the cluster's pair"},
+
+	// The plugins of tenants.
+	{"tenant", "secrets", acme, with(acmeTags, acmeContext), use, "this is what the sidecar is for"},
+	{"other tenant", "secrets", globex, with(globexTags, globexContext), use, "each has its own"},
+	{"tenant, another's context", "secrets", acme, with(acmeTags, globexContext), describe, "the ciphertext belongs to another tenant"},
+	{"other tenant, the first one's context", "secrets", globex, with(globexTags, acmeContext), describe, "the ciphertext belongs to another tenant"},
+	{"tenant, the cluster's context", "secrets", acme, with(acmeTags, right), describe, "the ciphertext belongs to the cluster"},
+	{"tenant, its name alone", "secrets", acme, with(acmeTags, encryptionContext(keypolicy.TenantKey, "acme")), describe, "both pairs must be there"},
+	{"tenant, another cluster's context", "secrets", acme, with(acmeTags, encryptionContext(keypolicy.ContextKey, otherClusterARN, keypolicy.TenantKey, "acme")), describe, "the ciphertext belongs to a tenant of that name elsewhere"},
+	{"tenant, one more key in the context", "secrets", acme, with(acmeTags, encryptionContext(keypolicy.ContextKey, clusterARN, keypolicy.TenantKey, "acme", "purpose", "test")), describe, "the context must be the two pairs and nothing else"},
+	{"tenant, no context", "secrets", acme, acmeTags, describe, "both pairs must be there"},
+	{"tenant, no session tags", "secrets", acme, acmeContext, none, "Pod Identity did not open the session"},
+	{"tenant, another namespace", "secrets", acme, with(acmeContext, sessionTags(clusterARN, "default", "vc")), none, "the pod is not the tenant's"},
+	{"tenant, another tenant's pod", "secrets", acme, with(acmeContext, globexTags), describe, "the pod is not this tenant's; one statement describes for all of them"},
+	{"tenant, another cluster's session", "secrets", acme, with(acmeContext, sessionTags(otherClusterARN, "vcluster-acme", "vc")), none, "the pod runs on another cluster"},
+	{"tenant, kms:* in IAM, another's context", "secrets", acmeMore, with(acmeTags, globexContext), administration, "IAM can add administration and no use"},
+	{"IAM admin with a tenant's tags", "secrets", iamAdmin, with(acmeTags, acmeContext), administration, "tags do not make another role the tenant's"},
+
 	// The plugin without Pod Identity.
-	{"plugin anywhere", "no session", plugin, right, use, "the statements ask for no tags"},
-	{"plugin anywhere, wrong context", "no session", plugin, wrong, describe, "the context is asked for all the same"},
-	{"plugin anywhere, one more key", "no session", plugin, oneMore, describe, "the context is asked for all the same"},
+	{"plugin anywhere", "no session", plugin, right, useAndSee, "the statements ask for no tags"},
+	{"plugin anywhere, wrong context", "no session", plugin, wrong, see, "the context is asked for all the same"},
+	{"plugin anywhere, one more key", "no session", plugin, oneMore, see, "the context is asked for all the same"},
 
 	{"IAM admin of a multi-Region key", "multi-Region", iamAdmin, right, multiRegion, "replication is administration"},
 
@@ -273,7 +306,15 @@ func beyond(listed []string) []string {
 	return slices.DeleteFunc(slices.Clone(asked), func(a string) bool { return slices.Contains(listed, a) })
 }
 
-const contextCondition = "kms:EncryptionContext:" + keypolicy.ContextKey
+// named gives the first tenant's statement other names.
+func named(names ...string) func(*iampolicy.Document) {
+	return on(keypolicy.SidTenantUse, func(s *iampolicy.Statement) { s.Condition["StringEquals"][tenantCondition] = names })
+}
+
+const (
+	contextCondition = "kms:EncryptionContext:" + keypolicy.ContextKey
+	tenantCondition  = "kms:EncryptionContext:" + keypolicy.TenantKey
+)
 
 var mutations = []mutation{
 	{"kms:* to the account", on(keypolicy.SidAccount, func(s *iampolicy.Statement) { s.Action = iampolicy.Values{"kms:*"} }), "IAM admin", beyond(administration), nil},
@@ -303,7 +344,24 @@ var mutations = []mutation{
 	}), "plugin, another cluster's context", cryptography, nil},
 	{"any cluster", without(keypolicy.SidPluginUse, "StringEquals", "aws:PrincipalTag/eks-cluster-arn"), "plugin, another cluster's session", cryptography, nil},
 	{"any namespace", without(keypolicy.SidPluginUse, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "plugin, another namespace", cryptography, nil},
-	{"any service account", without(keypolicy.SidPluginDescribe, "StringEquals", "aws:PrincipalTag/kubernetes-service-account"), "plugin, another service account", describe, nil},
+	{"any service account", without(keypolicy.SidPluginDescribe, "StringEquals", "aws:PrincipalTag/kubernetes-service-account"), "plugin, another service account", see, nil},
+
+	{"tenant without its pair", without(keypolicy.SidTenantUse, "StringEquals", tenantCondition), "tenant, another's context", cryptography, nil},
+	{"tenant without the cluster's pair", without(keypolicy.SidTenantUse, "StringEquals", contextCondition), "tenant, another cluster's context", cryptography, nil},
+	{"tenant's pair optional", without(keypolicy.SidTenantUse, "StringEquals", tenantCondition), "tenant, the cluster's context", cryptography, nil},
+	{"context keys of a tenant not limited", without(keypolicy.SidTenantUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "tenant, one more key in the context", cryptography, nil},
+	{"tenant under another's name", named("globex"), "tenant, another's context", cryptography, nil},
+	{"tenant under another's name, its own", named("globex"), "tenant", nil, cryptography},
+	{"tenant under both names", named("acme", "globex"), "tenant, another's context", cryptography, nil},
+	{"one role more in a tenant's statement", on(keypolicy.SidTenantUse, func(s *iampolicy.Statement) {
+		s.Principal.AWS = append(s.Principal.AWS, globex.roleARN)
+		delete(s.Condition["StringEquals"], "aws:PrincipalTag/kubernetes-namespace")
+	}), "other tenant, the first one's context", cryptography, nil},
+	{"tenant from any pod", without(keypolicy.SidTenantUse, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "tenant, another tenant's pod", cryptography, nil},
+	{"any tenant pod describes", without(keypolicy.SidTenantDescribe, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "tenant, another namespace", describe, nil},
+	{"tenants see grants", alsoAllows(keypolicy.SidTenantDescribe, "kms:ListGrants"), "tenant", []string{"kms:ListGrants"}, nil},
+	{"the plugin with any keys in its context", without(keypolicy.SidPluginUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "plugin, a tenant's context", cryptography, nil},
+	{"the plugin does not see grants", on(keypolicy.SidPluginDescribe, func(s *iampolicy.Statement) { s.Action = s.Action[:1] }), "plugin", nil, []string{"kms:ListGrants"}},
 
 	{"strict grants to any service", without(keypolicy.SidGrant, "StringEquals", "kms:ViaService"), "creator, direct", []string{"kms:CreateGrant"}, nil},
 	{"strict grants for any operation", without(keypolicy.SidGrant, "ForAllValues:StringEquals", "kms:GrantOperations"), "creator, grants of grants", []string{"kms:CreateGrant"}, nil},

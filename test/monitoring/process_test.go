@@ -34,10 +34,16 @@ const (
 	patience = 2 * time.Minute
 )
 
-// build makes the binary from the root module, as a user does.
+// serviceAccount is the folder in a process's own that stands for the one that
+// the kubelet mounts.
+const serviceAccount = "serviceaccount"
+
+// build makes the binary from the root module, as a user does, but for the place
+// of the service account.
 func build(ctx context.Context, dir string) (binary string, err error) {
 	binary = filepath.Join(dir, "kms-plugin")
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", binary, "./cmd/kms-plugin")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false",
+		"-ldflags=-X github.com/ekskms/ekskms/internal/kmsplugin.serviceAccountDir="+serviceAccount, "-o", binary, "./cmd/kms-plugin")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build ./cmd/kms-plugin: %w\n%s", err, out)
@@ -71,7 +77,7 @@ func startProcess(binary, dir string, env, args []string) (*process, error) {
 	socket := filepath.Join(dir, "s.sock")
 	args = append([]string{"serve", "--listen", "unix://" + socket, "--health-listen", "127.0.0.1:0"}, args...)
 	p := &process{cmd: exec.Command(binary, args...), log: &lockedBuffer{}, ended: make(chan struct{})}
-	p.cmd.Env = env
+	p.cmd.Env, p.cmd.Dir = env, dir
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, err

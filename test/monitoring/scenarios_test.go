@@ -3,9 +3,11 @@ package monitoring
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -40,6 +42,9 @@ type rig struct {
 	agent      string // URL of the credentials
 	other      string // URL of the replica
 	mislead    atomic.Bool
+	grant      string // ID of EKS's grant on the key
+	kubernetes *httptest.Server
+	forbidden  atomic.Bool // by Kubernetes
 	procs      []*process
 }
 
@@ -148,6 +153,49 @@ func failureOf(class string) func(*scrape) bool {
 
 func both(a, b func(*scrape) bool) func(*scrape) bool {
 	return func(s *scrape) bool { return a(s) && b(s) }
+}
+
+// cluster is the EKS cluster that is watched.
+const cluster = "arn:aws:eks:" + region + ":111122223333:cluster/demo"
+
+// watch has a cluster watched.
+func watch(*rig) []string { return []string{"--watch-cluster", cluster} }
+
+// report has Kubernetes told, too.
+func report(r *rig) []string { return append(watch(r), "--report-on", "deployment/kms-plugin") }
+
+// inDanger tells whether the plugin says so of the cluster.
+func inDanger(s *scrape) bool { return s.sum(prefix+"cluster_in_danger") == 1 }
+
+// serveKubernetes is an API server with one Deployment. What is written there is
+// taken and forgotten.
+func (r *rig) serveKubernetes(w http.ResponseWriter, req *http.Request) {
+	switch {
+	case r.forbidden.Load():
+		w.WriteHeader(http.StatusForbidden)
+	case req.Method == http.MethodGet:
+		_, _ = io.WriteString(w, `{"metadata":{"uid":"1","resourceVersion":"1"},"status":{}}`)
+	}
+}
+
+// pod makes a process's folder one with a service account, and returns the
+// environment of its pod.
+func (r *rig) pod(dir string) (env []string, err error) {
+	files := map[string][]byte{
+		"token": []byte("t"), "namespace": []byte("kms"),
+		"ca.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.kubernetes.Certificate().Raw}),
+	}
+	dir = filepath.Join(dir, serviceAccount)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	host, port, err := net.SplitHostPort(r.kubernetes.Listener.Addr().String())
+	return []string{"KUBERNETES_SERVICE_HOST=" + host, "KUBERNETES_SERVICE_PORT=" + port}, err
 }
 
 // twoKeys adds a key that only decrypts.
@@ -298,6 +346,27 @@ var scenarios = map[string]scenario{
 		during: func(ctx context.Context, r *rig) error { return r.use(ctx) },
 		want:   []string{"KMSPluginKeyDegraded", "KMSPluginFailover"},
 	},
+	"watched": {
+		args: report, until: func(s *scrape) bool { return s.sum(prefix+"eks_grant", "state", "present") == 1 },
+		during: func(ctx context.Context, r *rig) error { return r.use(ctx) },
+	},
+	"watched and disabled": {
+		args: report, fault: state(kmsfake.Disabled), until: inDanger,
+		want: []string{"KMSPluginKeyFailed", "KMSPluginKeyDisabled", "KMSPluginClusterInDanger"},
+	},
+	"EKS's grant revoked": {
+		args: watch, fault: func(r *rig) { r.key.Revoke(r.grant) }, until: inDanger,
+		want: []string{"KMSPluginClusterInDanger"},
+	},
+	"ListGrants refused": {
+		args: watch, fault: func(r *rig) { r.fake.Deny("ListGrants", r.key) },
+		until: func(s *scrape) bool { return s.sum(prefix+"eks_grant", "state", "unknown") == 1 },
+	},
+	"Kubernetes refuses": {
+		args: report, fault: func(r *rig) { r.forbidden.Store(true) },
+		until: func(s *scrape) bool { return s.sum(prefix+"report_failures_total") > 0 },
+		want:  []string{"KMSPluginCannotReport"},
+	},
 	"rotation seen by one": {
 		// The other asks a Region that has not heard of it.
 		second: func(r *rig) (string, []string) {
@@ -345,6 +414,10 @@ func (sc scenario) record(ctx context.Context, binary string) (rec *recording, e
 	}))
 	defer agent.Close()
 	r.agent, r.other = agent.URL, replica.URL
+	r.kubernetes = httptest.NewTLSServer(http.HandlerFunc(r.serveKubernetes))
+	defer r.kubernetes.Close()
+	eks := "eks." + region + ".amazonaws.com"
+	r.grant = r.key.Grant(kmsfake.Grant{Name: "eks-grant-demo", GranteePrincipal: eks, RetiringPrincipal: eks, Operations: []string{"Decrypt", "Encrypt"}})
 
 	type start struct{ env, args []string }
 	first := start{environment(kms.URL), []string{"--key", r.key.ARN}}
@@ -369,7 +442,11 @@ func (sc scenario) record(ctx context.Context, binary string) (rec *recording, e
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return nil, err
 		}
-		p, err := startProcess(binary, dir, start.env, append(start.args, "--encryption-context", "a=b", "--poll-interval", "1s"))
+		pod, err := r.pod(dir)
+		if err != nil {
+			return nil, err
+		}
+		p, err := startProcess(binary, dir, append(start.env, pod...), append(start.args, "--encryption-context", "a=b", "--poll-interval", "1s"))
 		if err != nil {
 			return nil, err
 		}

@@ -5,8 +5,11 @@ package snapshot
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -110,6 +113,18 @@ func TestIDsArePinned(t *testing.T) {
 			}
 		}
 	}
+	tenants := map[string]string{
+		"EncryptedClusterKmsPluginTenantRoleacmeAD75E215":        "AWS::IAM::Role",
+		"EncryptedClusterKmsPluginTenantPodIdentityacme7F981CDB": "AWS::EKS::PodIdentityAssociation",
+		// Another ID would make a second access entry of one principal.
+		"SecretsRbacAccess77a6d33080B825D1": "AWS::EKS::AccessEntry",
+	}
+	maps.Copy(tenants, pinned)
+	for id, kind := range tenants {
+		if got := templates["04_tenants_and_secrets"].resources()[id]["Type"]; got != kind {
+			t.Errorf("04_tenants_and_secrets: %s is %v, must be %s", id, got, kind)
+		}
+	}
 	paths := map[string]string{
 		"EncryptedClusterA9297881": "ekskms-ekskms/EncryptedCluster/Cluster/Resource",
 		"SecretsKeyE4821A66":       "ekskms-ekskms/SecretsKey/Resource/Resource",
@@ -122,4 +137,64 @@ func TestIDsArePinned(t *testing.T) {
 	if got := templates["02_existing_vpc_and_key"].resources()["EncryptedClusterA9297881"]["Type"]; got != "AWS::EKS::Cluster" {
 		t.Errorf("02_existing_vpc_and_key: the cluster has another ID")
 	}
+}
+
+// TestLargestKeyPolicy: with all that ekskms.yaml takes at its most, KMS takes the
+// key policy. Source of its limit: AWS KMS API Reference, PutKeyPolicy.
+func TestLargestKeyPolicy(t *testing.T) {
+	const country = "us-gov-west-1"
+	arns := func(field string) string {
+		b := "  " + field + ":\n"
+		for i := range 10 {
+			b += fmt.Sprintf("  - arn:aws-us-gov:iam::111122223333:role/%s/%0*d\n", strings.Repeat("p", 37), 64, i)
+		}
+		return b
+	}
+	yaml := "clusters:\n- name: " + strings.Repeat("c", 100) + "\n  account: \"111122223333\"\n  region: " + country + "\n" +
+		"  key: {multiRegion: true, strictGrants: true}\n" + arns("administrators") + arns("creators") +
+		"  plugin:\n    mode: sidecar\n    image: registry.example/kms-plugin:v1\n    tenants:\n"
+	for i := range 20 {
+		yaml += fmt.Sprintf("    - {name: \"%[1]s\", namespace: \"%[1]s\", serviceAccount: \"%[1]s\"}\n", fmt.Sprintf("%040d", i))
+	}
+	statements := mustSynthesize(t, yaml).keyStatements()
+	if len(statements) != 28 {
+		t.Errorf("%d statements", len(statements))
+	}
+	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": deployed(statements)})
+	if err != nil || len(policy) > 32*1024 {
+		t.Errorf("%d bytes, %v", len(policy), err)
+	}
+	t.Logf("%d bytes", len(policy))
+}
+
+// deployed puts in what CloudFormation does: for a role the longest ARN that it
+// makes up.
+func deployed(value any) any {
+	switch v := value.(type) {
+	case []map[string]any:
+		all := make([]any, len(v))
+		for i := range v {
+			all[i] = deployed(v[i])
+		}
+		return all
+	case []any:
+		all := make([]any, len(v))
+		for i := range v {
+			all[i] = deployed(v[i])
+		}
+		return all
+	case map[string]any:
+		if v["Fn::GetAtt"] != nil {
+			return "arn:aws-us-gov:iam::111122223333:role/" + strings.Repeat("r", 64)
+		}
+		if v["Fn::Join"] != nil || v["Ref"] != nil {
+			return text(v)
+		}
+		all := map[string]any{}
+		for key, e := range v {
+			all[key] = deployed(e)
+		}
+		return all
+	}
+	return value
 }

@@ -46,12 +46,15 @@ func dropStatement(sid string) func(template) {
 	}
 }
 
-func inManifest(old, replacement string) func(template) {
+func inManifest(old, replacement string) func(template) { return inManifestOf("", old, replacement) }
+
+// inManifestOf changes the first manifest that also has the name.
+func inManifestOf(name, old, replacement string) func(template) {
 	return func(t template) {
 		for _, id := range t.ofType("Custom::AWSCDK-EKS-KubernetesResource") {
 			r := t.resources()[id]
 			flat := text(at(r, "Properties.Manifest"))
-			if strings.Contains(flat, old) {
+			if strings.Contains(flat, old) && strings.Contains(flat, name) {
 				set(r, "Properties.Manifest", strings.Replace(flat, old, replacement, 1))
 				return
 			}
@@ -136,10 +139,70 @@ var mutations = []mutation{
 				}
 			}
 		}},
-	{"any pod gets the plugin's role", "only the plugin's pods of this cluster get its role",
+	{"any pod gets the plugin's role", "only the pods of an association get its role, and each has its own",
 		func(t template) {
 			set(t.resources()[t.pluginRole()], "Properties.AssumeRolePolicyDocument.Statement.0.Condition", nil)
 		}},
+	{"ListGrants forgotten", "the plugin sees EKS's grant", onStatement("PluginDescribe", "Action", "kms:DescribeKey")},
+	{"ListGrants from any pod", "the plugin sees EKS's grant", onStatement("PluginDescribe", "Condition", nil)},
+	{"a tenant's condition gone", "tenants are kept apart", onStatement("TenantUse", "Condition", nil)},
+	{"a tenant without its pair", "tenants are kept apart",
+		onStatement("TenantUse", "Condition.StringEquals.kms:EncryptionContext:ekskms:tenant", nil)},
+	{"the names of two tenants swapped", "tenants are kept apart",
+		func(t template) {
+			onStatement("TenantUse", "Condition.StringEquals.kms:EncryptionContext:ekskms:tenant", "globex")(t)
+			onStatement("TenantUse2", "Condition.StringEquals.kms:EncryptionContext:ekskms:tenant", "acme")(t)
+		}},
+	{"a tenant under another's name too", "tenants are kept apart",
+		onStatement("TenantUse", "Condition.StringEquals.kms:EncryptionContext:ekskms:tenant", []any{"acme", "globex"})},
+	{"a tenant with further context keys", "tenants are kept apart",
+		onStatement("TenantUse2", "Condition.ForAllValues:StringEquals", nil)},
+	{"a tenant's key from another pod", "tenants are kept apart",
+		onStatement("TenantUse", "Condition.StringEquals.aws:PrincipalTag/kubernetes-namespace", "vcluster-globex")},
+	{"a tenant that sees grants", "tenants are kept apart",
+		onStatement("TenantDescribe", "Action", []any{"kms:DescribeKey", "kms:ListGrants"})},
+	{"a tenant in another's statement", "tenants are kept apart",
+		func(t template) {
+			var other any
+			for _, s := range t.keyStatements() {
+				if s["Sid"] == "TenantUse2" {
+					other = at(s, "Principal")
+				}
+			}
+			onStatement("TenantUse", "Principal", other)(t)
+		}},
+	{"a tenant with the cluster's context", "tenants are kept apart",
+		func(t template) {
+			onStatement("TenantUse", "Condition.StringEquals.kms:EncryptionContext:ekskms:tenant", nil)(t)
+			onStatement("TenantUse", "Condition.ForAllValues:StringEquals.kms:EncryptionContextKeys", "ekskms:cluster-arn")(t)
+		}},
+	{"a reader without names", "roles of secret readers name secrets", inManifestOf("secret-reader-database", `"resourceNames":["database"],`, ``)},
+	{"a reader of the empty name", "roles of secret readers name secrets", inManifestOf("secret-reader-database", `"resourceNames":["database"]`, `"resourceNames":[""]`)},
+	{"a reader who may do everything", "roles of secret readers name secrets", inManifestOf("secret-reader-database", `"verbs":["get"]`, `"verbs":["*"]`)},
+	{"a reader who may write", "roles of secret readers name secrets", inManifestOf("secret-reader-database", `"verbs":["get"]`, `"verbs":["get","update"]`)},
+	{"a reader of every resource", "roles of secret readers name secrets", inManifestOf("secret-reader-database", `"resources":["secrets"]`, `"resources":["*"]`)},
+	{"a reader in every namespace", "roles of secret readers name secrets", inManifestOf("secret-reader-database", `"kind":"Role"`, `"kind":"ClusterRole"`)},
+	{"everybody is a reader", "roles of secret readers name secrets", inManifestOf("secret-reader-database", `"name":"shop-developers"`, `"name":"system:authenticated"`)},
+	{"a reader with an access policy", "readers get groups and no access policy",
+		func(t template) {
+			for _, id := range t.ofType("AWS::EKS::AccessEntry") {
+				if strings.HasPrefix(id, "SecretsRbac") {
+					set(t.resources()[id], "Properties.AccessPolicies", []any{map[string]any{"PolicyArn": "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"}})
+				}
+			}
+		}},
+	{"a reader among the masters", "readers get groups and no access policy",
+		func(t template) {
+			for _, id := range t.ofType("AWS::EKS::AccessEntry") {
+				if entry := t.resources()[id]; at(entry, "Properties.KubernetesGroups") != nil {
+					set(entry, "Properties.KubernetesGroups", []any{"system:masters"})
+				}
+			}
+		}},
+	{"a guard of creation alone", "the guard judges every new rule", inManifest(`["CREATE","UPDATE"]`, `["CREATE"]`)},
+	{"a guard that gives way", "the guard judges every new rule", inManifest(`"failurePolicy":"Fail"`, `"failurePolicy":"Ignore"`)},
+	{"a guard of roles alone", "the guard judges every new rule", inManifest(`["roles","clusterroles"]`, `["roles"]`)},
+	{"a guard that only logs", "the guard judges every new rule", inManifest(`["Warn","Audit"]`, `["Audit"]`)},
 	{"any cluster gets the cluster role", "only this cluster gets the cluster role",
 		func(t template) {
 			id := at(t.only("AWS::EKS::Cluster"), "Properties.RoleArn.Fn::GetAtt.0").(string)
@@ -195,8 +258,17 @@ var mutations = []mutation{
 		inManifest(`"automountServiceAccountToken":false,"containers"`, `"hostNetwork":true,"containers"`)},
 }
 
-// TestMutations shows that the properties can fail: each mutation of the
-// default template is noticed by the property that it breaks.
+// inTenants are the properties of what the default template has not, and an
+// example has.
+var inTenants = map[string]bool{
+	"tenants are kept apart":                  true,
+	"roles of secret readers name secrets":    true,
+	"readers get groups and no access policy": true,
+	"the guard judges every new rule":         true,
+}
+
+// TestMutations shows that the properties can fail: each mutation of a template
+// is noticed by the property that it breaks.
 func TestMutations(t *testing.T) {
 	guarded := map[string]bool{}
 	for _, m := range mutations {
@@ -206,7 +278,11 @@ func TestMutations(t *testing.T) {
 			if !ok {
 				t.Fatalf("there is no property %q", m.property)
 			}
-			broken := templates["default"].clone()
+			name := "default"
+			if inTenants[m.property] {
+				name = "04_tenants_and_secrets"
+			}
+			broken := templates[name].clone()
 			m.apply(broken)
 			if err := check(broken); err == nil {
 				t.Errorf("nobody noticed: %q still holds", m.property)

@@ -143,20 +143,11 @@ var properties = map[string]func(template) error{
 		if at(role, "Properties.ManagedPolicyArns") != nil || at(role, "Properties.Policies") != nil {
 			return errors.New("it has policies of its own")
 		}
-		var statements []map[string]any
-		for _, policy := range t.ofType("AWS::IAM::Policy") {
-			p := t.resources()[policy]
-			if text(at(p, "Properties.Roles.0")) != "${"+id+"}" {
-				continue
-			}
-			for _, s := range list(at(p, "Properties.PolicyDocument.Statement")) {
-				statements = append(statements, s.(map[string]any))
-			}
-		}
+		statements := t.identityStatements(id)
 		key := text(at(t.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn"))
 		for _, s := range statements {
 			for _, action := range actionsOf(s) {
-				if !slices.Contains([]string{"kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"}, action) {
+				if !slices.Contains([]string{"kms:DescribeKey", "kms:ListGrants", "kms:Encrypt", "kms:Decrypt"}, action) {
 					return fmt.Errorf("it may %s", action)
 				}
 			}
@@ -166,23 +157,149 @@ var properties = map[string]func(template) error{
 		}
 		return contextRequired(statements)
 	},
-	"only the plugin's pods of this cluster get its role": func(t template) error {
+	"the plugin sees EKS's grant": func(t template) error {
 		id := t.pluginRole()
-		trust := list(at(t.resources()[id], "Properties.AssumeRolePolicyDocument.Statement"))
-		if len(trust) != 1 || text(at(trust[0], "Principal.Service")) != "pods.eks.amazonaws.com" {
-			return fmt.Errorf("the trust policy is %s", text(trust))
+		sees := func(where string, statements []map[string]any) error {
+			for _, s := range statements {
+				if s["Sid"] == "PluginDescribe" && slices.Contains(actionsOf(s), "kms:ListGrants") &&
+					strings.Contains(text(at(s, "Condition.StringEquals.aws:PrincipalTag/eks-cluster-arn")), ":cluster/") {
+					return nil
+				}
+			}
+			return fmt.Errorf("not by its %s policy", where)
 		}
-		association := t.only("AWS::EKS::PodIdentityAssociation")
-		for tag, want := range map[string]string{
-			"kubernetes-namespace":       text(at(association, "Properties.Namespace")),
-			"kubernetes-service-account": text(at(association, "Properties.ServiceAccount")),
-		} {
-			if got := text(at(trust[0], "Condition.StringEquals.aws:RequestTag/"+tag)); got != want || got == "" {
-				return fmt.Errorf("%s is %q, of the association %q", tag, got, want)
+		return errors.Join(sees("key", t.keyStatements()), sees("identity", t.identityStatements(id)))
+	},
+	"only the pods of an association get its role, and each has its own": func(t template) error {
+		roles := map[string]bool{}
+		for _, association := range t.associations() {
+			id, _ := at(association, "Properties.RoleArn.Fn::GetAtt.0").(string)
+			if roles[id] {
+				return fmt.Errorf("two associations give %s", id)
+			}
+			roles[id] = true
+			trust := list(at(t.resources()[id], "Properties.AssumeRolePolicyDocument.Statement"))
+			if len(trust) != 1 || text(at(trust[0], "Principal.Service")) != "pods.eks.amazonaws.com" {
+				return fmt.Errorf("the trust policy of %s is %s", id, text(trust))
+			}
+			for tag, want := range map[string]string{
+				"kubernetes-namespace":       text(at(association, "Properties.Namespace")),
+				"kubernetes-service-account": text(at(association, "Properties.ServiceAccount")),
+			} {
+				if got := text(at(trust[0], "Condition.StringEquals.aws:RequestTag/"+tag)); got != want || got == "" {
+					return fmt.Errorf("%s is %q, of the association %q", tag, got, want)
+				}
+			}
+			if !strings.Contains(text(at(trust[0], "Condition.StringEquals.aws:RequestTag/eks-cluster-arn")), ":cluster/") {
+				return errors.New("other clusters are trusted")
 			}
 		}
-		if !strings.Contains(text(at(trust[0], "Condition.StringEquals.aws:RequestTag/eks-cluster-arn")), ":cluster/") {
-			return errors.New("other clusters are trusted")
+		if !roles[t.pluginRole()] {
+			return errors.New("the plugin has no association")
+		}
+		return nil
+	},
+	"tenants are kept apart": func(t template) error {
+		owners := map[string]string{} // of a tenant's name
+		for _, association := range t.associations() {
+			id, _ := at(association, "Properties.RoleArn.Fn::GetAtt.0").(string)
+			if id == t.pluginRole() {
+				continue
+			}
+			mine := t.identityStatements(id)
+			for _, s := range t.keyStatements() {
+				if slices.Contains(principalsOf(s), "${"+id+".Arn}") {
+					mine = append(mine, s)
+				}
+			}
+			used := 0
+			for _, s := range mine {
+				if slices.Equal(actionsOf(s), []string{"kms:DescribeKey"}) {
+					continue
+				}
+				if !slices.Equal(actionsOf(s), []string{"kms:Decrypt", "kms:Encrypt"}) {
+					return fmt.Errorf("%s may %v", id, actionsOf(s))
+				}
+				used++
+				equals := at(s, "Condition.StringEquals")
+				name, _ := at(equals, "kms:EncryptionContext:ekskms:tenant").(string)
+				if owner := owners[name]; name == "" || owner != "" && owner != id {
+					return fmt.Errorf("%s and %q use the context of tenant %q", id, owner, name)
+				}
+				owners[name] = id
+				if got := list(at(s, "Condition.ForAllValues:StringEquals.kms:EncryptionContextKeys")); text(got) != `["ekskms:cluster-arn","ekskms:tenant"]` {
+					return fmt.Errorf("%s uses the context keys %s", id, text(got))
+				}
+				if text(at(equals, "aws:PrincipalTag/kubernetes-namespace")) != text(at(association, "Properties.Namespace")) ||
+					text(at(equals, "aws:PrincipalTag/kubernetes-service-account")) != text(at(association, "Properties.ServiceAccount")) {
+					return fmt.Errorf("%s may be used by other pods: %s", id, text(equals))
+				}
+			}
+			if used != 2 {
+				return fmt.Errorf("%s has %d statements that use the key, must have one in each policy", id, used)
+			}
+		}
+		return nil
+	},
+	"roles of secret readers name secrets": func(t template) error {
+		for _, object := range t.kubernetesObjects() {
+			name := text(at(object, "metadata.name"))
+			for _, rule := range list(at(object, "rules")) {
+				resources, verbs, names := list(at(rule, "resources")), list(at(rule, "verbs")), list(at(rule, "resourceNames"))
+				if slices.Contains(resources, any("*")) || slices.Contains(verbs, any("*")) || slices.Contains(list(at(rule, "apiGroups")), any("*")) {
+					return fmt.Errorf("%s has a wildcard: %s", name, text(rule))
+				}
+				if !slices.Contains(resources, any("secrets")) {
+					continue
+				}
+				for _, verb := range verbs {
+					if !slices.Contains([]any{"get", "list", "watch"}, verb) {
+						return fmt.Errorf("%s lets %v secrets", name, verb)
+					}
+				}
+				if len(names) == 0 || slices.Contains(names, any("")) || at(object, "kind") != "Role" {
+					return fmt.Errorf("%s reads every secret: %s", name, text(rule))
+				}
+			}
+			for _, subject := range list(at(object, "subjects")) {
+				if strings.HasPrefix(text(at(subject, "name")), "system:") {
+					return fmt.Errorf("%s is bound to %s", name, text(subject))
+				}
+			}
+		}
+		return nil
+	},
+	"readers get groups and no access policy": func(t template) error {
+		for _, id := range t.ofType("AWS::EKS::AccessEntry") {
+			entry := t.resources()[id]
+			if strings.HasPrefix(id, "SecretsRbac") && (at(entry, "Properties.AccessPolicies") != nil || at(entry, "Properties.Type") != "STANDARD") {
+				return fmt.Errorf("%s is %s", id, text(at(entry, "Properties")))
+			}
+			for _, group := range list(at(entry, "Properties.KubernetesGroups")) {
+				if strings.HasPrefix(text(group), "system:") {
+					return fmt.Errorf("%s is in %s", id, text(group))
+				}
+			}
+		}
+		return nil
+	},
+	"the guard judges every new rule": func(t template) error {
+		for _, object := range t.kubernetesObjects() {
+			if text(at(object, "metadata.name")) != "secrets-rbac.ekskms.github.io" {
+				continue
+			}
+			spec := at(object, "spec")
+			if at(object, "kind") == "ValidatingAdmissionPolicyBinding" {
+				actions := list(at(spec, "validationActions"))
+				if !slices.Contains(actions, any("Audit")) || len(actions) != 2 {
+					return fmt.Errorf("its actions are %s", text(actions))
+				}
+				continue
+			}
+			rule := at(spec, "matchConstraints.resourceRules.0")
+			if text(at(rule, "operations")) != `["CREATE","UPDATE"]` || text(at(rule, "resources")) != `["roles","clusterroles"]` || at(spec, "failurePolicy") != "Fail" {
+				return fmt.Errorf("it judges %s", text(spec))
+			}
 		}
 		return nil
 	},
@@ -393,7 +510,7 @@ func cryptographic(actions []string) []string {
 }
 
 // contextRequired wants every cryptographic use, grants aside, to depend on one
-// encryption context and no other.
+// encryption context and no other: that of the cluster, or that of a tenant.
 func contextRequired(statements []map[string]any) error {
 	found := false
 	for _, s := range statements {
@@ -402,8 +519,12 @@ func contextRequired(statements []map[string]any) error {
 			continue
 		}
 		found = true
+		keys := `["ekskms:cluster-arn"]`
+		if at(s, "Condition.StringEquals.kms:EncryptionContext:ekskms:tenant") != nil {
+			keys = `["ekskms:cluster-arn","ekskms:tenant"]`
+		}
 		if !strings.Contains(text(at(s, "Condition.StringEquals.kms:EncryptionContext:ekskms:cluster-arn")), ":cluster/") ||
-			at(s, "Condition.ForAllValues:StringEquals.kms:EncryptionContextKeys") != "ekskms:cluster-arn" {
+			text(list(at(s, "Condition.ForAllValues:StringEquals.kms:EncryptionContextKeys"))) != keys {
 			return fmt.Errorf("statement %v allows %v under any context", s["Sid"], used)
 		}
 	}
@@ -437,9 +558,38 @@ func (t template) existing(what string) error {
 	return fmt.Errorf("there is no %s", what)
 }
 
+func (t template) associations() []resource {
+	var all []resource
+	for _, id := range t.ofType("AWS::EKS::PodIdentityAssociation") {
+		all = append(all, t.resources()[id])
+	}
+	return all
+}
+
+// pluginRole returns the logical ID of the role of the cluster's own plugin.
 func (t template) pluginRole() string {
-	id, _ := at(t.only("AWS::EKS::PodIdentityAssociation"), "Properties.RoleArn.Fn::GetAtt.0").(string)
-	return id
+	for _, association := range t.associations() {
+		if at(association, "Properties.Namespace") == "ekskms-system" && at(association, "Properties.ServiceAccount") == "kms-plugin" {
+			id, _ := at(association, "Properties.RoleArn.Fn::GetAtt.0").(string)
+			return id
+		}
+	}
+	return ""
+}
+
+// identityStatements returns those of the policies that are attached to a role.
+func (t template) identityStatements(role string) []map[string]any {
+	var statements []map[string]any
+	for _, id := range t.ofType("AWS::IAM::Policy") {
+		p := t.resources()[id]
+		if text(at(p, "Properties.Roles.0")) != "${"+role+"}" {
+			continue
+		}
+		for _, s := range list(at(p, "Properties.PolicyDocument.Statement")) {
+			statements = append(statements, s.(map[string]any))
+		}
+	}
+	return statements
 }
 
 // alarms tells whether an enabled rule sends an event to a topic, filtered to

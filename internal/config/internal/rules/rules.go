@@ -38,6 +38,13 @@ const (
 	iamPath = `([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}`
 	octet   = `(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])`
 	ipv4    = octet + `(\.` + octet + `){3}`
+	// Names of Kubernetes objects, as RFC 1123 defines them. Source: "Object Names
+	// and IDs" in the Kubernetes documentation, and validation.go of
+	// k8s.io/apimachinery.
+	dnsLabel     = `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`
+	dnsSubdomain = `[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*`
+	// What EKS takes in no access entry, system:authenticated among them.
+	reservedGroups = `^(system|eks|aws|amazon|iam):`
 	// The characters that every AWS service takes in tags.
 	tagChars = `[\p{L}\p{Z}\p{N}_.:/=+@-]`
 )
@@ -185,7 +192,32 @@ var byName = map[string]*Rule{
 	},
 	"namespace": {
 		Want:    "the name of a Kubernetes namespace: 1 to 63 lower-case letters, digits and hyphens",
-		Pattern: `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`,
+		Pattern: `^` + dnsLabel + `$`,
+	},
+	"dnsLabel": {
+		Want:    "1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or a digit",
+		Pattern: `^` + dnsLabel + `$`,
+	},
+	"serviceAccount": {
+		Want:      "the name of a Kubernetes service account: labels of lower-case letters, digits and hyphens, joined by dots, at most 253 characters",
+		Pattern:   `^` + dnsSubdomain + `$`,
+		MaxLength: 253,
+	},
+	"secretName": {
+		Want:      "the name of a Kubernetes secret: labels of lower-case letters, digits and hyphens, joined by dots, at most 253 characters",
+		Pattern:   `^` + dnsSubdomain + `$`,
+		MaxLength: 253,
+		Judge:     judgeSecretName,
+	},
+	"group": {
+		Want:       "the name of a Kubernetes group: 1 to 128 letters, digits and signs, without spaces and *, and without the reserved prefixes system:, eks:, aws:, amazon: and iam:",
+		Pattern:    `^[!-)+-~]{1,128}$`,
+		NotPattern: reservedGroups,
+		Judge:      judgeGroup,
+	},
+	"exemption": {
+		Want:    "the name of a ClusterRole, or the namespace and name of a Role with a slash between them, of letters, digits and :._@-",
+		Pattern: `^(` + dnsLabel + `/)?[A-Za-z0-9:._@-]{1,253}$`,
 	},
 	"image": {
 		Want: "a container image with a tag or a digest, such as registry.example.com/kms-plugin:v1.0.0",
@@ -375,6 +407,22 @@ func judgePrincipalARN(v string) string {
 	}
 	if strings.Contains(v, ":role/aws-service-role/") {
 		return "is a service-linked role, which EKS takes in no access entry: give the ARN of another role or user"
+	}
+	return ""
+}
+
+func judgeSecretName(v string) string {
+	if strings.Contains(v, "*") {
+		return "has a wildcard, which RBAC does not know in names: name each secret"
+	}
+	return ""
+}
+
+var reservedGroupsRE = regexp.MustCompile(reservedGroups)
+
+func judgeGroup(v string) string {
+	if prefix := reservedGroupsRE.FindString(v); prefix != "" {
+		return "has the reserved prefix " + prefix + ", which EKS takes in no access entry: give a group of your own"
 	}
 	return ""
 }

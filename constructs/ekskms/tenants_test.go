@@ -1,0 +1,109 @@
+//go:build !race
+
+package ekskms_test
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ekskms/ekskms/constructs/ekskms"
+)
+
+func tenant(name, namespace, serviceAccount string) *ekskms.PluginTenant {
+	return &ekskms.PluginTenant{Name: jsii.String(name), Namespace: jsii.String(namespace), ServiceAccount: jsii.String(serviceAccount)}
+}
+
+func clusterProps(tenants ...*ekskms.PluginTenant) *ekskms.EncryptedClusterProps {
+	return &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), PluginImage: jsii.String("registry.example/kms-plugin:v1"), PluginTenants: &tenants}
+}
+
+func TestBadTenants(t *testing.T) {
+	many := make([]*ekskms.PluginTenant, 21)
+	long := make([]*ekskms.PluginTenant, 20)
+	for i := range many {
+		many[i] = tenant("t"+strconv.Itoa(i), "n", "s"+strconv.Itoa(i))
+	}
+	for i := range long {
+		name := strings.Repeat("a", 39) + strconv.Itoa(10+i)
+		long[i] = tenant(name, name, name)
+	}
+	with := func(mode ekskms.PluginMode, tenants ...*ekskms.PluginTenant) *ekskms.EncryptedClusterProps {
+		props := clusterProps(tenants...)
+		props.PluginMode = mode
+		return props
+	}
+	sidecars := with(ekskms.PluginModeSidecar)
+	sidecars.PluginTenants = nil
+	without := clusterProps(tenant("a", "n", "s"))
+	without.WithoutPlugin = jsii.Bool(true)
+	for want, props := range map[string]*ekskms.EncryptedClusterProps{
+		`KmsPlugin: Mode is "sidecars", must be "deployment", "sidecar" or "daemonset"`:                                                                 with("sidecars"),
+		`KmsPlugin: Tenants is missing, but Mode is "sidecar": name a tenant, or leave Mode out`:                                                        sidecars,
+		`KmsPlugin: Tenants is set, but Mode is "daemonset": set it to "sidecar", or leave it out`:                                                      with(ekskms.PluginModeDaemonSet, tenant("a", "n", "s")),
+		`KmsPlugin: Tenants has 0 tenants, must have 1 to 20`:                                                                                           clusterProps(),
+		`KmsPlugin: Tenants has 21 tenants, must have 1 to 20`:                                                                                          clusterProps(many...),
+		`KmsPlugin: Tenants has names, namespaces and service accounts of 2460 characters in all, must have at most 2400`:                               clusterProps(long...),
+		`KmsPlugin: Tenants[0] is missing, it has no default`:                                                                                           clusterProps(nil),
+		`KmsPlugin: Tenants[0].Name is missing, it has no default`:                                                                                      clusterProps(&ekskms.PluginTenant{}),
+		`KmsPlugin: Tenants[1].Name is "a", which is the name of Tenants[0]: give it another`:                                                           clusterProps(tenant("a", "n", "s"), tenant("a", "n", "t")),
+		`KmsPlugin: Tenants[1].ServiceAccount is "s" in namespace "n", which is that of Tenants[0]: give it one of its own`:                             clusterProps(tenant("a", "n", "s"), tenant("b", "n", "s")),
+		`KmsPlugin: Tenants[0].ServiceAccount is "kms-plugin" in namespace "ekskms-system", which is that of the plugin itself: give it one of its own`: clusterProps(tenant("a", "ekskms-system", "kms-plugin")),
+		`EncryptedCluster: PluginTenants is set beside WithoutPlugin, which leaves their identities out too: remove one of them`:                        without,
+	} {
+		t.Run(want, func(t *testing.T) {
+			refused(t, "ekskms."+want, func(s awscdk.Stack) { ekskms.NewEncryptedCluster(s, jsii.String("X"), props) })
+		})
+	}
+}
+
+// TestTenantsWithAKeyElsewhere: with the key in a stack of its own, the roles of
+// the tenants are made there too, and the stacks need each other in one direction
+// only. The mode follows from the tenants.
+func TestTenantsWithAKeyElsewhere(t *testing.T) {
+	app, security, platform := twoStacks(t, nil, nil)
+	props := clusterProps(tenant("acme", "vcluster-acme", "vc"), tenant("globex", "vcluster-globex", "vc"))
+	props.SecretsKey = newKey(security)
+	props.AuditTrail = ekskms.NewAuditTrail(security, jsii.String("Audit"), &ekskms.AuditTrailProps{SecretsKey: props.SecretsKey})
+	ekskms.NewEncryptedCluster(platform, jsii.String("Cluster"), props)
+	app.Synth(nil) // fails on a cycle
+	policy := statements(t, assertions.Template_FromStack(security, nil), "Key")
+	for sid, role := range map[string]string{"TenantUse": "KeyTenantRoleacme", "TenantUse2": "KeyTenantRoleglobex"} {
+		principal, _ := json.Marshal(policy[sid]["Principal"])
+		if !strings.Contains(string(principal), role) {
+			t.Errorf("statement %s is for %s, want %s", sid, principal, role)
+		}
+	}
+	template := assertions.Template_FromStack(platform, nil)
+	template.ResourceCountIs(jsii.String("AWS::EKS::PodIdentityAssociation"), jsii.Number(3))
+}
+
+// TestOrderOfTenants: another order is no other identity.
+func TestOrderOfTenants(t *testing.T) {
+	ids := func(tenants ...*ekskms.PluginTenant) map[string]string {
+		stack := newStack(t)
+		ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), clusterProps(tenants...))
+		all := map[string]string{}
+		for id, r := range *assertions.Template_FromStack(stack, nil).FindResources(jsii.String("AWS::EKS::PodIdentityAssociation"), nil) {
+			data, err := json.Marshal((*r)["Properties"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[id] = string(data)
+		}
+		return all
+	}
+	a, b := tenant("a", "one", "vc"), tenant("b", "two", "vc")
+	before, after := ids(a, b), ids(b, tenant("c", "three", "vc"), a)
+	for id, properties := range before {
+		if after[id] != properties {
+			t.Errorf("%s was %s and is %s", id, properties, after[id])
+		}
+	}
+}

@@ -1,0 +1,423 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/synth"
+)
+
+// hyperShift is a host that takes no other plugin than its own.
+const hyperShift = "hypershift"
+
+// manifestFlags are the flags of ekskms generate manifests.
+type manifestFlags struct {
+	file, mode, host, tenant, key, account, image, roleARN string
+	controlPlane, workload, container, out                 string
+	group                                                  int64
+	healthPort                                             int32
+	encryption                                             encryptionFlags
+}
+
+func newGenerateManifests() *cobra.Command {
+	var f manifestFlags
+	cmd := &cobra.Command{
+		Use:   "manifests",
+		Short: "Print the plugin's Kubernetes objects, in each mode that there is",
+		Long: "Print the Kubernetes objects that put the plugin to work.\n" +
+			"\n" +
+			"  deployment  watches the key of an EKS cluster, and serves no API server. It is what the\n" +
+			"              stack deploys; the objects are the same.\n" +
+			"  sidecar     a plugin in the pods of a hosted API server: --for says of what, --tenant whose.\n" +
+			"  daemonset   the deployment, and a socket on every node, with policies that forbid others to\n" +
+			"              mount it.\n" +
+			"  static-pod  for an API server of kubeadm on EC2: files for a node, which need --out.\n" +
+			"\n" +
+			"Values come from ekskms.yaml, as for 'ekskms synth', and from flags. docs/hosted-control-planes.md\n" +
+			"goes through all of it.",
+		Example: "  ekskms generate manifests --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --image registry.example.com/kms-plugin:v1\n" +
+			"  ekskms generate manifests --file ekskms.yaml --mode sidecar --for vcluster --tenant team-a\n" +
+			"  ekskms generate manifests --file ekskms.yaml --mode static-pod --role-arn arn:aws:iam::111122223333:role/control-plane --out node",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(cmd); err != nil {
+				return err
+			}
+			file, err := loadConfig(cmd, f.file)
+			if err != nil {
+				return err
+			}
+			artifacts, err := f.generate(cmd, file.Clusters[0])
+			if err != nil {
+				return err
+			}
+			return emit(cmd, artifacts, f.out)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.file, "file", "f", "", "configuration `file`, or - for standard input")
+	flags.StringVar(&f.mode, "mode", "", "`mode`: deployment, sidecar, daemonset or static-pod (default plugin.mode of the configuration)")
+	flags.StringVar(&f.host, "for", "", "what runs the API server, for mode sidecar: `vcluster, kamaji, karmada, hypershift or generic`")
+	flags.StringVar(&f.tenant, "tenant", "", "`name` of a tenant in plugin.tenants of the configuration, for mode sidecar")
+	flags.StringVar(&f.key, "key", "", "`ARN` of the key, which a new one has only once it is deployed: the stack's output KeyArn")
+	flags.StringVar(&f.account, "account", "", "AWS `account` of the cluster, where neither the configuration nor a new key's ARN says it")
+	flags.StringVar(&f.image, "image", "", "container `image` of the plugin (default plugin.image of the configuration)")
+	flags.StringVar(&f.roleARN, "role-arn", "", "`ARN` of the instances' IAM role, for mode static-pod")
+	flags.StringVar(&f.controlPlane, "control-plane", "", "`name` of the TenantControlPlane or the Karmada (default the tenant's)")
+	flags.StringVar(&f.workload, "workload", "", "`deployment/NAME or statefulset/NAME` that runs the API server, with --for generic")
+	flags.StringVar(&f.container, "container", "kube-apiserver", "`name` of the container in it that does, with --for generic")
+	flags.Int64Var(&f.group, "api-server-group", 0, "`ID` of the group as which the API server runs, which may use the socket")
+	flags.Int32Var(&f.healthPort, "health-port", manifest.DefaultSidecarHealthPort, "free `port` for the health of a sidecar or static pod")
+	f.encryption.register(flags)
+	flags.StringVarP(&f.out, "out", "o", "", "`folder` to write files to, instead of standard output")
+	return cmd
+}
+
+// modesOf says for which modes a flag is, where it is not for all.
+var modesOf = map[string][]manifest.Mode{
+	"for": {manifest.Sidecar}, "tenant": {manifest.Sidecar}, "control-plane": {manifest.Sidecar},
+	"workload": {manifest.Sidecar}, "container": {manifest.Sidecar}, "api-server-group": {manifest.Sidecar},
+	"role-arn": {manifest.StaticPod}, "health-port": {manifest.Sidecar, manifest.StaticPod},
+	"resources": {manifest.Sidecar, manifest.StaticPod}, "provider": {manifest.Sidecar, manifest.StaticPod},
+	"allow-unencrypted-reads": {manifest.Sidecar, manifest.StaticPod},
+}
+
+// check finds what can be found without the configuration.
+func (f *manifestFlags) check(cmd *cobra.Command) error {
+	for _, name := range []string{"mode", "for", "tenant", "key", "account", "image", "role-arn", "control-plane", "workload", "container", "out"} {
+		// A variable that is not set in a script must not mean: the default.
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return wrongInput(fmt.Errorf("--%s is empty", name), cmd)
+		}
+	}
+	if f.host == hyperShift {
+		return usageError{
+			"HyperShift takes no other plugin: its operator runs aws-encryption-provider of its release in the API server's pod, without an encryption context, and has no field for a container or a socket of yours",
+			"encrypt a HostedCluster with its own spec.secretEncryption.kms.aws, under a key that lets its role in: docs/hosted-control-planes.md",
+		}
+	}
+	return nil
+}
+
+var accountID = regexp.MustCompile(`^[0-9]{12}$`)
+
+// facts are the values that all modes need, and where each comes from.
+type facts struct {
+	cluster                   config.Cluster
+	clusterARN, keyARN, image string
+	keySource, imageSource    string
+}
+
+// generate makes the files of a mode.
+func (f *manifestFlags) generate(cmd *cobra.Command, cluster config.Cluster) ([]artifact, error) {
+	mode := manifest.Mode(f.mode)
+	if mode == "" {
+		mode = manifest.Mode(cluster.Plugin.Mode)
+	}
+	modes := []manifest.Mode{manifest.Deployment, manifest.Sidecar, manifest.DaemonSet, manifest.StaticPod}
+	if !slices.Contains(modes, mode) {
+		return nil, wrongInput(fmt.Errorf("--mode is %q, must be one of %q", mode, modes), cmd)
+	}
+	for _, name := range slices.Sorted(maps.Keys(modesOf)) {
+		if cmd.Flags().Changed(name) && !slices.Contains(modesOf[name], mode) {
+			return nil, wrongInput(fmt.Errorf("--%s is for mode %q, and this is mode %q", name, modesOf[name], mode), cmd)
+		}
+	}
+	facts, err := f.resolve(cluster)
+	if err != nil {
+		return nil, err
+	}
+	switch mode {
+	case manifest.Sidecar:
+		return f.sidecar(cmd, facts)
+	case manifest.StaticPod:
+		return f.staticPod(cmd, facts)
+	default:
+		return f.workloads(cmd, facts, mode)
+	}
+}
+
+func (f *manifestFlags) resolve(cluster config.Cluster) (facts, error) {
+	x := facts{cluster: cluster}
+	x.keyARN, x.keySource = f.key, "--key"
+	switch {
+	case cluster.Key.ARN != "" && f.key != "" && f.key != cluster.Key.ARN:
+		return x, usageError{fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", f.key, cluster.Key.ARN), "leave --key out"}
+	case cluster.Key.ARN != "":
+		x.keyARN, x.keySource = cluster.Key.ARN, "key.arn of the configuration"
+	case f.key == "":
+		return x, missing("key", "the configuration makes a new key, whose ARN is known once it is deployed",
+			"it is the output KeyArn: aws cloudformation describe-stacks --stack-name "+synth.StackName(cluster.Name))
+	}
+	key, err := arn.Parse(x.keyARN)
+	if err != nil || key.Service != "kms" || !strings.HasPrefix(key.Resource, "key/") || key.Region == "" || key.AccountID == "" {
+		return x, usageError{fmt.Sprintf("--key is %q, which is not the ARN of a KMS key", x.keyARN), "arn:aws:kms:<region>:<account>:key/<id>"}
+	}
+	if cluster.Region != "" && cluster.Region != key.Region {
+		return x, usageError{fmt.Sprintf("the key %s is in %s, and the cluster in %s", x.keyARN, key.Region, cluster.Region), "a cluster's key is in its own Region"}
+	}
+	// As the constructs do it: constructs/ekskms, SecretsKey. A new key is in the
+	// account of the cluster; one that was there before may be in another.
+	account := cluster.Account
+	if account == "" && cluster.Key.ARN == "" {
+		account = key.AccountID
+	}
+	switch {
+	case account == "" && f.account == "":
+		return x, missing("account", "the configuration does not say in which AWS account the cluster is", "aws sts get-caller-identity")
+	case account == "":
+		account = f.account
+	case f.account != "" && f.account != account:
+		return x, usageError{fmt.Sprintf("--account is %s, and the cluster is in %s", f.account, account), "leave --account out"}
+	}
+	if !accountID.MatchString(account) {
+		return x, usageError{fmt.Sprintf("--account is %q, must be 12 digits", account), ""}
+	}
+	if cluster.Key.ARN == "" && key.AccountID != account {
+		return x, usageError{fmt.Sprintf("the key %s is in account %s, and the cluster in %s", x.keyARN, key.AccountID, account), "a new key is in the cluster's own account"}
+	}
+	x.clusterARN = arn.ARN{Partition: key.Partition, Service: "eks", Region: key.Region, AccountID: account, Resource: "cluster/" + cluster.Name}.String()
+	switch x.image, x.imageSource = f.image, "--image"; {
+	case x.image != "":
+	case cluster.Plugin.Image != "":
+		x.image, x.imageSource = cluster.Plugin.Image, "plugin.image of the configuration"
+	default:
+		return x, missing("image", "the configuration has the image built by cdk deploy, which alone knows its name",
+			"kubectl -n ekskms-system get deployment kms-plugin -o jsonpath='{.spec.template.spec.containers[0].image}'")
+	}
+	return x, nil
+}
+
+// comments begin every file.
+func (x facts) comments(mode manifest.Mode, context map[string]string) []string {
+	lines := []string{
+		fmt.Sprintf("manifests, mode %s, for cluster %s.", mode, x.cluster.Name),
+		"Key:     " + x.keyARN + " (" + x.keySource + ")",
+		"Image:   " + x.image + " (" + x.imageSource + ")",
+	}
+	for _, k := range slices.Sorted(maps.Keys(context)) {
+		lines = append(lines, "Context: "+k+"="+context[k])
+	}
+	return append(lines, "         (the encryption context: the key policy allows this one alone)")
+}
+
+func (f *manifestFlags) workloads(cmd *cobra.Command, x facts, mode manifest.Mode) ([]artifact, error) {
+	context := keypolicy.ClusterContext(x.clusterARN)
+	objs, err := manifest.Plugin(manifest.PluginInput{
+		ClusterName: x.cluster.Name, ClusterARN: x.clusterARN, KeyARN: x.keyARN, Image: x.image,
+		EncryptionContext: context, Mode: mode, Architecture: x.cluster.Plugin.Architecture,
+	})
+	if err != nil {
+		return nil, wrongInput(err, cmd)
+	}
+	head := append(x.comments(mode, context),
+		"These are the objects that the stack deploys by itself: apply them only where it has",
+		"plugin.enabled: false. Pods get their credentials by a Pod Identity association of",
+		fmt.Sprintf("namespace %s, service account %s, which must be there before them.", manifest.DefaultNamespace, manifest.DefaultServiceAccount))
+	apply := "kubectl apply --server-side -f FILE"
+	if f.out != "" {
+		apply = "kubectl apply --server-side -f " + f.out
+	}
+	groups := []struct {
+		name     string
+		comments []string
+		has      func(kind, name string) bool
+	}{
+		{"1-kms-plugin.yaml", append(head,
+			"Next:    "+apply,
+			"         kubectl -n ekskms-system rollout status deployment/kms-plugin"), nil},
+		{"2-socket-policy.yaml", []string{
+			"manifests: nobody but the plugin mounts the node's folder of the socket, " + manifest.HostSocketDir + ".",
+			"Allowed in namespaces with the label " + manifest.SocketLabel + "=" + manifest.SocketAllowed + ":",
+			"  kubectl label namespace NAMESPACE " + manifest.SocketLabel + "=" + manifest.SocketAllowed,
+		}, func(kind, _ string) bool { return strings.HasPrefix(kind, "ValidatingAdmissionPolicy") }},
+		{"3-kms-plugin-node.yaml", []string{
+			"manifests: the plugin with its socket on every node.",
+			"Next:    kubectl -n ekskms-system rollout status daemonset/kms-plugin-node",
+		}, func(_, name string) bool { return name == "kms-plugin-node" }},
+	}
+	parts := make([][]runtime.Object, len(groups))
+	for _, o := range objs {
+		i := 0
+		for j, g := range groups {
+			if g.has != nil && g.has(o.GetObjectKind().GroupVersionKind().Kind, o.(metav1.Object).GetName()) {
+				i = j
+			}
+		}
+		parts[i] = append(parts[i], o)
+	}
+	var artifacts []artifact
+	for i, g := range groups {
+		if len(parts[i]) == 0 {
+			continue
+		}
+		body, err := manifest.YAML(parts[i])
+		if err != nil {
+			return nil, err
+		}
+		artifacts = append(artifacts, artifact{g.name, g.comments, body})
+	}
+	return artifacts, nil
+}
+
+func (f *manifestFlags) sidecar(cmd *cobra.Command, x facts) ([]artifact, error) {
+	hosts := append(manifest.Hosts(), hyperShift)
+	if f.host == "" {
+		return nil, missing("for", "a sidecar is for one kind of API server", fmt.Sprintf("one of %q", hosts))
+	}
+	if !slices.Contains(hosts, manifest.Host(f.host)) {
+		return nil, wrongInput(fmt.Errorf("--for is %q, must be one of %q", f.host, hosts), cmd)
+	}
+	tenants := x.cluster.Plugin.Tenants
+	names := make([]string, len(tenants))
+	for i, t := range tenants {
+		names[i] = t.Name
+	}
+	if f.tenant == "" {
+		return nil, missing("tenant", "a sidecar has the identity of one tenant", fmt.Sprintf("plugin.tenants of the configuration has %q", names))
+	}
+	i := slices.Index(names, f.tenant)
+	if i < 0 {
+		return nil, usageError{fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", f.tenant, names),
+			"add it there and deploy: that makes the tenant's IAM role and puts it into the key policy"}
+	}
+	tenant, host := tenants[i], manifest.Host(f.host)
+	in := manifest.SidecarInput{
+		Tenant: tenant.Name, Namespace: tenant.Namespace, ServiceAccount: tenant.ServiceAccount,
+		KeyARN: x.keyARN, Image: x.image, EncryptionContext: keypolicy.TenantContext(x.clusterARN, tenant.Name),
+		APIServerGroup: f.group, HealthPort: f.healthPort, Encryption: f.encryption.input(), ControlPlane: f.controlPlane,
+	}
+	if host == manifest.Generic {
+		if f.workload == "" {
+			return nil, missing("workload", "the API server's Deployment or StatefulSet", "such as deployment/kube-apiserver")
+		}
+		in.Workload, in.Container = f.workload, f.container
+	} else if f.workload != "" || cmd.Flags().Changed("container") {
+		return nil, wrongInput(fmt.Errorf("--workload and --container are for --for %s", manifest.Generic), cmd)
+	}
+	objs, err := manifest.Sidecars(in, host)
+	if err != nil {
+		return nil, wrongInput(err, cmd)
+	}
+	body, err := manifest.YAML(objs)
+	if err != nil {
+		return nil, err
+	}
+	comments := append(x.comments(manifest.Sidecar, in.EncryptionContext),
+		fmt.Sprintf("Tenant:  %s, in namespace %s as service account %s (plugin.tenants of the configuration)", tenant.Name, tenant.Namespace, tenant.ServiceAccount))
+	comments = append(comments, hostComments(in, host)...)
+	comments = append(comments, migrationAdvice(in.Encryption)...)
+	return []artifact{{f.host + ".yaml", comments, body}}, nil
+}
+
+// hostComments say how a host takes its file.
+func hostComments(in manifest.SidecarInput, host manifest.Host) []string {
+	apply := "Apply:   kubectl apply --server-side --field-manager=ekskms -f FILE"
+	switch host {
+	case manifest.VCluster:
+		return []string{
+			"Checked: against the values schema and the chart of vCluster 0.30.0, not on a cluster.",
+			fmt.Sprintf("Apply:   helm upgrade --install %s vcluster --namespace %s --values FILE, with the repository of", in.Tenant, in.Namespace),
+			"         vCluster and your own values. Lists are not merged: if your values have initContainers,",
+			"         addVolumes, addVolumeMounts, extraArgs or manifests, put these beside them.",
+		}
+	case manifest.Kamaji:
+		return []string{
+			"Checked: against the TenantControlPlane of Kamaji 1.0.0, not on a cluster.",
+			apply,
+			"         Lists are replaced, not merged: if the TenantControlPlane has some of these, put them",
+			"         together here first. kubectl reports such a conflict with whoever wrote them.",
+		}
+	case manifest.Karmada:
+		return []string{
+			"Checked: against the Karmada of the operator 1.16.0, not on a cluster.",
+			apply,
+			"         Lists are replaced, not merged: if the Karmada has some of these, put them together here",
+			"         first. The operator has no field for native sidecars, so plugin and API server start at",
+			"         once, and the API server is ready when it has found the plugin.",
+		}
+	default:
+		lines := []string{apply, "         Then add the flags to the container " + in.Container + ": a list of flags can't be merged."}
+		for _, flag := range manifest.APIServerFlags() {
+			lines = append(lines, "           "+flag.String())
+		}
+		return lines
+	}
+}
+
+func (f *manifestFlags) staticPod(cmd *cobra.Command, x facts) ([]artifact, error) {
+	switch {
+	case f.roleARN == "":
+		return nil, missing("role-arn", "the key policy names the role of the control plane's instances", "")
+	case f.out == "":
+		return nil, missing("out", "these are files for different places", "")
+	}
+	if role, err := arn.Parse(f.roleARN); err != nil || role.Service != "iam" || !strings.HasPrefix(role.Resource, "role/") {
+		return nil, usageError{fmt.Sprintf("--role-arn is %q, which is not the ARN of an IAM role", f.roleARN), "arn:aws:iam::<account>:role/<name>"}
+	}
+	context := keypolicy.ClusterContext(x.clusterARN)
+	pod, err := manifest.StaticPods(manifest.StaticPodInput{
+		ClusterName: x.cluster.Name, KeyARN: x.keyARN, Image: x.image, EncryptionContext: context, HealthPort: f.healthPort,
+	})
+	if err != nil {
+		return nil, wrongInput(err, cmd)
+	}
+	encryption, err := manifest.Encryption(f.encryption.input())
+	if err != nil {
+		return nil, wrongInput(err, cmd)
+	}
+	statements := keypolicy.PluginUse(f.roleARN, context, nil)
+	identity := make([]iampolicy.Statement, len(statements))
+	for i, s := range statements {
+		identity[i] = s.OnResource(x.keyARN)
+	}
+	in := f.encryption.input()
+	in.Endpoint = manifest.SocketAddress
+	artifacts := []artifact{
+		{name: "kms-plugin.yaml", comments: append(x.comments(manifest.StaticPod, context),
+			"Role:    "+f.roleARN+" (--role-arn)",
+			"First:   attach instance-role-policy.json to the role, and add the statements of",
+			"         key-policy-statements.json to the policy of the key. The name in the encryption context is",
+			"         that of an EKS cluster only in form: it tells this cluster's data from others'.",
+			"Next:    on every node of the control plane, before the API server needs it:",
+			"         install -D -m 0600 encryption.yaml "+manifest.HostEncryptionDir+"/"+manifest.EncryptionFile,
+			"         install -m 0600 kms-plugin.yaml /etc/kubernetes/manifests/",
+			"         kubeadm.yaml says what the API server needs.")},
+		{name: manifest.EncryptionFile, comments: encryptionComments(in)},
+		{name: "kubeadm.yaml", comments: []string{
+			"manifests: what kubeadm has to give kube-apiserver, for kubeadm.k8s.io/v1beta4.",
+			"Next:    put apiServer into your ClusterConfiguration. On a cluster that runs already:",
+			"         kubectl -n kube-system edit configmap kubeadm-config, and on each control plane's node",
+			"         kubeadm init phase control-plane apiserver --config=FILE, one node after another.",
+		}},
+	}
+	for i, v := range []any{pod, encryption, manifest.Kubeadm()} {
+		if artifacts[i].body, err = manifest.YAML([]any{v}); err != nil {
+			return nil, err
+		}
+	}
+	for _, policy := range []struct {
+		name       string
+		statements []iampolicy.Statement
+	}{{"instance-role-policy.json", identity}, {"key-policy-statements.json", statements}} {
+		body, err := json.MarshalIndent(iampolicy.NewDocument(policy.statements...), "", "  ")
+		if err != nil {
+			return nil, err
+		}
+		artifacts = append(artifacts, artifact{name: policy.name, body: append(body, '\n')})
+	}
+	return artifacts, nil
+}

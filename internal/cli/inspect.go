@@ -1,0 +1,282 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/inspect"
+	"github.com/ekskms/ekskms/internal/synth"
+)
+
+func newInspect() *cobra.Command {
+	var output string
+	var value bool
+	var opts inspect.Options
+	cmd := &cobra.Command{
+		Use:   "inspect FILE",
+		Short: "Report how the objects in an etcd snapshot are encrypted",
+		Long: "Report for each resource in a snapshot of etcd v3 how many objects are in the clear, under\n" +
+			"which provider and under which key_id, of a control plane that you run yourself: EKS gives no\n" +
+			"access to its etcd. Nothing of an object is printed, and the file is not changed.\n" +
+			"\n" +
+			"With --expect-encrypted or --expect-key-id the exit code is 1 if an object is not stored so:\n" +
+			"that is the proof that a migration has finished. Name the resources that the\n" +
+			"EncryptionConfiguration encrypts. One that has no objects is a finding too.\n" +
+			"\n" +
+			"Older revisions, and pages that the file no longer uses, can hold in the clear what is\n" +
+			"encrypted since. They are reported, and --whole-file expects the same of them.",
+		Example: "  ekskms inspect snapshot.db\n" +
+			"  ekskms inspect --resource secrets --expect-key-id v1:7c9e:41aa snapshot.db\n" +
+			"  ekskms inspect --resource secrets --expect-encrypted --whole-file snapshot.db\n" +
+			"  ekskms inspect --value --expect-encrypted secret.value",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkInspect(cmd, output, value, opts); err != nil {
+				return err
+			}
+			if value {
+				return inspectValue(cmd, args[0], output, opts)
+			}
+			return inspectSnapshot(cmd, args[0], output, opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&value, "value", false, "FILE, or - for standard input, is one value, as 'etcdctl get --print-value-only' prints it")
+	flags.StringVar(&opts.Prefix, "prefix", inspect.DefaultPrefix, "the API server's --etcd-prefix")
+	flags.StringArrayVar(&opts.Resources, "resource", nil, "`name` of a resource to look at, such as secrets or widgets.example.com; can be repeated. Default: all")
+	flags.BoolVar(&opts.ExpectEncrypted, "expect-encrypted", false, "objects that are not encrypted make the exit code 1")
+	flags.StringVar(&opts.ExpectKeyID, "expect-key-id", "", "objects that are not encrypted with KMS v2 under this key `ID` make the exit code 1")
+	flags.BoolVar(&opts.WholeFile, "whole-file", false, "expect the same of older revisions and of free pages")
+	flags.IntVar(&opts.List, "list", 0, "print at most this `number` of keys of objects that are not as expected or, without an expectation, not encrypted")
+	flags.StringVar(&output, "output", "text", "`format` of the report: text or json")
+	return cmd
+}
+
+func checkInspect(cmd *cobra.Command, output string, value bool, opts inspect.Options) error {
+	wrong := func(format string, args ...any) error {
+		return usageError{fmt.Sprintf(format, args...), "run 'ekskms inspect --help'"}
+	}
+	if output != "text" && output != "json" {
+		return wrong("--output is %q, must be text or json", output)
+	}
+	if opts.List < 0 {
+		return wrong("--list is %d, must be 0 or more", opts.List)
+	}
+	if opts.WholeFile && !opts.ExpectEncrypted && opts.ExpectKeyID == "" {
+		return wrong("--whole-file needs --expect-encrypted or --expect-key-id")
+	}
+	for _, name := range []string{"expect-key-id", "prefix", "resource"} {
+		// A variable that is not set in a script must not mean: expect nothing.
+		if f := cmd.Flags().Lookup(name); f.Changed && (f.Value.String() == "" || f.Value.String() == "[]") {
+			return wrong("--%s is empty", name)
+		}
+	}
+	for _, r := range opts.Resources {
+		if r == "" {
+			return wrong("--resource is empty")
+		}
+	}
+	if value {
+		for _, name := range []string{"prefix", "resource", "whole-file", "list"} {
+			if cmd.Flags().Changed(name) {
+				return wrong("--%s is about snapshots, and does not go with --value", name)
+			}
+		}
+	}
+	return nil
+}
+
+func inspectSnapshot(cmd *cobra.Command, path, output string, opts inspect.Options) error {
+	if path == "-" {
+		return usageError{"a snapshot can't be read from standard input", "name a file, or use --value for one value"}
+	}
+	done := progress(cmd.ErrOrStderr(), "ekskms: reading "+path)
+	report, err := inspect.Snapshot(path, opts)
+	done()
+	if err != nil {
+		return hinted(err)
+	}
+	if output == "json" {
+		err = printJSON(cmd.OutOrStdout(), report)
+	} else {
+		err = printInspected(cmd.OutOrStdout(), report, opts)
+	}
+	if err != nil {
+		return err
+	}
+	return printFindings(cmd.ErrOrStderr(), report.Findings)
+}
+
+// inspectedValue is the report on one value.
+type inspectedValue struct {
+	inspect.Storage
+	Findings []inspect.Finding `json:"findings"`
+}
+
+func inspectValue(cmd *cobra.Command, path, output string, opts inspect.Options) error {
+	name, in := "<stdin>", cmd.InOrStdin()
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		name, in = path, f
+	}
+	storage, err := inspect.Value(in)
+	if err != nil {
+		var e *inspect.Error
+		if errors.As(err, &e) {
+			err = &inspect.Error{What: name + " " + e.What, Hint: e.Hint}
+		}
+		return hinted(err)
+	}
+	report := inspectedValue{storage, []inspect.Finding{}}
+	if problem := opts.Check(storage); problem != "" {
+		report.Findings = append(report.Findings, inspect.Finding{
+			Problem: name + " is " + problem,
+			Fix:     "have the API server write the object again",
+		})
+	}
+	if output == "json" {
+		err = printJSON(cmd.OutOrStdout(), report)
+	} else {
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), storage)
+	}
+	if err != nil {
+		return err
+	}
+	return printFindings(cmd.ErrOrStderr(), report.Findings)
+}
+
+// hinted passes on the advice of an error in the form that Run prints.
+func hinted(err error) error {
+	var e *inspect.Error
+	if errors.As(err, &e) {
+		return &synth.Error{What: e.What, Hint: e.Hint}
+	}
+	return err
+}
+
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+// printFindings prints a fix once, after the last of the findings it is for.
+func printFindings(stderr io.Writer, findings []inspect.Finding) error {
+	if len(findings) == 0 {
+		return nil
+	}
+	for i, f := range findings {
+		what, hint := f.Problem, f.Fix
+		if f.Resource != "" {
+			what = inspect.Printable(f.Resource) + ": " + what
+		}
+		if i+1 < len(findings) && findings[i+1].Fix == hint {
+			hint = ""
+		}
+		printError(stderr, what, hint)
+	}
+	return errFindings
+}
+
+func printInspected(stdout io.Writer, r *inspect.Report, opts inspect.Options) error {
+	w := &strings.Builder{}
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	p("%s: %d objects, revision %d", r.File, r.Objects, r.Revision)
+	if r.CompactRevision > 0 {
+		p(", compacted up to %d", r.CompactRevision)
+	}
+	if r.ChecksumVerified {
+		p(", SHA-256 verified\n")
+	} else {
+		p("\nIt has no checksum, as a copy of member/snap/db has none: damage to values is not seen.\n")
+	}
+	if r.OtherKeys > 0 {
+		p("Keys of etcd that are not below %s: %d\n", inspect.Printable(opts.Prefix), r.OtherKeys)
+	}
+
+	p("\n")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(cells ...any) { _, _ = fmt.Fprintf(table, "%v\t%v\t%v\n", cells...) }
+	row("RESOURCE", "OBJECTS", "STORED")
+	for _, res := range r.Resources {
+		if len(res.Live) == 0 {
+			row(inspect.Printable(res.Name), 0, "")
+		}
+		for _, g := range res.Live {
+			row(inspect.Printable(res.Name), g.Count, g.Storage)
+		}
+	}
+	_ = table.Flush()
+
+	rest := func(title string, groups func(inspect.Resource) []inspect.Group) {
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		for _, res := range r.Resources {
+			for _, g := range groups(res) {
+				if title != "" {
+					p("\n%s\n", title)
+					title = ""
+				}
+				_, _ = fmt.Fprintf(table, "%s\t%d\t%s\n", inspect.Printable(res.Name), g.Count, g.Storage)
+			}
+		}
+		_ = table.Flush()
+	}
+	rest("Older revisions, which are in the file until a compaction and a defragmentation:",
+		func(r inspect.Resource) []inspect.Group { return r.Older })
+	rest("Copies on free pages, which are in the file until a defragmentation:",
+		func(r inspect.Resource) []inspect.Group { return r.Free })
+	p("\n%d of %d pages of the file are free", r.Pages.Free, r.Pages.Total)
+	if r.Pages.Unread > 0 {
+		p(", and %d of them hold bytes of which nothing can be told", r.Pages.Unread)
+	}
+	p(".\n")
+
+	if len(r.Offending) > 0 {
+		p("\nObjects that are not as they should be, the last written first:\n")
+		for _, key := range r.Offending {
+			p("  %s\n", inspect.Printable(key))
+		}
+	}
+	if (opts.ExpectEncrypted || opts.ExpectKeyID != "") && len(r.Findings) == 0 {
+		p("\n%s\n", verdict(r, opts))
+	}
+	_, err := io.WriteString(stdout, w.String())
+	return err
+}
+
+// verdict says what is proven, and no more.
+func verdict(r *inspect.Report, opts inspect.Options) string {
+	what := "are encrypted"
+	if opts.ExpectKeyID != "" {
+		what += " under key_id " + inspect.Printable(opts.ExpectKeyID)
+	}
+	live, left := 0, 0
+	for _, res := range r.Resources {
+		live += inspect.Count(res.Live)
+		for _, g := range append(res.Older, res.Free...) {
+			if opts.Check(g.Storage) != "" {
+				left += g.Count
+			}
+		}
+	}
+	text := fmt.Sprintf("As expected: all %d objects %s.", live, what)
+	switch {
+	case opts.WholeFile:
+		return fmt.Sprintf("As expected: all %d objects %s, and all that was found of earlier ones.", live, what)
+	case left > 0:
+		return text + fmt.Sprintf("\nBut of %d older revisions or copies in this file that is not so: see --whole-file.", left)
+	}
+	return text
+}

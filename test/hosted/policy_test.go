@@ -1,0 +1,218 @@
+package hosted
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/plugin/cel"
+	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
+	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/cel/environment"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ekskms/ekskms/internal/manifest"
+)
+
+// nodePath is one line of the table of paths.
+type nodePath struct {
+	Path    string `json:"path"`
+	Reaches bool   `json:"reaches"`
+	Why     string `json:"why"`
+}
+
+func paths(t *testing.T) (list []nodePath) {
+	t.Helper()
+	data, err := os.ReadFile("../../internal/manifest/testdata/socket_paths.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(data, &list); err != nil || len(list) < 20 {
+		t.Fatalf("%d paths: %v", len(list), err)
+	}
+	return list
+}
+
+func policies(t *testing.T) (pods, volumes *admissionv1.ValidatingAdmissionPolicy) {
+	t.Helper()
+	objects, err := manifest.Plugin(manifest.PluginInput{
+		ClusterName: "demo", ClusterARN: "a", KeyARN: "b", Image: "c", EncryptionContext: map[string]string{"d": "e"}, Mode: manifest.DaemonSet,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := func(resource string) func(*admissionv1.ValidatingAdmissionPolicy) bool {
+		return func(p *admissionv1.ValidatingAdmissionPolicy) bool {
+			return p.Spec.MatchConstraints.ResourceRules[0].Resources[0] == resource
+		}
+	}
+	return find(t, objects, is("pods")), find(t, objects, is("persistentvolumes"))
+}
+
+// judge asks the API server's own evaluation of a policy. It returns why an object
+// is refused, and "" if it is not. Which requests the rules and selectors catch is
+// not looked at here.
+func judge(t *testing.T, policy *admissionv1.ValidatingAdmissionPolicy, object, old runtime.Object) string {
+	t.Helper()
+	compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := cel.OptionalVariableDeclarations{HasAuthorizer: true}
+	var variables []cel.NamedExpressionAccessor
+	for _, v := range policy.Spec.Variables {
+		variables = append(variables, &validating.Variable{Name: v.Name, Expression: v.Expression})
+	}
+	compiler.CompileAndStoreVariables(variables, options, environment.NewExpressions)
+	var conditions, validations, messages []cel.ExpressionAccessor
+	for i := range policy.Spec.MatchConditions {
+		conditions = append(conditions, (*matchconditions.MatchCondition)(&policy.Spec.MatchConditions[i]))
+	}
+	for _, v := range policy.Spec.Validations {
+		validations = append(validations, &validating.ValidationCondition{Expression: v.Expression, Reason: v.Reason})
+		messages = append(messages, &validating.MessageExpressionCondition{MessageExpression: v.MessageExpression})
+	}
+	compile := func(e []cel.ExpressionAccessor, authorizer bool) cel.ConditionEvaluator {
+		c := compiler.CompileCondition(e, cel.OptionalVariableDeclarations{HasAuthorizer: authorizer}, environment.NewExpressions)
+		for _, err := range c.CompilationErrors() {
+			t.Fatal(err)
+		}
+		return c
+	}
+	matcher := matchconditions.NewMatcher(compile(conditions, true), policy.Spec.FailurePolicy, "policy", "validate", policy.Name)
+	validator := validating.NewValidator(compile(validations, true), matcher, compile(nil, true), compile(messages, false), policy.Spec.FailurePolicy, nil)
+
+	operation := admission.Create
+	if old != nil {
+		operation = admission.Update
+	}
+	kind := object.GetObjectKind().GroupVersionKind()
+	resource := schema.GroupVersionResource{Version: "v1", Resource: policy.Spec.MatchConstraints.ResourceRules[0].Resources[0]}
+	meta := object.(metav1.Object)
+	attributes := &admission.VersionedAttributes{
+		Attributes: admission.NewAttributesRecord(object, old, kind, meta.GetNamespace(), meta.GetName(), resource, "", operation,
+			nil, false, &user.DefaultInfo{Name: "somebody"}),
+		VersionedKind: kind, VersionedObject: object, VersionedOldObject: old,
+	}
+	result := validator.Validate(context.Background(), resource, attributes, nil, nil, celconfig.RuntimeCELCostBudget, nil)
+	for _, d := range result.Decisions {
+		if d.Action != validating.ActionAdmit {
+			return d.Message
+		}
+	}
+	return ""
+}
+
+func pod(namespace, account string, paths ...string) *corev1.Pod {
+	p := &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: namespace},
+		Spec: corev1.PodSpec{ServiceAccountName: account, Volumes: []corev1.Volume{
+			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		}},
+	}
+	for _, path := range paths {
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path}}})
+	}
+	return p
+}
+
+func volume(source corev1.PersistentVolumeSource) *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolume"},
+		ObjectMeta: metav1.ObjectMeta{Name: "a"},
+		Spec:       corev1.PersistentVolumeSpec{PersistentVolumeSource: source},
+	}
+}
+
+// TestPaths: each path of the table, in a pod, as a hostPath volume and as a local
+// volume.
+func TestPaths(t *testing.T) {
+	pods, volumes := policies(t)
+	for _, p := range paths(t) {
+		for how, refused := range map[string]string{
+			"pod":      judge(t, pods, pod("default", "", "/opt/harmless", p.Path), nil),
+			"hostPath": judge(t, volumes, volume(corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: p.Path}}), nil),
+			"local":    judge(t, volumes, volume(corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: p.Path}}), nil),
+		} {
+			if (refused != "") != p.Reaches || p.Reaches && !strings.Contains(refused, "leads to the socket of kms-plugin") {
+				t.Errorf("%s as %s (%s): refused with %q, want %v", p.Path, how, p.Why, refused, p.Reaches)
+			}
+		}
+	}
+}
+
+// TestWhoMayMount: the plugin's own pods, and what was mounted before.
+func TestWhoMayMount(t *testing.T) {
+	const socket = "/var/run/kms-plugin"
+	pods, volumes := policies(t)
+	mounted := volume(corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: socket}})
+	for what, c := range map[string]struct {
+		policy      *admissionv1.ValidatingAdmissionPolicy
+		object, old runtime.Object
+		allowed     bool
+	}{
+		"nothing of the node":             {pods, pod("default", "default"), nil, true},
+		"anybody":                         {pods, pod("default", "default", socket), nil, false},
+		"the plugin":                      {pods, pod("ekskms-system", "kms-plugin", socket), nil, true},
+		"its account elsewhere":           {pods, pod("default", "kms-plugin", socket), nil, false},
+		"another account beside it":       {pods, pod("ekskms-system", "default", socket), nil, false},
+		"no account beside it":            {pods, pod("ekskms-system", "", socket), nil, false},
+		"a change of a pod that has it":   {pods, pod("default", "", socket), pod("default", "", socket), true},
+		"a change that brings it":         {pods, pod("default", "", socket), pod("default", ""), false},
+		"a change that brings more":       {pods, pod("default", "", socket, "/"), pod("default", "", socket), false},
+		"a change of a volume that is it": {volumes, mounted, mounted, true},
+		"a volume of another kind": {volumes, volume(corev1.PersistentVolumeSource{
+			CSI: &corev1.CSIPersistentVolumeSource{Driver: "ebs.csi.aws.com"}}), nil, true},
+	} {
+		if refused := judge(t, c.policy, c.object, c.old); (refused == "") != c.allowed {
+			t.Errorf("%s: refused with %q, want allowed: %v", what, refused, c.allowed)
+		}
+	}
+}
+
+// TestPolicyMutations: without one of its parts the policy lets a path of the table
+// pass, so each part has a line there that needs it.
+func TestPolicyMutations(t *testing.T) {
+	for old, c := range map[string]struct{ new, path string }{
+		"c != '.'":                    {"true", "/./var/run/kms-plugin"},
+		"c != '' &&":                  {"", "//var/run/kms-plugin"},
+		"'/var/run/kms-plugin/',":     {"", "/var"},
+		", '/run/kms-plugin/'":        {"", "/run"},
+		"s.startsWith(f) ||":          {"", "/"},
+		"|| f.startsWith(s)":          {"", "/run/kms-plugin/socket.sock"},
+		"root|":                       {"", "/proc/1/root"},
+		"|cwd":                        {"", "/proc/1/cwd"},
+		"|fd)":                        {")", "/proc/1/fd/3"},
+		"(.+/)?":                      {"[0-9]+/", "/proc/thread-self/root"},
+		"f.startsWith('/dev/fd/') ||": {"", "/dev/fd/7"},
+		"|| f.contains('/../')":       {"", "/opt/../run"},
+	} {
+		pods, _ := policies(t)
+		if judge(t, pods, pod("default", "", c.path), nil) == "" {
+			t.Errorf("%s passes", c.path)
+		}
+		n := 0
+		for i := range pods.Spec.Variables {
+			v := &pods.Spec.Variables[i]
+			n += strings.Count(v.Expression, old)
+			v.Expression = strings.Replace(v.Expression, old, c.new, 1)
+		}
+		if n != 1 {
+			t.Errorf("%q stands %d times in the policy", old, n)
+			continue
+		}
+		if refused := judge(t, pods, pod("default", "", c.path), nil); refused != "" {
+			t.Errorf("with %q for %q, %s is still refused: %s", c.new, old, c.path, refused)
+		}
+	}
+}
