@@ -100,7 +100,7 @@ generate: ## Generate what is generated: the JSON Schema
 
 .PHONY: goldens
 goldens: ## Rewrite the golden files
-	go test ./test/snapshot ./internal/config ./internal/manifest ./internal/keypolicy -update
+	go test ./test/snapshot ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect -update
 
 .PHONY: bench
 bench: node_modules ## Measure ekskms synth beside a JavaScript app that builds the same template
@@ -119,7 +119,9 @@ fuzz: ## Fuzz the parsers for half a minute each
 	go test ./internal/config -run '^$$' -fuzz FuzzParse -fuzztime 30s
 	go test ./internal/iampolicy -run '^$$' -fuzz FuzzParse -fuzztime 30s
 	go test ./internal/kmsplugin -run '^$$' -fuzz FuzzDecrypt -fuzztime 30s
+	go test ./internal/inspect -run '^$$' -fuzz FuzzSnapshot -fuzztime 30s -fuzzminimizetime 10x
+	go test ./internal/inspect -run '^$$' -fuzz FuzzValue -fuzztime 30s -fuzzminimizetime 10x
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf node_modules cdk.out bin
+	rm -rf node_modules cdk.out bin test/e2e/bin

@@ -175,7 +175,7 @@ func TestGenerateUsage(t *testing.T) {
 		{old, "--for vcluster", "--tenant is required"},
 		{old, "--for vcluster --tenant b", `--tenant is "b", and plugin.tenants of the configuration has ["a"]`},
 		{old, "--for generic --tenant a", "--workload is required"},
-		{old, "--for generic --tenant a --workload pod/a", `Workload is "pod/a", must be deployment/NAME or statefulset/NAME`},
+		{old, "--for generic --tenant a --workload pod/a", `workload is "pod/a", must be deployment/NAME or statefulset/NAME`},
 		{old, "--for kamaji --tenant a --workload deployment/a", "--workload and --container are for --for generic"},
 		{old, "--for karmada --tenant a", `ServiceAccount is "a", must be "default"`},
 		{old, "--for hypershift --tenant a", "HyperShift takes no other plugin"},
@@ -191,9 +191,9 @@ func TestGenerateUsage(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ args, want string }{
-		{"encryption-config --old ekskms=unix:///a", `Provider "ekskms" is given twice`},
-		{"encryption-config --old b", `Endpoint "" must have the form unix:///path`},
-		{"encryption-config --endpoint /a", `Endpoint "/a" must have the form unix:///path`},
+		{"encryption-config --old ekskms=unix:///a", `provider "ekskms" is given twice`},
+		{"encryption-config --old b", `endpoint "" must have the form unix:///path`},
+		{"encryption-config --endpoint /a", `endpoint "/a" must have the form unix:///path`},
 		{"migration --resources *.*", `"*.*" names no single resource`},
 		{"nonsense", `unknown command "nonsense" for "ekskms generate"`},
 	} {

@@ -250,21 +250,21 @@ func (s PodSession) tags(prefix string) map[string]iampolicy.Values {
 	}
 }
 
-// PluginUse lets the plugin's role see the key and its grants, and encrypt and
-// decrypt with exactly the given encryption context: all pairs must be there and
-// no other key beside them. From the grants, the plugin sees whether EKS's own is
-// still there.
+// PluginUse lets the plugin's role describe the key, and encrypt and decrypt with
+// exactly the given encryption context: all pairs must be there and no other key
+// beside them.
 //
-// With session set, the role's session must carry the tags that EKS Pod Identity
-// gives to that service account of that cluster. That guards against a trust
-// added to the role by accident; whoever may change the role's trust policy or
-// its tags can forge them.
+// With session set, the plugin runs on EKS: it may also list the key's grants, to
+// see whether EKS's own is still there, and the role's session must carry the
+// tags that EKS Pod Identity gives to that service account of that cluster. That
+// guards against a trust added to the role by accident; whoever may change the
+// role's trust policy or its tags can forge them.
 func PluginUse(roleARN string, context EncryptionContext, session *PodSession) []iampolicy.Statement {
 	describe := iampolicy.Statement{
 		Sid:       SidPluginDescribe,
 		Effect:    iampolicy.Allow,
 		Principal: iampolicy.Principal{AWS: iampolicy.Values{roleARN}},
-		Action:    iampolicy.Values{"kms:DescribeKey", "kms:ListGrants"},
+		Action:    iampolicy.Values{"kms:DescribeKey"},
 		Resource:  onKey(),
 	}
 	use := describe
@@ -272,6 +272,7 @@ func PluginUse(roleARN string, context EncryptionContext, session *PodSession) [
 	use.Action = iampolicy.Values{"kms:Decrypt", "kms:Encrypt"}
 	use.Condition = iampolicy.Condition{}
 	if session != nil {
+		describe.Action = append(describe.Action, "kms:ListGrants")
 		describe.Condition = iampolicy.Condition{"StringEquals": session.tags("aws:PrincipalTag/")}
 		use.Condition["StringEquals"] = session.tags("aws:PrincipalTag/")
 	}

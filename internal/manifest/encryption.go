@@ -121,11 +121,11 @@ func (in EncryptionInput) check() error {
 	for _, p := range append([]Provider{{in.Provider, in.Endpoint}}, in.Old...) {
 		switch path, ok := strings.CutPrefix(p.Endpoint, "unix://"); {
 		case p.Name == "" || strings.ContainsAny(p.Name, ": \t\n"):
-			errs = append(errs, fmt.Errorf("Provider %q must be a name without colons and blanks", p.Name))
+			errs = append(errs, fmt.Errorf("provider %q must be a name without colons and blanks", p.Name))
 		case names[p.Name]:
-			errs = append(errs, fmt.Errorf("Provider %q is given twice: the name in front of a value in etcd says who can read it", p.Name))
+			errs = append(errs, fmt.Errorf("provider %q is given twice: the name in front of a value in etcd says who can read it", p.Name))
 		case !ok || !strings.HasPrefix(path, "/"):
-			errs = append(errs, fmt.Errorf("Endpoint %q must have the form unix:///path", p.Endpoint))
+			errs = append(errs, fmt.Errorf("endpoint %q must have the form unix:///path", p.Endpoint))
 		}
 		names[p.Name] = true
 	}

@@ -60,9 +60,9 @@ func TestEncryptionErrors(t *testing.T) {
 		"all and one":      {EncryptionInput{Resources: []string{"secrets", "*.*"}}, `"*.*" has "secrets" in it`},
 		"core and one":     {EncryptionInput{Resources: []string{"*.", "secrets"}}, `"*." has "secrets" in it`},
 		"group and one":    {EncryptionInput{Resources: []string{"a.example.com", "*.example.com"}}, `"*.example.com" has "a.example.com" in it`},
-		"a name's colon":   {EncryptionInput{Provider: "a:b"}, `Provider "a:b" must be a name without colons`},
-		"one name for two": {EncryptionInput{Old: []Provider{{"ekskms", "unix:///a"}}}, `Provider "ekskms" is given twice`},
-		"no path":          {EncryptionInput{Endpoint: "/run/a"}, `Endpoint "/run/a" must have the form unix:///path`},
+		"a name's colon":   {EncryptionInput{Provider: "a:b"}, `provider "a:b" must be a name without colons`},
+		"one name for two": {EncryptionInput{Old: []Provider{{"ekskms", "unix:///a"}}}, `provider "ekskms" is given twice`},
+		"no path":          {EncryptionInput{Endpoint: "/run/a"}, `endpoint "/run/a" must have the form unix:///path`},
 	} {
 		if _, err := Encryption(c.in); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", name, err, c.want)

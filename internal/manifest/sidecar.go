@@ -137,16 +137,16 @@ func (in SidecarInput) check(host Host) error {
 	kind, workload, _ := strings.Cut(in.Workload, "/")
 	switch {
 	case host == Generic && (kind != "deployment" && kind != "statefulset" || len(validation.IsDNS1123Subdomain(workload)) > 0):
-		errs = append(errs, fmt.Errorf("Workload is %q, must be deployment/NAME or statefulset/NAME", in.Workload))
+		errs = append(errs, fmt.Errorf("workload is %q, must be deployment/NAME or statefulset/NAME", in.Workload))
 	case host == Generic && len(validation.IsDNS1123Label(in.Container)) > 0:
-		errs = append(errs, fmt.Errorf("Container is %q, must name the container that runs kube-apiserver", in.Container))
+		errs = append(errs, fmt.Errorf("container is %q, must name the container that runs kube-apiserver", in.Container))
 	case host != Generic && in.Workload+in.Container != "":
-		errs = append(errs, fmt.Errorf("Workload and Container are for %q, not for %q", Generic, host))
+		errs = append(errs, fmt.Errorf("workload and container are for %q, not for %q", Generic, host))
 	case host == Karmada && in.ServiceAccount != karmadaServiceAccount:
 		errs = append(errs, fmt.Errorf("ServiceAccount is %q, must be %q: Karmada's operator lets the API server's pods have no other",
 			in.ServiceAccount, karmadaServiceAccount))
 	case host != VCluster && host != Kamaji && host != Karmada && host != Generic:
-		errs = append(errs, fmt.Errorf("Host is %q, must be one of %q", host, Hosts()))
+		errs = append(errs, fmt.Errorf("host is %q, must be one of %q", host, Hosts()))
 	}
 	return join(errs)
 }

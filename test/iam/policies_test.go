@@ -210,9 +210,9 @@ var rows = []row{
 	{"IAM admin with a tenant's tags", "secrets", iamAdmin, with(acmeTags, acmeContext), administration, "tags do not make another role the tenant's"},
 
 	// The plugin without Pod Identity.
-	{"plugin anywhere", "no session", plugin, right, useAndSee, "the statements ask for no tags"},
-	{"plugin anywhere, wrong context", "no session", plugin, wrong, see, "the context is asked for all the same"},
-	{"plugin anywhere, one more key", "no session", plugin, oneMore, see, "the context is asked for all the same"},
+	{"plugin anywhere", "no session", plugin, right, use, "the statements ask for no tags, and outside of EKS there is no grant of EKS to look for"},
+	{"plugin anywhere, wrong context", "no session", plugin, wrong, describe, "the context is asked for all the same"},
+	{"plugin anywhere, one more key", "no session", plugin, oneMore, describe, "the context is asked for all the same"},
 
 	{"IAM admin of a multi-Region key", "multi-Region", iamAdmin, right, multiRegion, "replication is administration"},
 

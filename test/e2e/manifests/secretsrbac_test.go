@@ -1,6 +1,7 @@
 package manifests_test
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func rbacFile(t *testing.T, guard string) string {
 	file := filepath.Join(t.TempDir(), "ekskms.yaml")
 	text := rbacConfig + guard + "\n"
 	if guard != "off" {
-		text += "      guardExemptions: [vault-agent, payments/vault-agent]\n"
+		text += "      guardExemptions: [monitoring, shop/operator]\n"
 	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -237,18 +238,69 @@ func TestSecretsRBAC(t *testing.T) {
 	}
 }
 
+// guardCase is one of guard_cases.yaml, whose comments say what it means.
+type guardCase struct {
+	Name, Kind, Namespace, Role string
+	Labels                      map[string]string
+	Before, Rules               []rbacv1.PolicyRule
+	ControlPlane, Denied        bool
+}
+
+// role returns it with some rules.
+func (c guardCase) role(rules []rbacv1.PolicyRule, labels map[string]string) *rbacv1.ClusterRole {
+	return &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: c.Role, Labels: labels}, Rules: rules}
+}
+
+// write makes the role, or changes the one that is there.
+func (c guardCase) write(ctx context.Context, client kubernetes.Interface, r *rbacv1.ClusterRole, change bool, dry []string) (err error) {
+	rbac := client.RbacV1()
+	switch {
+	case c.Kind == "ClusterRole" && change:
+		_, err = rbac.ClusterRoles().Update(ctx, r, metav1.UpdateOptions{DryRun: dry})
+	case c.Kind == "ClusterRole":
+		_, err = rbac.ClusterRoles().Create(ctx, r, metav1.CreateOptions{DryRun: dry})
+	case change:
+		_, err = rbac.Roles(c.Namespace).Update(ctx, &rbacv1.Role{ObjectMeta: r.ObjectMeta, Rules: r.Rules}, metav1.UpdateOptions{DryRun: dry})
+	default:
+		_, err = rbac.Roles(c.Namespace).Create(ctx, &rbacv1.Role{ObjectMeta: r.ObjectMeta, Rules: r.Rules}, metav1.CreateOptions{DryRun: dry})
+	}
+	return err
+}
+
 // TestGuard: a role that gives access to secrets without naming them is refused,
 // or warned of, and no other.
 func TestGuard(t *testing.T) {
 	t.Parallel()
+	var cases []guardCase
+	readTable(t, "guard_cases.yaml", &cases)
+	for i := range cases {
+		c := &cases[i]
+		if c.Namespace == "" {
+			c.Namespace = "payments"
+		}
+		if c.Role == "" {
+			c.Role = fmt.Sprintf("case-%d", i)
+		}
+	}
 	for _, guard := range []string{"deny", "warn"} {
 		t.Run(guard, func(t *testing.T) {
 			t.Parallel()
+			const mark = "without naming them"
 			ctx := t.Context()
 			a := newAPIServer(t)
-			before := role("before", rule("", "secrets", "get"))
-			if _, err := a.Kubernetes().RbacV1().ClusterRoles().Create(ctx, before, metav1.CreateOptions{}); err != nil {
-				t.Fatal(err)
+			for _, name := range []string{"payments", "shop"} {
+				if _, err := a.Kubernetes().CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, c := range cases {
+				if c.Before == nil {
+					continue
+				}
+				err := c.write(ctx, a.Kubernetes(), c.role(c.Before, nil), false, nil)
+				if err != nil && !apierrors.IsAlreadyExists(err) { // the built-in ones are there
+					t.Fatal(err)
+				}
 			}
 			a.applyAll(rbacFile(t, guard))
 			// An administrator without system:masters, which is the API server's.
@@ -260,106 +312,51 @@ func TestGuard(t *testing.T) {
 			if _, err := a.Kubernetes().RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := a.Kubernetes().CoreV1().Namespaces().Get(ctx, "payments", metav1.GetOptions{}); err != nil {
-				t.Fatal(err)
-			}
 			client, warned := a.as("admin", "administrators")
-			// judge makes a role, as a ClusterRole and as a Role, and says
-			// whether the guard took offence.
-			offended := func(err error) (bool, error) {
-				const mark = "without naming them"
-				text := warned.take()
-				if err != nil && (guard != "deny" || !strings.Contains(err.Error(), mark)) {
-					return false, err
+			master, warnedMaster := a.as("master", "system:masters")
+			objects := func(c guardCase) (bool, error) {
+				who, warnings := client, warned
+				if c.ControlPlane {
+					who, warnings = master, warnedMaster
 				}
-				if guard == "deny" {
-					return err != nil, nil
+				err := c.write(ctx, who, c.role(c.Rules, c.Labels), c.Before != nil, dryRun.DryRun)
+				text := warnings.take()
+				if guard == "deny" && err != nil && strings.Contains(err.Error(), mark) {
+					return true, nil
 				}
-				return strings.Contains(text, mark), nil
+				return strings.Contains(text, mark), err
 			}
-			judge := func(r *rbacv1.ClusterRole) (clusterRole, namespaced bool, err error) {
-				_, err = client.RbacV1().ClusterRoles().Create(ctx, r, dryRun)
-				if clusterRole, err = offended(err); err != nil {
-					return
-				}
-				_, err = client.RbacV1().Roles("payments").Create(ctx, &rbacv1.Role{ObjectMeta: r.ObjectMeta, Rules: r.Rules}, dryRun)
-				namespaced, err = offended(err)
-				return
-			}
+			everything := guardCase{Kind: "ClusterRole", Role: "probe", Rules: []rbacv1.PolicyRule{
+				{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}},
+			}}
 			cluster.Eventually(t, "the guard is in force", func() error {
-				if one, two, err := judge(role("probe", rule("*", "*", "*"))); !one || !two || err != nil {
+				if seen, err := objects(everything); !seen || err != nil {
 					return errors.Join(errors.New("not yet"), err)
 				}
 				return nil
 			})
-			for name, c := range map[string]struct {
-				role *rbacv1.ClusterRole
-				want bool
-			}{
-				"everything":                      {role("r", rule("*", "*", "*")), true},
-				"everything of the core":          {role("r", rule("", "*", "get")), true},
-				"get":                             {role("r", rule("", "secrets", "get")), true},
-				"list":                            {role("r", rule("", "secrets", "list")), true},
-				"watch":                           {role("r", rule("", "secrets", "watch")), true},
-				"patch, which answers with it":    {role("r", rule("", "secrets", "patch")), true},
-				"deletecollection":                {role("r", rule("", "secrets", "deletecollection")), true},
-				"every verb":                      {role("r", rule("", "secrets", "*")), true},
-				"every group":                     {role("r", rule("*", "secrets", "get")), true},
-				"among others":                    {role("r", rule("apps", "deployments", "get"), rule("", "secrets", "get")), true},
-				"the empty name":                  {role("r", rule("", "secrets", "list", "")), true},
-				"a name like those of the system": {role("system:mine", rule("", "secrets", "get")), true},
-				"named":                           {role("r", rule("", "secrets", "get", "database")), false},
-				"create only":                     {role("r", rule("", "secrets", "create")), false},
-				"other resources":                 {role("r", rule("", "configmaps", "*")), false},
-				"secrets of another group":        {role("r", rule("example.com", "secrets", "get")), false},
-				"no rules":                        {role("r"), false},
-				"exempt":                          {role("vault-agent", rule("", "secrets", "get")), false},
-			} {
-				clusterRole, namespaced, err := judge(c.role)
-				if err != nil {
-					t.Errorf("%s: %v", name, err)
-				} else if clusterRole != c.want || namespaced != c.want {
-					t.Errorf("%s: ClusterRole %v, Role %v, want %v", name, clusterRole, namespaced, c.want)
+			for _, c := range cases {
+				if got, err := objects(c); err != nil {
+					t.Errorf("%s: %v", c.Name, err)
+				} else if got != c.Denied {
+					t.Errorf("%s: the guard objects: %v, want %v", c.Name, got, c.Denied)
 				}
+			}
+			if len(cases) < 30 {
+				t.Errorf("%d cases: is the table still read rightly?", len(cases))
 			}
 
-			// A role that was there before can be labelled, but not widened.
-			label := []byte(`{"metadata":{"labels":{"a":"b"}}}`)
-			_, err := client.RbacV1().ClusterRoles().Patch(ctx, "before", types.MergePatchType, label, metav1.PatchOptions{})
-			if got, err := offended(err); got || err != nil {
-				t.Errorf("a label on an old role: offended %v, error %v", got, err)
-			}
-			widened := before.DeepCopy()
-			widened.Rules = append(widened.Rules, rule("", "secrets", "list"))
-			_, err = client.RbacV1().ClusterRoles().Update(ctx, widened, metav1.UpdateOptions{DryRun: dryRun.DryRun})
-			if got, err := offended(err); !got || err != nil {
-				t.Errorf("an old role that is widened: offended %v, error %v", got, err)
-			}
-			// The roles of Kubernetes itself are made anew at every start.
-			a.APIServer.Stop()
-			a.StartAPIServer()
-			for _, name := range []string{"cluster-admin", "admin", "edit", "system:controller:expand-controller"} {
-				if _, err := a.Kubernetes().RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{}); err != nil {
-					t.Error(err)
-				}
-			}
-			if err := a.Kubernetes().RbacV1().ClusterRoles().Delete(ctx, "system:controller:expand-controller", metav1.DeleteOptions{}); err != nil {
+			// The API server makes its own roles anew when it starts.
+			const own = "system:controller:expand-controller"
+			if err := a.Kubernetes().RbacV1().ClusterRoles().Delete(ctx, own, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			a.APIServer.Stop()
 			a.StartAPIServer()
 			cluster.Eventually(t, "the API server makes its roles under the guard", func() error {
-				_, err := a.Kubernetes().RbacV1().ClusterRoles().Get(ctx, "system:controller:expand-controller", metav1.GetOptions{})
+				_, err := a.Kubernetes().RbacV1().ClusterRoles().Get(ctx, own, metav1.GetOptions{})
 				return err
 			})
 		})
 	}
-}
-
-func role(name string, rules ...rbacv1.PolicyRule) *rbacv1.ClusterRole {
-	return &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
-}
-
-func rule(group, resource, verb string, names ...string) rbacv1.PolicyRule {
-	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{resource}, Verbs: []string{verb}, ResourceNames: names}
 }
