@@ -163,7 +163,7 @@ func (watchCollector) Describe(ch chan<- *prometheus.Desc) {
 
 func (c watchCollector) Collect(ch chan<- prometheus.Metric) {
 	now := c.now()
-	ch <- prometheus.MustNewConstMetric(clusterInDangerDesc, prometheus.GaugeValue, float64(boolInt(now.danger)), c.name)
+	ch <- prometheus.MustNewConstMetric(clusterInDangerDesc, prometheus.GaugeValue, float64(boolInt(now.danger())), c.name)
 	for _, state := range grantStates {
 		ch <- prometheus.MustNewConstMetric(eksGrantDesc, prometheus.GaugeValue, float64(boolInt(state == now.grant)), string(state))
 	}

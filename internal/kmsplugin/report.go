@@ -163,11 +163,11 @@ func (r *reporter) events(ctx context.Context, d deployment, v verdict) error {
 	now := time.Now()
 	kind := eventWarning
 	switch {
-	case v.danger:
+	case v.danger():
 		if v == r.told && now.Sub(r.toldAt) < repeatAfter {
 			return nil
 		}
-	case v.usable == usableTrue && (r.over || r.told.danger):
+	case v.usable == usableTrue && (r.over || r.told.danger()):
 		kind = eventNormal
 	default:
 		return nil

@@ -9,7 +9,6 @@ import (
 // shown to whoever may read the plugin's Deployment.
 type verdict struct {
 	usable  usable
-	danger  bool   // for the cluster: KMS or the grant says so, or nobody can tell for too long
 	reason  string // CamelCase and stable: people and programs select by it
 	what    string // what it means for the cluster
 	wayBack string // what to do; "" where nothing is to be done
@@ -34,6 +33,10 @@ func (u usable) rank() int {
 	}
 	return 1
 }
+
+// danger is for the cluster. What nobody can tell is none: the plugin may be the
+// only one that does not reach KMS, and alerts of its own say so.
+func (v verdict) danger() bool { return v.usable == usableFalse }
 
 func (v verdict) message() string {
 	if v.wayBack == "" {
@@ -125,9 +128,8 @@ func reasonOf(class string) string {
 //
 //   - KMS refused the key in two probes, or EKS's grant is missing: False, and
 //     the cluster is in danger.
-//   - The key was good, and the plugin does not vouch for it any more: Unknown,
-//     and in danger. An outage is no danger of the key before that.
-//   - The key was never seen to be good, or not for unknownAfter polls: Unknown.
+//   - The key was never seen to be good, or not for unknownAfter polls: Unknown,
+//     in other words once the plugin does not vouch for it any more.
 //   - Else True. That kms:ListGrants is refused counts for nothing: the owner of
 //     a key need not allow it.
 func (c cluster) judge(k *cmk, grant grantState, now time.Time) verdict {
@@ -137,11 +139,11 @@ func (c cluster) judge(k *cmk, grant grantState, now time.Time) verdict {
 	v := verdict{usable: usableTrue}
 	switch {
 	case is == conditionFailed && s.sure:
-		v.usable, v.danger, words = usableFalse, true, refusalSentences[s.reason().class]
+		v.usable, words = usableFalse, refusalSentences[s.reason().class]
 	case grant == grantMissing:
-		v.usable, v.danger, words = usableFalse, true, grantSentences
+		v.usable, words = usableFalse, grantSentences
 	case is == conditionFailed && !s.goodAt.IsZero():
-		v.usable, v.danger, words = usableUnknown, true, outageSentences
+		v.usable, words = usableUnknown, outageSentences
 	case !is.vouched(), now.Sub(s.goodAt) > unknownAfter*k.poll:
 		v.usable, words = usableUnknown, unknownSentences
 	}

@@ -197,10 +197,10 @@ func (w *watch) judgeNow() {
 		w.report.wake()
 	}
 	switch {
-	case v.danger && (v != old.verdict || now.Sub(w.saidAt) >= repeatAfter):
+	case v.danger() && (v != old.verdict || now.Sub(w.saidAt) >= repeatAfter):
 		w.saidAt = now
 		w.log.Error("cluster in danger: "+v.what, "cluster", w.name, "reason", v.reason, "way_back", v.wayBack)
-	case !v.danger && old.danger:
+	case !v.danger() && old.danger():
 		w.log.Info("cluster no longer in danger: "+v.what, "cluster", w.name, "reason", v.reason, "was", old.reason)
 	}
 }
