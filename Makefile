@@ -67,7 +67,7 @@ test-consumer:
 .PHONY: test-e2e
 test-e2e:
 	@echo "== the plugin behind a real API server, which is built first: minutes, once"
-	cd test/e2e && go test -count=1 -timeout 40m -v ./... | grep -v -e '^=== ' -e '^    --- PASS'
+	cd test/e2e && go test -count=1 -timeout 40m -v ./... | grep -v -e '^=== RUN' -e '^=== PAUSE' -e '^=== CONT' -e '^ *--- PASS'
 
 .PHONY: test-hosted
 test-hosted:

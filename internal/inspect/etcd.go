@@ -164,6 +164,11 @@ func (s *scan) revision(e entry) error {
 	s.last = rev
 	main := int64(binary.BigEndian.Uint64(rev[:])) //nolint:gosec // revisionKey has checked it
 	s.result.Revision = max(s.result.Revision, main)
+	if e.value.len() == 0 {
+		// No object: what a restore with --bump-revision leaves there, to go on with
+		// later numbers (etcdutl/snapshot, unsafeBumpBucketsRevision).
+		return nil
+	}
 
 	kv, err := s.keyValue(e.value)
 	if errors.Is(err, errMessage) || err == nil && !tombstone && kv.modRevision != main {
@@ -429,7 +434,7 @@ func (s *scan) leftoverEntry(e entry) error {
 		return s.leftoverBucket(e.value)
 	}
 	rev, tombstone, err := s.revisionKey(e.key)
-	if errors.Is(err, errRevision) || tombstone {
+	if errors.Is(err, errRevision) || tombstone || e.value.len() == 0 {
 		return nil // an entry of another bucket, or one without an object
 	}
 	if err != nil {

@@ -271,11 +271,7 @@ func findings(r *Report, opts Options) []Finding {
 	if !opts.expects() {
 		return found
 	}
-	objects := 0
-	for _, res := range r.Resources {
-		objects += Count(res.Live)
-	}
-	if objects == 0 && len(opts.Resources) == 0 {
+	if r.Objects == 0 {
 		found = append(found, Finding{Problem: "there is no object below the prefix", Fix: "check --prefix against the API server's --etcd-prefix"})
 	}
 	judge := func(resource string, groups []Group, one, many, fix string) {

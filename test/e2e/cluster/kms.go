@@ -1,13 +1,19 @@
 package cluster
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -25,12 +31,15 @@ type KMS struct {
 	t       testing.TB
 	address string
 	web     *http.Server
+
+	mu         sync.Mutex
+	plaintexts [][]byte
 }
 
 // NewKMS starts a fake AWS KMS.
 func NewKMS(t testing.TB) *KMS {
 	t.Helper()
-	k := &KMS{Server: kmsfake.New(Region), t: t, address: "127.0.0.1:0"}
+	k := &KMS{Server: kmsfake.New(Region), t: t, address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	k.Start()
 	t.Cleanup(k.Stop)
 	return k
@@ -39,16 +48,44 @@ func NewKMS(t testing.TB) *KMS {
 // Start listens, at the address that it had before.
 func (k *KMS) Start() {
 	k.t.Helper()
-	l, err := net.Listen("tcp", k.address)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	k.address, k.web = l.Addr().String(), &http.Server{Handler: k.Server}
+	var l net.Listener
+	Eventually(k.t, "the address is free", func() (err error) { // some client may have it for a moment
+		l, err = net.Listen("tcp", k.address)
+		return err
+	})
+	k.address, k.web = l.Addr().String(), &http.Server{Handler: k}
 	go func(web *http.Server) {
 		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			k.t.Errorf("the fake AWS KMS: %v", err)
 		}
 	}(k.web)
+}
+
+// ServeHTTP answers as the fake does, and remembers what it is asked to encrypt.
+func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".Encrypt") {
+		body, err := io.ReadAll(r.Body)
+		var request struct{ Plaintext []byte }
+		if err == nil {
+			err = json.Unmarshal(body, &request)
+		}
+		if err != nil {
+			k.t.Errorf("the fake AWS KMS: %v", err)
+		}
+		k.mu.Lock()
+		k.plaintexts = append(k.plaintexts, request.Plaintext)
+		k.mu.Unlock()
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	k.Server.ServeHTTP(w, r)
+}
+
+// Plaintexts are all that it was asked to encrypt: the seeds of API servers, which
+// must be nowhere else, and the nonces of the plugin's own probes.
+func (k *KMS) Plaintexts() [][]byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.plaintexts)
 }
 
 // Stop cuts all connections.

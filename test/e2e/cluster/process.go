@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -42,6 +43,17 @@ var starter = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
+// Launch starts a command, which the kernel kills when the test program ends.
+func Launch(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	starter() <- func() { started <- cmd.Start() }
+	return <-started
+}
+
 // start runs the process. Its output is shown if the test fails.
 func (p *Process) start() {
 	p.t.Helper()
@@ -60,11 +72,8 @@ func (p *Process) start() {
 	cmd := exec.Command(Binary(p.t, p.name), p.args...)
 	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = time.Second
-	started := make(chan error)
-	starter() <- func() { started <- cmd.Start() }
-	if err := <-started; err != nil {
+	if err := Launch(cmd); err != nil {
 		p.t.Fatal(err)
 	}
 	p.cmd, p.done = cmd, make(chan struct{})
@@ -187,13 +196,18 @@ func (l *tail) end() string {
 	return strings.Join(lines, "\n")
 }
 
-// freePort returns a TCP port of loopback that nobody listens on.
+// freePort returns a TCP port of loopback that nobody listens on. Servers are
+// stopped and started again, so it is none that the kernel gives to clients:
+// these begin at 32768 on Linux.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().(*net.TCPAddr).Port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("there is no free port")
+	return 0
 }

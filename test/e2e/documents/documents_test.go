@@ -3,13 +3,20 @@
 package documents_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ekskms/ekskms/test/e2e/cluster"
 )
@@ -88,13 +95,23 @@ func (s *shell) run(b block) string {
 			lines[i] = "refused " + command
 		}
 	}
-	cmd := exec.CommandContext(s.t.Context(), "bash", "-c", prelude+strings.Join(lines, "\n")+"\nexport -p > .state\n")
-	cmd.Dir, cmd.Env = s.dir, s.env
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("line %d, under %q: %v\n%s\nprinted:\n%s", b.line, b.heading, err, b.text, out)
+	// A loop that waits for what does not come must not last for ever.
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, "bash", "-c", prelude+strings.Join(lines, "\n")+"\nexport -p > .state\n")
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.dir, s.env, &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	err := cluster.Launch(cmd)
+	if err == nil {
+		err = cmd.Wait()
 	}
-	return string(out)
+	if err != nil {
+		s.t.Fatalf("line %d, under %q: %v\n%s\nprinted:\n%s", b.line, b.heading, err, b.text, out.String())
+	}
+	return out.String()
 }
 
 // TestHostedControlPlanes: docs/hosted-control-planes.md, from a cluster with
@@ -166,6 +183,10 @@ func TestSecretsRBAC(t *testing.T) {
 	}
 	file := c.Path("ekskms.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
+	if _, err := c.Kubernetes().CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range cluster.Synthesize(t, file, "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab") {

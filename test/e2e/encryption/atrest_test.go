@@ -119,6 +119,19 @@ func TestAtRest(t *testing.T) {
 		t.Error("a ConfigMap is not in the clear, though no provider is configured for it")
 	}
 
+	// The seed that all of it is encrypted under must not lie beside it.
+	seeds := w.kms.Plaintexts()
+	if len(seeds) == 0 {
+		t.Error("AWS KMS was not asked to encrypt a seed")
+	}
+	for key, value := range w.Stored("/") {
+		for _, seed := range seeds {
+			if bytes.Contains(value, seed) || leaks(value, string(seed)) != nil {
+				t.Errorf("%s: what AWS KMS was given to encrypt stands in it", key)
+			}
+		}
+	}
+
 	// Configured, but not written since: still in the clear until it is.
 	if envelopeErr(w.Stored(secrets + "before")[secrets+"before"]) == nil {
 		t.Error("an old secret is encrypted without having been written")

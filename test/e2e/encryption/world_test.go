@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -128,26 +127,20 @@ func (w *world) rewrite() {
 
 // leaks tells which form of a plaintext stands in the bytes.
 func leaks(value []byte, plaintext string) error {
-	for form, text := range map[string]string{
-		"plaintext":       plaintext,
-		"base64":          strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(plaintext)), "="),
-		"base64 for URLs": strings.TrimRight(base64.URLEncoding.EncodeToString([]byte(plaintext)), "="),
-		"reversed order":  reversed(plaintext),
-	} {
-		// Base64 of a longer text ends otherwise than that of its part.
-		if bytes.Contains(value, []byte(text[:len(text)-2])) {
-			return fmt.Errorf("the %s stands in it", form)
+	if bytes.Contains(value, []byte(plaintext)) {
+		return errors.New("the plaintext stands in it")
+	}
+	// Within a longer text, base64 takes one of three forms, by where it begins.
+	// What its first and last characters share with their neighbours is left out.
+	for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
+		for skip := range 3 {
+			whole := encoding.EncodeToString([]byte(plaintext[skip : skip+(len(plaintext)-skip)/3*3]))
+			if bytes.Contains(value, []byte(whole)) {
+				return errors.New("the base64 of the plaintext stands in it")
+			}
 		}
 	}
 	return nil
-}
-
-func reversed(s string) string {
-	b := []byte(s)
-	for i, j := 0, len(b)-1; i < j; i, j = i+1, j-1 {
-		b[i], b[j] = b[j], b[i]
-	}
-	return string(b)
 }
 
 // envelope reads what the plugin's provider has stored.

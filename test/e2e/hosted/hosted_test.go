@@ -247,7 +247,7 @@ func TestModes(t *testing.T) {
 		"kamaji":     {"--for", "kamaji", "--tenant", "team-a"},
 		"karmada":    {"--for", "karmada", "--tenant", "team-a"},
 		"generic":    {"--for", "generic", "--tenant", "team-a", "--workload", "deployment/kube-apiserver"},
-		"static pod": {"--mode", "static-pod", "--role-arn", "arn:aws:iam::111122223333:role/control-plane", "--out", "node"},
+		"static pod": {"--mode", "static-pod", "--cluster-name", "onprem", "--role-arn", "arn:aws:iam::111122223333:role/control-plane", "--out", "node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -265,7 +265,7 @@ func TestModes(t *testing.T) {
 				}
 				want := map[string]string{"ekskms:cluster-arn": "arn:aws:eks:eu-central-1:111122223333:cluster/host", "ekskms:tenant": "team-a"}
 				if name == "static pod" {
-					delete(want, "ekskms:tenant")
+					want = map[string]string{"ekskms:cluster-arn": "arn:aws:eks:eu-central-1:111122223333:cluster/onprem"}
 				}
 				if fmt.Sprint(call.Context) != fmt.Sprint(want) {
 					t.Fatalf("%s under the encryption context %v, want %v", call.Op, call.Context, want)

@@ -18,7 +18,9 @@ import (
 // applyAll applies the objects of a template, in their order.
 func (a *apiserver) applyAll(config string) {
 	a.t.Helper()
-	for _, o := range cluster.Synthesize(a.t, config, keyARN) {
+	objects := cluster.Synthesize(a.t, config, keyARN)
+	for _, o := range objects {
+		a.need(o.GetNamespace(), objects)
 		if _, err := a.Apply(a.t.Context(), o); err != nil {
 			a.t.Fatal(err)
 		}

@@ -12,12 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -299,6 +301,34 @@ func TestRights(t *testing.T) {
 	event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{GenerateName: "e", Namespace: namespace},
 		InvolvedObject: corev1.ObjectReference{Kind: "Deployment", Namespace: namespace, Name: name}, Reason: "Test"}
 	deployments := client.AppsV1().Deployments(namespace)
+	// What RBAC itself says is the whole: more than everybody has anyway.
+	rules := func(client *kubernetes.Clientset) []authorizationv1.ResourceRule {
+		review := &authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace}}
+		got, err := client.AuthorizationV1().SelfSubjectRulesReviews().Create(ctx, review, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Status.ResourceRules
+	}
+	stranger := w.Config()
+	stranger.Impersonate.UserName = "system:serviceaccount:" + namespace + ":stranger"
+	stranger.Impersonate.Groups = config.Impersonate.Groups
+	anybody, err := kubernetes.NewForConfig(stranger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	everybody := rules(anybody)
+	var own []string
+	for _, r := range rules(client) {
+		if !slices.ContainsFunc(everybody, func(e authorizationv1.ResourceRule) bool { return reflect.DeepEqual(e, r) }) {
+			own = append(own, fmt.Sprint(r.Verbs, r.APIGroups, r.Resources, r.ResourceNames))
+		}
+	}
+	slices.Sort(own)
+	want := []string{"[create] [] [events] []", "[get] [apps] [deployments] [kms-plugin]", "[patch] [apps] [deployments/status] [kms-plugin]"}
+	if !slices.Equal(own, want) {
+		t.Errorf("the service account has the rules\n%q, want\n%q", own, want)
+	}
 	for what, c := range map[string]struct {
 		may bool
 		try func() error
