@@ -54,9 +54,9 @@ type grantState string
 
 const (
 	grantPresent      grantState = "present"      // under the name that is usual, with both operations
-	grantUnrecognized grantState = "unrecognized" // EKS has a grant, and it was never seen to have that one
-	grantMissing      grantState = "missing"      // seen in confirmations looks in a row
-	grantUnknown      grantState = "unknown"      // not looked at yet, or kms:ListGrants is refused
+	grantUnrecognized grantState = "unrecognized" // EKS has a grant, but none of that name
+	grantMissing      grantState = "missing"      // EKS has none, in confirmations looks in a row
+	grantUnknown      grantState = "unknown"      // not looked at yet, or the looks fail
 )
 
 var grantStates = []grantState{grantPresent, grantUnrecognized, grantMissing, grantUnknown}

@@ -297,10 +297,9 @@ func (d *doctor) grant(ctx context.Context, k *cmk, e *endpoint, keyARN string) 
 	if w == nil || w.key != k || !e.home {
 		return
 	}
-	found, f := w.list(ctx, keyARN)
-	if f == nil && !found.own { // not all grants may be found by their grantee: see watch.look
-		w.listAll = true
-		found, f = w.list(ctx, keyARN)
+	found, f := w.list(ctx, keyARN, w.grantee())
+	if f == nil && !found.own { // not all grants may be found by their grantee: see watch.find
+		found, f = w.list(ctx, keyARN, "")
 	}
 	const check = "grant of EKS"
 	switch {

@@ -26,6 +26,8 @@ func TestUsage(t *testing.T) {
 		{good + " --report-on deployment/kms-plugin", "--report-on is given without --watch-cluster"},
 		{good + " --watch-cluster demo", `--watch-cluster "demo" is not the ARN of an EKS cluster`},
 		{good + " --watch-cluster arn:aws:eks:eu-west-1:111122223333:cluster/demo", "--watch-cluster is in Region eu-west-1, and the first key in eu-central-1"},
+		{"serve --encryption-context a=b --key arn:aws:kms:eu-central-1:111122223333:alias/secrets --watch-cluster " + demoARN, "EKS does not follow an alias"},
+		{"serve --encryption-context a=b --region eu-central-1 --key 1234abcd-12ab-34cd-56ef-1234567890ab --watch-cluster " + demoARN, "give the key's ARN"},
 		{good + " --watch-cluster " + demoARN + " --report-on kms-plugin", `--report-on "kms-plugin" is not of the form deployment/NAME`},
 		{good + " --watch-cluster " + demoARN + " --report-on daemonset/kms-plugin", "is not of the form deployment/NAME"},
 		{good + " --watch-cluster " + demoARN + " --report-on deployment/a/b", "is not of the form deployment/NAME"},

@@ -84,7 +84,8 @@ type Config struct {
 	// WatchCluster is the ARN of the EKS cluster whose secrets the first key
 	// encrypts: the plugin then also looks at EKS's grant on that key once a
 	// poll (kms:ListGrants), and says in log and metrics when the cluster is in
-	// danger, and the way back. Default: no cluster is watched
+	// danger, and the way back. The first key must be named by its ARN then.
+	// Default: no cluster is watched
 	WatchCluster string
 
 	metrics *metrics
@@ -151,6 +152,9 @@ func New(cfg Config) (*Plugin, error) {
 		c, err := parseCluster(cfg.WatchCluster)
 		if err != nil {
 			return nil, fmt.Errorf("kmsplugin: WatchCluster %w", err)
+		}
+		if id := p.sealing().id; !isKeyARN(id) {
+			return nil, fmt.Errorf("kmsplugin: WatchCluster is set, and the first key is %q: give the key's ARN, EKS does not follow an alias", id)
 		}
 		p.watch = newWatch(c, p.sealing())
 		p.sealing().watch = p.watch

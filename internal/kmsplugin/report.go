@@ -17,7 +17,7 @@ const conditionType = "ekskms.github.io/KeyUsable"
 
 const (
 	// replicaPatience is how many polls a replica leaves a worse condition of
-	// another alone that has not been refreshed.
+	// another alone that it has not seen refreshed.
 	replicaPatience = 3
 	// conflictTries is how often a condition is read and written anew at once,
 	// if somebody was quicker.
@@ -43,6 +43,9 @@ type reporter struct {
 	toldAt  time.Time // when
 	over    bool      // a danger that was told is over, and that is not told yet
 	stamp   time.Time // lastUpdateTime of the condition that this replica wrote
+	seen    time.Time // lastUpdateTime of the condition that was there last
+	seenAt  time.Time // when that was first seen, by this process's own clock
+	lost    bool      // the condition said that EKS's grant is missing, and nobody has seen it since
 	trouble string    // what the log said last of why a report failed
 }
 
@@ -65,7 +68,7 @@ func (r *reporter) run(ctx context.Context) {
 	case <-r.changed:
 	}
 	for ctx.Err() == nil {
-		err := r.report(ctx, r.watch.now().verdict)
+		err := r.report(ctx, r.watch.now())
 		if ctx.Err() != nil {
 			break
 		}
@@ -92,23 +95,22 @@ func (r *reporter) note(err error) {
 	r.trouble = text
 }
 
-func (r *reporter) report(ctx context.Context, v verdict) error {
+func (r *reporter) report(ctx context.Context, v watched) error {
 	d, err := r.api.get(ctx)
 	if err != nil {
 		return err
 	}
 	// Each by itself: the right to the one may be missing.
-	return errors.Join(r.condition(ctx, d, v), r.events(ctx, d, v))
+	return errors.Join(r.condition(ctx, d, v), r.events(ctx, d, v.verdict))
 }
 
 // condition writes the verdict into the Deployment's status. Replicas write the
 // same condition, and must not undo each other's for ever: the worse one wins.
 // One that is worse than True is refreshed with each poll by who sees it, and
 // left alone by the others until it is stale.
-func (r *reporter) condition(ctx context.Context, d deployment, v verdict) error {
+func (r *reporter) condition(ctx context.Context, d deployment, v watched) error {
 	for try := 1; ; try++ {
-		now := time.Now().UTC().Truncate(time.Second)
-		c, write := r.next(d.condition(), v, now)
+		c, write := r.next(d.condition(), v, time.Now())
 		if !write {
 			return nil
 		}
@@ -136,8 +138,20 @@ func (d deployment) condition() kubeCondition {
 }
 
 // next is the condition to write over one that is there, if any.
-func (r *reporter) next(there kubeCondition, v verdict, now time.Time) (c kubeCondition, write bool) {
-	c = kubeCondition{Type: conditionType, Status: v.usable, Reason: v.reason, Message: v.message(), LastUpdateTime: now, LastTransitionTime: now}
+func (r *reporter) next(there kubeCondition, v watched, now time.Time) (c kubeCondition, write bool) {
+	stamp := now.UTC().Truncate(time.Second)
+	c = kubeCondition{Type: conditionType, Status: v.usable, Reason: v.reason, Message: v.message(), LastUpdateTime: stamp, LastTransitionTime: stamp}
+	// The replica that wrote it may have another clock: how old it is shows by
+	// when it was last seen to change.
+	if r.seenAt.IsZero() || !there.LastUpdateTime.Equal(r.seen) {
+		r.seen, r.seenAt = there.LastUpdateTime, now
+	}
+	switch {
+	case v.grant == grantPresent, there.Status == usableTrue:
+		r.lost = false
+	case there.Status == usableFalse && there.Reason == reasonGrantMissing:
+		r.lost = true
+	}
 	if there.Type == "" {
 		return c, true
 	}
@@ -146,11 +160,14 @@ func (r *reporter) next(there kubeCondition, v verdict, now time.Time) (c kubeCo
 	}
 	same := there.Status == c.Status && there.Reason == c.Reason && there.Message == c.Message
 	own := there.LastUpdateTime.Equal(r.stamp)
-	// A clock that is wrong must not keep a condition for ever.
-	fresh := now.Sub(there.LastUpdateTime).Abs() < replicaPatience*r.poll
+	fresh := now.Sub(r.seenAt) < replicaPatience*r.poll
 	switch {
 	case same:
 		return c, v.usable != usableTrue
+	case r.lost && !v.danger() && (v.usable == usableTrue || !own):
+		// A process that was started since has not seen the grant: that it knows
+		// of no loss is no all-clear.
+		return c, false
 	case !own && fresh && there.Status.rank() >= v.usable.rank():
 		return c, false
 	}
@@ -167,7 +184,7 @@ func (r *reporter) events(ctx context.Context, d deployment, v verdict) error {
 		if v == r.told && now.Sub(r.toldAt) < repeatAfter {
 			return nil
 		}
-	case v.usable == usableTrue && (r.over || r.told.danger()):
+	case v.usable == usableTrue && !r.lost && (r.over || r.told.danger()):
 		kind = eventNormal
 	default:
 		return nil

@@ -263,7 +263,7 @@ func TestNextCondition(t *testing.T) {
 	dark := verdict{usable: usableUnknown, reason: "Unreachable", what: "dark"}
 	for name, c := range map[string]struct {
 		there verdict
-		age   time.Duration
+		age   time.Duration // since this replica saw it change; negative: it is new
 		own   bool
 		now   verdict
 		write bool
@@ -285,25 +285,101 @@ func TestNextCondition(t *testing.T) {
 		"unknown gives way to bad":               {dark, 0, false, bad, true},
 		"another's danger is left alone":         {bad, time.Minute, false, worse, false},
 		"one's own danger changes":               {bad, time.Minute, true, worse, true},
-		"a little ahead in time":                 {bad, -time.Minute, false, good, false},
-		"far ahead in time":                      {bad, -time.Hour, false, good, true},
+		"another's bad is new":                   {bad, -1, false, good, false},
 	} {
 		r := &reporter{poll: time.Minute}
 		var there kubeCondition
 		if c.there.usable != "" {
 			there = kubeCondition{Type: conditionType, Status: c.there.usable, Reason: c.there.reason, Message: c.there.message(),
-				LastUpdateTime: now.Add(-c.age), LastTransitionTime: now.Add(-48 * time.Hour)}
+				LastUpdateTime: now.Add(-24 * time.Hour), LastTransitionTime: now.Add(-48 * time.Hour)} // by a clock that is wrong
+			if c.age >= 0 {
+				r.seen, r.seenAt = there.LastUpdateTime, now.Add(-c.age)
+			}
 		}
 		if c.own {
 			r.stamp = there.LastUpdateTime
 		}
-		got, write := r.next(there, c.now, now)
+		got, write := r.next(there, watched{c.now, grantPresent}, now)
 		if write != c.write {
 			t.Errorf("%s: write %t", name, write)
 		}
 		if changed := !got.LastTransitionTime.Equal(there.LastTransitionTime); changed != (c.there.usable != c.now.usable) {
 			t.Errorf("%s: time of transition %s", name, got.LastTransitionTime)
 		}
+	}
+}
+
+// A replica whose clock is minutes ahead or behind sees a danger: the other, which
+// sees none, leaves its condition alone.
+func TestReplicasWithOtherClocks(t *testing.T) {
+	for _, skew := range []time.Duration{4 * time.Minute, -4 * time.Minute, time.Hour, -time.Hour} {
+		well, bad := &reporter{poll: time.Minute}, &reporter{poll: time.Minute}
+		var there kubeCondition
+		now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+		write := func(r *reporter, v verdict, now time.Time) {
+			if c, ok := r.next(there, watched{v, grantPresent}, now); ok {
+				there, r.stamp = c, c.LastUpdateTime
+			}
+		}
+		for range 10 {
+			now = now.Add(time.Minute)
+			write(bad, verdict{usable: usableFalse, reason: "AccessDenied"}, now.Add(skew))
+			write(well, verdict{usable: usableTrue, reason: "KeyUsable"}, now)
+			if there.Status != usableFalse {
+				t.Fatalf("%s: the condition is %s", skew, there.Status)
+			}
+		}
+		now = now.Add(replicaPatience * time.Minute) // the other has ended
+		write(well, verdict{usable: usableTrue, reason: "KeyUsable"}, now)
+		if there.Status != usableTrue {
+			t.Errorf("%s: the condition stays %s", skew, there.Status)
+		}
+	}
+}
+
+// A grant was lost, and the plugin is restarted: that the new process has not seen
+// it is no all-clear, whatever it finds instead.
+func TestRestartIsNoAllClear(t *testing.T) {
+	for name, meanwhile := range map[string]func(*watching){
+		"nothing":        func(*watching) {},
+		"another grant":  func(w *watching) { w.key.Grant(eksGrant(func(g *kmsfake.Grant) { g.Name = "eks-grant-other" })) },
+		"looks refused":  func(w *watching) { w.fake.Deny("ListGrants", w.key) },
+		"looks fail":     func(w *watching) { w.fake.Fail("ListGrants", &kmsfake.Error{Code: "ValidationException"}) },
+		"another danger": func(w *watching) { w.key.SetState(kmsfake.Disabled) },
+		"danger and dark": func(w *watching) {
+			w.fake.Deny("ListGrants", w.key)
+			w.key.SetState(kmsfake.Disabled)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			watchBubble(t, func(t *testing.T, w *watching) {
+				stop := runs(t, w.reports(w.p))
+				w.key.Revoke(w.grant)
+				pass(5 * time.Minute)
+				w.wantCondition(usableFalse, "EKSGrantMissing")
+				stop()
+				meanwhile(w)
+				pass(time.Hour)
+				defer runs(t, w.reports(w.watcher()))()
+				pass(10 * time.Minute)
+				w.key.SetState(kmsfake.Enabled)
+				pass(10 * time.Minute)
+				if c := w.kube.usable(); c.Status == usableTrue {
+					t.Errorf("the condition is %s for %s", c.Status, c.Reason)
+				}
+				if got := w.kube.told(); slices.Contains(got, "Normal KeyUsable") {
+					t.Errorf("Events %q", got)
+				}
+				w.fake.Allow("ListGrants", w.key)
+				w.fake.Fail("ListGrants", nil)
+				w.key.Grant(eksGrant())
+				pass(2 * readAllEvery * defaultPollInterval)
+				w.wantCondition(usableTrue, "KeyUsable")
+				if got := w.kube.told(); got[len(got)-1] != "Normal KeyUsable" {
+					t.Errorf("Events %q", got)
+				}
+			})
+		})
 	}
 }
 

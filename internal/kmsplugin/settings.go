@@ -353,6 +353,10 @@ func (s settings) judgeWatch(first keyOptions) (name string, err error) {
 	if err != nil {
 		return "", usage("--watch-cluster "+err.Error(), "aws eks describe-cluster --name <name> --query cluster.arn shows it")
 	}
+	if !isKeyARN(first.id) {
+		return "", usage(fmt.Sprintf("--watch-cluster is given, and the first key is %q", first.id),
+			"give the key's ARN, arn:aws:kms:<region>:<account>:key/<id>: EKS does not follow an alias")
+	}
 	if c.region != first.regions[0] {
 		return "", usage(fmt.Sprintf("--watch-cluster is in Region %s, and the first key in %s", c.region, first.regions[0]),
 			"EKS encrypts under a key of the cluster's own Region: give that one first")

@@ -48,6 +48,8 @@ func (v verdict) message() string {
 const (
 	reasonUsable       = "KeyUsable"
 	reasonGrantMissing = "EKSGrantMissing"
+	reasonGrantAbsent  = "EKSGrantNotFound"
+	reasonGrantChanged = "EKSGrantChanged"
 	reasonStarting     = "Starting"
 	reasonRotating     = "Rotating"
 )
@@ -105,6 +107,8 @@ var outageReasons = map[string]string{
 	classStarting: reasonStarting, classRotating: reasonRotating,
 }
 
+const seeCluster = "aws eks describe-cluster --name {cluster} --region {region} --query 'cluster.[encryptionConfig,health]'"
+
 var (
 	outageSentences = sentences{"", // the reason is the failure's
 		"for too long the plugin had no good look at the KMS key of cluster {cluster} and it can't vouch for the key any more: whether EKS can use it is not known", "{advice}"}
@@ -113,6 +117,15 @@ var (
 		"EKS has lost its grant on the KMS key of cluster {cluster}: " + runsOn + " without it",
 		"AWS documents none (KMS_GRANT_REVOKED: delete and recreate the cluster), so back up all objects while the API server still answers; " +
 			"then see aws eks describe-cluster --name {cluster} --region {region} --query cluster.health, ask AWS Support, and look for RevokeGrant and RetireGrant in CloudTrail"}
+	// What was never seen is not held against a key: it may be another cluster's.
+	grantAbsentSentences = sentences{reasonGrantAbsent,
+		"no grant of EKS is found on the KMS key of cluster {cluster}: either it is not the cluster's key, or EKS has lost it",
+		seeCluster + " shows the cluster's key and its health: give the plugin that key, or, if it is this one, back up all objects while the API server still answers and ask AWS Support"}
+	grantChangedSentences = sentences{reasonGrantChanged,
+		"the grant that EKS had on the KMS key of cluster {cluster} is gone, and another one of EKS is there: whether that one is for this cluster is not known",
+		seeCluster + " shows the cluster's key and its health; look for CreateGrant, RevokeGrant and RetireGrant in CloudTrail"}
+	neverAllowedSentences = sentences{"", // the reason and the way back are the refusal's
+		"the plugin may not use the KMS key of cluster {cluster}, and could not since it was started: whether EKS can use it is not known", ""}
 	usableSentences = sentences{reasonUsable, "the KMS key of cluster {cluster} can be used", ""}
 )
 
@@ -124,24 +137,56 @@ func reasonOf(class string) string {
 	return outageReasons[class]
 }
 
+// wordsOfGrant is what the state of the grant means by itself. named says that the
+// grant was seen under its usual name: without that, this may be another
+// cluster's key.
+func wordsOfGrant(g grantState, named bool) (usable, sentences) {
+	switch {
+	case g == grantMissing && named:
+		return usableFalse, grantSentences
+	case g == grantMissing:
+		return usableUnknown, grantAbsentSentences
+	case g == grantUnrecognized && named:
+		return usableUnknown, grantChangedSentences
+	}
+	return usableTrue, usableSentences
+}
+
+// lost tells whether a state of the grant is no good one.
+func lost(g grantState, named bool) bool {
+	u, _ := wordsOfGrant(g, named)
+	return u != usableTrue
+}
+
+// neverAllowed are the refusals that a deployment begins with where its key or its
+// rights are set up wrongly. Of a key that was never good they are no danger:
+// nobody has changed anything.
+func (s *snapshot) neverAllowed() bool {
+	class := s.reason().class
+	return s.goodAt.IsZero() && (class == classPermissionDenied || class == classWrongKey || class == classWrongKeyType)
+}
+
 // judge sums up what the probe and the looks at EKS's grant have shown.
 //
-//   - KMS refused the key in two probes, or EKS's grant is missing: False, and
-//     the cluster is in danger.
-//   - The key was never seen to be good, or not for unknownAfter polls: Unknown,
-//     in other words once the plugin does not vouch for it any more.
+//   - KMS refused the key in two probes, or EKS's grant was there and is missing:
+//     False, and the cluster is in danger.
+//   - The plugin never was allowed to use the key, did not see it to be good for
+//     unknownAfter polls, or finds no grant or another one: Unknown, in other
+//     words once the plugin does not vouch for the key any more.
 //   - Else True. That kms:ListGrants is refused counts for nothing: the owner of
 //     a key need not allow it.
-func (c cluster) judge(k *cmk, grant grantState, now time.Time) verdict {
+func (c cluster) judge(k *cmk, grant grantState, named bool, now time.Time) verdict {
 	s := k.state.Load()
 	is := s.condition(now, k.vouchFor)
-	words := usableSentences
-	v := verdict{usable: usableTrue}
+	ofGrant, words := wordsOfGrant(grant, named)
+	v := verdict{usable: ofGrant}
 	switch {
-	case is == conditionFailed && s.sure:
+	case is == conditionFailed && s.sure && !s.neverAllowed():
 		v.usable, words = usableFalse, refusalSentences[s.reason().class]
-	case grant == grantMissing:
-		v.usable, words = usableFalse, grantSentences
+	case ofGrant == usableFalse:
+	case is == conditionFailed && s.sure:
+		v.usable, words = usableUnknown, neverAllowedSentences
+		words.wayBack = refusalSentences[s.reason().class].wayBack
 	case is == conditionFailed && !s.goodAt.IsZero():
 		v.usable, words = usableUnknown, outageSentences
 	case !is.vouched(), now.Sub(s.goodAt) > unknownAfter*k.poll:

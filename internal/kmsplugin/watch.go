@@ -15,10 +15,12 @@ const (
 	// keeps Events for an hour by default, and log searches look back less.
 	repeatAfter = 30 * time.Minute
 
-	// One look at the grants asks for so many pages at most. A key may have
+	// One look at all grants asks for so many pages at most. A key may have
 	// 50,000 grants (KMS quotas), one of ekskms's own has one or a few.
 	grantPage     = 100
 	maxGrantPages = 20
+	// readAllEvery is how many polls pass between two looks at all grants.
+	readAllEvery = 10
 )
 
 // watch looks after one EKS cluster's use of the first key: at what the probe
@@ -37,10 +39,15 @@ type watch struct {
 
 	// What only run touches.
 	grant    grantState
-	named    bool // the grant under its usual name was seen
-	absent   int  // looks in a row that missed it
-	listAll  bool // the filter by grantee has not found it
-	refused  bool // kms:ListGrants, as the log knows
+	named    bool       // the grant under its usual name was seen
+	answer   grantState // of the last look
+	times    int        // looks in a row with that answer
+	confirms bool       // the next look is to confirm the last one
+	filters  bool       // the filter by grantee has shown the grant
+	nextAll  time.Time  // when all grants may be read again
+	failing  time.Time  // since when no look has had an answer; zero after one
+	blinded  bool       // and the log knows
+	looked   bool       // a look has ended, well or badly
 	nextLook time.Time
 	saidAt   time.Time // when the log last told of the danger
 }
@@ -66,7 +73,7 @@ func (w *watch) sees() {
 	}
 }
 
-// now is the zero value before the first probe.
+// now is the zero value before the first verdict.
 func (w *watch) now() watched {
 	if p := w.current.Load(); p != nil {
 		return *p
@@ -92,58 +99,59 @@ func (w *watch) run(ctx context.Context) {
 
 // look asks once for EKS's grants, and sets when to look again.
 func (w *watch) look(ctx context.Context) {
-	w.nextLook = time.Now().Add(w.key.poll)
-	keyARN := w.key.resolved()
-	if keyARN == "" {
-		return // an alias that no probe could look up
-	}
-	found, f := w.list(ctx, keyARN)
+	now := time.Now()
+	w.nextLook = now.Add(w.key.poll)
+	found, proof, f := w.find(ctx, now)
 	switch {
 	case ctx.Err() != nil:
 		return
 	case f != nil:
-		w.blind(f)
+		w.blind(f, now)
 		return
 	}
-	w.refused = false
-	if !found.own {
-		// A grant that was made with GranteeServicePrincipal, as AWS's services
-		// may, is not documented to be found by the filter for GranteePrincipal,
-		// and the other filter is for services only (KMS API reference,
-		// ListGrants).
-		w.listAll = true
+	w.failing = time.Time{}
+	if !proof {
+		return // what an earlier look has shown stands
 	}
-	old := w.grant
-	switch {
-	case found.own:
-		w.grant, w.named, w.absent = grantPresent, true, 0
-	case found.any && !w.named:
-		w.grant, w.absent = grantUnrecognized, 0
-	default:
-		// KMS is eventually consistent: one answer is no proof.
-		if w.absent++; w.absent < confirmations {
-			w.nextLook = time.Now().Add(min(w.key.poll, confirmPoll))
-			return
-		}
-		w.grant = grantMissing
+	w.blinded = false
+	is := found.state()
+	if is != w.answer {
+		w.answer, w.times = is, 0
 	}
-	if w.grant != old {
-		w.log.Info("grant of EKS on the key", "cluster", w.name, "grant", w.grant, "was", old)
+	w.times++
+	w.named = w.named || found.own
+	// KMS is eventually consistent: one answer is no proof of a loss.
+	if w.confirms = w.times < confirmations && is != w.grant && lost(is, w.named); w.confirms {
+		w.nextLook = now.Add(min(w.key.poll, confirmPoll))
+		return
+	}
+	w.looked = true
+	if is == w.grant {
+		return
+	}
+	w.log.Info("grant of EKS on the key", "cluster", w.name, "grant", is, "was", w.grant)
+	w.grant = is
+	if usable, words := wordsOfGrant(is, w.named); usable == usableUnknown {
+		w.log.Warn(w.fill(words.what), "cluster", w.name, "reason", words.reason, "way_back", w.fill(words.wayBack))
 	}
 }
 
-// blind notes that a look has shown nothing. Only a refusal changes what is
-// known, and takes nothing back that was seen: who revokes a grant may also
-// forbid to look.
-func (w *watch) blind(f *failure) {
-	if f.class != classPermissionDenied && f.class != classTooManyGrants {
+// blind notes that the look which began now has shown nothing. Only a refusal, or unknownAfter polls
+// of whatever failure, change what is known, and take no loss back that was seen:
+// who revokes a grant may also forbid to look.
+func (w *watch) blind(f *failure, now time.Time) {
+	if w.failing.IsZero() {
+		w.failing = now
+	}
+	if f.class != classPermissionDenied && f.class != classTooManyGrants && now.Sub(w.failing) < unknownAfter*w.key.poll {
 		return
 	}
-	if w.grant != grantMissing {
+	w.looked = true
+	if !lost(w.grant, w.named) {
 		w.grant = grantUnknown
 	}
-	if !w.refused {
-		w.refused = true
+	if !w.blinded {
+		w.blinded = true
 		w.log.Warn("whether EKS has its grant on the key is not known: "+f.text, "cluster", w.name, "class", f.class, "aws_code", f.awsCode)
 	}
 }
@@ -157,12 +165,40 @@ type grants struct {
 	any bool // one for EKS is
 }
 
-// list goes through the grants of the key, in its own Region.
-func (w *watch) list(ctx context.Context, keyARN string) (found grants, f *failure) {
-	grantee := w.grantee()
-	if w.listAll {
-		grantee = ""
+func (g grants) state() grantState {
+	switch {
+	case g.own:
+		return grantPresent
+	case g.any:
+		return grantUnrecognized
 	}
+	return grantMissing
+}
+
+// find looks for the grant with the filter by grantee, which is one request. What
+// that does not show is no proof that there is none, unless it has shown it
+// before: a grant that was made with GranteeServicePrincipal, as AWS's services
+// may, is not documented to be found by the filter for GranteePrincipal, and the
+// other filter is for services only (KMS API reference, ListGrants). So all grants
+// are read then, every readAllEvery polls and to confirm a loss.
+func (w *watch) find(ctx context.Context, now time.Time) (found grants, proof bool, f *failure) {
+	found, f = w.list(ctx, w.key.id, w.grantee())
+	w.filters = w.filters || found.own
+	switch {
+	case f != nil, w.filters:
+		return found, true, f
+	case now.Before(w.nextAll) && !w.confirms:
+		return found, false, nil
+	}
+	if found, f = w.list(ctx, w.key.id, ""); f == nil || f.class == classTooManyGrants {
+		w.nextAll = now.Add(readAllEvery * w.key.poll)
+	}
+	return found, true, f
+}
+
+// list goes through the grants of the key, in its own Region: those of a grantee,
+// or with "" all.
+func (w *watch) list(ctx context.Context, keyARN, grantee string) (found grants, f *failure) {
 	marker := ""
 	for range maxGrantPages {
 		budget, cancel := context.WithTimeout(ctx, w.key.budget)
@@ -187,11 +223,15 @@ func (w *watch) list(ctx context.Context, keyARN string) (found grants, f *failu
 }
 
 // judgeNow makes the verdict and, where it is news or old news of a danger, says
-// it.
+// it. Before a look at the grants has ended it says nothing but a danger: a plugin
+// that was just started must not give the all-clear.
 func (w *watch) judgeNow() {
 	now := time.Now()
 	old := w.now()
-	v := w.judge(w.key, w.grant, now)
+	v := w.judge(w.key, w.grant, w.named, now)
+	if !w.looked && !v.danger() {
+		return
+	}
 	w.current.Store(&watched{v, w.grant})
 	if v != old.verdict && w.report != nil {
 		w.report.wake()

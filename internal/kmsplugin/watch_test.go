@@ -226,36 +226,47 @@ func TestVerdicts(t *testing.T) {
 		sure   bool          // it is a refusal that was confirmed
 		good   time.Duration // since the last good probe; negative: there was none
 		grant  grantState
+		never  bool // it was never seen under its usual name
 		want   usable
 		reason string
 		says   []string
 	}{
-		"all is well":                          {"", false, 0, grantPresent, usableTrue, "KeyUsable", []string{"can be used"}},
-		"another grant":                        {"", false, 0, grantUnrecognized, usableTrue, "KeyUsable", nil},
-		"kms:ListGrants is refused":            {"", false, 0, grantUnknown, usableTrue, "KeyUsable", nil},
-		"the grant is missing":                 {"", false, 0, grantMissing, usableFalse, "EKSGrantMissing", []string{"AWS documents none (KMS_GRANT_REVOKED: delete and recreate the cluster)", "back up", "RevokeGrant", "aws eks describe-cluster --name demo --region eu-central-1"}},
-		"disabled, once":                       {classDisabled, false, time.Minute, grantPresent, usableTrue, "KeyUsable", nil},
-		"disabled":                             {classDisabled, true, time.Minute, grantPresent, usableFalse, "KeyDisabled", []string{"aws kms enable-key --key-id KEY --region eu-central-1", "within 30 days"}},
-		"disabled, and the grant is missing":   {classDisabled, true, time.Minute, grantMissing, usableFalse, "KeyDisabled", nil},
-		"disabled and never seen to be good":   {classDisabled, true, -1, grantUnknown, usableFalse, "KeyDisabled", nil},
-		"disabled, once, never seen good":      {classDisabled, false, -1, grantUnknown, usableUnknown, "KeyDisabled", []string{"not known", "kms:EnableKey"}},
-		"pending deletion":                     {classPendingDeletion, true, time.Minute, grantPresent, usableFalse, "KeyPendingDeletion", []string{"will be deleted on 2030-12-20T10:00:00Z", "before that, aws kms cancel-key-deletion --key-id KEY --region eu-central-1, then aws kms enable-key"}},
-		"in another state":                     {classInvalidState, true, time.Minute, grantPresent, usableFalse, "KeyStateInvalid", []string{"aws kms describe-key --key-id KEY"}},
-		"not found":                            {classNotFound, true, time.Minute, grantPresent, usableFalse, "KeyNotFound", []string{"KMS_KEY_NOT_FOUND", "account, Region and ID"}},
-		"no permission":                        {classPermissionDenied, true, time.Minute, grantPresent, usableFalse, "AccessDenied", []string{"deploy the stack again", "kms:DescribeKey", "kms-plugin doctor"}},
-		"no key for secrets":                   {classWrongKeyType, true, time.Minute, grantPresent, usableFalse, "KeyTypeInvalid", []string{"cluster.encryptionConfig"}},
-		"another key described":                {classWrongKey, true, time.Minute, grantPresent, usableFalse, "WrongKey", []string{"endpoint"}},
-		"corrupt":                              {classCorrupt, true, time.Minute, grantPresent, usableFalse, "Corrupt", []string{"endpoint"}},
-		"an outage":                            {classUnreachable, false, time.Minute, grantPresent, usableTrue, "KeyUsable", nil},
-		"an outage of three polls":             {classUnreachable, false, 3 * time.Minute, grantPresent, usableTrue, "KeyUsable", nil},
-		"an outage of more":                    {classUnreachable, false, 3*time.Minute + 1, grantPresent, usableUnknown, "Unreachable", []string{"not known", "advice"}},
-		"throttled for an hour":                {classThrottled, false, hour, grantPresent, usableUnknown, "Throttled", []string{"advice"}},
-		"an outage that is too long":           {classUnreachable, false, hour + 1, grantPresent, usableUnknown, "Unreachable", []string{"can't vouch", "whether EKS can use it is not known", "advice"}},
-		"an outage, and the grant is missing":  {classUnreachable, false, 10 * time.Minute, grantMissing, usableFalse, "EKSGrantMissing", nil},
-		"an outage from the start on":          {classNoCredentials, false, -1, grantUnknown, usableUnknown, "NoCredentials", []string{"advice"}},
-		"a rotation that settles at the start": {classRotating, false, -1, grantUnknown, usableUnknown, "Rotating", nil},
-		"a probe that stands still":            {"", false, 10 * time.Minute, grantPresent, usableUnknown, "Timeout", []string{"starved"}},
-		"a probe that stood still too long":    {"", false, hour + 1, grantPresent, usableUnknown, "Timeout", []string{"starved"}},
+		"all is well":                          {"", false, 0, grantPresent, false, usableTrue, "KeyUsable", []string{"can be used"}},
+		"another grant":                        {"", false, 0, grantUnrecognized, true, usableTrue, "KeyUsable", nil},
+		"kms:ListGrants is refused":            {"", false, 0, grantUnknown, false, usableTrue, "KeyUsable", nil},
+		"the grant is missing":                 {"", false, 0, grantMissing, false, usableFalse, "EKSGrantMissing", []string{"AWS documents none (KMS_GRANT_REVOKED: delete and recreate the cluster)", "back up", "RevokeGrant", "aws eks describe-cluster --name demo --region eu-central-1"}},
+		"disabled, once":                       {classDisabled, false, time.Minute, grantPresent, false, usableTrue, "KeyUsable", nil},
+		"disabled":                             {classDisabled, true, time.Minute, grantPresent, false, usableFalse, "KeyDisabled", []string{"aws kms enable-key --key-id KEY --region eu-central-1", "within 30 days"}},
+		"disabled, and the grant is missing":   {classDisabled, true, time.Minute, grantMissing, false, usableFalse, "KeyDisabled", nil},
+		"disabled and never seen to be good":   {classDisabled, true, -1, grantUnknown, false, usableFalse, "KeyDisabled", nil},
+		"disabled, once, never seen good":      {classDisabled, false, -1, grantUnknown, false, usableUnknown, "KeyDisabled", []string{"not known", "kms:EnableKey"}},
+		"pending deletion":                     {classPendingDeletion, true, time.Minute, grantPresent, false, usableFalse, "KeyPendingDeletion", []string{"will be deleted on 2030-12-20T10:00:00Z", "before that, aws kms cancel-key-deletion --key-id KEY --region eu-central-1, then aws kms enable-key"}},
+		"in another state":                     {classInvalidState, true, time.Minute, grantPresent, false, usableFalse, "KeyStateInvalid", []string{"aws kms describe-key --key-id KEY"}},
+		"not found":                            {classNotFound, true, time.Minute, grantPresent, false, usableFalse, "KeyNotFound", []string{"KMS_KEY_NOT_FOUND", "account, Region and ID"}},
+		"no permission":                        {classPermissionDenied, true, time.Minute, grantPresent, false, usableFalse, "AccessDenied", []string{"deploy the stack again", "kms:DescribeKey", "kms-plugin doctor"}},
+		"no key for secrets":                   {classWrongKeyType, true, time.Minute, grantPresent, false, usableFalse, "KeyTypeInvalid", []string{"cluster.encryptionConfig"}},
+		"another key described":                {classWrongKey, true, time.Minute, grantPresent, false, usableFalse, "WrongKey", []string{"endpoint"}},
+		"corrupt":                              {classCorrupt, true, time.Minute, grantPresent, false, usableFalse, "Corrupt", []string{"endpoint"}},
+		"an outage":                            {classUnreachable, false, time.Minute, grantPresent, false, usableTrue, "KeyUsable", nil},
+		"an outage of three polls":             {classUnreachable, false, 3 * time.Minute, grantPresent, false, usableTrue, "KeyUsable", nil},
+		"an outage of more":                    {classUnreachable, false, 3*time.Minute + 1, grantPresent, false, usableUnknown, "Unreachable", []string{"not known", "advice"}},
+		"throttled for an hour":                {classThrottled, false, hour, grantPresent, false, usableUnknown, "Throttled", []string{"advice"}},
+		"an outage that is too long":           {classUnreachable, false, hour + 1, grantPresent, false, usableUnknown, "Unreachable", []string{"can't vouch", "whether EKS can use it is not known", "advice"}},
+		"an outage, and the grant is missing":  {classUnreachable, false, 10 * time.Minute, grantMissing, false, usableFalse, "EKSGrantMissing", nil},
+		"an outage from the start on":          {classNoCredentials, false, -1, grantUnknown, false, usableUnknown, "NoCredentials", []string{"advice"}},
+		"a rotation that settles at the start": {classRotating, false, -1, grantUnknown, false, usableUnknown, "Rotating", nil},
+		"a probe that stands still":            {"", false, 10 * time.Minute, grantPresent, false, usableUnknown, "Timeout", []string{"starved"}},
+		"a probe that stood still too long":    {"", false, hour + 1, grantPresent, false, usableUnknown, "Timeout", []string{"starved"}},
+		"another grant in its place":           {"", false, 0, grantUnrecognized, false, usableUnknown, "EKSGrantChanged", []string{"is gone, and another one of EKS is there", "cluster.[encryptionConfig,health]"}},
+		"no grant was ever seen":               {"", false, 0, grantMissing, true, usableUnknown, "EKSGrantNotFound", []string{"no grant of EKS is found on the KMS key of cluster demo: either it is not the cluster's key, or EKS has lost it", "cluster.[encryptionConfig,health]"}},
+		"disabled, and no grant was ever seen": {classDisabled, true, time.Minute, grantMissing, true, usableFalse, "KeyDisabled", nil},
+		"never allowed":                        {classPermissionDenied, true, -1, grantPresent, false, usableUnknown, "AccessDenied", []string{"the plugin may not use the KMS key of cluster demo", "kms-plugin doctor"}},
+		"never the right key":                  {classWrongKey, true, -1, grantPresent, false, usableUnknown, "WrongKey", []string{"the plugin may not use the KMS key of cluster demo", "endpoint"}},
+		"never a key for secrets":              {classWrongKeyType, true, -1, grantPresent, false, usableUnknown, "KeyTypeInvalid", []string{"the plugin may not use the KMS key of cluster demo", "cluster.encryptionConfig"}},
+		"never allowed, and the grant is lost": {classPermissionDenied, true, -1, grantMissing, false, usableFalse, "EKSGrantMissing", nil},
+		"pending deletion from the start on":   {classPendingDeletion, true, -1, grantPresent, false, usableFalse, "KeyPendingDeletion", nil},
+		"not found from the start on":          {classNotFound, true, -1, grantPresent, false, usableFalse, "KeyNotFound", nil},
+		"in another state from the start on":   {classInvalidState, true, -1, grantPresent, false, usableFalse, "KeyStateInvalid", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			watchBubble(t, func(t *testing.T, w *watching) {
@@ -272,7 +283,7 @@ func TestVerdicts(t *testing.T) {
 					s.fail = disabled()
 				}
 				w.p.sealing().state.Store(s)
-				v := w.p.watch.judge(w.p.sealing(), c.grant, now)
+				v := w.p.watch.judge(w.p.sealing(), c.grant, !c.never, now)
 				if v.usable != c.want || v.reason != c.reason {
 					t.Errorf("%s for %s, want %s for %s", v.usable, v.reason, c.want, c.reason)
 				}
@@ -296,7 +307,7 @@ func TestVerdictOfEachClassHasWords(t *testing.T) {
 		for _, class := range keyClasses(t) {
 			f := &failure{class: class, text: "advice"}
 			w.p.sealing().state.Store(&snapshot{fail: f, sure: f.refusal(), goodAt: time.Now().Add(-2 * time.Hour)})
-			v := w.p.watch.judge(w.p.sealing(), grantPresent, time.Now())
+			v := w.p.watch.judge(w.p.sealing(), grantPresent, true, time.Now())
 			if v.danger() != f.refusal() || v.reason == "" || !strings.Contains(v.what, "cluster demo") || v.wayBack == "" || strings.ContainsAny(v.message(), "{}") {
 				t.Errorf("%s: %+v", class, v)
 			}
@@ -331,12 +342,12 @@ func TestGrantLooks(t *testing.T) {
 		"to decrypt only":                                {{list(half), "", grantUnrecognized, false}},
 		"another's, and then none":                       {{list(foreign), "", grantUnrecognized, false}, {nil, "", grantUnrecognized, true}, {nil, "", grantMissing, false}},
 		"it goes":                                        {{list(own), "", grantPresent, false}, {nil, "", grantPresent, true}, {nil, "", grantMissing, false}},
-		"it goes and another stays":                      {{list(own, foreign), "", grantPresent, false}, {list(foreign), "", grantPresent, true}, {list(foreign), "", grantMissing, false}},
+		"it goes and another stays":                      {{list(own, foreign), "", grantPresent, false}, {list(foreign), "", grantPresent, true}, {list(foreign), "", grantUnrecognized, false}, {list(foreign), "AccessDeniedException", grantUnrecognized, false}, {nil, "", grantUnrecognized, true}, {nil, "", grantMissing, false}},
 		"one answer is stale":                            {{list(own), "", grantPresent, false}, {nil, "", grantPresent, true}, {list(own), "", grantPresent, false}, {nil, "", grantPresent, true}, {list(own), "", grantPresent, false}},
 		"it comes back":                                  {{nil, "", grantUnknown, true}, {nil, "", grantMissing, false}, {list(own), "", grantPresent, false}},
-		"made for the service principal":                 {{list(service), "", grantUnknown, true}, {list(service), "", grantPresent, false}, {list(service), "", grantPresent, false}},
-		"made for a principal in China":                  {{list(china), "", grantUnknown, true}, {list(china), "", grantPresent, false}},
-		"on the third page of all grants":                {{append(slices.Clone(many), service), "", grantUnknown, true}, {append(slices.Clone(many), service), "", grantPresent, false}},
+		"made for the service principal":                 {{list(service), "", grantPresent, false}, {list(service), "", grantPresent, false}},
+		"made for a principal in China":                  {{list(china), "", grantPresent, false}},
+		"on the third page of all grants":                {{append(slices.Clone(many), service), "", grantPresent, false}},
 		"refused":                                        {{list(own), "AccessDeniedException", grantUnknown, false}, {list(own), "AccessDeniedException", grantUnknown, false}},
 		"seen, then refused":                             {{list(own), "", grantPresent, false}, {list(own), "AccessDeniedException", grantUnknown, false}, {list(own), "", grantPresent, false}},
 		"missing, and then a look is refused":            {{nil, "", grantUnknown, true}, {nil, "", grantMissing, false}, {nil, "AccessDeniedException", grantMissing, false}},
@@ -367,6 +378,7 @@ func TestGrantLooks(t *testing.T) {
 					default:
 						w.fake.Fail("ListGrants", &kmsfake.Error{Code: s.fault, Message: contextValue})
 					}
+					w.p.watch.nextAll = time.Time{} // all grants may be read each time
 					w.p.watch.look(t.Context())
 					if got := w.p.watch.grant; got != s.want {
 						t.Fatalf("look %d: %s, want %s", i, got, s.want)
@@ -380,25 +392,163 @@ func TestGrantLooks(t *testing.T) {
 	}
 }
 
-// A key with more grants than the plugin reads: it can't tell, and says so once.
+// crowd gives a key more grants than the plugin reads.
+func (w *watching) crowd() {
+	for range maxGrantPages*grantPage + 1 {
+		w.key.Grant(kmsfake.Grant{GranteePrincipal: "arn:aws:iam::111122223333:role/app", Operations: []string{"Decrypt"}})
+	}
+}
+
+// A key with more grants than the plugin reads: it can't tell, says so once, and
+// reads so much every tenth poll only.
 func TestTooManyGrants(t *testing.T) {
 	watchBubble(t, func(t *testing.T, w *watching) {
 		w.key.Revoke(w.grant)
-		for range maxGrantPages*grantPage + 1 {
-			w.key.Grant(kmsfake.Grant{GranteePrincipal: "arn:aws:iam::111122223333:role/app", Operations: []string{"Decrypt"}})
-		}
-		w.p.watch.listAll = true
-		for range 3 {
-			w.p.watch.look(t.Context())
-			if w.p.watch.grant != grantUnknown {
-				t.Errorf("the grant is %s", w.p.watch.grant)
-			}
-		}
+		w.crowd()
+		defer runs(t, w.p)()
+		pass(30*defaultPollInterval - time.Second)
+		w.wantGrant(grantUnknown)
+		w.wantVerdict(usableTrue, "KeyUsable")
 		if n := strings.Count(w.logs.String(), "more grants than the plugin reads"); n != 1 {
 			t.Errorf("it is said %d times", n)
 		}
-		if n := w.fake.Count("ListGrants"); n != 3*maxGrantPages {
+		if n := w.fake.Count("ListGrants"); n != 30+3*maxGrantPages {
 			t.Errorf("%d pages were read", n)
+		}
+	})
+}
+
+// Once the filter has shown the grant, it proves its loss too: other grants can't
+// hide that, and it stays at one request a poll.
+func TestOtherGrantsHideNoLoss(t *testing.T) {
+	watchBubble(t, func(t *testing.T, w *watching) {
+		w.crowd()
+		defer runs(t, w.p)()
+		w.wantGrant(grantPresent)
+		w.key.Revoke(w.grant)
+		pass(defaultPollInterval + confirmPoll)
+		w.wantVerdict(usableFalse, "EKSGrantMissing")
+		before := w.fake.Count("ListGrants")
+		pass(time.Hour)
+		if n := w.fake.Count("ListGrants") - before; n != 60 {
+			t.Errorf("%d pages were read in an hour", n)
+		}
+	})
+}
+
+// A grant that the filter does not show: all grants are read at first, every
+// tenth poll, and to confirm that it is gone.
+func TestGrantOutsideTheFilter(t *testing.T) {
+	watchBubble(t, func(t *testing.T, w *watching) {
+		w.key.Revoke(w.grant)
+		id := w.key.Grant(eksGrant(func(g *kmsfake.Grant) { g.Service = true }))
+		defer runs(t, w.p)()
+		w.wantGrant(grantPresent)
+		pass(time.Hour - time.Second)
+		w.wantGrant(grantPresent)
+		if n := w.fake.Count("ListGrants"); n != 60+6 {
+			t.Errorf("%d pages were read in an hour", n)
+		}
+		w.key.Revoke(id)
+		pass(readAllEvery*defaultPollInterval + confirmPoll)
+		w.wantVerdict(usableFalse, "EKSGrantMissing")
+	})
+}
+
+// A key on which no grant of EKS was ever seen may be the wrong key: that is told,
+// and no danger.
+func TestGrantNeverSeen(t *testing.T) {
+	watchBubble(t, func(t *testing.T, w *watching) {
+		w.key.Revoke(w.grant)
+		defer runs(t, w.reports(w.p))()
+		pass(time.Hour)
+		w.wantGrant(grantMissing)
+		w.wantVerdict(usableUnknown, "EKSGrantNotFound")
+		w.wantCondition(usableUnknown, "EKSGrantNotFound")
+		w.wantEvents()
+		if n := strings.Count(w.logs.String(), "no grant of EKS is found"); n != 1 || w.dangers() != nil {
+			t.Errorf("it was said %d times, dangers %q", n, w.dangers())
+		}
+		w.key.Grant(eksGrant())
+		pass(readAllEvery * defaultPollInterval)
+		w.wantCondition(usableTrue, "KeyUsable")
+	})
+}
+
+// A key that the plugin never was allowed to use is a deployment that is not
+// ready: nobody has changed anything.
+func TestNeverAllowed(t *testing.T) {
+	watchBubble(t, func(t *testing.T, w *watching) {
+		w.fake.Deny("Encrypt", w.key)
+		defer runs(t, w.reports(w.p))()
+		pass(time.Hour)
+		w.wantCondition(usableUnknown, "AccessDenied")
+		w.fake.Allow("Encrypt", w.key)
+		pass(defaultPollInterval)
+		w.wantCondition(usableTrue, "KeyUsable")
+		w.fake.Deny("Encrypt", w.key) // now somebody has
+		pass(defaultPollInterval + confirmPoll)
+		w.wantCondition(usableFalse, "AccessDenied")
+		w.wantEvents("Warning AccessDenied")
+	})
+}
+
+// The first verdict waits for a look at the grants, for unknownAfter polls at
+// most; a danger of the key does not wait.
+func TestFirstVerdictWaitsForTheGrant(t *testing.T) {
+	fails := func(w *watching) {
+		w.fake.Fail("ListGrants", &kmsfake.Error{Status: 500, Code: "KMSInternalException"})
+	}
+	watchBubble(t, func(t *testing.T, w *watching) {
+		fails(w)
+		defer runs(t, w.reports(w.p))()
+		pass(unknownAfter*defaultPollInterval - time.Second)
+		w.wantVerdict("", "")
+		w.wantCondition("", "")
+		pass(defaultPollInterval)
+		w.wantGrant(grantUnknown)
+		w.wantCondition(usableTrue, "KeyUsable")
+	})
+	watchBubble(t, func(t *testing.T, w *watching) {
+		fails(w)
+		w.key.SetState(kmsfake.Disabled)
+		defer runs(t, w.p)()
+		pass(confirmPoll)
+		w.wantVerdict(usableFalse, "KeyDisabled")
+	})
+	watchBubble(t, func(t *testing.T, w *watching) { // one empty answer is no proof
+		w.key.Revoke(w.grant)
+		defer runs(t, w.p)()
+		w.wantVerdict("", "")
+		pass(confirmPoll)
+		w.wantVerdict(usableUnknown, "EKSGrantNotFound")
+	})
+}
+
+// Looks that fail for whatever reason: after unknownAfter polls nothing is known
+// any more, but for a loss that was seen. It is said once.
+func TestLooksFail(t *testing.T) {
+	watchBubble(t, func(t *testing.T, w *watching) {
+		said := func() int { return strings.Count(w.logs.String(), "whether EKS has its grant on the key is not known") }
+		defer runs(t, w.p)()
+		pass(time.Second)
+		w.fake.Fail("ListGrants", &kmsfake.Error{Code: "ValidationException", Message: contextValue})
+		pass(unknownAfter * defaultPollInterval)
+		w.wantGrant(grantPresent)
+		pass(24 * time.Hour)
+		w.wantGrant(grantUnknown)
+		if n := said(); n != 1 {
+			t.Errorf("it was said %d times", n)
+		}
+		w.fake.Fail("ListGrants", nil)
+		w.key.Revoke(w.grant)
+		pass(defaultPollInterval + confirmPoll)
+		w.wantGrant(grantMissing)
+		w.fake.Fail("ListGrants", &kmsfake.Error{Code: "ValidationException", Message: contextValue})
+		pass(time.Hour)
+		w.wantVerdict(usableFalse, "EKSGrantMissing")
+		if n := said(); n != 2 {
+			t.Errorf("it was said %d times", n)
 		}
 	})
 }
@@ -497,7 +647,7 @@ func TestOutageIsNoDanger(t *testing.T) {
 			t.Errorf("the log said %q", got)
 		}
 		w.fake.Fail("*", nil)
-		pass(confirmPoll)
+		pass(defaultPollInterval)
 		w.wantVerdict(usableTrue, "KeyUsable")
 		w.wantGrant(grantPresent)
 	})
@@ -607,19 +757,14 @@ func TestBadWatchCluster(t *testing.T) {
 	})
 }
 
-// An alias is looked up by the probe: before that there is no key to list grants
-// of.
+// EKS keeps the key that an alias named when the cluster was made.
 func TestWatchByAlias(t *testing.T) {
-	watchBubble(t, func(t *testing.T, w *watching) {
-		w.fake.Fail("DescribeKey", &kmsfake.Error{Status: 500, Code: "KMSInternalException"})
-		defer runs(t, w.p)()
-		pass(defaultPollInterval)
-		w.wantGrant(grantUnknown)
-		if n := w.fake.Count("ListGrants"); n != 0 {
-			t.Errorf("%d calls of ListGrants", n)
+	bubble(t, func(t *testing.T, f *fixture) {
+		for _, id := range []string{f.fake.Alias("alias/secrets", f.key), "1234abcd-12ab-34cd-56ef-1234567890ab"} {
+			_, err := New(Config{Keys: []Key{{ID: id, Clients: f.p.cfg.Keys[0].Clients}}, EncryptionContext: clusterContext, WatchCluster: demoARN})
+			if err == nil || !strings.Contains(err.Error(), "give the key's ARN, EKS does not follow an alias") {
+				t.Errorf("%s: error %v", id, err)
+			}
 		}
-		w.fake.Fail("DescribeKey", nil)
-		pass(2 * defaultPollInterval)
-		w.wantGrant(grantPresent)
-	}, func(f *fixture, c *Config) { c.Keys[0].ID = f.fake.Alias("alias/secrets", f.key) })
+	})
 }
