@@ -101,9 +101,10 @@ type PluginTenant struct {
 // its own. What it serves is said in the package comment.
 type KmsPlugin struct {
 	constructs.Construct
-	role        awsiam.Role
-	association awseksv2.CfnPodIdentityAssociation
-	manifest    awseksv2.KubernetesManifest
+	role         awsiam.Role
+	association  awseksv2.CfnPodIdentityAssociation
+	manifest     awseksv2.KubernetesManifest
+	nodeManifest awseksv2.KubernetesManifest
 }
 
 const kmsPluginType = "KmsPlugin"
@@ -298,13 +299,22 @@ func newRole(scope constructs.Construct, id string, props *awsiam.RoleProps, tru
 }
 
 func (p *KmsPlugin) deploy(props *KmsPluginProps, in manifest.PluginInput) {
-	objects, err := manifest.Plugin(in)
+	everywhere, node, err := manifest.PluginParts(in)
 	if err != nil {
 		panic(err)
 	}
-	p.manifest = newManifest(p, "Manifest", props.Cluster, objects)
+	p.manifest = newManifest(p, "Manifest", props.Cluster, everywhere)
 	// EKS gives a pod its credentials when the pod is made, not later.
 	p.manifest.Node().AddDependency(p.association)
+	if len(node) == 0 {
+		return
+	}
+	// A resource of its own, which goes with the mode. What kubectl prunes when an
+	// object is missing from a resource that is still there are no admission
+	// policies, and these refuse pods. Source: the default list of
+	// `kubectl apply --prune`.
+	p.nodeManifest = newManifest(p, "NodeManifest", props.Cluster, node)
+	p.nodeManifest.Node().AddDependency(p.manifest)
 }
 
 // newManifest applies typed objects to a cluster.
@@ -330,6 +340,11 @@ func manifestOf(objects []runtime.Object) *[]*map[string]any {
 // Role returns the IAM role of the plugin.
 func (p *KmsPlugin) Role() awsiam.IRole { return p.role }
 
-// Manifest returns the Kubernetes objects of the plugin, so that something else
-// can wait for them.
+// Manifest returns the Kubernetes objects that the plugin has in every mode, so
+// that something else can wait for them.
 func (p *KmsPlugin) Manifest() awseksv2.KubernetesManifest { return p.manifest }
+
+// NodeManifest returns the Kubernetes objects of PluginModeDaemonSet, the socket on
+// every node and the policies around it, so that something else can wait for them,
+// or nil in another mode.
+func (p *KmsPlugin) NodeManifest() awseksv2.KubernetesManifest { return p.nodeManifest }

@@ -11,7 +11,6 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -38,8 +37,8 @@ type SecretReader struct {
 	// Name is part of the names of the Role and the RoleBinding: a DNS label,
 	// unique among the readers. Required.
 	Name *string
-	// Namespace of the secrets. It is made if it is not there, and it stays when
-	// the reader goes. Required.
+	// Namespace of the secrets. It must be there: without it the deployment fails
+	// with kubectl's `namespaces "<name>" not found`. Required.
 	Namespace *string
 	// SecretNames are the secrets: 1 to 20, without wildcards. Required.
 	SecretNames *[]*string
@@ -223,13 +222,11 @@ func (s *SecretsRbac) admit(props *SecretsRbacProps) {
 // a reader that is taken out must take its resource along. Source: the default
 // list of `kubectl apply --prune`.
 func (s *SecretsRbac) apply(cluster awseksv2.ICluster, objects []runtime.Object) {
-	var namespaces, guard []runtime.Object
+	var guard []runtime.Object
 	var order []string
 	readers := map[string][]runtime.Object{}
 	for _, object := range objects {
 		switch object.(type) {
-		case *corev1.Namespace:
-			namespaces = append(namespaces, object)
 		case *admissionv1.ValidatingAdmissionPolicy, *admissionv1.ValidatingAdmissionPolicyBinding:
 			guard = append(guard, object)
 		default:
@@ -242,22 +239,8 @@ func (s *SecretsRbac) apply(cluster awseksv2.ICluster, objects []runtime.Object)
 			readers[id] = append(readers[id], object)
 		}
 	}
-	var made awseksv2.KubernetesManifest
-	if len(namespaces) > 0 {
-		// They may be there already, and they hold what is not of this stack.
-		made = awseksv2.NewKubernetesManifest(s, jsii.String("Namespaces"), &awseksv2.KubernetesManifestProps{
-			Cluster:       cluster,
-			Manifest:      manifestOf(namespaces),
-			Overwrite:     jsii.Bool(true),
-			Prune:         jsii.Bool(false),
-			RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
-		})
-	}
 	for _, id := range order {
-		reader := newManifest(s, id, cluster, readers[id])
-		if made != nil {
-			reader.Node().AddDependency(made)
-		}
+		newManifest(s, id, cluster, readers[id])
 	}
 	if len(guard) > 0 {
 		s.guard = newManifest(s, "Guard", cluster, guard)

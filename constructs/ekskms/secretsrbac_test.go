@@ -110,7 +110,7 @@ func TestReadersTakenOut(t *testing.T) {
 
 	const custom, entry = "Custom::AWSCDK-EKS-KubernetesResource", "AWS::EKS::AccessEntry"
 	before, after, elsewhere := ids(both, custom), ids(one, custom), ids(moved, custom)
-	if len(before) != 4 || len(after) != 3 || len(elsewhere) != 4 {
+	if len(before) != 3 || len(after) != 2 || len(elsewhere) != 3 {
 		t.Fatalf("%v\n%v\n%v", before, after, elsewhere)
 	}
 	for _, id := range after {
@@ -126,10 +126,25 @@ func TestReadersTakenOut(t *testing.T) {
 	}
 	both.HasResourceProperties(jsii.String(entry), map[string]any{
 		"PrincipalArn": arn, "KubernetesGroups": []any{"team", "web"}, "Type": "STANDARD", "AccessPolicies": assertions.Match_Absent()})
-	// The namespaces hold what is not of this stack.
-	both.HasResource(jsii.String(custom), map[string]any{
-		"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain", "Properties": map[string]any{
-			"Manifest": `[{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"},"spec":{}}]`, "Overwrite": true, "PruneLabel": assertions.Match_Absent()}})
+}
+
+// TestGroupsOfAccessEntries: they are beside the policy, and an entry without any
+// has none.
+func TestGroupsOfAccessEntries(t *testing.T) {
+	const with, without = "arn:aws:iam::111122223333:role/Team", "arn:aws:iam::111122223333:role/Auditor"
+	stack := newStack(t)
+	entry := func(arn string, groups *[]*string) *ekskms.AccessEntry {
+		return &ekskms.AccessEntry{PrincipalArn: jsii.String(arn), Policy: jsii.String("AmazonEKSViewPolicy"), Groups: groups}
+	}
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), WithoutPlugin: jsii.Bool(true),
+		AccessEntries: &[]*ekskms.AccessEntry{entry(with, jsii.Strings("web", "team")), entry(without, nil)},
+	})
+	template := assertions.Template_FromStack(stack, nil)
+	for arn, groups := range map[string]any{with: []any{"web", "team"}, without: assertions.Match_Absent()} {
+		template.HasResourceProperties(jsii.String("AWS::EKS::AccessEntry"), map[string]any{
+			"PrincipalArn": arn, "KubernetesGroups": groups, "AccessPolicies": assertions.Match_AnyValue()})
+	}
 }
 
 // TestGuardAlone needs no readers.

@@ -4,6 +4,9 @@ package ekskms_test
 
 import (
 	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -105,5 +108,65 @@ func TestOrderOfTenants(t *testing.T) {
 		if after[id] != properties {
 			t.Errorf("%s was %s and is %s", id, properties, after[id])
 		}
+	}
+}
+
+// TestModeLeft: what only mode daemonset has goes with the mode, its admission
+// policies above all, and what stays keeps its resource.
+func TestModeLeft(t *testing.T) {
+	// ids returns the resource of each object, by the object's kind and name.
+	ids := func(mode ekskms.PluginMode) (map[string]string, assertions.Template) {
+		stack := newStack(t)
+		cluster := ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+			ClusterName: jsii.String("demo"), PluginImage: jsii.String("registry.example/kms-plugin:v1"), PluginMode: mode})
+		if node := cluster.KmsPlugin().NodeManifest(); (node != nil) != (mode == ekskms.PluginModeDaemonSet) {
+			t.Errorf("mode %q has a manifest for nodes: %v", mode, node != nil)
+		}
+		template := assertions.Template_FromStack(stack, nil)
+		all := map[string]string{}
+		for id, r := range *template.FindResources(jsii.String("Custom::AWSCDK-EKS-KubernetesResource"), nil) {
+			data, err := json.Marshal((*r)["Properties"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The manifest is JSON within JSON.
+			for _, object := range regexp.MustCompile(`kind\\":\\"(\w+)\\",\\"metadata\\":\{.*?\\"name\\":\\"([a-z-]+)`).FindAllStringSubmatch(string(data), -1) {
+				key := object[1] + " " + object[2]
+				if all[key] != "" {
+					t.Errorf("%s is in %s and in %s", key, all[key], id)
+				}
+				all[key] = id
+			}
+		}
+		return all, template
+	}
+	before, template := ids(ekskms.PluginModeDaemonSet)
+	after, _ := ids(ekskms.PluginModeDeployment)
+	var gone []string
+	for object, id := range before {
+		switch after[object] {
+		case "":
+			gone = append(gone, object)
+			if slices.Contains(slices.Collect(maps.Values(after)), id) {
+				t.Errorf("%s stays on the cluster: its resource %s is still there", object, id)
+			}
+		case id:
+		default:
+			t.Errorf("%s moves from %s to %s", object, id, after[object])
+		}
+	}
+	slices.Sort(gone)
+	want := []string{
+		"DaemonSet kms-plugin-node", "NetworkPolicy kms-plugin-node",
+		"ValidatingAdmissionPolicy ekskms-kms-socket-pods", "ValidatingAdmissionPolicy ekskms-kms-socket-volumes",
+		"ValidatingAdmissionPolicyBinding ekskms-kms-socket-pods", "ValidatingAdmissionPolicyBinding ekskms-kms-socket-volumes",
+	}
+	if !slices.Equal(gone, want) {
+		t.Errorf("gone with the mode: %q\nwant %q", gone, want)
+	}
+	// The namespace first, whose level must let the sockets in.
+	node := (*template.FindResources(jsii.String("Custom::AWSCDK-EKS-KubernetesResource"), nil))[before["DaemonSet kms-plugin-node"]]
+	if first := after["Namespace ekskms-system"]; first == "" || !slices.Contains((*node)["DependsOn"].([]any), any(first)) {
+		t.Errorf("the node's part depends on %v, want %q too", (*node)["DependsOn"], first)
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ekskms/ekskms/internal/synth"
 )
 
 // generatedBy begins every file that is written here and can hold a comment.
@@ -56,9 +59,9 @@ func (o artifact) content() string {
 
 // emit prints the artifacts as one stream of YAML documents, or writes them into a
 // folder.
-func emit(cmd *cobra.Command, artifacts []artifact, folder string) error {
+func emit(cmd *cobra.Command, artifacts []artifact, folder string, force bool) error {
 	if folder != "" {
-		return writeFolder(cmd.OutOrStdout(), artifacts, folder)
+		return writeFolder(cmd, artifacts, folder, force)
 	}
 	texts := make([]string, len(artifacts))
 	for i, o := range artifacts {
@@ -68,18 +71,20 @@ func emit(cmd *cobra.Command, artifacts []artifact, folder string) error {
 	return err
 }
 
-// writeFolder replaces files that were made here before and no others. It looks at
-// all of them before it writes the first.
-func writeFolder(stdout io.Writer, artifacts []artifact, folder string) error {
+// writeFolder replaces no file that has another content, unless it is told to: such
+// a file may have been edited. It looks at all of them before it writes the first.
+func writeFolder(cmd *cobra.Command, artifacts []artifact, folder string, force bool) error {
+	written := map[string]bool{}
 	for _, o := range artifacts {
+		written[o.name] = true
 		path := filepath.Join(folder, o.name)
 		old, err := os.ReadFile(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return err
-		case string(old) != o.content() && !strings.HasPrefix(string(old), generatedBy):
-			return fmt.Errorf("%s exists with another content, and was not made by ekskms generate: move it away, or choose another --out", path)
+		case string(old) != o.content() && !force:
+			return &synth.Error{What: path + " exists with another content, and nothing was written", Hint: "look at it, and give --force to replace it, or another --out"}
 		}
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -90,11 +95,41 @@ func writeFolder(stdout io.Writer, artifacts []artifact, folder string) error {
 		if err := os.WriteFile(path, []byte(o.content()), 0o644); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintln(stdout, "Wrote", path); err != nil {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), "Wrote", path); err != nil {
 			return err
 		}
 	}
+	return warnOfOthers(cmd.ErrOrStderr(), folder, written)
+}
+
+// warnOfOthers names what another mode has left in the folder: kubectl apply -f
+// would apply it too.
+func warnOfOthers(stderr io.Writer, folder string, written map[string]bool) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if written[e.Name()] || !e.Type().IsRegular() {
+			continue
+		}
+		path := filepath.Join(folder, e.Name())
+		if text, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(text), generatedBy) {
+			printError(stderr, path+" is of an earlier run, and not of this one", "remove it, if 'kubectl apply -f "+folder+"' is not to apply it")
+		}
+	}
 	return nil
+}
+
+// notEmpty refuses flags that are given as empty: a variable that is not set in a
+// script must not mean the default.
+func notEmpty(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if value := flag.Value.String(); err == nil && (value == "" || value == "[]") {
+			err = wrongInput(fmt.Errorf("--%s is empty", flag.Name), cmd)
+		}
+	})
+	return err
 }
 
 // missing is a value that only a flag can bring.

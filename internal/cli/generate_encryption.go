@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,10 +46,19 @@ func newGenerateEncryptionConfig() *cobra.Command {
 			"  ekskms generate encryption-config --provider ekskms-2 --old ekskms=unix:///run/kms-plugin-old/socket.sock",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := notEmpty(cmd); err != nil {
+				return err
+			}
 			in := f.input()
 			in.Endpoint = endpoint
 			for _, o := range old {
-				name, at, _ := strings.Cut(o, "=")
+				name, at, ok := strings.Cut(o, "=")
+				if !ok {
+					return wrongInput(fmt.Errorf("--old is %q, must have the form name=unix:///path", o), cmd)
+				}
+				if at == endpoint {
+					return wrongInput(fmt.Errorf("--old is %q, which is on the socket of the provider itself", o), cmd)
+				}
 				in.Old = append(in.Old, manifest.Provider{Name: name, Endpoint: at})
 			}
 			config, err := manifest.Encryption(in)
@@ -59,7 +69,7 @@ func newGenerateEncryptionConfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return emit(cmd, []artifact{{name: manifest.EncryptionFile, comments: encryptionComments(in), body: body}}, "")
+			return emit(cmd, []artifact{{name: manifest.EncryptionFile, comments: encryptionComments(in), body: body}}, "", false)
 		},
 	}
 	f.register(cmd.Flags())

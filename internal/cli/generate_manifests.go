@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,7 +27,8 @@ const hyperShift = "hypershift"
 // manifestFlags are the flags of ekskms generate manifests.
 type manifestFlags struct {
 	file, mode, host, tenant, key, account, image, roleARN string
-	controlPlane, workload, container, out                 string
+	controlPlane, workload, container, out, clusterName    string
+	force                                                  bool
 	group                                                  int64
 	healthPort                                             int32
 	encryption                                             encryptionFlags
@@ -50,7 +52,7 @@ func newGenerateManifests() *cobra.Command {
 			"goes through all of it.",
 		Example: "  ekskms generate manifests --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --image registry.example.com/kms-plugin:v1\n" +
 			"  ekskms generate manifests --file ekskms.yaml --mode sidecar --for vcluster --tenant team-a\n" +
-			"  ekskms generate manifests --file ekskms.yaml --mode static-pod --role-arn arn:aws:iam::111122223333:role/control-plane --out node",
+			"  ekskms generate manifests --file ekskms.yaml --mode static-pod --cluster-name onprem --role-arn arn:aws:iam::111122223333:role/control-plane --out node",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(cmd); err != nil {
@@ -64,7 +66,7 @@ func newGenerateManifests() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return emit(cmd, artifacts, f.out)
+			return emit(cmd, artifacts, f.out, f.force)
 		},
 	}
 	flags := cmd.Flags()
@@ -76,6 +78,7 @@ func newGenerateManifests() *cobra.Command {
 	flags.StringVar(&f.account, "account", "", "AWS `account` of the cluster, where neither the configuration nor a new key's ARN says it")
 	flags.StringVar(&f.image, "image", "", "container `image` of the plugin (default plugin.image of the configuration)")
 	flags.StringVar(&f.roleARN, "role-arn", "", "`ARN` of the instances' IAM role, for mode static-pod")
+	flags.StringVar(&f.clusterName, "cluster-name", "", "`name` of the control plane, for mode static-pod: no other cluster under the key may have it")
 	flags.StringVar(&f.controlPlane, "control-plane", "", "`name` of the TenantControlPlane or the Karmada (default the tenant's)")
 	flags.StringVar(&f.workload, "workload", "", "`deployment/NAME or statefulset/NAME` that runs the API server, with --for generic")
 	flags.StringVar(&f.container, "container", "kube-apiserver", "`name` of the container in it that does, with --for generic")
@@ -83,6 +86,7 @@ func newGenerateManifests() *cobra.Command {
 	flags.Int32Var(&f.healthPort, "health-port", manifest.DefaultSidecarHealthPort, "free `port` for the health of a sidecar or static pod")
 	f.encryption.register(flags)
 	flags.StringVarP(&f.out, "out", "o", "", "`folder` to write files to, instead of standard output")
+	flags.BoolVar(&f.force, "force", false, "replace files in the folder that have another content")
 	return cmd
 }
 
@@ -90,18 +94,25 @@ func newGenerateManifests() *cobra.Command {
 var modesOf = map[string][]manifest.Mode{
 	"for": {manifest.Sidecar}, "tenant": {manifest.Sidecar}, "control-plane": {manifest.Sidecar},
 	"workload": {manifest.Sidecar}, "container": {manifest.Sidecar}, "api-server-group": {manifest.Sidecar},
-	"role-arn": {manifest.StaticPod}, "health-port": {manifest.Sidecar, manifest.StaticPod},
+	"role-arn": {manifest.StaticPod}, "cluster-name": {manifest.StaticPod}, "health-port": {manifest.Sidecar, manifest.StaticPod},
 	"resources": {manifest.Sidecar, manifest.StaticPod}, "provider": {manifest.Sidecar, manifest.StaticPod},
 	"allow-unencrypted-reads": {manifest.Sidecar, manifest.StaticPod},
 }
 
 // check finds what can be found without the configuration.
 func (f *manifestFlags) check(cmd *cobra.Command) error {
-	for _, name := range []string{"mode", "for", "tenant", "key", "account", "image", "role-arn", "control-plane", "workload", "container", "out"} {
-		// A variable that is not set in a script must not mean: the default.
-		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
-			return wrongInput(fmt.Errorf("--%s is empty", name), cmd)
-		}
+	if err := notEmpty(cmd); err != nil {
+		return err
+	}
+	switch {
+	case f.healthPort < 1 || f.healthPort > 65535:
+		return wrongInput(fmt.Errorf("--health-port is %d, must be 1 to 65535", f.healthPort), cmd)
+	case f.group < 0 || f.group > math.MaxInt32:
+		return wrongInput(fmt.Errorf("--api-server-group is %d, must be 0 to %d", f.group, math.MaxInt32), cmd)
+	case strings.ContainsAny(f.image, " \t\n"):
+		return wrongInput(fmt.Errorf("--image is %q, must be the name of a container image", f.image), cmd)
+	case f.controlPlane != "" && f.host != string(manifest.Kamaji) && f.host != string(manifest.Karmada):
+		return wrongInput(fmt.Errorf("--control-plane is for --for kamaji and karmada, which have an object of that name"), cmd)
 	}
 	if f.host == hyperShift {
 		return usageError{
@@ -112,7 +123,11 @@ func (f *manifestFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-var accountID = regexp.MustCompile(`^[0-9]{12}$`)
+var (
+	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
+	roleARN     = regexp.MustCompile(`^arn:[a-z-]+:iam::[0-9]{12}:role/([\w+=,.@-]+/)*[\w+=,.@-]{1,64}$`)
+	clusterName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
+)
 
 // facts are the values that all modes need, and where each comes from.
 type facts struct {
@@ -365,12 +380,25 @@ func (f *manifestFlags) staticPod(cmd *cobra.Command, x facts) ([]artifact, erro
 	case f.out == "":
 		return nil, missing("out", "these are files for different places", "")
 	}
-	if role, err := arn.Parse(f.roleARN); err != nil || role.Service != "iam" || !strings.HasPrefix(role.Resource, "role/") {
-		return nil, usageError{fmt.Sprintf("--role-arn is %q, which is not the ARN of an IAM role", f.roleARN), "arn:aws:iam::<account>:role/<name>"}
+	key, err := arn.Parse(x.keyARN)
+	if err != nil {
+		return nil, err
 	}
-	context := keypolicy.ClusterContext(x.clusterARN)
+	if !roleARN.MatchString(f.roleARN) || !strings.HasPrefix(f.roleARN, "arn:"+key.Partition+":") {
+		return nil, usageError{fmt.Sprintf("--role-arn is %q, which is not the ARN of an IAM role in the key's partition", f.roleARN), "arn:" + key.Partition + ":iam::<account>:role/<name>"}
+	}
+	// Whoever has the encryption context of another cluster can decrypt its data.
+	switch {
+	case f.clusterName == "":
+		return nil, missing("cluster-name", "it stands in the encryption context, which tells this control plane's data from others'", "a name that no EKS cluster in the account has")
+	case f.clusterName == x.cluster.Name:
+		return nil, usageError{fmt.Sprintf("--cluster-name is %q, the name of the EKS cluster of the configuration: each could decrypt the other's data", f.clusterName), "give the control plane a name of its own"}
+	case !clusterName.MatchString(f.clusterName):
+		return nil, usageError{fmt.Sprintf("--cluster-name is %q, must be 1 to 100 letters, digits, hyphens and underscores", f.clusterName), ""}
+	}
+	context := keypolicy.ClusterContext(strings.TrimSuffix(x.clusterARN, x.cluster.Name) + f.clusterName)
 	pod, err := manifest.StaticPods(manifest.StaticPodInput{
-		ClusterName: x.cluster.Name, KeyARN: x.keyARN, Image: x.image, EncryptionContext: context, HealthPort: f.healthPort,
+		ClusterName: f.clusterName, KeyARN: x.keyARN, Image: x.image, EncryptionContext: context, HealthPort: f.healthPort,
 	})
 	if err != nil {
 		return nil, wrongInput(err, cmd)
@@ -381,8 +409,10 @@ func (f *manifestFlags) staticPod(cmd *cobra.Command, x facts) ([]artifact, erro
 	}
 	statements := keypolicy.PluginUse(f.roleARN, context, nil)
 	identity := make([]iampolicy.Statement, len(statements))
-	for i, s := range statements {
-		identity[i] = s.OnResource(x.keyARN)
+	for i := range statements {
+		// Not those of the stack's own statements, beside which they may stand.
+		statements[i].Sid = "StaticPod" + strings.TrimPrefix(statements[i].Sid, "Plugin")
+		identity[i] = statements[i].OnResource(x.keyARN)
 	}
 	in := f.encryption.input()
 	in.Endpoint = manifest.SocketAddress
@@ -390,8 +420,9 @@ func (f *manifestFlags) staticPod(cmd *cobra.Command, x facts) ([]artifact, erro
 		{name: "kms-plugin.yaml", comments: append(x.comments(manifest.StaticPod, context),
 			"Role:    "+f.roleARN+" (--role-arn)",
 			"First:   attach instance-role-policy.json to the role, and add the statements of",
-			"         key-policy-statements.json to the policy of the key. The name in the encryption context is",
-			"         that of an EKS cluster only in form: it tells this cluster's data from others'.",
+			"         key-policy-statements.json to the policy of the key. Not of a key that the stack made: its",
+			"         next deployment would take them away again. The name in the encryption context is that of",
+			"         an EKS cluster only in form: it tells this control plane's data from others'.",
 			"Next:    on every node of the control plane, before the API server needs it:",
 			"         install -D -m 0600 encryption.yaml "+manifest.HostEncryptionDir+"/"+manifest.EncryptionFile,
 			"         install -m 0600 kms-plugin.yaml /etc/kubernetes/manifests/",

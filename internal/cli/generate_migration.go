@@ -24,6 +24,9 @@ func newGenerateMigration() *cobra.Command {
 			"  ekskms generate migration --resources secrets,configmaps",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := notEmpty(cmd); err != nil {
+				return err
+			}
 			objs, err := manifest.Migrations(resources)
 			if err != nil {
 				return wrongInput(err, cmd)
@@ -32,7 +35,7 @@ func newGenerateMigration() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return emit(cmd, []artifact{{name: "migration.yaml", comments: migrationComments(resources), body: body}}, "")
+			return emit(cmd, []artifact{{name: "migration.yaml", comments: migrationComments(resources), body: body}}, "", false)
 		},
 	}
 	cmd.Flags().StringSliceVar(&resources, "resources", []string{"secrets"}, "`names` of what is rewritten, such as secrets,configmaps,pandas.example.com")

@@ -111,7 +111,13 @@ func deployed(t *testing.T, dir string) (objects []map[string]any) {
 		if err := json.Unmarshal([]byte(resolve(t, r.Properties["Manifest"])), &list); err != nil {
 			t.Fatal(err)
 		}
-		if slices.ContainsFunc(list, func(o map[string]any) bool { return o["kind"] == "Deployment" }) {
+		has := func(kind string) bool {
+			return slices.ContainsFunc(list, func(o map[string]any) bool { return o["kind"] == kind })
+		}
+		switch { // the part that is for nodes is a resource of its own
+		case has("Deployment"):
+			objects = append(list, objects...)
+		case has("DaemonSet"):
 			objects = append(objects, list...)
 		}
 	}
@@ -183,6 +189,10 @@ func TestGenerateUsage(t *testing.T) {
 		{old, "--mode deployment --tenant a", `--tenant is for mode ["sidecar"], and this is mode "deployment"`},
 		{old, "--mode static-pod", "--role-arn is required"},
 		{old, "--mode static-pod --role-arn arn:aws:iam::111122223333:role/a", "--out is required"},
+		{old, "--mode deployment --health-port 65536", "--health-port is 65536, must be 1 to 65535"},
+		{old, "--for generic --tenant a --workload deployment/a --api-server-group 2147483648", "--api-server-group is 2147483648"},
+		{old, "--for vcluster --tenant a --control-plane c", "--control-plane is for --for kamaji and karmada"},
+		{old, "--mode static-pod --cluster-name c --role-arn arn:aws:iam::111122223333:role/* --out b", "is not the ARN of an IAM role"},
 		{old, "--mode static-pod --role-arn a --out b", `--role-arn is "a", which is not the ARN of an IAM role`},
 	} {
 		code, out, errs := run(t, c.configuration, append([]string{"generate", "manifests", "--file", "-"}, strings.Fields(c.args)...)...)
@@ -192,9 +202,12 @@ func TestGenerateUsage(t *testing.T) {
 	}
 	for _, c := range []struct{ args, want string }{
 		{"encryption-config --old ekskms=unix:///a", `provider "ekskms" is given twice`},
-		{"encryption-config --old b", `endpoint "" must have the form unix:///path`},
+		{"encryption-config --old b", `--old is "b", must have the form name=unix:///path`},
 		{"encryption-config --endpoint /a", `endpoint "/a" must have the form unix:///path`},
 		{"migration --resources *.*", `"*.*" names no single resource`},
+		{"migration --resources secrets/status", `"secrets/status" names no single resource`},
+		{"encryption-config --endpoint=", "--endpoint is empty"},
+		{"encryption-config --old b=unix:///run/kms-plugin/socket.sock", "which is on the socket of the provider itself"},
 		{"nonsense", `unknown command "nonsense" for "ekskms generate"`},
 	} {
 		if code, out, errs := run(t, "", append([]string{"generate"}, strings.Fields(c.args)...)...); code != 2 || out != "" || !strings.Contains(errs, c.want) {

@@ -251,7 +251,7 @@ type SecretReader struct {
 	// Name of the reader, part of the names of its Role and RoleBinding: a DNS label of 1 to 63 lower-case letters, digits and hyphens, unique among the readers. Required.
 	Name string `yaml:"name" jsonschema:"required" config:"rule=dnsLabel"`
 
-	// Namespace of the secrets. It is made if it is not there. Required.
+	// Namespace of the secrets. It must be there before the deployment. Required.
 	Namespace string `yaml:"namespace" jsonschema:"required" config:"rule=namespace"`
 
 	// Names of the secrets: 1 to 20, without wildcards. Required.

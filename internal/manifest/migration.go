@@ -3,11 +3,11 @@ package manifest
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Migrations returns what has the API server rewrite all objects of the resources,
@@ -27,7 +27,7 @@ func Migrations(resources []string) ([]runtime.Object, error) {
 	var errs []error
 	for _, r := range resources {
 		group, resource := groupResource(r)
-		if resource == "" || strings.Contains(r, "*") {
+		if len(validation.IsDNS1123Subdomain(r)) > 0 { // which neither * nor a subresource is
 			errs = append(errs, fmt.Errorf("%q names no single resource, must be one such as secrets or pandas.example.com", r))
 			continue
 		}

@@ -81,6 +81,14 @@ type PluginInput struct {
 // Deployment and Sidecar have the same: what a sidecar is made of goes to the
 // tenants.
 func Plugin(in PluginInput) ([]runtime.Object, error) {
+	everywhere, node, err := PluginParts(in)
+	return slices.Concat(everywhere, node), err
+}
+
+// PluginParts returns the objects of [Plugin] in two parts: what every mode has,
+// and what only mode DaemonSet has, for after it. A cluster that leaves that mode
+// must lose the second part, whose policies would go on to refuse pods.
+func PluginParts(in PluginInput) (everywhere, node []runtime.Object, err error) {
 	if in.Mode == "" {
 		in.Mode = Deployment
 	}
@@ -94,19 +102,18 @@ func Plugin(in PluginInput) ([]runtime.Object, error) {
 		in.ServiceAccount = DefaultServiceAccount
 	}
 	if err := in.check(); err != nil {
-		return nil, fmt.Errorf("manifest.Plugin: %w", err)
+		return nil, nil, fmt.Errorf("manifest.Plugin: %w", err)
 	}
-	objs := []runtime.Object{
+	everywhere = []runtime.Object{
 		in.namespace(), in.serviceAccount(), in.reporter(), in.reporterBinding(),
 		in.networkPolicy(name), in.deployment(), in.disruptionBudget(),
 	}
 	if in.Mode == DaemonSet {
 		// The policies first: they take a moment to be in force. No
 		// PodDisruptionBudget: a drain passes a DaemonSet's pods by.
-		objs = append(objs, in.socketPolicies()...)
-		objs = append(objs, in.networkPolicy(nodeName), in.daemonSet())
+		node = append(in.socketPolicies(), in.networkPolicy(nodeName), in.daemonSet())
 	}
-	return objs, nil
+	return everywhere, node, nil
 }
 
 func (in PluginInput) check() error {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -44,8 +43,8 @@ type SecretsRBACInput struct {
 
 // SecretReader is somebody who may read some secrets of one namespace.
 type SecretReader struct {
-	Name            string // a DNS label, unique among the readers
-	Namespace       string
+	Name            string   // a DNS label, unique among the readers
+	Namespace       string   // must be there
 	SecretNames     []string // 1 to 20
 	Groups          []string // of Kubernetes, at most 20
 	ServiceAccounts []ServiceAccount
@@ -71,9 +70,8 @@ type FieldError struct {
 
 func (e *FieldError) Error() string { return "manifest.SecretsRBAC: " + e.Field + " " + e.Reason }
 
-// SecretsRBAC returns the namespaces, Roles and RoleBindings of the readers, and
-// the guard, in the order in which to apply them. Namespaces that every cluster
-// has are left out. An error is always a [*FieldError].
+// SecretsRBAC returns the Roles and RoleBindings of the readers, and the guard, in
+// the order in which to apply them. An error is always a [*FieldError].
 func SecretsRBAC(in SecretsRBACInput) ([]runtime.Object, error) {
 	if in.Guard == "" {
 		in.Guard = GuardOff
@@ -81,21 +79,12 @@ func SecretsRBAC(in SecretsRBACInput) ([]runtime.Object, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	var namespaces, rules []runtime.Object
-	made := []string{"default", "kube-node-lease", "kube-public", "kube-system"}
+	// No namespaces: to apply one is to take the labels off it that whoever owns it
+	// applied, those of Pod Security among them.
+	var objs []runtime.Object
 	for _, r := range in.Readers {
-		if !slices.Contains(made, r.Namespace) {
-			made = append(made, r.Namespace)
-			// Without labels: the namespace is not of this project, it only has
-			// to be there.
-			namespaces = append(namespaces, &corev1.Namespace{
-				TypeMeta:   typeMeta("v1", "Namespace"),
-				ObjectMeta: metav1.ObjectMeta{Name: r.Namespace},
-			})
-		}
-		rules = append(rules, r.role(), r.binding())
+		objs = append(objs, r.role(), r.binding())
 	}
-	objs := slices.Concat(namespaces, rules)
 	if in.Guard != GuardOff {
 		objs = append(objs, in.guard(), in.guardBinding())
 	}
@@ -287,11 +276,18 @@ const (
   r.verbs.exists(v, v in ['*', 'get', 'list', 'watch', 'patch', 'deletecollection']) &&
   (!has(r.resourceNames) || '' in r.resourceNames))`
 
-	// What was there before the guard stays: its owner can still label it, or take
-	// other rules out.
+	// What was there before the guard stays: its owner can still label it, reorder
+	// it, or take a part of it away.
 	guardBefore = `dyn(oldObject) != null && has(oldObject.rules) && dyn(oldObject.rules) != null ? oldObject.rules : []`
 
-	guardAdded = `variables.unnamed.filter(r, !(r in variables.before))`
+	// A rule is new unless one that was there before gives all of it, in all four
+	// parts and with RBAC's own wildcards. Without names one gives every name, and
+	// nothing else does.
+	guardAdded = `variables.unnamed.filter(r, !variables.before.exists(b, has(b.apiGroups) &&
+  r.apiGroups.all(g, g in b.apiGroups || '*' in b.apiGroups) &&
+  r.resources.all(s, s in b.resources || '*' in b.resources) &&
+  r.verbs.all(v, v in b.verbs || '*' in b.verbs) &&
+  (!has(b.resourceNames) || has(r.resourceNames) && r.resourceNames.all(n, n in b.resourceNames))))`
 
 	guardMessage = `request.kind.kind + ' ' + object.metadata.name + ' gives ' + variables.added[0].verbs.join(', ') + ` +
 		`' on secrets without naming them, and so the contents of all of them: list the secrets under resourceNames, or exempt this role'`

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
@@ -63,8 +62,8 @@ func TestReadersNameSecrets(t *testing.T) {
 	}
 }
 
-// A namespace is made before what is in it, once, and not where every cluster has
-// it. The guard comes last, and only where it is asked for.
+// No namespace is made: it would lose the labels that its owner applied. The guard
+// comes last, and only where it is asked for.
 func TestSecretsRBACObjects(t *testing.T) {
 	kinds := func(in SecretsRBACInput) (kinds []string) {
 		for _, o := range rbacObjects(t, in) {
@@ -73,18 +72,15 @@ func TestSecretsRBACObjects(t *testing.T) {
 		return kinds
 	}
 	in := rbacInput()
-	want := []string{"Namespace", "Role", "RoleBinding", "Role", "RoleBinding", "Role", "RoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+	want := []string{"Role", "RoleBinding", "Role", "RoleBinding", "Role", "RoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 	if got := kinds(in); !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
-	if got := find[*corev1.Namespace](t, rbacObjects(t, in)); got.Name != "shop" || got.Labels != nil {
-		t.Errorf("namespace %+v", got.ObjectMeta)
-	}
 	in.Guard, in.GuardExemptions = "", nil
-	if got := kinds(in); !slices.Equal(got, want[:7]) {
+	if got := kinds(in); !slices.Equal(got, want[:6]) {
 		t.Errorf("without a guard %v", got)
 	}
-	if got := kinds(SecretsRBACInput{Guard: GuardWarn}); !slices.Equal(got, want[7:]) {
+	if got := kinds(SecretsRBACInput{Guard: GuardWarn}); !slices.Equal(got, want[6:]) {
 		t.Errorf("without readers %v", got)
 	}
 	for guard, want := range map[Guard]admissionv1.ValidationAction{GuardWarn: admissionv1.Warn, GuardDeny: admissionv1.Deny} {

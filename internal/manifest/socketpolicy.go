@@ -29,11 +29,14 @@ const (
 	// celReaches: the folder of the socket, what is in it, and each folder above
 	// it. /var/run is a link to /run on most nodes. The links of /proc/<pid>, and
 	// /dev/fd, which is one of them, lead anywhere; the kubelet follows them as
-	// root. What a mount of /proc itself shows is for the kernel to decide. The API
-	// server refuses ".." in these paths on its own.
+	// root. So does a container with a folder of the node's /proc that holds such
+	// links, if it runs as root: the kernel lets it take those of the plugin, which
+	// is the same user and has no capability more. The API server refuses ".." in
+	// these paths on its own.
 	celReaches = `variables.folders.filter(f,
   ['/var/run/kms-plugin/', '/run/kms-plugin/'].exists(s, s.startsWith(f) || f.startsWith(s)) ||
-  f.matches('^/proc/(.+/)?(root|cwd|fd)/') || f.startsWith('/dev/fd/') || f.contains('/../'))`
+  f.matches('^/proc/(.+/)?(root|cwd|fd)/') || f.matches('^/proc/((self|thread-self|[0-9]+)/(task/([0-9]+/)?)?)?$') ||
+  f.startsWith('/dev/fd/') || f.contains('/../'))`
 
 	celPodPaths    = `has(%[1]s.spec.volumes) ? %[1]s.spec.volumes.filter(v, has(v.hostPath)).map(v, v.hostPath.path) : []`
 	celVolumePaths = `(has(%[1]s.spec.hostPath) ? [%[1]s.spec.hostPath.path] : []) + (has(%[1]s.spec.local) ? [%[1]s.spec.local.path] : [])`
@@ -45,11 +48,18 @@ const (
 	celAdded   = `(%s).filter(p, !(p in variables.before))`
 	celAllowed = `variables.reaches.size() == 0`
 	celMessage = `'the node folder ' + variables.reaches[0] + ' leads to the socket of kms-plugin, with which all data of API servers can be decrypted'`
+
+	// celOwnProcesses: with the node's processes in sight, the /proc of the
+	// container's own is as good as a mount of the node's. A pod can't change this
+	// later.
+	celOwnProcesses = `request.operation == 'UPDATE' || !(has(object.spec.hostPID) && object.spec.hostPID)`
+	hostPIDMessage  = "hostPID shows all processes of the node, and the root folder of each leads to the socket of kms-plugin, with which all data of API servers can be decrypted"
 )
 
 // socketPolicies forbid to mount the node's folder of the socket, or whatever leads
-// to it, to all pods but the plugin's own and those of namespaces with
-// [SocketLabel], and to persistent volumes altogether. They fail closed.
+// to it, and to see the node's processes, to all pods but the plugin's own and
+// those of namespaces with [SocketLabel]. They forbid persistent volumes with such
+// folders altogether. They fail closed.
 //
 // What they can't see is said in docs/hosted-control-planes.md. A pod that has the
 // folder mounted already keeps it.
@@ -63,6 +73,11 @@ func (in PluginInput) socketPolicies() []runtime.Object {
 		Expression: fmt.Sprintf(`!(request.namespace == '%s' && has(object.spec.serviceAccountName) && object.spec.serviceAccountName == '%s')`,
 			in.Namespace, in.ServiceAccount),
 	}}
+	pods.Spec.Validations = append(pods.Spec.Validations, admissionv1.Validation{
+		Expression: celOwnProcesses,
+		Message:    hostPIDMessage,
+		Reason:     ptr(metav1.StatusReasonForbidden),
+	})
 	volumes := in.socketPolicy(socketPolicyVolumes, "persistentvolumes", celVolumePaths)
 	return []runtime.Object{pods, in.socketBinding(pods.Name), volumes, in.socketBinding(volumes.Name)}
 }

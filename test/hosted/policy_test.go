@@ -78,8 +78,12 @@ func judge(t *testing.T, policy *admissionv1.ValidatingAdmissionPolicy, object, 
 		conditions = append(conditions, (*matchconditions.MatchCondition)(&policy.Spec.MatchConditions[i]))
 	}
 	for _, v := range policy.Spec.Validations {
-		validations = append(validations, &validating.ValidationCondition{Expression: v.Expression, Reason: v.Reason})
-		messages = append(messages, &validating.MessageExpressionCondition{MessageExpression: v.MessageExpression})
+		validations = append(validations, &validating.ValidationCondition{Expression: v.Expression, Message: v.Message, Reason: v.Reason})
+		var message cel.ExpressionAccessor
+		if v.MessageExpression != "" {
+			message = &validating.MessageExpressionCondition{MessageExpression: v.MessageExpression}
+		}
+		messages = append(messages, message)
 	}
 	compile := func(e []cel.ExpressionAccessor, authorizer bool) cel.ConditionEvaluator {
 		c := compiler.CompileCondition(e, cel.OptionalVariableDeclarations{HasAuthorizer: authorizer}, environment.NewExpressions)
@@ -126,6 +130,12 @@ func pod(namespace, account string, paths ...string) *corev1.Pod {
 	return p
 }
 
+// withHostPID lets a pod see the processes of its node.
+func withHostPID(p *corev1.Pod) *corev1.Pod {
+	p.Spec.HostPID = true
+	return p
+}
+
 func volume(source corev1.PersistentVolumeSource) *corev1.PersistentVolume {
 	return &corev1.PersistentVolume{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolume"},
@@ -151,7 +161,8 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// TestWhoMayMount: the plugin's own pods, and what was mounted before.
+// TestWhoMayMount: the plugin's own pods, and what was mounted before. The same goes
+// for the processes of the node.
 func TestWhoMayMount(t *testing.T) {
 	const socket = "/var/run/kms-plugin"
 	pods, volumes := policies(t)
@@ -170,11 +181,15 @@ func TestWhoMayMount(t *testing.T) {
 		"a change of a pod that has it":   {pods, pod("default", "", socket), pod("default", "", socket), true},
 		"a change that brings it":         {pods, pod("default", "", socket), pod("default", ""), false},
 		"a change that brings more":       {pods, pod("default", "", socket, "/"), pod("default", "", socket), false},
+		"the node's processes":            {pods, withHostPID(pod("default", "")), nil, false},
+		"the plugin, with them":           {pods, withHostPID(pod("ekskms-system", "kms-plugin")), nil, true},
+		"a change of a pod that has them": {pods, withHostPID(pod("default", "")), withHostPID(pod("default", "")), true},
+		"a change of a pod with /proc":    {pods, pod("default", "", "/proc"), pod("default", "", "/proc"), true},
 		"a change of a volume that is it": {volumes, mounted, mounted, true},
 		"a volume of another kind": {volumes, volume(corev1.PersistentVolumeSource{
 			CSI: &corev1.CSIPersistentVolumeSource{Driver: "ebs.csi.aws.com"}}), nil, true},
 	} {
-		if refused := judge(t, c.policy, c.object, c.old); (refused == "") != c.allowed {
+		if refused := judge(t, c.policy, c.object, c.old); (refused == "") != c.allowed || !c.allowed && !strings.Contains(refused, "leads to the socket of kms-plugin") {
 			t.Errorf("%s: refused with %q, want allowed: %v", what, refused, c.allowed)
 		}
 	}
@@ -194,6 +209,12 @@ func TestPolicyMutations(t *testing.T) {
 		"|cwd":                        {"", "/proc/1/cwd"},
 		"|fd)":                        {")", "/proc/1/fd/3"},
 		"(.+/)?":                      {"[0-9]+/", "/proc/thread-self/root"},
+		"((self|thread":               {"X((self|thread", "/proc"},
+		"(self|":                      {"(", "/proc/self"},
+		"|thread-self":                {"", "/proc/thread-self"},
+		"|[0-9]+)/(":                  {")/(", "/proc/1"},
+		"(task/":                      {"(X/", "/proc/1/task"},
+		"([0-9]+/)?)?)?$":             {")?)?$", "/proc/1/task/1"},
 		"f.startsWith('/dev/fd/') ||": {"", "/dev/fd/7"},
 		"|| f.contains('/../')":       {"", "/opt/../run"},
 	} {

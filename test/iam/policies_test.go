@@ -48,6 +48,24 @@ var identities = map[string]iampolicy.Document{
 	"everything": identity("*", "*"),
 	"all of KMS": identity("kms:*", "*"),
 	"cluster":    iampolicy.NewDocument(keypolicy.ClusterRole("").OnResource(keyARN)),
+	// What KmsPlugin and SecretsKey write into the roles.
+	"plugin":           onKey(keypolicy.PluginUse(plugin.roleARN, keypolicy.ClusterContext(clusterARN), &session)),
+	"acme":             onKey(keypolicy.TenantUse(tenants[:1])),
+	"globex":           onKey(keypolicy.TenantUse(tenants[1:])),
+	"acme, any tenant": anyTenant(onKey(keypolicy.TenantUse(tenants[:1]))),
+}
+
+func onKey(statements []iampolicy.Statement) iampolicy.Document {
+	own := make([]iampolicy.Statement, len(statements))
+	for i, s := range statements {
+		own[i] = s.OnResource(keyARN)
+	}
+	return iampolicy.NewDocument(own...)
+}
+
+func anyTenant(d iampolicy.Document) iampolicy.Document {
+	without(keypolicy.SidTenantUse, "StringEquals", tenantCondition)(&d)
+	return d
 }
 
 func identity(action, resource string) iampolicy.Document {
@@ -139,6 +157,7 @@ func documents() map[string]iampolicy.Document {
 			keypolicy.PluginUse(plugin.roleARN, context, &session),
 			keypolicy.TenantUse(tenants),
 		)...),
+		"left to IAM":  iampolicy.NewDocument(leftToIAM()),
 		"no session":   iampolicy.NewDocument(keypolicy.PluginUse(plugin.roleARN, context, nil)...),
 		"multi-Region": iampolicy.NewDocument(keypolicy.Account("aws", account, true)),
 		"strict":       iampolicy.NewDocument(keypolicy.ClusterCreators([]string{creator.roleARN, outsideRole}, strict)...),
@@ -150,6 +169,14 @@ func documents() map[string]iampolicy.Document {
 			Partition: "aws", Account: account, LogsService: logs.arn, LogGroupARN: groupARN,
 		}.Statements()...),
 	}
+}
+
+// leftToIAM is the key policy that AWS KMS gives to a key by default, and that a key
+// of somebody else's may have.
+func leftToIAM() iampolicy.Statement {
+	s := keypolicy.Account("aws", account, false)
+	s.Action = iampolicy.Values{"kms:*"}
+	return s
 }
 
 var (
@@ -208,6 +235,18 @@ var rows = []row{
 	{"tenant, another cluster's session", "secrets", acme, with(acmeContext, sessionTags(otherClusterARN, "vcluster-acme", "vc")), none, "the pod runs on another cluster"},
 	{"tenant, kms:* in IAM, another's context", "secrets", acmeMore, with(acmeTags, globexContext), administration, "IAM can add administration and no use"},
 	{"IAM admin with a tenant's tags", "secrets", iamAdmin, with(acmeTags, acmeContext), administration, "tags do not make another role the tenant's"},
+
+	// The policies of the roles, for a key whose policy leaves everything to them.
+	{"plugin's own policy", "left to IAM", sessionOf("demo-plugin", "plugin"), with(tags, right), useAndSee, "it is as good as the key policy"},
+	{"plugin's own policy, a tenant's context", "left to IAM", sessionOf("demo-plugin", "plugin"), with(tags, acmeContext), see, "the cluster's plugin reads no tenant's data"},
+	{"tenant's own policy", "left to IAM", sessionOf("demo-acme", "acme"), with(acmeTags, acmeContext), use, "it is as good as the key policy"},
+	{"other tenant's own policy", "left to IAM", sessionOf("demo-globex", "globex"), with(globexTags, globexContext), use, "each has its own"},
+	{"tenant's own policy, another's context", "left to IAM", sessionOf("demo-acme", "acme"), with(acmeTags, globexContext), describe, "the ciphertext belongs to another tenant"},
+	{"tenant's own policy, the cluster's context", "left to IAM", sessionOf("demo-acme", "acme"), with(acmeTags, right), describe, "the ciphertext belongs to the cluster"},
+	{"tenant's own policy, no context", "left to IAM", sessionOf("demo-acme", "acme"), acmeTags, describe, "both pairs must be there"},
+	{"tenant's own policy, one more key in the context", "left to IAM", sessionOf("demo-acme", "acme"), with(acmeTags, encryptionContext(keypolicy.ContextKey, clusterARN, keypolicy.TenantKey, "acme", "purpose", "test")), describe, "the context must be the two pairs and nothing else"},
+	{"tenant's own policy, another tenant's pod", "left to IAM", sessionOf("demo-acme", "acme"), with(acmeContext, globexTags), none, "the pod is not this tenant's"},
+	{"tenant's own policy, spoiled", "left to IAM", sessionOf("demo-acme", "acme, any tenant"), with(acmeTags, globexContext), use, "shows that the rows above judge the role's policy: without the tenant's pair it reads another's data"},
 
 	// The plugin without Pod Identity.
 	{"plugin anywhere", "no session", plugin, right, use, "the statements ask for no tags, and outside of EKS there is no grant of EKS to look for"},

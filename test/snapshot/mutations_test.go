@@ -143,6 +143,13 @@ var mutations = []mutation{
 		func(t template) {
 			set(t.resources()[t.pluginRole()], "Properties.AssumeRolePolicyDocument.Statement.0.Condition", nil)
 		}},
+	{"pods before their association", "the plugin's pods wait for their association",
+		func(t template) {
+			for _, id := range t.ofType("Custom::AWSCDK-EKS-KubernetesResource") {
+				r := t.resources()[id]
+				r["DependsOn"] = slices.DeleteFunc(list(r["DependsOn"]), func(on any) bool { return strings.Contains(text(on), "PodIdentity") })
+			}
+		}},
 	{"ListGrants forgotten", "the plugin sees EKS's grant", onStatement("PluginDescribe", "Action", "kms:DescribeKey")},
 	{"ListGrants from any pod", "the plugin sees EKS's grant", onStatement("PluginDescribe", "Condition", nil)},
 	{"a tenant's condition gone", "tenants are kept apart", onStatement("TenantUse", "Condition", nil)},

@@ -199,6 +199,23 @@ var properties = map[string]func(template) error{
 		}
 		return nil
 	},
+	"the plugin's pods wait for their association": func(t template) error {
+		// EKS gives a pod its credentials when the pod is made, not later.
+		for _, id := range t.ofType("Custom::AWSCDK-EKS-KubernetesResource") {
+			r := t.resources()[id]
+			if !strings.Contains(text(at(r, "Properties.Manifest")), `"kind":"Deployment"`) {
+				continue
+			}
+			for _, association := range t.ofType("AWS::EKS::PodIdentityAssociation") {
+				role := at(t.resources()[association], "Properties.RoleArn.Fn::GetAtt.0")
+				if role == t.pluginRole() && slices.Contains(list(r["DependsOn"]), any(association)) {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s depends on %v", id, r["DependsOn"])
+		}
+		return errors.New("there are no pods")
+	},
 	"tenants are kept apart": func(t template) error {
 		owners := map[string]string{} // of a tenant's name
 		for _, association := range t.associations() {

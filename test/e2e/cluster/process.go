@@ -9,7 +9,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -196,17 +198,29 @@ func (l *tail) end() string {
 	return strings.Join(lines, "\n")
 }
 
-// freePort returns a TCP port of loopback that nobody listens on. Servers are
-// stopped and started again, so it is none that the kernel gives to clients:
-// these begin at 32768 on Linux.
+// freePort returns a TCP port of loopback that nobody listens on, and that no
+// other test gets: servers are stopped and started again. For the same reason it
+// is none that the kernel gives to clients, which begin at 32768 on Linux.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().(*net.TCPAddr).Port
+	dir := filepath.Join(os.TempDir(), "ekskms-e2e-ports")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		port := 20000 + rand.IntN(12000)
+		lock, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+				_ = l.Close()
+				t.Cleanup(func() { _ = lock.Close() })
+				return port
+			}
+		}
+		_ = lock.Close()
 	}
 	t.Fatal("there is no free port")
 	return 0
