@@ -170,7 +170,7 @@ func (f *manifestFlags) resolve(cluster config.Cluster) (facts, error) {
 	x.keyARN, x.keySource = f.key, "--key"
 	switch {
 	case cluster.Key.ARN != "" && f.key != "" && f.key != cluster.Key.ARN:
-		return x, usageError{fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", f.key, cluster.Key.ARN), "leave --key out"}
+		return x, usageError{fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", f.key, cluster.Key.ARN), "give one of the two, or twice the same"}
 	case cluster.Key.ARN != "":
 		x.keyARN, x.keySource = cluster.Key.ARN, "key.arn of the configuration"
 	case f.key == "":

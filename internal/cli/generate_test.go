@@ -206,6 +206,7 @@ func TestGenerateUsage(t *testing.T) {
 		{"encryption-config --endpoint /a", `endpoint "/a" must have the form unix:///path`},
 		{"migration --resources *.*", `"*.*" names no single resource`},
 		{"migration --resources secrets/status", `"secrets/status" names no single resource`},
+		{"encryption-config --resources secrets;ls", `"secrets;ls" must be in lower case`},
 		{"encryption-config --endpoint=", "--endpoint is empty"},
 		{"encryption-config --old b=unix:///run/kms-plugin/socket.sock", "which is on the socket of the provider itself"},
 		{"nonsense", `unknown command "nonsense" for "ekskms generate"`},

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -98,13 +99,16 @@ func Encryption(in EncryptionInput) (EncryptionConfiguration, error) {
 	}, nil
 }
 
+// resourceName is a resource or a wildcard, with a group behind it.
+var resourceName = regexp.MustCompile(`^(\*|[a-z0-9-]+)(\.[a-z0-9.*-]*)?$`)
+
 // check finds what the API server would refuse at its start, or take for
 // something else. Source: k8s.io/apiserver, pkg/apis/apiserver/validation.
 func (in EncryptionInput) check() error {
 	var errs []error
 	for i, r := range in.Resources {
 		group, resource := groupResource(r)
-		if resource == "" || r == "*" || r != strings.ToLower(r) || strings.ContainsAny(r, " ,:/") {
+		if resource == "" || r == "*" || !resourceName.MatchString(r) {
 			errs = append(errs, fmt.Errorf("resource %q must be in lower case, with its group behind a dot if it has one, or a wildcard *.group", r))
 		}
 		for j, other := range in.Resources {

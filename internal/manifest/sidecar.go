@@ -143,7 +143,7 @@ func (in SidecarInput) check(host Host) error {
 	case host != Generic && in.Workload+in.Container != "":
 		errs = append(errs, fmt.Errorf("workload and container are for %q, not for %q", Generic, host))
 	case host == Karmada && in.ServiceAccount != karmadaServiceAccount:
-		errs = append(errs, fmt.Errorf("ServiceAccount is %q, must be %q: Karmada's operator lets the API server's pods have no other",
+		errs = append(errs, fmt.Errorf("ServiceAccount is %q, must be %q: Karmada's operator lets the API server's pods have no other (plugin.tenants[].serviceAccount in ekskms.yaml)",
 			in.ServiceAccount, karmadaServiceAccount))
 	case host != VCluster && host != Kamaji && host != Karmada && host != Generic:
 		errs = append(errs, fmt.Errorf("host is %q, must be one of %q", host, Hosts()))
