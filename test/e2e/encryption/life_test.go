@@ -13,6 +13,24 @@ import (
 	"github.com/ekskms/ekskms/test/e2e/cluster"
 )
 
+// writesUnderAnother waits until what is written carries another key_id than old.
+func (w *world) writesUnderAnother(old string) {
+	w.t.Helper()
+	n := 0
+	cluster.Eventually(w.t, "a new secret carries a new key_id", func() error {
+		_ = w.checkPlugin()
+		name := fmt.Sprintf("new-%d", n)
+		n++
+		if err := w.tryCreate(w.t.Context(), name); err != nil {
+			return err
+		}
+		if w.keyID(name) == old {
+			return errors.New("still the old one")
+		}
+		return nil
+	})
+}
+
 // TestRotation: new material gives a new key_id, without a restart of anything.
 // What was written before can be read all the time, and once everything was
 // written again, nothing needs the old material.
@@ -25,17 +43,7 @@ func TestRotation(t *testing.T) {
 	old := w.keyID("one")
 
 	w.key.Rotate()
-	n := 0
-	cluster.Eventually(t, "a new secret carries a new key_id", func() error {
-		_ = w.checkPlugin()
-		name := fmt.Sprintf("rotated-%d", n)
-		n++
-		w.create(name)
-		if w.keyID(name) == old {
-			return errors.New("still the old one")
-		}
-		return nil
-	})
+	w.writesUnderAnother(old)
 	w.reads("one", "two")
 	if w.keyID("one") != old {
 		t.Error("a secret has a new key_id without having been written")
@@ -61,19 +69,7 @@ func TestMoveToAnotherKey(t *testing.T) {
 	w.plugin.Stop()
 	w.plugin.Args = append([]string{"--key", key.ARN}, w.plugin.Args...)
 	w.plugin.Start()
-	n := 0
-	cluster.Eventually(t, "a new secret is under the new key", func() error {
-		_ = w.checkPlugin()
-		name := fmt.Sprintf("moved-%d", n)
-		n++
-		if err := w.tryCreate(t.Context(), name); err != nil {
-			return err
-		}
-		if w.keyID(name) == old {
-			return errors.New("still under the old key")
-		}
-		return nil
-	})
+	w.writesUnderAnother(old)
 	w.reads("one", "two")
 	w.rewrite()
 	if ids := w.keyIDs(); len(ids) != 1 || ids[old] > 0 {
