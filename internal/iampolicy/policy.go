@@ -1,8 +1,16 @@
-// Package iampolicy is a typed IAM policy document.
+// Package iampolicy is a typed IAM policy document, and what it means: [Evaluate]
+// decides on a request to AWS KMS, and [Explain] says under which conditions a
+// request is decided how.
 //
-// It knows the elements that this project writes. A document that holds an
-// element it does not know is refused when it is read, so that nothing is lost
-// or overlooked on the way through.
+// The package knows all elements of IAM's grammar that a key policy or an
+// identity policy can have. A document that holds anything else is refused when
+// it is read, and what can't be judged is an error when it is evaluated, so that
+// nothing is lost, overlooked, or allowed in silence.
+//
+// Not looked at are what can only take away: service control policies, resource
+// control policies, permissions boundaries, session policies and endpoint
+// policies. And nothing here was compared with a live account: the sources are the
+// IAM User Guide and the AWS KMS Developer Guide.
 package iampolicy
 
 import (
@@ -17,6 +25,10 @@ import (
 // Version is the version of the policy language, the only one in use since 2012.
 const Version = "2012-10-17"
 
+// versionWithoutVariables is the version before, and what a document without a
+// Version has. Policy variables are plain text in it.
+const versionWithoutVariables = "2008-10-17"
+
 // Effect is what a statement does with a request that it matches.
 type Effect string
 
@@ -28,26 +40,39 @@ const (
 
 // Document is a policy: a key policy, a trust policy, a bucket or topic policy.
 type Document struct {
-	Version   string      `json:"Version"`
-	ID        string      `json:"Id,omitempty"`
-	Statement []Statement `json:"Statement"`
+	// Version of the policy language. In "2008-10-17", which is also what an empty
+	// one means, policy variables such as ${aws:username} are plain text.
+	Version   string     `json:"Version"`
+	ID        string     `json:"Id,omitempty"`
+	Statement Statements `json:"Statement"`
 }
+
+// Statements are the rules of a policy. Read from JSON, one that is not in a list
+// counts as a list of one, as in IAM.
+type Statements []Statement
 
 // Statement is one rule of a policy.
 type Statement struct {
 	// Sid names the statement. It is unique within a document.
-	Sid       string    `json:"Sid,omitempty"`
-	Effect    Effect    `json:"Effect"`
-	Principal Principal `json:"Principal,omitzero"`
-	Action    Values    `json:"Action"`
-	Resource  Values    `json:"Resource,omitempty"`
-	Condition Condition `json:"Condition,omitempty"`
+	Sid    string `json:"Sid,omitempty"`
+	Effect Effect `json:"Effect"`
+	// At most one of Principal and NotPrincipal.
+	Principal    Principal `json:"Principal,omitzero"`
+	NotPrincipal Principal `json:"NotPrincipal,omitzero"`
+	// One of Action and NotAction.
+	Action    Values `json:"Action,omitempty"`
+	NotAction Values `json:"NotAction,omitempty"`
+	// At most one of Resource and NotResource.
+	Resource    Values    `json:"Resource,omitempty"`
+	NotResource Values    `json:"NotResource,omitempty"`
+	Condition   Condition `json:"Condition,omitempty"`
 }
 
 // Principal says who a statement is about. The zero value is none, as in an
 // identity policy, where the principal is whoever holds the policy.
 type Principal struct {
-	// AWS holds ARNs of roles, users and account roots, or "*".
+	// AWS holds ARNs of roles, users, sessions and account roots, account IDs, or
+	// "*".
 	AWS Values `json:"AWS,omitempty"`
 	// Service holds service principals, such as cloudtrail.amazonaws.com.
 	Service Values `json:"Service,omitempty"`
@@ -86,6 +111,63 @@ func (v *Values) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// UnmarshalJSON reads a list, or one statement that is not in a list.
+func (s *Statements) UnmarshalJSON(data []byte) error {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		var one Statement
+		if err := decodeStrict(data, &one); err != nil {
+			return err
+		}
+		*s = Statements{one}
+		return nil
+	}
+	return decodeStrict(data, (*[]Statement)(s))
+}
+
+// UnmarshalJSON reads values that are strings, booleans or numbers, or lists of
+// them: IAM takes true for "true". They are strings from then on.
+func (c *Condition) UnmarshalJSON(data []byte) error {
+	var lenient map[string]map[string]scalars
+	if err := json.Unmarshal(data, &lenient); err != nil {
+		return err
+	}
+	*c = make(Condition, len(lenient))
+	for operator, keys := range lenient {
+		(*c)[operator] = make(map[string]Values, len(keys))
+		for key, values := range keys {
+			(*c)[operator][key] = Values(values)
+		}
+	}
+	return nil
+}
+
+type scalars Values
+
+func (s *scalars) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var value any
+	if err := d.Decode(&value); err != nil {
+		return err
+	}
+	list, isList := value.([]any)
+	if !isList {
+		list = []any{value}
+	}
+	for _, v := range list {
+		switch v.(type) {
+		case string, bool, json.Number:
+			*s = append(*s, fmt.Sprint(v))
+		default:
+			return fmt.Errorf("want strings, booleans or numbers, got %s", data)
+		}
+	}
+	if len(*s) == 0 {
+		return fmt.Errorf("want at least one value, got %s", data)
+	}
+	return nil
+}
+
 // UnmarshalJSON reads the object form and the short form "*", which stands for
 // everybody, signed in or not.
 func (p *Principal) UnmarshalJSON(data []byte) error {
@@ -97,11 +179,13 @@ func (p *Principal) UnmarshalJSON(data []byte) error {
 	if err := decodeStrict(data, (*plain)(p)); err != nil {
 		return err
 	}
-	if p.AWS == nil && p.Service == nil && p.Federated == nil {
+	if p.none() {
 		return fmt.Errorf("want \"*\" or an object that names a principal, got %s", data)
 	}
 	return nil
 }
+
+func (p Principal) none() bool { return p.AWS == nil && p.Service == nil && p.Federated == nil }
 
 // NewDocument returns a document that holds the statements.
 func NewDocument(statements ...Statement) Document {
@@ -109,8 +193,8 @@ func NewDocument(statements ...Statement) Document {
 }
 
 // Parse reads a policy in JSON. Whatever could be lost or overlooked is an
-// error: an element that it does not know, such as NotAction, an element that
-// is given twice, a null, an effect that IAM does not have, data after the end.
+// error: an element that it does not know, an element that is given twice or
+// beside its negation, a version that is none, a null, an effect that IAM does not have, data after the end.
 func Parse(data []byte) (Document, error) {
 	doc, err := parse(data)
 	if err != nil {
@@ -129,15 +213,36 @@ func parse(data []byte) (doc Document, err error) {
 	if len(doc.Statement) == 0 {
 		return Document{}, errors.New("has no statement")
 	}
-	for i, s := range doc.Statement {
-		if s.Effect != Allow && s.Effect != Deny {
-			return Document{}, fmt.Errorf("statement %d: Effect is %q, must be Allow or Deny", i+1, s.Effect)
-		}
-		if s.Action == nil {
-			return Document{}, fmt.Errorf("statement %d: has no Action", i+1)
+	return doc, doc.wellFormed()
+}
+
+// wellFormed checks what holds for every kind of policy.
+func (d Document) wellFormed() error {
+	if d.Version != "" && d.Version != Version && d.Version != versionWithoutVariables {
+		return fmt.Errorf("Version is %q, must be %s", d.Version, Version)
+	}
+	for i, s := range d.Statement {
+		if err := s.wellFormed(); err != nil {
+			return fmt.Errorf("statement %d: %w", i+1, err)
 		}
 	}
-	return doc, nil
+	return nil
+}
+
+func (s Statement) wellFormed() error {
+	switch {
+	case s.Effect != Allow && s.Effect != Deny:
+		return fmt.Errorf("Effect is %q, must be Allow or Deny", s.Effect)
+	case s.Action == nil && s.NotAction == nil:
+		return errors.New("has no Action")
+	case s.Action != nil && s.NotAction != nil:
+		return errors.New("has Action and NotAction, must have one of them")
+	case s.Resource != nil && s.NotResource != nil:
+		return errors.New("has Resource and NotResource, must have one of them")
+	case !s.Principal.none() && !s.NotPrincipal.none():
+		return errors.New("has Principal and NotPrincipal, must have one of them")
+	}
+	return nil
 }
 
 func decodeStrict(data []byte, into any) error {

@@ -72,6 +72,16 @@ func TestParse(t *testing.T) {
 			"condition", statement(`"Condition":{"StringEquals":{"aws:SourceArn":["a","b"],"aws:SourceAccount":"c"}}`),
 			Statement{Condition: Condition{"StringEquals": {"aws:SourceArn": {"a", "b"}, "aws:SourceAccount": {"c"}}}},
 		},
+		{
+			// Source: IAM User Guide, "Grammar of the IAM JSON policy language", condition_value.
+			"booleans and numbers in a condition",
+			statement(`"Condition":{"Bool":{"aws:SecureTransport":false},"NumericLessThan":{"k":[12,1.5,"3"]}}`),
+			Statement{Condition: Condition{"Bool": {"aws:SecureTransport": {"false"}}, "NumericLessThan": {"k": {"12", "1.5", "3"}}}},
+		},
+		{"NotPrincipal and NotResource", statement(`"NotPrincipal":"*","NotResource":"*"`), Statement{NotPrincipal: Principal{AWS: Values{"*"}}, NotResource: Values{"*"}}},
+		{
+			"one statement that is not in a list", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:Decrypt"}}`, Statement{},
+		},
 		{"space around", "\n " + statement(`"Resource":["*"]`) + "\n", Statement{Resource: Values{"*"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -87,9 +97,12 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	good := statement("")
 	for _, tc := range []struct{ name, in, want string }{
-		{"NotAction", statement(`"NotAction":"kms:Decrypt"`), "NotAction"},
-		{"NotPrincipal", statement(`"NotPrincipal":{"AWS":"*"}`), "NotPrincipal"},
-		{"NotResource", statement(`"NotResource":"*"`), "NotResource"},
+		{"Action and NotAction", statement(`"NotAction":"kms:Decrypt"`), "Action and NotAction"},
+		{"Principal and NotPrincipal", statement(`"Principal":"*","NotPrincipal":{"AWS":"*"}`), "Principal and NotPrincipal"},
+		{"Resource and NotResource", statement(`"Resource":"*","NotResource":"*"`), "Resource and NotResource"},
+		{"unknown element of a statement", statement(`"Notaction2":"kms:Decrypt"`), "Notaction2"},
+		{"unknown element of a statement that is not in a list", `{"Statement":{"Effect":"Allow","Action":"a:B","Conditon":{}}}`, "Conditon"},
+		{"version that is none", strings.Replace(good, Version, "2012-10-18", 1), `Version is "2012-10-18"`},
 		{"unknown kind of principal", statement(`"Principal":{"CanonicalUser":"x"}`), "CanonicalUser"},
 		{"unknown element of a document", strings.Replace(good, `"Version"`, `"Vresion"`, 1), "Vresion"},
 		{"principal as a plain ARN", statement(`"Principal":"` + roleARN + `"`), "Principal"},
@@ -98,12 +111,16 @@ func TestParseRefuses(t *testing.T) {
 		{"list of numbers", statement(`"Resource":[1]`), "want a string"},
 		{"empty list", statement(`"Resource":[]`), "want a string"},
 		{"object for a list", statement(`"Resource":{"a":"b"}`), "want a string"},
-		{"boolean condition value", statement(`"Condition":{"Bool":{"aws:SecureTransport":false}}`), "want a string"},
+		{"object for a condition value", statement(`"Condition":{"Bool":{"aws:SecureTransport":{}}}`), "want strings, booleans or numbers"},
+		{"list in a list of condition values", statement(`"Condition":{"Bool":{"aws:SecureTransport":[["true"]]}}`), "want strings, booleans or numbers"},
+		{"empty list of condition values", statement(`"Condition":{"Bool":{"aws:SecureTransport":[]}}`), "at least one value"},
+		{"boolean for an action", `{"Statement":[{"Effect":"Allow","Action":true}]}`, "want a string"},
 		{"null for a list", statement(`"Resource":null`), "null"},
 		{"null in a list", statement(`"Resource":["*",null]`), "null"},
 		{"null for a condition", statement(`"Condition":null`), "null"},
 		{"null for a policy", `null`, "policy"},
-		{"statement that is no list", `{"Version":"2012-10-17","Statement":{}}`, "Statement"},
+		{"statement that is neither", `{"Version":"2012-10-17","Statement":"x"}`, "cannot unmarshal string"},
+		{"statement that is empty", `{"Version":"2012-10-17","Statement":{}}`, "must be Allow or Deny"},
 		{"no statement", `{"Version":"2012-10-17","Statement":[]}`, "no statement"},
 		{"empty policy", `{}`, "no statement"},
 		{"no action", `{"Statement":[{"Effect":"Allow"}]}`, "statement 1: has no Action"},
@@ -168,6 +185,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(statement("")))
 	f.Add([]byte(statement(`"Principal":"*","Resource":["a","b"],"Sid":"S"`)))
 	f.Add([]byte(statement(`"Principal":{"AWS":["a","b"],"Service":"c"},"Condition":{"Null":{"k":"false"},"Bool":{}}`)))
+	f.Add([]byte(statement(`"Condition":{"Bool":{"a":true},"NumericEquals":{"b":[1,1e3]}}`)))
+	f.Add([]byte(`{"Statement":{"Effect":"Deny","NotAction":"a:B","NotPrincipal":"*","NotResource":"c"}}`))
 	f.Add([]byte(statement(`"Action":null`)))
 	f.Add([]byte(`{"Id":"","Statement":[]}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
