@@ -1,0 +1,192 @@
+// Package cfn reads CloudFormation templates and cloud assemblies, and resolves
+// what a template says to what it will mean.
+//
+// References become concrete text at once: a role is its ARN wherever it is
+// referred to, with its logical ID for the part of the name that CloudFormation
+// will make up. Two values are then equal if they mean the same resource. What is
+// not in the templates is [Unknown], never a guess.
+package cfn
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// The account and the Region for which a template is resolved when nothing says
+// otherwise.
+const (
+	ExampleAccount = "123456789012"
+	ExampleRegion  = "us-east-1"
+)
+
+// Environment is what pseudo parameters stand for. Empty fields are taken from
+// the cloud assembly, or else from [ExampleAccount] in [ExampleRegion].
+type Environment struct {
+	Account, Region string
+	// Parameters of the templates, by name. Default: the Default of each.
+	Parameters map[string]string
+}
+
+// Assembly is a set of templates that belong together: a single file, or the
+// stacks of a cloud assembly.
+type Assembly struct {
+	// Templates in the order of the stacks' names, nested ones after their parent.
+	Templates []*Template
+
+	index map[string]*Resource
+}
+
+// Template is a CloudFormation template.
+type Template struct {
+	// Name of the stack, or of the file.
+	Name string
+	// File that the template was read from, as the caller named it.
+	File string
+	// Partition, Account and Region for which references were resolved. Assumed
+	// tells that one of account and Region is the example's.
+	Partition, Account, Region string
+	Assumed                    bool
+	Resources                  map[string]*Resource
+	// Outputs by name: their values, resolved.
+	Outputs map[string]any
+
+	unknowns map[string]bool // expressions that stand in strings as ${Expression}
+}
+
+// Resource is a resource of a template. One whose Condition is false is left out.
+type Resource struct {
+	// ID is the logical ID.
+	ID, Type string
+	// Path is the construct path of CDK without a last "/Resource", or the logical ID.
+	Path string
+	// Properties with every reference resolved: a string, float64, bool,
+	// []any, map[string]any, or [Unknown].
+	Properties map[string]any
+	// Raw are the properties as they were written.
+	Raw                                 map[string]any
+	DeletionPolicy, UpdateReplacePolicy string
+	Metadata                            map[string]any
+	DependsOn                           []string
+	// Line of the resource in the file, from 1.
+	Line     int
+	Template *Template
+}
+
+// Unknown is a value that is not in the templates: an import from elsewhere, a
+// parameter without a default. In a longer string it stands as ${Expression}.
+type Unknown struct{ Expression string }
+
+func (u Unknown) String() string { return "${" + u.Expression + "}" }
+
+// OfType returns the resources of a type, in the order of templates and logical IDs.
+func (a *Assembly) OfType(kind string) []*Resource {
+	var all []*Resource
+	for _, t := range a.Templates {
+		for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
+			if r := t.Resources[id]; r.Type == kind {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// Lookup returns the resource that a resolved value names: by its ARN, by what Ref
+// gives for it, or a KMS key by an alias or the alias's ARN. Nil if there is none.
+func (a *Assembly) Lookup(value any) *Resource {
+	name, ok := value.(string)
+	if !ok {
+		return nil
+	}
+	return a.index[name]
+}
+
+func (a *Assembly) buildIndex(resolvers []*resolver) {
+	a.index = map[string]*Resource{}
+	add := func(name any, r *Resource) {
+		if s, ok := name.(string); ok && s != "" && a.index[s] == nil {
+			a.index[s] = r
+		}
+	}
+	for _, r := range resolvers {
+		for _, id := range slices.Sorted(maps.Keys(r.template.Resources)) {
+			add(r.arn(id), r.template.Resources[id])
+			add(r.ref(id), r.template.Resources[id])
+		}
+	}
+	for _, alias := range a.OfType("AWS::KMS::Alias") {
+		name, _ := alias.Properties["AliasName"].(string)
+		if key := a.Lookup(alias.Properties["TargetKeyId"]); key != nil && name != "" {
+			t := alias.Template
+			a.index[name] = key
+			a.index[fmt.Sprintf("arn:%s:kms:%s:%s:%s", t.Partition, t.Region, t.Account, name)] = key
+		}
+	}
+}
+
+// Policy returns the JSON of a policy among the properties, at a path of property
+// names. The policy may be an object or, as some resources take it, a string. A
+// value in it that is not known is an error, which names the value.
+func (r *Resource) Policy(path ...string) ([]byte, error) {
+	var value any = r.Properties
+	for _, name := range path {
+		m, _ := value.(map[string]any)
+		value = m[name]
+	}
+	where := r.Path + ": " + strings.Join(path, ".")
+	if value == nil {
+		return nil, fmt.Errorf("%s: there is no policy", where)
+	}
+	if name := r.Template.unknownIn(value); name != "" {
+		return nil, fmt.Errorf("%s: %s is not known from the template", where, name)
+	}
+	if text, ok := value.(string); ok {
+		return []byte(text), nil
+	}
+	return json.Marshal(value)
+}
+
+// unknownIn returns an expression in a value that could not be resolved, or "".
+func (t *Template) unknownIn(value any) string {
+	switch v := value.(type) {
+	case Unknown:
+		return v.String()
+	case string:
+		for expression := range t.unknowns {
+			if strings.Contains(v, Unknown{expression}.String()) {
+				return Unknown{expression}.String()
+			}
+		}
+	case []any:
+		for _, e := range v {
+			if name := t.unknownIn(e); name != "" {
+				return name
+			}
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if name := cmp.Or(t.unknownIn(key), t.unknownIn(v[key])); name != "" {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// Manifest returns the Kubernetes objects of a Custom::AWSCDK-EKS-KubernetesResource:
+// CDK writes them as one string, a JSON list.
+func (r *Resource) Manifest() ([]map[string]any, error) {
+	text, ok := r.Properties["Manifest"].(string)
+	if !ok {
+		return nil, fmt.Errorf("%s: Manifest is %v, must be a JSON list of Kubernetes objects", r.Path, r.Properties["Manifest"])
+	}
+	var objects []map[string]any
+	if err := json.Unmarshal([]byte(text), &objects); err != nil {
+		return nil, fmt.Errorf("%s: Manifest is no JSON list of Kubernetes objects: %w", r.Path, err)
+	}
+	return objects, nil
+}

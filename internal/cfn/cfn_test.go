@@ -1,0 +1,271 @@
+package cfn
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// property resolves one property of a resource in a template of little else.
+func property(t *testing.T, value string, more string) any {
+	t.Helper()
+	a, err := Parse("t.json", []byte(`{`+more+`"Resources":{
+		"Role":{"Type":"AWS::IAM::Role","Properties":{"Path":"/team/"}},
+		"Named":{"Type":"AWS::IAM::Role","Properties":{"RoleName":"admin"}},
+		"Key":{"Type":"AWS::KMS::Key"},
+		"Topic":{"Type":"AWS::SNS::Topic"},
+		"X":{"Type":"T","Properties":{"P":`+value+`}}}}`), Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Templates[0].Resources["X"].Properties["P"]
+}
+
+// Source of every row: AWS CloudFormation Template Reference, "Intrinsic function
+// reference", the page of the function, and "Pseudo parameters reference".
+func TestIntrinsics(t *testing.T) {
+	const more = `"Parameters":{"Given":{"Type":"String","Default":"d"},"List":{"Type":"CommaDelimitedList","Default":"a, b"},
+		"None":{"Type":"String"},"Image":{"Type":"AWS::SSM::Parameter::Value<String>","Default":"/name"}},
+		"Mappings":{"M":{"us-east-1":{"v":"mapped"}}},
+		"Conditions":{"Yes":{"Fn::Equals":[{"Ref":"Given"},"d"]},"No":{"Fn::Not":[{"Condition":"Yes"}]},"Who":{"Fn::Equals":[{"Ref":"None"},"x"]},
+		"Both":{"Fn::And":[{"Condition":"Who"},{"Condition":"No"}]},"Either":{"Fn::Or":[{"Condition":"Who"},{"Condition":"Yes"}]},
+		"Circle":{"Condition":"Circle"}},`
+	for _, tc := range []struct {
+		name, in string
+		want     any
+	}{
+		{"account", `{"Ref":"AWS::AccountId"}`, ExampleAccount},
+		{"role by Ref", `{"Ref":"Role"}`, "Role"},
+		{"role by ARN, with its path", `{"Fn::GetAtt":["Role","Arn"]}`, "arn:aws:iam::123456789012:role/team/Role"},
+		{"role with a name", `{"Fn::GetAtt":"Named.Arn"}`, "arn:aws:iam::123456789012:role/admin"},
+		{"key", `{"Fn::GetAtt":["Key","Arn"]}`, "arn:aws:kms:us-east-1:123456789012:key/Key"},
+		{"topic by Ref is its ARN", `{"Ref":"Topic"}`, "arn:aws:sns:us-east-1:123456789012:Topic"},
+		{"what the service makes up", `{"Fn::GetAtt":["X","Whatever"]}`, "X.Whatever"},
+		{"join", `{"Fn::Join":["-",["a",{"Ref":"Given"},{"Ref":"AWS::Region"}]]}`, "a-d-us-east-1"},
+		{"join with what is not known", `{"Fn::Join":["",["a",{"Ref":"None"}]]}`, "a${None}"},
+		{"sub", `{"Fn::Sub":"${AWS::Partition}/${Key.Arn}/${Given}/${!aws:username}"}`, "aws/arn:aws:kms:us-east-1:123456789012:key/Key/d/${aws:username}"},
+		{"sub with its own", `{"Fn::Sub":["${a}",{"a":{"Ref":"Given"}}]}`, "d"},
+		{"select", `{"Fn::Select":["1",{"Ref":"List"}]}`, "b"},
+		{"split", `{"Fn::Split":["/","a/b"]}`, []any{"a", "b"}},
+		{"map", `{"Fn::FindInMap":["M",{"Ref":"AWS::Region"},"v"]}`, "mapped"},
+		{"condition that holds", `{"Fn::If":["Yes","a","b"]}`, "a"},
+		{"condition that does not", `{"Fn::If":["No","a","b"]}`, "b"},
+		{"condition that nobody knows", `{"Fn::If":["Who","a","b"]}`, Unknown{"Fn::If Who"}},
+		{"and with one that is false", `{"Fn::If":["Both","a","b"]}`, "b"},
+		{"or with one that is true", `{"Fn::If":["Either","a","b"]}`, "a"},
+		{"condition in a circle", `{"Fn::If":["Circle","a","b"]}`, Unknown{"Fn::If Circle"}},
+		{"parameter without a value", `{"Ref":"None"}`, Unknown{"None"}},
+		{"parameter whose default is a name", `{"Ref":"Image"}`, Unknown{"Image"}},
+		{"no value", `[1,{"Ref":"AWS::NoValue"}]`, []any{1.0}},
+		{"import from elsewhere", `{"Fn::ImportValue":"x"}`, Unknown{"Fn::ImportValue x"}},
+		{"base64", `{"Fn::Base64":"a"}`, "YQ=="},
+		{"length", `{"Fn::Length":{"Ref":"List"}}`, 2.0},
+		{"to JSON", `{"Fn::ToJsonString":{"a":{"Ref":"Given"}}}`, `{"a":"d"}`},
+		{"resource that is not there", `{"Fn::GetAtt":["Gone","Arn"]}`, Unknown{"Gone.Arn"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := property(t, tc.in, more); !reflect.DeepEqual(got, tc.want) {
+				t.Errorf("got %#v, want %#v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestPartitionOfRegion(t *testing.T) {
+	for region, want := range map[string]string{
+		"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov", "us-iso-east-1": "aws-iso",
+		"us-isob-east-1": "aws-iso-b", "eusc-de-east-1": "aws-eusc",
+	} {
+		if got := partition(region); got != want {
+			t.Errorf("%s: got %s, want %s", region, got, want)
+		}
+	}
+}
+
+const yamlTemplate = `Parameters:
+  Name: {Type: String, Default: demo}
+Conditions:
+  Never: !Equals [a, b]
+Resources:
+  Key:
+    Type: AWS::KMS::Key
+    DeletionPolicy: Retain
+    Properties:
+      EnableKeyRotation: true
+      KeyPolicy:
+        Version: 2012-10-17
+        Statement:
+          - Effect: Allow
+            Principal: {AWS: !Sub "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}
+            Action: kms:*
+            Resource: "*"
+  Alias:
+    Type: AWS::KMS::Alias
+    Properties: {AliasName: !Join [/, [alias, !Ref Name]], TargetKeyId: !GetAtt Key.Arn}
+  Gone:
+    Type: AWS::SNS::Topic
+    Condition: Never
+`
+
+const jsonTemplate = `{"Parameters":{"Name":{"Type":"String","Default":"demo"}},"Conditions":{"Never":{"Fn::Equals":["a","b"]}},"Resources":{
+ "Key":{"Type":"AWS::KMS::Key","DeletionPolicy":"Retain","Properties":{"EnableKeyRotation":true,"KeyPolicy":{"Version":"2012-10-17","Statement":[
+  {"Effect":"Allow","Principal":{"AWS":{"Fn::Sub":"arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}},"Action":"kms:*","Resource":"*"}]}}},
+ "Alias":{"Type":"AWS::KMS::Alias","Properties":{"AliasName":{"Fn::Join":["/",["alias",{"Ref":"Name"}]]},"TargetKeyId":{"Fn::GetAtt":["Key","Arn"]}}},
+ "Gone":{"Type":"AWS::SNS::Topic","Condition":"Never"}}}`
+
+func TestYAMLIsJSON(t *testing.T) {
+	fromYAML, err := Parse("t", []byte(yamlTemplate), Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromJSON, err := Parse("t", []byte(jsonTemplate), Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []*Assembly{fromYAML, fromJSON} {
+		key := a.Lookup("alias/demo")
+		if key == nil || key.ID != "Key" || a.Lookup("arn:aws:kms:us-east-1:123456789012:alias/demo") != key || a.Lookup("Key") != key {
+			t.Errorf("the key is not found by its names: %v", key)
+		}
+		if len(a.Templates[0].Resources) != 2 {
+			t.Error("a resource whose condition is false is there")
+		}
+	}
+	for id, r := range fromYAML.Templates[0].Resources {
+		other := fromJSON.Templates[0].Resources[id]
+		if !reflect.DeepEqual(r.Properties, other.Properties) || r.DeletionPolicy != other.DeletionPolicy {
+			t.Errorf("%s: YAML gives %v, JSON %v", id, r.Properties, other.Properties)
+		}
+	}
+	if y, j := fromYAML.Lookup("Key").Line, fromJSON.Lookup("Key").Line; y != 6 || j != 2 {
+		t.Errorf("the key is in lines %d of YAML and %d of JSON, want 6 and 2", y, j)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	deep := strings.Repeat(`[`, 300) + strings.Repeat(`]`, 300)
+	for _, tc := range []struct{ name, in, want string }{
+		{"empty", "", "no object"},
+		{"no resources", `{"Foo":{}}`, "no Resources"},
+		{"manifest of Kubernetes", "apiVersion: v1\nkind: Secret\n", "no Resources"},
+		{"Terraform", "resource \"aws_kms_key\" \"k\" {\n}\n", "no object"},
+		{"cut off", `{"Resources":{`, "no JSON"},
+		{"text after the end", `{"Resources":{"A":{"Type":"T"}}} x`, "after the end"},
+		{"resource without a type", `{"Resources":{"A":{}}}`, "Resources.A has no Type"},
+		{"resource twice", `{"Resources":{"A":{"Type":"T"},"A":{"Type":"T"}}}`, `"A" is given twice`},
+		{"loop", `{"Resources":{"Fn::ForEach::X":[]}}`, "expand the transform"},
+		{"alias of YAML", "Resources: {A: &a {Type: T}, B: *a}", "alias"},
+		{"too deep", `{"Resources":{"A":{"Type":"T","Properties":{"P":` + deep + `}}}}`, "deep"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Parse("t", []byte(tc.in), Environment{})
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want an error with %q", err, tc.want)
+			}
+		})
+	}
+	if _, err := Load(t.TempDir(), Environment{}); err == nil || !strings.Contains(err.Error(), "synth' first") {
+		t.Errorf("a folder that is no assembly: %v", err)
+	}
+}
+
+// TestAssembly reads two stacks, of which one is in a stage and imports from the
+// other, and a nested stack, whose parameter and output go through its parent.
+func TestAssembly(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("manifest.json", `{"artifacts":{"A":{"type":"aws:cloudformation:stack","environment":"aws://111122223333/cn-north-1","properties":{"templateFile":"A.json"}},
+		"S":{"type":"cdk:cloud-assembly","properties":{"directoryName":"assembly-S"}}}}`)
+	write("A.json", `{"Resources":{"Key":{"Type":"AWS::KMS::Key"},
+		"Nest":{"Type":"AWS::CloudFormation::Stack","Metadata":{"aws:asset:path":"N.json"},"Properties":{"Parameters":{"P":{"Fn::GetAtt":["Key","Arn"]}}}},
+		"U":{"Type":"T","Properties":{"P":{"Fn::GetAtt":["Nest","Outputs.O"]}}}},
+		"Outputs":{"K":{"Value":{"Fn::GetAtt":["Key","Arn"]},"Export":{"Name":{"Fn::Join":["",["key-",{"Ref":"AWS::Region"}]]}}}}}`)
+	write("N.json", `{"Parameters":{"P":{"Type":"String"}},"Resources":{"Key":{"Type":"AWS::KMS::Key"}},"Outputs":{"O":{"Value":{"Ref":"P"}}}}`)
+	write("assembly-S/manifest.json", `{"artifacts":{"B":{"type":"aws:cloudformation:stack","environment":"aws://unknown-account/unknown-region","properties":{"templateFile":"B.json"}}}}`)
+	write("assembly-S/B.json", `{"Resources":{"Y":{"Type":"T","Properties":{"P":{"Fn::ImportValue":"key-cn-north-1"}}}}}`)
+	a, err := Load(dir, Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, template := range a.Templates {
+		names = append(names, template.Name)
+	}
+	if !reflect.DeepEqual(names, []string{"A", "A/Nest", "B"}) {
+		t.Fatalf("got the templates %v", names)
+	}
+	const key = "arn:aws-cn:kms:cn-north-1:111122223333:key/A-Key"
+	for stack, id := range map[int]string{0: "U", 2: "Y"} {
+		if got := a.Templates[stack].Resources[id].Properties["P"]; got != key {
+			t.Errorf("%s: got %v, want %s", id, got, key)
+		}
+	}
+	if a.Lookup(key) != a.Templates[0].Resources["Key"] {
+		t.Error("two keys with one logical ID are taken for each other")
+	}
+	if a.Templates[0].Assumed || !a.Templates[2].Assumed {
+		t.Error("Assumed does not say whose environment is made up")
+	}
+}
+
+// TestGoldens: whatever our own templates say in a policy is understood.
+func TestGoldens(t *testing.T) {
+	files, _ := filepath.Glob("../../test/snapshot/testdata/*.golden.json")
+	if len(files) < 5 {
+		t.Fatalf("found %d goldens", len(files))
+	}
+	for _, file := range files {
+		a, err := Load(file, Environment{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range a.OfType("AWS::KMS::Key") {
+			if _, err := key.Policy("KeyPolicy"); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+		for _, m := range a.OfType("Custom::AWSCDK-EKS-KubernetesResource") {
+			if objects, err := m.Manifest(); err != nil || len(objects) == 0 {
+				t.Errorf("%s: %s: %v", file, m.Path, err)
+			}
+		}
+	}
+}
+
+func TestPolicySaysWhatIsNotKnown(t *testing.T) {
+	for _, principal := range []string{`{"Ref":"Who"}`, `{"Fn::Sub":"arn:aws:iam::${Who}:root"}`} {
+		a, err := Parse("t", []byte(`{"Parameters":{"Who":{"Type":"String"}},"Resources":{"K":{"Type":"AWS::KMS::Key","Properties":{"KeyPolicy":{"Principal":`+principal+`}}}}}`), Environment{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Lookup("K").Policy("KeyPolicy"); err == nil || !strings.Contains(err.Error(), "${Who}") {
+			t.Errorf("%s: got %v", principal, err)
+		}
+	}
+}
+
+// FuzzParse: whatever the file, an error or a template, in bounded time.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(yamlTemplate))
+	f.Add([]byte(jsonTemplate))
+	f.Add([]byte(`{"Resources":{"A":{"Type":"T","Properties":{"RoleName":{"Ref":"A"}}}}}`))
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		if a, err := Parse("t", data, Environment{}); err == nil {
+			for _, t := range a.Templates {
+				_, _ = json.Marshal(t.Outputs)
+			}
+		}
+	})
+}

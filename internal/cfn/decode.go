@@ -1,0 +1,232 @@
+package cfn
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// document is a template as it was written.
+type document struct {
+	resources, parameters, conditions, mappings, outputs map[string]map[string]any
+	rawConditions                                        map[string]any
+	lines                                                map[string]int
+}
+
+// decode reads a template in JSON or YAML.
+func decode(data []byte) (*document, error) {
+	sections := map[string]map[string]any{}
+	lines := map[string]int{}
+	var err error
+	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '{' {
+		err = decodeJSON(data, sections, lines)
+	} else {
+		err = decodeYAML(data, sections, lines)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(sections["Resources"]) == 0 {
+		return nil, errors.New("is no CloudFormation template, for it has no Resources")
+	}
+	d := &document{lines: lines, rawConditions: sections["Conditions"]}
+	for name, into := range map[string]*map[string]map[string]any{
+		"Resources": &d.resources, "Parameters": &d.parameters, "Mappings": &d.mappings, "Outputs": &d.outputs,
+	} {
+		*into = map[string]map[string]any{}
+		for id, value := range sections[name] {
+			m, ok := value.(map[string]any)
+			if !ok {
+				if name == "Resources" && strings.HasPrefix(id, "Fn::") {
+					return nil, fmt.Errorf("%s in Resources is not understood: expand the transform first", id)
+				}
+				return nil, fmt.Errorf("%s.%s is no object", name, id)
+			}
+			if name == "Resources" {
+				if _, ok := m["Type"].(string); !ok {
+					return nil, fmt.Errorf("%s.%s has no Type", name, id)
+				}
+			}
+			(*into)[id] = m
+		}
+	}
+	return d, nil
+}
+
+// decodeJSON reads the sections of a template one by one, to learn the lines of
+// the resources and to see names that are given twice.
+func decodeJSON(data []byte, sections map[string]map[string]any, lines map[string]int) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	line, counted := 1, 0
+	at := func() int {
+		offset := int(d.InputOffset())
+		line += bytes.Count(data[counted:offset], []byte("\n"))
+		counted = offset
+		return line
+	}
+	object := func(each func(key string) error) error {
+		token, err := d.Token()
+		if err != nil {
+			return err
+		}
+		if token != json.Delim('{') {
+			return fmt.Errorf("line %d: want an object, got %v", at(), token)
+		}
+		seen := map[string]bool{}
+		for d.More() {
+			token, err := d.Token()
+			if err != nil {
+				return err
+			}
+			key := token.(string)
+			if seen[key] {
+				return fmt.Errorf("line %d: %q is given twice", at(), key)
+			}
+			seen[key] = true
+			if err := each(key); err != nil {
+				return err
+			}
+		}
+		_, err = d.Token()
+		return err
+	}
+	err := object(func(section string) error {
+		switch section {
+		case "Resources", "Parameters", "Conditions", "Mappings", "Outputs":
+		default:
+			var skipped json.RawMessage
+			return d.Decode(&skipped)
+		}
+		sections[section] = map[string]any{}
+		return object(func(id string) error {
+			if section == "Resources" {
+				lines[id] = at()
+			}
+			var value any
+			if err := d.Decode(&value); err != nil {
+				return err
+			}
+			sections[section][id] = value
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("is no JSON: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("has text after the end of the template")
+	}
+	return nil
+}
+
+// maxNesting bounds how deep a value may be.
+const maxNesting = 200
+
+func decodeYAML(data []byte, sections map[string]map[string]any, lines map[string]int) error {
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		return fmt.Errorf("is neither JSON nor YAML: %w", err)
+	}
+	if len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
+		return errors.New("is no CloudFormation template, for it is no object")
+	}
+	top := root.Content[0]
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		name, section := top.Content[i].Value, top.Content[i+1]
+		value, err := fromYAML(section, 0)
+		if err != nil {
+			return err
+		}
+		m, ok := value.(map[string]any)
+		if !ok {
+			continue
+		}
+		sections[name] = m
+		if name == "Resources" {
+			for j := 0; j+1 < len(section.Content); j += 2 {
+				lines[section.Content[j].Value] = section.Content[j].Line
+			}
+		}
+	}
+	return nil
+}
+
+// fromYAML gives a node the form that it has in JSON: short tags become the
+// functions that they stand for, and all numbers float64.
+func fromYAML(n *yaml.Node, depth int) (any, error) {
+	if depth > maxNesting {
+		return nil, fmt.Errorf("line %d: is nested more than %d deep", n.Line, maxNesting)
+	}
+	var value any
+	switch n.Kind {
+	case yaml.AliasNode:
+		// Source: AWS CloudFormation User Guide, "CloudFormation template format".
+		return nil, fmt.Errorf("line %d: is an alias, which CloudFormation does not take", n.Line)
+	case yaml.MappingNode:
+		m := map[string]any{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := n.Content[i].Value
+			if _, twice := m[key]; twice {
+				return nil, fmt.Errorf("line %d: %q is given twice", n.Content[i].Line, key)
+			}
+			e, err := fromYAML(n.Content[i+1], depth+1)
+			if err != nil {
+				return nil, err
+			}
+			m[key] = e
+		}
+		value = m
+	case yaml.SequenceNode:
+		l := make([]any, 0, len(n.Content))
+		for _, c := range n.Content {
+			e, err := fromYAML(c, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			l = append(l, e)
+		}
+		value = l
+	case yaml.ScalarNode:
+		value = scalar(n)
+	}
+	if !strings.HasPrefix(n.Tag, "!") || strings.HasPrefix(n.Tag, "!!") {
+		return value, nil
+	}
+	return shortTag(n.Tag[1:], value), nil
+}
+
+func scalar(n *yaml.Node) any {
+	switch n.Tag {
+	case "!!null":
+		return nil
+	case "!!bool":
+		var b bool
+		if n.Decode(&b) == nil {
+			return b
+		}
+	case "!!int", "!!float":
+		var f float64
+		if n.Decode(&f) == nil {
+			return f
+		}
+	}
+	return n.Value // a date too is text: a policy's Version
+}
+
+func shortTag(name string, value any) any {
+	switch name {
+	case "Ref", "Condition":
+		return map[string]any{name: value}
+	case "GetAtt":
+		if text, ok := value.(string); ok {
+			id, attribute, _ := strings.Cut(text, ".")
+			value = []any{id, attribute}
+		}
+	}
+	return map[string]any{"Fn::" + name: value}
+}

@@ -1,0 +1,212 @@
+package cfn
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxSize bounds a file: CloudFormation takes 1 MB, and an assembly's template may
+// be larger before it is split.
+const maxSize = 64 << 20
+
+// Load reads a template in JSON or YAML, a cloud assembly's folder, or the
+// manifest.json in it.
+func Load(path string, env Environment) (*Assembly, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{env: env}
+	switch {
+	case info.IsDir():
+		if _, err := os.Stat(filepath.Join(path, "manifest.json")); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s: is no cloud assembly, for it has no manifest.json: run 'cdk synth' or 'ekskms synth' first", path)
+		}
+		err = l.assembly(path)
+	case filepath.Base(path) == "manifest.json":
+		err = l.assembly(filepath.Dir(path))
+	default:
+		err = l.template(filepath.Base(path), path, "", nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.resolve()
+}
+
+// Parse reads one template in JSON or YAML. The name stands for the file.
+func Parse(name string, data []byte, env Environment) (*Assembly, error) {
+	l := &loader{env: env}
+	if err := l.parse(name, name, data, "", nil); err != nil {
+		return nil, err
+	}
+	return l.resolve()
+}
+
+// loader collects templates, which are resolved when all are there.
+type loader struct {
+	env       Environment
+	resolvers []*resolver
+	depth     int
+}
+
+// maxDepth bounds stages in stages and stacks in stacks.
+const maxDepth = 20
+
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxSize {
+		return nil, fmt.Errorf("%s: has %d bytes, must be at most %d", path, info.Size(), maxSize)
+	}
+	return os.ReadFile(path)
+}
+
+// assembly reads the stacks of a folder that CDK wrote, and of the stages in it.
+func (l *loader) assembly(dir string) error {
+	if l.depth++; l.depth > maxDepth {
+		return fmt.Errorf("%s: stages are nested more than %d deep", dir, maxDepth)
+	}
+	defer func() { l.depth-- }()
+	path := filepath.Join(dir, "manifest.json")
+	data, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	var manifest struct {
+		Artifacts map[string]struct {
+			Type        string
+			Environment string
+			Properties  struct {
+				TemplateFile, StackName, DirectoryName string
+			}
+		}
+	}
+	if err := json.Unmarshal(data, &manifest); err != nil {
+		return fmt.Errorf("%s: is no manifest of a cloud assembly: %w", path, err)
+	}
+	before := len(l.resolvers)
+	for _, id := range slices.Sorted(maps.Keys(manifest.Artifacts)) {
+		artifact := manifest.Artifacts[id]
+		switch artifact.Type {
+		case "aws:cloudformation:stack":
+			name := artifact.Properties.StackName
+			if name == "" {
+				name = id
+			}
+			err = l.template(name, filepath.Join(dir, artifact.Properties.TemplateFile), artifact.Environment, nil)
+		case "cdk:cloud-assembly":
+			err = l.assembly(filepath.Join(dir, artifact.Properties.DirectoryName))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(l.resolvers) == before {
+		return fmt.Errorf("%s: names no CloudFormation stack", path)
+	}
+	return nil
+}
+
+func (l *loader) template(name, path, environment string, parent *nesting) error {
+	data, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	return l.parse(name, path, data, environment, parent)
+}
+
+// nesting says where a nested stack stands.
+type nesting struct {
+	resolver *resolver
+	id       string
+}
+
+func (l *loader) parse(name, path string, data []byte, environment string, parent *nesting) error {
+	raw, err := decode(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	t := &Template{Name: name, File: path, Account: l.env.Account, Region: l.env.Region, unknowns: map[string]bool{}}
+	account, region, _ := strings.Cut(strings.TrimPrefix(environment, "aws://"), "/")
+	if t.Account == "" && account != "unknown-account" {
+		t.Account = account
+	}
+	if t.Region == "" && region != "unknown-region" {
+		t.Region = region
+	}
+	if parent != nil {
+		of := parent.resolver.template
+		t.Account, t.Region, t.Assumed = of.Account, of.Region, of.Assumed
+	}
+	if t.Account == "" {
+		t.Account, t.Assumed = ExampleAccount, true
+	}
+	if t.Region == "" {
+		t.Region, t.Assumed = ExampleRegion, true
+	}
+	t.Partition = partition(t.Region)
+	r := newResolver(t, raw, l, parent)
+	l.resolvers = append(l.resolvers, r)
+	return l.nested(r, filepath.Dir(path))
+}
+
+// nested reads the templates of nested stacks, which CDK leaves beside that of
+// their parent.
+func (l *loader) nested(r *resolver, dir string) error {
+	if l.depth++; l.depth > maxDepth {
+		return fmt.Errorf("%s: stacks are nested more than %d deep", r.template.File, maxDepth)
+	}
+	defer func() { l.depth-- }()
+	for _, id := range slices.Sorted(maps.Keys(r.raw.resources)) {
+		resource := r.raw.resources[id]
+		metadata, _ := resource["Metadata"].(map[string]any)
+		file, ok := metadata["aws:asset:path"].(string)
+		if resource["Type"] != "AWS::CloudFormation::Stack" || !ok {
+			continue
+		}
+		path := filepath.Join(dir, file)
+		if !filepath.IsLocal(file) {
+			return fmt.Errorf("%s: %s: the nested stack's template %s is outside the assembly", r.template.File, id, file)
+		}
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			continue // a template by itself: the nested one is not at hand
+		}
+		at := len(l.resolvers)
+		if err := l.template(r.template.Name+"/"+id, path, "", &nesting{r, id}); err != nil {
+			return err
+		}
+		r.nested[id] = l.resolvers[at]
+	}
+	return nil
+}
+
+func (l *loader) resolve() (*Assembly, error) {
+	a := &Assembly{}
+	uses := map[string]int{}
+	for _, r := range l.resolvers {
+		for id := range r.raw.resources {
+			uses[id]++
+		}
+	}
+	for _, r := range l.resolvers {
+		r.shared = uses
+	}
+	for _, r := range l.resolvers {
+		if err := r.run(); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.template.File, err)
+		}
+		a.Templates = append(a.Templates, r.template)
+	}
+	a.buildIndex(l.resolvers)
+	return a, nil
+}

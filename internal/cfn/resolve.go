@@ -1,0 +1,426 @@
+package cfn
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// resolver resolves one template.
+type resolver struct {
+	template *Template
+	raw      *document
+	loader   *loader
+	parent   *nesting
+	nested   map[string]*resolver // by the logical ID of the nested stack
+	shared   map[string]int       // in how many templates of the assembly a logical ID stands
+
+	busy  map[string]bool // what is being resolved, against circles
+	depth int
+	err   error
+}
+
+func newResolver(t *Template, raw *document, l *loader, parent *nesting) *resolver {
+	return &resolver{template: t, raw: raw, loader: l, parent: parent, nested: map[string]*resolver{}, busy: map[string]bool{}}
+}
+
+func (r *resolver) run() error {
+	t := r.template
+	t.Resources, t.Outputs = map[string]*Resource{}, map[string]any{}
+	for _, id := range slices.Sorted(maps.Keys(r.raw.resources)) {
+		raw := r.raw.resources[id]
+		if name, ok := raw["Condition"].(string); ok && r.condition(name) == never {
+			continue
+		}
+		resource := &Resource{ID: id, Path: id, Line: r.raw.lines[id], Template: t}
+		resource.Type, _ = raw["Type"].(string)
+		resource.DeletionPolicy, _ = r.value(raw["DeletionPolicy"]).(string)
+		resource.UpdateReplacePolicy, _ = r.value(raw["UpdateReplacePolicy"]).(string)
+		resource.Metadata, _ = raw["Metadata"].(map[string]any)
+		if path, ok := resource.Metadata["aws:cdk:path"].(string); ok {
+			resource.Path = strings.TrimSuffix(path, "/Resource")
+		}
+		switch depends := raw["DependsOn"].(type) {
+		case string:
+			resource.DependsOn = []string{depends}
+		case []any:
+			for _, d := range depends {
+				if s, ok := d.(string); ok {
+					resource.DependsOn = append(resource.DependsOn, s)
+				}
+			}
+		}
+		resource.Raw, _ = raw["Properties"].(map[string]any)
+		resource.Properties, _ = r.value(resource.Raw).(map[string]any)
+		t.Resources[id] = resource
+	}
+	for name, output := range r.raw.outputs {
+		if condition, ok := output["Condition"].(string); ok && r.condition(condition) == never {
+			continue
+		}
+		t.Outputs[name] = r.value(output["Value"])
+	}
+	return r.err
+}
+
+// unknown notes that an expression has no value here.
+func (r *resolver) unknown(expression string) Unknown {
+	r.template.unknowns[expression] = true
+	return Unknown{expression}
+}
+
+// guarded resolves something that could refer to itself.
+func (r *resolver) guarded(name string, resolve func() any) any {
+	if r.busy[name] {
+		return r.unknown(name)
+	}
+	r.busy[name] = true
+	defer delete(r.busy, name)
+	return resolve()
+}
+
+// removed is what Ref AWS::NoValue gives: the property is not there.
+type removed struct{}
+
+// value resolves a value as it was written.
+func (r *resolver) value(v any) any {
+	if r.depth++; r.depth > maxNesting {
+		r.depth--
+		if r.err == nil {
+			r.err = fmt.Errorf("a value is nested more than %d deep", maxNesting)
+		}
+		return Unknown{"too deep"}
+	}
+	defer func() { r.depth-- }()
+	switch v := v.(type) {
+	case []any:
+		list := make([]any, 0, len(v))
+		for _, e := range v {
+			if e = r.value(e); !isRemoved(e) {
+				list = append(list, e)
+			}
+		}
+		return list
+	case map[string]any:
+		if len(v) == 1 {
+			for name, argument := range v {
+				if name == "Ref" || strings.HasPrefix(name, "Fn::") {
+					return r.function(name, argument)
+				}
+			}
+		}
+		m := make(map[string]any, len(v))
+		for key, e := range v {
+			if e = r.value(e); !isRemoved(e) {
+				m[key] = e
+			}
+		}
+		return m
+	}
+	return v
+}
+
+func isRemoved(v any) bool {
+	_, ok := v.(removed)
+	return ok
+}
+
+// function resolves an intrinsic function. Source: AWS CloudFormation Template
+// Reference, "Intrinsic function reference".
+func (r *resolver) function(name string, argument any) any {
+	arguments, _ := argument.([]any)
+	wrong := func() any { return r.unknown(name + " of " + brief(argument)) }
+	switch name {
+	case "Ref":
+		if id, ok := argument.(string); ok {
+			return r.ref(id)
+		}
+	case "Fn::GetAtt":
+		if dotted, ok := argument.(string); ok {
+			id, attribute, _ := strings.Cut(dotted, ".")
+			return r.attribute(id, attribute)
+		}
+		if len(arguments) == 2 {
+			if id, ok := arguments[0].(string); ok {
+				return r.attribute(id, str(r.value(arguments[1])))
+			}
+		}
+	case "Fn::Sub":
+		return r.sub(argument)
+	case "Fn::Join":
+		if len(arguments) == 2 {
+			parts, ok := r.value(arguments[1]).([]any)
+			if !ok {
+				return r.unknown("Fn::Join of " + brief(arguments[1]))
+			}
+			texts := make([]string, len(parts))
+			for i, p := range parts {
+				texts[i] = str(p)
+			}
+			return strings.Join(texts, str(arguments[0]))
+		}
+	case "Fn::Select":
+		if len(arguments) == 2 {
+			i, err := strconv.Atoi(str(r.value(arguments[0])))
+			list, ok := r.value(arguments[1]).([]any)
+			if err == nil && ok && i >= 0 && i < len(list) {
+				return list[i]
+			}
+		}
+	case "Fn::Split":
+		if len(arguments) == 2 {
+			text, ok := r.value(arguments[1]).(string)
+			separator := str(arguments[0])
+			if ok && separator != "" && r.template.unknownIn(text) == "" {
+				var parts []any
+				for _, p := range strings.Split(text, separator) {
+					parts = append(parts, p)
+				}
+				return parts
+			}
+		}
+	case "Fn::If":
+		if len(arguments) == 3 {
+			condition, _ := arguments[0].(string)
+			switch r.condition(condition) {
+			case always:
+				return r.value(arguments[1])
+			case never:
+				return r.value(arguments[2])
+			}
+			return r.unknown("Fn::If " + condition)
+		}
+	case "Fn::FindInMap":
+		if len(arguments) >= 3 {
+			m, ok := r.raw.mappings[str(r.value(arguments[0]))]
+			second, _ := m[str(r.value(arguments[1]))].(map[string]any)
+			if found, there := second[str(r.value(arguments[2]))]; ok && there {
+				return found
+			}
+			if len(arguments) == 4 {
+				if fallback, ok := arguments[3].(map[string]any); ok {
+					return r.value(fallback["DefaultValue"])
+				}
+			}
+		}
+	case "Fn::ImportValue":
+		export := str(r.value(argument))
+		if value, ok := r.loader.export(export); ok {
+			return value
+		}
+		return r.unknown("Fn::ImportValue " + export)
+	case "Fn::Base64":
+		if text, ok := r.value(argument).(string); ok && r.template.unknownIn(text) == "" {
+			return base64.StdEncoding.EncodeToString([]byte(text))
+		}
+	case "Fn::Length":
+		if list, ok := r.value(argument).([]any); ok {
+			return float64(len(list))
+		}
+	case "Fn::ToJsonString":
+		value := r.value(argument)
+		if r.template.unknownIn(value) == "" {
+			if data, err := json.Marshal(value); err == nil {
+				return string(data)
+			}
+		}
+	}
+	return wrong()
+}
+
+// brief is an argument in an expression, cut where it is long.
+func brief(argument any) string {
+	const most = 60
+	data, _ := json.Marshal(argument)
+	if len(data) > most {
+		return string(data[:most]) + "..."
+	}
+	return string(data)
+}
+
+// str writes a value as CloudFormation does in a longer string.
+func str(v any) string {
+	switch v := v.(type) {
+	case nil, removed:
+		return ""
+	case string:
+		return v
+	case bool:
+		return strconv.FormatBool(v)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case Unknown:
+		return v.String()
+	}
+	data, _ := json.Marshal(v)
+	return string(data)
+}
+
+var subVariable = regexp.MustCompile(`\$\{(!?)([^}]*)\}`)
+
+func (r *resolver) sub(argument any) any {
+	text, ok := argument.(string)
+	own := map[string]any{}
+	if arguments, isList := argument.([]any); isList && len(arguments) == 2 {
+		text, ok = arguments[0].(string)
+		own, _ = arguments[1].(map[string]any)
+	}
+	if !ok {
+		return r.unknown("Fn::Sub of " + brief(argument))
+	}
+	return subVariable.ReplaceAllStringFunc(text, func(variable string) string {
+		match := subVariable.FindStringSubmatch(variable)
+		name := strings.TrimSpace(match[2])
+		if match[1] == "!" {
+			return "${" + match[2] + "}" // written so to mean the text itself, as in a policy variable
+		}
+		if value, ok := own[name]; ok {
+			return str(r.value(value))
+		}
+		if id, attribute, dotted := strings.Cut(name, "."); dotted {
+			return str(r.attribute(id, attribute))
+		}
+		return str(r.ref(name))
+	})
+}
+
+// export returns what a stack of the assembly exports under a name.
+func (l *loader) export(name string) (any, bool) {
+	for _, r := range l.resolvers {
+		for _, id := range slices.Sorted(maps.Keys(r.raw.outputs)) {
+			output := r.raw.outputs[id]
+			export, _ := output["Export"].(map[string]any)
+			if export == nil || r.busy["export "+id] {
+				continue
+			}
+			r.busy["export "+id] = true
+			found := str(r.value(export["Name"])) == name
+			var value any
+			if found {
+				value = r.value(output["Value"])
+			}
+			delete(r.busy, "export "+id)
+			if found {
+				return value, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// truth is the value of a condition.
+type truth int
+
+const (
+	undecided truth = iota
+	always
+	never
+)
+
+func truthOf(b bool) truth {
+	if b {
+		return always
+	}
+	return never
+}
+
+// condition decides a condition by its name. One that depends on what is not known
+// is undecided.
+func (r *resolver) condition(name string) truth {
+	if r.busy["condition "+name] {
+		return undecided
+	}
+	r.busy["condition "+name] = true
+	defer delete(r.busy, "condition "+name)
+	return r.decide(r.raw.rawConditions[name])
+}
+
+func (r *resolver) decide(v any) truth {
+	if r.depth++; r.depth > maxNesting {
+		r.depth--
+		return undecided
+	}
+	defer func() { r.depth-- }()
+	m, _ := v.(map[string]any)
+	if len(m) != 1 {
+		return undecided
+	}
+	for name, argument := range m {
+		arguments, _ := argument.([]any)
+		switch {
+		case name == "Condition":
+			return r.condition(str(argument))
+		case name == "Fn::Equals" && len(arguments) == 2:
+			a, b := r.value(arguments[0]), r.value(arguments[1])
+			if r.template.unknownIn(a) != "" || r.template.unknownIn(b) != "" {
+				return undecided
+			}
+			return truthOf(str(a) == str(b))
+		case name == "Fn::Not" && len(arguments) == 1:
+			switch r.decide(arguments[0]) {
+			case always:
+				return never
+			case never:
+				return always
+			}
+		case name == "Fn::And" || name == "Fn::Or":
+			// One that is false decides And, one that is true decides Or.
+			decisive, otherwise := never, always
+			if name == "Fn::Or" {
+				decisive, otherwise = always, never
+			}
+			for _, a := range arguments {
+				switch r.decide(a) {
+				case decisive:
+					return decisive
+				case undecided:
+					otherwise = undecided
+				}
+			}
+			return otherwise
+		}
+	}
+	return undecided
+}
+
+// parameter resolves a parameter of the template.
+func (r *resolver) parameter(name string) any {
+	declared := r.raw.parameters[name]
+	kind, _ := declared["Type"].(string)
+	value, given := declared["Default"], false
+	if r.parent != nil {
+		raw, _ := r.parent.resolver.raw.resources[r.parent.id]["Properties"].(map[string]any)
+		passed, _ := raw["Parameters"].(map[string]any)
+		if argument, ok := passed[name]; ok {
+			value, given = r.guarded("parameter "+name, func() any { return r.parent.resolver.value(argument) }), true
+			if u, ok := value.(Unknown); ok {
+				return r.unknown(u.Expression)
+			}
+		}
+	} else if own, ok := r.loader.env.Parameters[name]; ok {
+		value, given = own, true
+	}
+	// The Default of these is the name of the value.
+	if value == nil || (!given && strings.HasPrefix(kind, "AWS::SSM::Parameter::Value")) {
+		return r.unknown(name)
+	}
+	text := str(value)
+	switch {
+	case kind == "CommaDelimitedList" || strings.HasPrefix(kind, "List<"):
+		var list []any
+		for _, part := range strings.Split(text, ",") {
+			list = append(list, strings.TrimSpace(part))
+		}
+		return list
+	case kind == "Number":
+		if f, err := strconv.ParseFloat(text, 64); err == nil {
+			return f
+		}
+	}
+	return text
+}
