@@ -7,7 +7,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
 # The modules below this one have dependencies that its users must not get.
-MODULES = test/consumer test/e2e test/e2e/tools test/hosted test/monitoring
+MODULES = test/consumer test/e2e test/e2e/tools test/hosted test/monitoring test/nag
 
 # What tests look at is more than the go command sees: -count=1 everywhere.
 # Packages that reach jsii are tested without -race: jsii's own Close races.
@@ -23,7 +23,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: node_modules format fresh vet test-pure test-cdk test-consumer test-e2e test-hosted test-monitoring test-bench lint ## Install what is needed and pass all tests
+test: node_modules format fresh vet test-pure test-cdk test-consumer test-nag test-e2e test-hosted test-monitoring test-bench lint ## Install what is needed and pass all tests
 	@echo "make test: all passed"
 
 node_modules: package.json package-lock.json .npmrc
@@ -64,6 +64,11 @@ test-consumer:
 	@echo "== a module that imports the library"
 	cd test/consumer && CDK_VALIDATION=false go test -count=1 ./...
 
+.PHONY: test-nag
+test-nag:
+	@echo "== cdk-nag over every example"
+	cd test/nag && CDK_VALIDATION=false go test -count=1 ./...
+
 .PHONY: test-e2e
 test-e2e:
 	@echo "== the plugin behind a real API server, which is built first: minutes, once"
@@ -95,7 +100,7 @@ vuln: ## Run govulncheck, which asks its database over the network
 	go run $(GOVULNCHECK) ./...
 
 .PHONY: generate
-generate: ## Generate what is generated: the JSON Schema
+generate: ## Generate what is generated: the JSON Schema, docs/checks.md
 	go generate ./...
 
 .PHONY: goldens
@@ -118,6 +123,7 @@ soak: ## Ten minutes of faults, in which no answer of the plugin may be wrong
 fuzz: ## Fuzz the parsers for half a minute each
 	go test ./internal/config -run '^$$' -fuzz FuzzParse -fuzztime 30s
 	go test ./internal/iampolicy -run '^$$' -fuzz FuzzParse -fuzztime 30s
+	go test ./internal/cfn -run '^$$' -fuzz FuzzParse -fuzztime 30s
 	go test ./internal/kmsplugin -run '^$$' -fuzz FuzzDecrypt -fuzztime 30s
 	go test ./internal/inspect -run '^$$' -fuzz FuzzSnapshot -fuzztime 30s -fuzzminimizetime 10x
 	go test ./internal/inspect -run '^$$' -fuzz FuzzValue -fuzztime 30s -fuzzminimizetime 10x

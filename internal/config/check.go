@@ -57,6 +57,7 @@ func (d *decoder) cluster(c *Cluster, path string) {
 	}
 	d.tenants(c.Plugin, path+".plugin")
 	d.secrets(c, path)
+	d.checks(c.Checks, path+".checks")
 	first := map[string]int{}
 	for i, e := range c.AccessEntries {
 		at := fmt.Sprintf("%s.accessEntries[%d].principalArn", path, i)
@@ -303,5 +304,23 @@ func (d *decoder) secrets(c *Cluster, path string) {
 			}
 			accounts[*account] = d.nodes[where].Line
 		}
+	}
+}
+
+// checks refuses a suppression that stands twice: one of the two reasons would
+// never be read.
+func (d *decoder) checks(c Checks, path string) {
+	type place struct{ id, resource string }
+	first := map[place]int{} // lines
+	for i, s := range c.Suppress {
+		at := fmt.Sprintf("%s.suppress[%d]", path, i)
+		if !d.ok(at+".id") || d.bad[at+".resource"] {
+			continue
+		}
+		if line := first[place{s.ID, s.Resource}]; line > 0 {
+			d.faultAt(at+".id", "is suppressed there already, on line %d: remove one of them", line)
+			continue
+		}
+		first[place{s.ID, s.Resource}] = d.nodes[at+".id"].Line
 	}
 }

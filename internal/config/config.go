@@ -83,6 +83,9 @@ type Cluster struct {
 	// Who may read which Kubernetes secrets, and what becomes of roles that let others read them all. Default: no roles are made, and none is looked at.
 	Secrets Secrets `yaml:"secrets"`
 
+	// What ekskms check accepts. Default: no finding.
+	Checks Checks `yaml:"checks,omitempty"`
+
 	// Tags for every resource that can have them: at most 50, keys of 1 to 128 and values of up to 256 characters; letters, digits, spaces and _.:/=+-@ are allowed, the prefix aws: is not. Default: none.
 	Tags map[string]string `yaml:"tags,omitempty" jsonschema:"maxProperties=50" config:"keyRule=tagKey,rule=tagValue"`
 }
@@ -280,4 +283,22 @@ type ServiceAccount struct {
 
 	// Namespace of the service account. Default: that of the reader.
 	Namespace string `yaml:"namespace,omitempty" config:"rule=namespace"`
+}
+
+// Checks says which findings of ekskms check are accepted.
+type Checks struct {
+	// Accepted findings: at most 100. They stay in every report, marked as suppressed. Default: none.
+	Suppress []CheckSuppression `yaml:"suppress,omitempty" jsonschema:"maxItems=100"`
+}
+
+// CheckSuppression accepts the findings of one rule.
+type CheckSuppression struct {
+	// ID of the rule, such as endpoint-public. ekskms check refuses an ID that no rule has. Required.
+	ID string `yaml:"id" jsonschema:"required" config:"rule=checkID"`
+
+	// Where the findings are accepted: a construct path with all that is below it, or a logical ID. Default: everywhere.
+	Resource string `yaml:"resource,omitempty" config:"rule=checkResource"`
+
+	// Why the findings are accepted, for whoever reads the report: one line of 10 to 500 characters. Required.
+	Reason string `yaml:"reason" jsonschema:"required" config:"rule=checkReason"`
 }

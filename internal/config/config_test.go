@@ -161,6 +161,11 @@ var accepted = []struct{ name, yaml string }{
 	{"ten administrators", "  administrators:\n" + numbered(10, "  - arn:aws:iam::111122223333:role/a%d\n")},
 	{"groups of an entry", "  accessEntries:\n  - {principalArn: \"arn:aws:iam::111122223333:role/a\", policy: AmazonEKSViewPolicy, groups: [team-a, \"oidc:team\"]}\n"},
 	{"guard alone", "  secrets: {guard: deny, guardExemptions: [monitoring, \"cert-manager:view\", shop/operator]}\n"},
+	{"suppressions", "  checks:\n    suppress:\n" +
+		"    - {id: endpoint-public, reason: The office has no VPN until June.}\n" +
+		"    - {id: endpoint-public, resource: ekskms-c/EncryptedCluster, reason: ten chars.}\n" +
+		"    - {id: endpoint-public, resource: My construct, reason: ten chars.}\n"},
+	{"no suppressions", "  checks: {}\n"},
 	{"guard switched off, unquoted", "  secrets: {guard: off}\n"},
 	{"readers", "  secrets:\n    guard: warn\n    readers:\n" +
 		"    - {name: a, namespace: shop, secretNames: [db, tls.example.com], groups: [team], principalArns: [\"arn:aws:iam::111122223333:role/a\", \"arn:aws:iam::111122223333:user/u\"], allowList: true, allowWatch: true}\n" +
@@ -468,8 +473,8 @@ func TestSchemaIsClosedAndExplained(t *testing.T) {
 		t.Errorf("$schema is %q", root.Schema)
 	}
 	root.Defs["File"] = root.object
-	if len(root.Defs) != 15 {
-		t.Errorf("got %d objects, want 15", len(root.Defs))
+	if len(root.Defs) != 17 {
+		t.Errorf("got %d objects, want 17", len(root.Defs))
 	}
 	for name, o := range root.Defs {
 		if o.AdditionalProperties != false {

@@ -560,6 +560,36 @@ var faultCases = []faultCase{
 	{"reader in another partition", "silent", "  account: \"111122223333\"\n  region: cn-north-1\n  secrets:\n    readers:\n    - name: a\n      namespace: shop\n      secretNames: [db]\n      groups: [g]\n      principalArns: [\"arn:aws:iam::111122223333:role/a\"]\n", []string{
 		`11: clusters[0].secrets.readers[0].principalArns[0]: arn:aws:iam::111122223333:role/a: is in the partition aws, must be in aws-cn like the cluster`,
 	}},
+	{"suppression without a reason", "", "  checks:\n    suppress:\n    - id: endpoint-public\n", []string{
+		`5: clusters[0].checks.suppress[0].reason: is required`,
+	}},
+	{"suppression without a rule", "", "  checks:\n    suppress:\n    - {resource: Key, reason: accepted until June}\n", []string{
+		`5: clusters[0].checks.suppress[0].id: is required`,
+	}},
+	{"suppression that says nothing", "", "  checks:\n    suppress:\n    - id: endpoint-public\n      reason: because\n    - id: audit-log-off\n      reason: \"         .\"\n", []string{
+		`6: clusters[0].checks.suppress[0].reason: because: must be one line of 10 to 500 characters that says why the finding is accepted`,
+		`8: clusters[0].checks.suppress[1].reason: "         .": must be one line of 10 to 500 characters that says why the finding is accepted`,
+	}},
+	{"suppression of many lines", "", "  checks:\n    suppress:\n    - id: endpoint-public\n      reason: \"accepted\\nuntil June\"\n", []string{
+		`6: clusters[0].checks.suppress[0].reason: "accepted\nuntil June": must be one line of 10 to 500 characters that says why the finding is accepted`,
+	}},
+	{"suppression of everything", "", "  checks:\n    suppress:\n    - id: \"*\"\n      reason: accepted until June\n    - id: Endpoint_Public\n      reason: accepted until June\n", []string{
+		`5: clusters[0].checks.suppress[0].id: *: must be the ID of a rule: words of lower-case letters, joined by hyphens, such as endpoint-public`,
+		`7: clusters[0].checks.suppress[1].id: Endpoint_Public: must be the ID of a rule: words of lower-case letters, joined by hyphens, such as endpoint-public`,
+	}},
+	{"suppression at a wildcard", "", "  checks:\n    suppress:\n    - id: endpoint-public\n      resource: ekskms-production/*\n      reason: accepted until June\n    - id: endpoint-public\n      resource: ekskms/\n      reason: accepted until June\n", []string{
+		`6: clusters[0].checks.suppress[0].resource: ekskms-production/*: must be a construct path or a logical ID, such as ekskms-production/SecretsKey, without wildcards`,
+		`9: clusters[0].checks.suppress[1].resource: ekskms/: must be a construct path or a logical ID, such as ekskms-production/SecretsKey, without wildcards`,
+	}},
+	{"suppression twice", "silent", "  checks:\n    suppress:\n    - id: endpoint-public\n      reason: accepted until June\n    - id: endpoint-public\n      reason: accepted until July\n", []string{
+		`7: clusters[0].checks.suppress[1].id: endpoint-public: is suppressed there already, on line 5: remove one of them`,
+	}},
+	{"suppressions are a list", "", "  checks:\n    suppress: endpoint-public\n", []string{
+		`4: clusters[0].checks.suppress: endpoint-public: must be a list`,
+	}},
+	{"too many suppressions", "", "  checks:\n    suppress:\n" + numbered(101, "    - {id: endpoint-public, resource: r%d, reason: accepted until June}\n"), []string{
+		`105: clusters[0].checks.suppress: 101 items: must have at most 100`,
+	}},
 	{"plugin architecture unknown", "", "  plugin: {architecture: x86_64}\n", []string{
 		`3: clusters[0].plugin.architecture: x86_64: must be amd64 or arm64`,
 	}},

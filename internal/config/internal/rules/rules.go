@@ -219,6 +219,24 @@ var byName = map[string]*Rule{
 		Want:    "the name of a ClusterRole, or the namespace and name of a Role with a slash between them, of letters, digits and :._@-",
 		Pattern: `^(` + dnsLabel + `/)?[A-Za-z0-9:._@-]{1,253}$`,
 	},
+	"checkID": {
+		Want:      "the ID of a rule: words of lower-case letters, joined by hyphens, such as endpoint-public",
+		Pattern:   `^[a-z]+(-[a-z]+)+$`,
+		MaxLength: 64,
+	},
+	"checkResource": {
+		Want:       "a construct path or a logical ID, such as ekskms-production/SecretsKey, without wildcards",
+		Pattern:    `^[^\s/*](.*[^\s/*])?$`,
+		NotPattern: `[*\n\r]`,
+		MaxLength:  1024,
+	},
+	"checkReason": {
+		Want:       "one line of 10 to 500 characters that says why the finding is accepted",
+		Pattern:    `^\S.*\S$`,
+		NotPattern: `[\n\r]`,
+		MinLength:  10,
+		MaxLength:  500,
+	},
 	"image": {
 		Want: "a container image with a tag or a digest, such as registry.example.com/kms-plugin:v1.0.0",
 		Pattern: `^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?` +

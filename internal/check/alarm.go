@@ -1,0 +1,143 @@
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+)
+
+// The calls that somebody must be told of. Those on a key can take a cluster
+// down, or open its secrets; those on a trail can hide it.
+var (
+	keyEvents   = []string{"DisableKey", "ScheduleKeyDeletion", "PutKeyPolicy", "RevokeGrant", "DisableKeyRotation"}
+	trailEvents = []string{"StopLogging", "DeleteTrail", "UpdateTrail", "PutEventSelectors"}
+)
+
+// alarm is a rule or a metric filter that tells somebody.
+type alarm struct {
+	region  string
+	matches matcher
+}
+
+// findAlarms reads the EventBridge rules and the metric filters that can tell
+// somebody: those that are on and have a target.
+func (c *checker) findAlarms() {
+	for _, r := range c.assembly.OfType("AWS::Events::Rule") {
+		p := r.Properties
+		if strings.HasPrefix(text(p["State"]), "DISABLED") || len(list(p["Targets"])) == 0 || p["EventPattern"] == nil {
+			continue
+		}
+		// Events of AWS services come on the default bus only.
+		if bus := text(p["EventBusName"]); bus != "" && bus != "default" && !strings.HasSuffix(bus, ":event-bus/default") {
+			continue
+		}
+		pattern := p["EventPattern"]
+		if s, ok := pattern.(string); ok {
+			if err := json.Unmarshal([]byte(s), &pattern); err != nil {
+				c.noteAt(r.Path, "EventPattern is no JSON: the rule counts for no alarm: %v", err)
+				continue
+			}
+		}
+		matches, err := compilePattern(pattern)
+		if err != nil {
+			c.noteAt(r.Path, "EventPattern could not be read: the rule counts for no alarm: %v", err)
+			continue
+		}
+		c.alarms = append(c.alarms, alarm{r.Template.Region, matches})
+	}
+	alarmed := map[string]bool{}
+	for _, r := range c.assembly.OfType("AWS::CloudWatch::Alarm") {
+		p := r.Properties
+		if isTrue(p["ActionsEnabled"], true) && len(list(p["AlarmActions"])) > 0 {
+			alarmed[r.Template.Region+text(p["Namespace"])+"\x00"+text(p["MetricName"])] = true
+		}
+	}
+	for _, r := range c.assembly.OfType("AWS::Logs::MetricFilter") {
+		// Where the templates have no trail, the log group may be that of another.
+		if len(c.trails) > 0 && !c.isTrailGroup(text(r.Properties["LogGroupName"])) {
+			continue
+		}
+		if !slices.ContainsFunc(list(r.Properties["MetricTransformations"]), func(m any) bool {
+			return alarmed[r.Template.Region+text(at(m, "MetricNamespace"))+"\x00"+text(at(m, "MetricName"))]
+		}) {
+			continue
+		}
+		filter, err := parseFilter(text(r.Properties["FilterPattern"]))
+		if err != nil {
+			c.noteAt(r.Path, "FilterPattern could not be read: the filter counts for no alarm: %v", err)
+			continue
+		}
+		// A metric filter sees the record of CloudTrail, not EventBridge's event.
+		c.alarms = append(c.alarms, alarm{r.Template.Region, func(event any) bool { return filter(at(event, "detail")) }})
+	}
+}
+
+// missing lists the events that no alarm tells of.
+func (c *checker) missing(region string, names []string, samples func(name string) []map[string]any) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		events := samples(name)
+		return slices.ContainsFunc(c.alarms, func(a alarm) bool {
+			return a.region == region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
+		})
+	})
+}
+
+// checkKeyAlarms reports on the key, or on the cluster if the key is elsewhere.
+func (c *checker) checkKeyAlarms(r *cfn.Resource, keyARN string) {
+	silent := c.missing(r.Template.Region, keyEvents, func(name string) []map[string]any {
+		return sampleEvents(r.Template, "kms", name, "keyId", []string{keyARN, keyARN[strings.LastIndex(keyARN, "/")+1:]}, keyARN)
+	})
+	if len(silent) > 0 {
+		c.find("tamper-alarm-missing", r, "no alarm tells of %s", strings.Join(silent, ", "))
+	}
+}
+
+func (c *checker) checkTrailAlarms(t *cfn.Resource) {
+	name := text(t.Properties["TrailName"])
+	if name == "" {
+		name = t.ID
+	}
+	arn := fmt.Sprintf("arn:%s:cloudtrail:%s:%s:trail/%s", t.Template.Partition, t.Template.Region, t.Template.Account, name)
+	silent := c.missing(t.Template.Region, trailEvents, func(event string) []map[string]any {
+		parameter := "name"
+		if event == "PutEventSelectors" {
+			parameter = "trailName"
+		}
+		return sampleEvents(t.Template, "cloudtrail", event, parameter, []string{name, arn}, arn)
+	})
+	if len(silent) > 0 {
+		c.find("trail-tamper-alarm-missing", t, "no alarm tells of %s", strings.Join(silent, ", "))
+	}
+}
+
+// sampleEvents are the events that EventBridge gets when a role that nobody
+// knows makes a call, one for each way to name what it is about. Source: AWS KMS
+// Developer Guide, "Logging AWS KMS API calls with AWS CloudTrail".
+func sampleEvents(t *cfn.Template, service, name, parameter string, values []string, resourceARN string) []map[string]any {
+	var events []map[string]any
+	for _, value := range values {
+		events = append(events, map[string]any{
+			"version": "0", "id": "00000000-0000-0000-0000-000000000000", "detail-type": "AWS API Call via CloudTrail", "source": "aws." + service,
+			"account": t.Account, "region": t.Region, "time": "2026-01-01T00:00:00Z", "resources": []any{},
+			"detail": map[string]any{
+				"eventVersion": "1.11", "eventType": "AwsApiCall", "eventCategory": "Management", "managementEvent": true, "readOnly": false,
+				"eventSource": service + ".amazonaws.com", "eventName": name, "awsRegion": t.Region, "recipientAccountId": t.Account,
+				"sourceIPAddress": "192.0.2.1", "userAgent": "aws-cli/2",
+				"userIdentity": map[string]any{
+					"type": "AssumedRole", "accountId": t.Account, "principalId": "AROAEXAMPLEEXAMPLE000:stranger",
+					"arn": "arn:" + t.Partition + ":sts::" + t.Account + ":assumed-role/Stranger/stranger",
+					"sessionContext": map[string]any{"sessionIssuer": map[string]any{
+						"type": "Role", "userName": "Stranger", "accountId": t.Account, "principalId": "AROAEXAMPLEEXAMPLE000",
+						"arn": "arn:" + t.Partition + ":iam::" + t.Account + ":role/Stranger",
+					}},
+				},
+				"requestParameters": map[string]any{parameter: value},
+				"resources":         []any{map[string]any{"ARN": resourceARN, "accountId": t.Account, "type": "AWS::KMS::Key"}},
+			},
+		})
+	}
+	return events
+}

@@ -1,0 +1,389 @@
+package check_test
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/check/internal/docgen"
+)
+
+// openCluster has exactly two findings beside those on its missing encryption:
+// a public endpoint and no audit log.
+const openCluster = `
+Resources:
+  Open:
+    Type: AWS::EKS::Cluster
+    Metadata: {aws:cdk:path: Stack/Open/Resource}
+    Properties:
+      RoleArn: arn:aws:iam::111122223333:role/Cluster
+      ResourcesVpcConfig: {SubnetIds: [subnet-1, subnet-2]}
+`
+
+func parse(t *testing.T, template string) *cfn.Assembly {
+	t.Helper()
+	assembly, err := cfn.Parse("template.yaml", []byte(template), environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return assembly
+}
+
+func runWith(t *testing.T, template string, suppressions ...check.Suppression) *check.Report {
+	t.Helper()
+	report, err := check.Run(parse(t, template), check.Options{Suppressions: suppressions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func TestFindingSaysAll(t *testing.T) {
+	report := runWith(t, openCluster)
+	i := slices.IndexFunc(report.Findings, func(f check.Finding) bool { return f.Rule == "endpoint-public" })
+	if i < 0 {
+		t.Fatalf("found %v", report.Findings)
+	}
+	f := report.Findings[i]
+	if f.Resource != "Stack/Open" || f.LogicalID != "Open" || f.Type != "AWS::EKS::Cluster" || f.File != "template.yaml" || f.Line != 3 {
+		t.Errorf("the place is %+v", f)
+	}
+	if f.Severity != check.Medium || f.Why == "" || f.Fix == "" || len(f.Controls) == 0 || !strings.Contains(f.Message, "0.0.0.0/0") {
+		t.Errorf("the finding is %+v", f)
+	}
+	if len(report.Findings) != 3 || report.Findings[0].Rule != "secrets-not-encrypted" {
+		t.Errorf("the worst is not first: %v", report.Findings)
+	}
+	if report.Count(check.Low) != 3 || report.Count(check.High) != 1 || report.Count(check.Critical) != 0 {
+		t.Error("counted wrong")
+	}
+	if got := report.Checked.Clusters; !slices.Equal(got, []string{"Stack/Open"}) {
+		t.Errorf("checked %v", got)
+	}
+}
+
+// Nothing found is not nothing looked at.
+func TestNothingToLookAt(t *testing.T) {
+	report := runWith(t, "Resources: {Topic: {Type: AWS::SNS::Topic}}")
+	if len(report.Findings) != 0 || len(report.Notes) != 1 || !strings.Contains(report.Notes[0].Message, "no EKS cluster in the templates") {
+		t.Errorf("found %v, noted %v", report.Findings, report.Notes)
+	}
+	if !strings.HasSuffix(report.Summary(), "Looked at 0 cluster(s), 0 key(s), 0 trail(s), 0 Kubernetes object(s).") {
+		t.Error(report.Summary())
+	}
+}
+
+func TestSuppressions(t *testing.T) {
+	inTemplate := strings.Replace(openCluster, "Metadata: {", "Metadata: {ekskms:checks: {suppress: [{id: endpoint-public, reason: behind SSO}]}, ", 1)
+	for _, tc := range []struct {
+		name, template string
+		suppressions   []check.Suppression
+		// suppressed are the rules whose findings are suppressed; note is on a
+		// suppression that covers nothing.
+		suppressed []string
+		note       string
+	}{
+		{"none", openCluster, nil, nil, ""},
+		{"of a rule", openCluster, []check.Suppression{{ID: "audit-log-off", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of a path", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Stack/Open", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of a path as CDK writes it", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Stack/Open/Resource", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of the start of a path", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Stack", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of a logical ID", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Open", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"in the metadata", inTemplate, nil, []string{"endpoint-public"}, ""},
+		{"of half a name", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Stack/Op", Reason: "r"}}, nil, "the suppression of audit-log-off covers no finding: remove it"},
+		{"of what is not found", openCluster, []check.Suppression{{ID: "key-rotation-off", Reason: "r"}}, nil, "the suppression of key-rotation-off covers no finding: remove it"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			report := runWith(t, tc.template, tc.suppressions...)
+			var suppressed []string
+			for _, f := range report.Findings {
+				if f.Suppressed != "" {
+					suppressed = append(suppressed, f.Rule)
+				}
+			}
+			if !slices.Equal(suppressed, tc.suppressed) || len(report.Findings) != 3 {
+				t.Errorf("suppressed %v of %d", suppressed, len(report.Findings))
+			}
+			if report.Count(check.Low) != 3-len(suppressed) {
+				t.Error("a suppressed finding counts")
+			}
+			note := ""
+			for _, n := range report.Notes {
+				if strings.HasPrefix(n.Message, "the suppression of") {
+					note = n.Message
+				}
+			}
+			if note != tc.note {
+				t.Errorf("noted %q, want %q", note, tc.note)
+			}
+		})
+	}
+}
+
+func TestSuppressionsAreStrict(t *testing.T) {
+	metadata := func(value string) string {
+		return strings.Replace(openCluster, "Metadata: {", "Metadata: {ekskms:checks: "+value+", ", 1)
+	}
+	for _, tc := range []struct {
+		name, template string
+		suppression    *check.Suppression
+		want           string
+	}{
+		{"no such check", openCluster, &check.Suppression{ID: "audit-log", Reason: "r"}, `suppression of "audit-log": there is no such check`},
+		{"no reason", openCluster, &check.Suppression{ID: "audit-log-off"}, `suppression of "audit-log-off" has no reason`},
+		{"a blank reason", openCluster, &check.Suppression{ID: "audit-log-off", Reason: " "}, "has no reason"},
+		{"metadata without a reason", metadata("{suppress: [{id: endpoint-public}]}"), nil, `Stack/Open: Metadata "ekskms:checks": must be {"suppress": [{"id": "...", "reason": "..."}]}`},
+		{"metadata with a misspelt field", metadata("{suppress: [{id: endpoint-public, reason: r, resuorce: x}]}"), nil, "must be"},
+		{"metadata that is a list", metadata("[]"), nil, "must be"},
+		{"metadata of no check", metadata("{suppress: [{id: endpoint, reason: r}]}"), nil, "there is no such check"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var opts check.Options
+			if tc.suppression != nil {
+				opts.Suppressions = []check.Suppression{*tc.suppression}
+			}
+			if _, err := check.Run(parse(t, tc.template), opts); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// The IDs are a public contract, and every rule says what to do.
+func TestRules(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range check.Rules() {
+		if seen[r.ID] {
+			t.Errorf("%s is there twice", r.ID)
+		}
+		seen[r.ID] = true
+		if strings.ToLower(r.ID) != r.ID || strings.ContainsAny(r.ID, " _") {
+			t.Errorf("%s is not kebab-case", r.ID)
+		}
+		if r.Severity.String() == "" || r.Title == "" || !strings.HasSuffix(r.Why, ".") && !strings.HasSuffix(r.Why, ").") || !strings.HasSuffix(r.Fix, ".") || strings.HasSuffix(r.Title, ".") {
+			t.Errorf("%s lacks something: %+v", r.ID, r)
+		}
+		if len(r.Controls) == 0 {
+			t.Errorf("%s stands for no control", r.ID)
+		}
+		for _, c := range r.Controls {
+			if c.Framework == "" || c.ID == "" || c.Title == "" || !strings.HasPrefix(c.Source, "https://") {
+				t.Errorf("%s: control %+v", r.ID, c)
+			}
+		}
+	}
+	if len(seen) != 32 {
+		t.Errorf("%d rules", len(seen))
+	}
+}
+
+func TestSeverity(t *testing.T) {
+	for s := check.Low; s <= check.Critical; s++ {
+		text, err := s.MarshalText()
+		var back check.Severity
+		if err != nil || back.UnmarshalText(text) != nil || back != s {
+			t.Errorf("%v comes back as %v", s, back)
+		}
+	}
+	var s check.Severity
+	if err := s.UnmarshalText([]byte("Hihg")); err == nil || !strings.Contains(err.Error(), `severity is "Hihg", must be`) {
+		t.Error(err)
+	}
+}
+
+// What a template leaves open is a note: neither a finding nor silence.
+func TestUnknownValues(t *testing.T) {
+	const template = `
+Parameters:
+  Key: {Type: String}
+  Cidrs: {Type: CommaDelimitedList}
+  Types: {Type: String}
+Resources:
+  Cluster:
+    Type: AWS::EKS::Cluster
+    Properties:
+      RoleArn: arn:aws:iam::111122223333:role/Cluster
+      EncryptionConfig: [{Provider: {KeyArn: !Ref Key}, Resources: [secrets]}]
+      ResourcesVpcConfig: {SubnetIds: [subnet-1], PublicAccessCidrs: !Ref Cidrs}
+      Logging: {ClusterLogging: {EnabledTypes: !Ref Types}}
+`
+	report := runWith(t, template)
+	if len(report.Findings) != 0 {
+		t.Errorf("found %v", report.Findings)
+	}
+	for _, want := range []string{"neither the encryption of the secrets", "whether the endpoint is public was not judged", "whether the audit log is on was not judged"} {
+		if !slices.ContainsFunc(report.Notes, func(n check.Note) bool { return n.Resource == "Cluster" && strings.Contains(n.Message, want) }) {
+			t.Errorf("no note %q in %v", want, report.Notes)
+		}
+	}
+}
+
+// A trail elsewhere is believed only where the template names it.
+func TestTrailElsewhere(t *testing.T) {
+	const key = `
+      EncryptionConfig: [{Provider: {KeyArn: "arn:aws:kms:eu-central-1:111122223333:key/0d8b1f6e-5d0c-4f13-9b2a-2f4f2ab7c9de"}, Resources: [secrets]}]
+`
+	const output = `
+Outputs: {Trail: {Value: "arn:aws:cloudtrail:eu-central-1:111122223333:trail/management"}}
+`
+	const bucket = `
+  Policy:
+    Type: AWS::S3::BucketPolicy
+    Properties:
+      Bucket: logs
+      PolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: cloudtrail.amazonaws.com}, Action: "s3:PutObject", Resource: "*"}]}
+`
+	const rules = `
+  Alarm:
+    Type: AWS::Events::Rule
+    Properties:
+      EventPattern: {source: [aws.kms], detail-type: [AWS API Call via CloudTrail]}
+      Targets: [{Id: Topic, Arn: "arn:aws:sns:eu-central-1:111122223333:alarms"}]
+`
+	for _, tc := range []struct {
+		name, template string
+		missing        bool
+	}{
+		{"nothing", openCluster + key, true},
+		{"an output names a trail", openCluster + key + output, false},
+		{"alarms alone", openCluster + key + rules, true},
+		{"a bucket for a trail that is not there", openCluster + key + bucket + output, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			report := runWith(t, tc.template)
+			missing := slices.ContainsFunc(report.Findings, func(f check.Finding) bool { return f.Rule == "trail-missing" })
+			noted := slices.ContainsFunc(report.Notes, func(n check.Note) bool { return strings.Contains(n.Message, "relies on the trail arn:aws:cloudtrail") })
+			if missing != tc.missing || noted == tc.missing {
+				t.Errorf("missing %v, noted %v", missing, noted)
+			}
+		})
+	}
+}
+
+// A trail of another Region does not record this one.
+func TestTrailOfAnotherRegion(t *testing.T) {
+	cluster := parse(t, openCluster+`
+      EncryptionConfig: [{Provider: {KeyArn: "arn:aws:kms:eu-central-1:111122223333:key/0d8b1f6e-5d0c-4f13-9b2a-2f4f2ab7c9de"}, Resources: [secrets]}]
+`)
+	for multiRegion, missing := range map[string]bool{"false": true, "true": false} {
+		trail, err := cfn.Parse("trail.yaml", []byte(`
+Resources:
+  Trail:
+    Type: AWS::CloudTrail::Trail
+    Properties: {S3BucketName: logs, IsLogging: true, IsMultiRegionTrail: `+multiRegion+`}
+`), cfn.Environment{Account: environment.Account, Region: "us-east-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report, err := check.Run(&cfn.Assembly{Templates: append(slices.Clone(cluster.Templates), trail.Templates...)}, check.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.ContainsFunc(report.Findings, func(f check.Finding) bool { return f.Rule == "trail-missing" }); got != missing {
+			t.Errorf("IsMultiRegionTrail %s: missing %v", multiRegion, got)
+		}
+	}
+}
+
+// A trail for data events stands beside one for management events.
+func TestSecondTrail(t *testing.T) {
+	const data = `
+Resources:
+  Data:
+    Type: AWS::CloudTrail::Trail
+    Properties: {S3BucketName: logs, IsLogging: true, KMSKeyId: alias/logs, EnableLogFileValidation: true, EventSelectors: [{IncludeManagementEvents: false}]}
+`
+	const management = `
+  Management:
+    Type: AWS::CloudTrail::Trail
+    Properties: {S3BucketName: logs, IsLogging: LOGGING, KMSKeyId: alias/logs, EnableLogFileValidation: true}
+`
+	for template, want := range map[string]bool{
+		data: true,
+		data + strings.Replace(management, "LOGGING", "true", 1):  false,
+		data + strings.Replace(management, "LOGGING", "false", 1): true,
+	} {
+		report := runWith(t, template)
+		if got := slices.ContainsFunc(report.Findings, func(f check.Finding) bool { return f.Rule == "trail-excludes-kms" }); got != want {
+			t.Errorf("found %v, want %v in %s", report.Findings, want, template)
+		}
+	}
+}
+
+// Which account a template is for may be unknown; then nothing is said on what
+// depends on it.
+func TestUnknownAccount(t *testing.T) {
+	data, err := os.ReadFile("testdata/foreign/12-console-policy-shared.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	assembly, err := cfn.Parse("template.yaml", data, cfn.Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := check.Run(assembly, check.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range report.Findings {
+		if strings.HasPrefix(f.Rule, "key-policy") || strings.HasPrefix(f.Rule, "cluster-") || f.Rule == "key-no-durable-admin" {
+			t.Errorf("found %s: %s", f.Rule, f.Message)
+		}
+	}
+	const want = "names account 111122223333, 444455556666, and which account the template is for is not known"
+	if !slices.ContainsFunc(report.Notes, func(n check.Note) bool { return strings.Contains(n.Message, want) }) {
+		t.Errorf("no note %q in %v", want, report.Notes)
+	}
+}
+
+// The only account and Region that a template names are where it belongs.
+func TestEnvironment(t *testing.T) {
+	const template = `
+Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties: {ManagedPolicyArns: [ARNS]}
+`
+	for _, tc := range []struct{ name, arns, account, region string }{
+		{"none", "arn:aws:iam::aws:policy/AdministratorAccess", "", ""},
+		{"one", `"arn:aws:eks:eu-central-1:111122223333:cluster/a", "arn:aws:iam::111122223333:root"`, "111122223333", "eu-central-1"},
+		{"a number", `"111122223333"`, "111122223333", ""},
+		{"two", `"arn:aws:eks:eu-central-1:111122223333:cluster/a", "arn:aws:eks:us-east-1:444455556666:cluster/a"`, "", ""},
+		{"one, and whoever deploys", `"arn:aws:eks:eu-central-1:444455556666:cluster/a", !Sub "arn:aws:eks:${AWS::Region}:${AWS::AccountId}:cluster/a"`, "", ""},
+		{"one, and a reference", `"arn:aws:eks:eu-central-1:444455556666:cluster/a", !Ref AWS::AccountId, !Ref AWS::Region`, "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			env := check.Environment(parse(t, strings.Replace(template, "ARNS", tc.arns, 1)))
+			if env.Account != tc.account || env.Region != tc.region {
+				t.Errorf("got %+v", env)
+			}
+		})
+	}
+}
+
+// docs/checks.md is what go generate ./internal/check writes.
+func TestDocsAreFresh(t *testing.T) {
+	foreign, err := os.ReadFile("testdata/foreign/expected.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := docgen.Generate(foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("../../docs/checks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Error("docs/checks.md is not fresh: run go generate ./internal/check")
+	}
+	for _, r := range check.Rules() {
+		if !strings.Contains(string(got), "\n### "+r.ID+"\n") {
+			t.Errorf("%s has no section", r.ID)
+		}
+	}
+}

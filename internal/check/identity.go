@@ -1,0 +1,219 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+// identityPolicy is an IAM policy of the templates.
+type identityPolicy struct {
+	on *cfn.Resource
+	iampolicy.NamedDocument
+	// statements are read as those of a key policy.
+	statements []statement
+	broken     error
+}
+
+// managed are the policies of AWS that say something on keys and that clusters
+// are made with. Source: AWS Managed Policy Reference Guide.
+var managed = map[string][]string{
+	"AdministratorAccess":    {"*"},
+	"PowerUserAccess":        {"kms:*"},
+	"AmazonEKSClusterPolicy": {actionDescribe},
+}
+
+func allowOnAll(name string, actions ...string) iampolicy.NamedDocument {
+	return iampolicy.NamedDocument{Name: name, Document: iampolicy.NewDocument(iampolicy.Statement{
+		Effect: iampolicy.Allow, Action: actions, Resource: iampolicy.Values{"*"},
+	})}
+}
+
+// everything is the policy of an administrator elsewhere.
+func everything() []iampolicy.NamedDocument {
+	return []iampolicy.NamedDocument{allowOnAll("IAM", "*")}
+}
+
+// identityOf returns the IAM policies of a subject: of a role of the templates,
+// what they say. For a principal of another account its administrators decide,
+// so the most is assumed; for one that is not in the templates nothing.
+func (c *checker) identityOf(s *subject) []iampolicy.NamedDocument {
+	if s.foreign {
+		return everything()
+	}
+	if s.role == nil {
+		return nil
+	}
+	var all []iampolicy.NamedDocument
+	for _, p := range c.attached[s.role] {
+		if p.broken == nil {
+			all = append(all, p.NamedDocument)
+		}
+	}
+	for _, arn := range texts(s.role.Properties["ManagedPolicyArns"]) {
+		if name := arn[strings.LastIndex(arn, "/")+1:]; managed[name] != nil && arnPart(arn, 4) == "aws" {
+			all = append(all, allowOnAll(name, managed[name]...))
+		}
+	}
+	return all
+}
+
+// roleARN is the ARN that package cfn gives a role.
+func roleARN(r *cfn.Resource) string {
+	path, name := text(r.Properties["Path"]), text(r.Properties["RoleName"])
+	return fmt.Sprintf("arn:%s:iam::%s:role%s%s", r.Template.Partition, r.Template.Account, cmp.Or(path, "/"), cmp.Or(name, r.ID))
+}
+
+// findIdentities reads the IAM policies, and who has them.
+func (c *checker) findIdentities() {
+	c.attached = map[*cfn.Resource][]*identityPolicy{}
+	read := func(r *cfn.Resource, name string, policy any, holders ...any) *identityPolicy {
+		p := &identityPolicy{on: r}
+		doc, resolved, _, err := document(policy, r.Template)
+		p.NamedDocument = iampolicy.NamedDocument{Name: name, Document: doc}
+		p.statements, p.broken = readStatements(resolved, r.Template.Partition), err
+		for _, s := range p.statements {
+			if err == nil && (s.anybody || s.federated || len(s.principals)+len(s.services) > 0) {
+				p.broken = fmt.Errorf("%s has a Principal, which the policy of an identity can't have", s)
+			}
+		}
+		c.policies = append(c.policies, p)
+		for _, h := range holders {
+			if holder := c.assembly.Lookup(h); holder != nil {
+				c.attached[holder] = append(c.attached[holder], p)
+			}
+		}
+		return p
+	}
+	for _, kind := range []string{"AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::Group"} {
+		for _, r := range c.assembly.OfType(kind) {
+			for _, inline := range list(r.Properties["Policies"]) {
+				p := read(r, r.Path+" "+text(at(inline, "PolicyName")), at(inline, "PolicyDocument"))
+				c.attached[r] = append(c.attached[r], p)
+			}
+		}
+	}
+	for _, kind := range []string{"AWS::IAM::Policy", "AWS::IAM::RolePolicy", "AWS::IAM::UserPolicy", "AWS::IAM::GroupPolicy"} {
+		for _, r := range c.assembly.OfType(kind) {
+			read(r, r.Path, r.Properties["PolicyDocument"], slices.Concat(list(r.Properties["Roles"]), list(r.Properties["RoleName"]), list(r.Properties["Users"]))...)
+		}
+	}
+	boundaries := map[*cfn.Resource]bool{}
+	for _, kind := range []string{"AWS::IAM::Role", "AWS::IAM::User"} {
+		for _, r := range c.assembly.OfType(kind) {
+			if b := r.Properties["PermissionsBoundary"]; b != nil {
+				boundaries[c.assembly.Lookup(b)] = true
+			}
+		}
+	}
+	byManaged := map[*cfn.Resource]*identityPolicy{}
+	for _, r := range c.assembly.OfType("AWS::IAM::ManagedPolicy") {
+		// A boundary allows nothing by itself.
+		if !boundaries[r] {
+			byManaged[r] = read(r, r.Path, r.Properties["PolicyDocument"], slices.Concat(list(r.Properties["Roles"]), list(r.Properties["Users"]))...)
+		}
+	}
+	for _, r := range c.assembly.OfType("AWS::IAM::Role") {
+		for _, arn := range list(r.Properties["ManagedPolicyArns"]) {
+			if p := byManaged[c.assembly.Lookup(arn)]; p != nil {
+				c.attached[r] = append(c.attached[r], p)
+			}
+		}
+	}
+	c.findRoles()
+}
+
+// findRoles finds the roles that run on a cluster, or for it: they create none.
+func (c *checker) findRoles() {
+	c.noCreator = map[*cfn.Resource]string{}
+	mark := func(value any, what string) {
+		if r := c.assembly.Lookup(value); value != nil && r != nil {
+			c.noCreator[r] = what
+		}
+	}
+	for _, r := range c.assembly.OfType("AWS::IAM::Role") {
+		for _, s := range list(at(r.Properties, "AssumeRolePolicyDocument", "Statement")) {
+			for _, service := range texts(at(s, "Principal", "Service")) {
+				switch {
+				case strings.HasPrefix(service, "ec2.amazonaws.com"):
+					c.noCreator[r] = "a role of instances"
+				case service == "pods.eks.amazonaws.com":
+					c.noCreator[r] = "a role of pods"
+				case service == "eks.amazonaws.com":
+					c.noCreator[r] = "a role of EKS"
+				}
+			}
+			if strings.Contains(strings.Join(texts(at(s, "Principal", "Federated")), " "), "oidc-provider") {
+				c.noCreator[r] = "a role of pods"
+			}
+		}
+	}
+	for _, cl := range c.clusters {
+		mark(at(cl.spec, "RoleArn"), "the cluster's role")
+		mark(at(cl.spec, "ComputeConfig", "NodeRoleArn"), "the nodes' role")
+	}
+	for _, r := range c.assembly.OfType("AWS::EKS::Nodegroup") {
+		mark(r.Properties["NodeRole"], "the nodes' role")
+	}
+	for _, r := range c.assembly.OfType("AWS::EKS::PodIdentityAssociation") {
+		mark(r.Properties["RoleArn"], "a role of pods")
+	}
+	delete(c.noCreator, nil)
+}
+
+// checkIdentities asks of each IAM policy whether its holder may decrypt with a
+// key that nobody has thought of, in another Region, if its policy trusts the
+// account.
+func (c *checker) checkIdentities() {
+	for _, p := range c.policies {
+		var candidates []string
+		for _, action := range []string{"kms:Decrypt", "kms:ReEncryptFrom"} {
+			if slices.ContainsFunc(p.statements, func(s statement) bool { return s.allow && s.covers(action) }) {
+				candidates = append(candidates, action)
+			}
+		}
+		if len(candidates) == 0 {
+			continue
+		}
+		if p.broken != nil {
+			c.find("policy-not-understood", p.on, "%s: %v", p.Name, p.broken)
+			continue
+		}
+		var may []string
+		for _, action := range candidates {
+			allowed, err := onAnyKey(p, action)
+			if err != nil {
+				c.find("policy-not-understood", p.on, "%s: %v", p.Name, err)
+				may = nil
+				break
+			}
+			if allowed {
+				may = append(may, action)
+			}
+		}
+		if len(may) > 0 {
+			c.find("iam-decrypt-any-key", p.on, "%s allows %s on all keys", p.Name, strings.Join(may, " and "))
+		}
+	}
+}
+
+func onAnyKey(p *identityPolicy, action string) (bool, error) {
+	t := p.on.Template
+	root := "arn:" + t.Partition + ":iam::" + t.Account + ":root"
+	key := iampolicy.NewDocument(iampolicy.Statement{
+		Effect: iampolicy.Allow, Principal: iampolicy.Principal{AWS: iampolicy.Values{root}}, Action: iampolicy.Values{"kms:*"}, Resource: iampolicy.Values{"*"},
+	})
+	outcome, err := iampolicy.Explain(
+		iampolicy.Request{
+			Caller:   iampolicy.Caller{ARN: "arn:" + t.Partition + ":iam::" + t.Account + ":role/Holder"},
+			Action:   action,
+			Resource: "arn:" + t.Partition + ":kms:xx-other-1:" + t.Account + ":key/00000000-0000-4000-8000-000000000000",
+		},
+		iampolicy.Policies{Resource: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: key}, Identity: []iampolicy.NamedDocument{p.NamedDocument}})
+	limits := append([]string{"kms:ViaService", "kms:ResourceAliases", "kms:RequestAlias", "aws:ResourceTag/*"}, contextKeys...)
+	return slices.ContainsFunc(outcome.Allow, func(path iampolicy.Path) bool { return !pinned(path, limits...) }) && !asked(outcome, limits...), err
+}

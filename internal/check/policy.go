@@ -1,0 +1,552 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+// nameOfKeyPolicy is the name of the key policy in the evaluator's answers.
+const nameOfKeyPolicy = "key policy"
+
+// keyPolicy is the policy of a key that encrypts a cluster's secrets, and those
+// who are asked about.
+type keyPolicy struct {
+	c          *checker
+	key        *usedKey
+	arn, root  string
+	doc        iampolicy.Document
+	statements []statement
+	// open are the positions of statements that are for everybody; all are those
+	// that give all actions. Other rules do not repeat them.
+	open, all map[int]bool
+	subjects  []*subject
+	// broken is the first thing that the evaluator did not understand.
+	broken error
+}
+
+// subject is a principal whose access is judged.
+type subject struct {
+	arn string
+	// role in the templates, or nil.
+	role     *cfn.Resource
+	root     bool
+	service  bool
+	foreign  bool
+	identity []iampolicy.NamedDocument
+}
+
+func (c *checker) checkKeyPolicy(k *usedKey) {
+	t := k.Template
+	kp := &keyPolicy{
+		c: c, key: k, open: map[int]bool{}, all: map[int]bool{},
+		arn:  keyARN(k.Resource),
+		root: fmt.Sprintf("arn:%s:iam::%s:root", t.Partition, t.Account),
+	}
+	policy := k.Properties["KeyPolicy"]
+	if policy == nil {
+		// Source: AWS KMS Developer Guide, "Default key policy".
+		policy = map[string]any{"Version": iampolicy.Version, "Statement": []any{map[string]any{
+			"Sid": "default key policy", "Effect": "Allow", "Principal": map[string]any{"AWS": kp.root}, "Action": "kms:*", "Resource": "*",
+		}}}
+	}
+	doc, resolved, missing, err := document(policy, t)
+	if err != nil {
+		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", err)
+		return
+	}
+	if resolved == nil {
+		c.noteAt(k.Path, "KeyPolicy is ${%s}, which is not in the template: it was not judged", missing[0])
+		return
+	}
+	for _, m := range missing {
+		c.noteAt(k.Path, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, and a value for one that nothing else has", m)
+	}
+	kp.doc, kp.statements = doc, readStatements(resolved, t.Partition)
+	kp.findSubjects()
+
+	before := len(c.report.Findings)
+	kp.judge()
+	if kp.broken != nil {
+		// What was found by then rests on a policy that is not understood.
+		c.report.Findings = c.report.Findings[:before]
+		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", kp.broken)
+	}
+}
+
+func (kp *keyPolicy) judge() {
+	kp.checkAnybody()
+	kp.checkNever()
+	for _, s := range kp.statements {
+		if s.allow && s.federated {
+			kp.c.noteAt(kp.key.Path, "%s of the key policy is for identities of a provider: what they may do was not judged", s)
+		}
+	}
+	if accounts := kp.undecided(); len(accounts) > 0 {
+		kp.c.noteAt(kp.key.Path, "the key policy names account %s, and which account the template is for is not known: only that part of the policy was judged which does not depend on it; name it with --account", strings.Join(accounts, ", "))
+		return
+	}
+	kp.checkAllActions()
+	kp.checkDurableAdmin()
+	kp.checkDelegation()
+	kp.checkOtherAccounts()
+	kp.checkCreators()
+	kp.checkClusterRoles()
+	kp.checkGrants()
+	kp.checkUse()
+}
+
+// undecided lists the accounts of which one may be that of the template: nobody
+// said which it is, and the policy does not leave it to CloudFormation.
+func (kp *keyPolicy) undecided() (accounts []string) {
+	if t := kp.key.Template; !t.Assumed || t.Account != cfn.ExampleAccount {
+		return nil
+	}
+	for _, s := range kp.statements {
+		if slices.Contains(s.principals, kp.root) {
+			return nil
+		}
+		for _, p := range s.principals {
+			if account := arnPart(p, 4); account != "" && account != cfn.ExampleAccount && !slices.Contains(accounts, account) {
+				accounts = append(accounts, account)
+			}
+		}
+	}
+	return accounts
+}
+
+// findSubjects lists whom the policy names, in its order, and the account.
+func (kp *keyPolicy) findSubjects() {
+	seen := map[string]bool{}
+	add := func(arn string, service bool) {
+		if seen[arn] {
+			return
+		}
+		seen[arn] = true
+		s := &subject{arn: arn, service: service, root: arn == kp.root}
+		if !service {
+			s.role = kp.c.assembly.Lookup(arn)
+			account := arnPart(arn, 4)
+			s.foreign = account != "" && account != kp.key.Template.Account
+			if s.foreign && strings.HasPrefix(account, "unknown-") {
+				kp.c.noteAt(kp.key.Path, "the key policy names %s, whose account is not in the template: whether it is another account was not judged", arn)
+				s.foreign = false
+			}
+		}
+		s.identity = kp.c.identityOf(s)
+		kp.subjects = append(kp.subjects, s)
+	}
+	add(kp.root, false)
+	for _, s := range kp.statements {
+		if !s.allow {
+			continue
+		}
+		for _, p := range s.principals {
+			add(p, false)
+		}
+		for _, p := range s.services {
+			add(p, true)
+		}
+		if s.anybody || slices.Contains(s.principals, kp.root) {
+			for _, arn := range kp.meant(s) {
+				add(arn, false)
+			}
+		}
+	}
+}
+
+// meant lists who everybody, or the account, is by the conditions of a
+// statement.
+func (kp *keyPolicy) meant(s statement) (arns []string) {
+	for _, r := range s.conditions {
+		if !pins(r) {
+			continue
+		}
+		for _, v := range r.Values {
+			switch {
+			case isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && accountNumber.MatchString(v):
+				arns = append(arns, "arn:"+kp.key.Template.Partition+":iam::"+v+":root")
+			case !isKey(r, "aws:PrincipalArn"):
+			case !strings.ContainsAny(v, "*?"):
+				arns = append(arns, v)
+			default:
+				for _, role := range kp.c.assembly.OfType("AWS::IAM::Role") {
+					if arn := roleARN(role); wild(v, arn) {
+						arns = append(arns, arn)
+					}
+				}
+			}
+		}
+	}
+	return arns
+}
+
+// explain asks the evaluator what a subject may do, and under which conditions.
+func (kp *keyPolicy) explain(s *subject, action string, context iampolicy.Context) iampolicy.Outcome {
+	known := iampolicy.Context{}
+	if account := arnPart(s.arn, 4); account != "" {
+		known["kms:CallerAccount"], known["aws:PrincipalAccount"] = iampolicy.Values{account}, iampolicy.Values{account}
+		known["aws:PrincipalIsAWSService"] = iampolicy.Values{"false"}
+	}
+	for key, values := range context {
+		known[key] = values
+	}
+	caller := s.arn
+	if s.foreign {
+		// An account is all of its roles, and a root has no tags, say.
+		if account, ok := strings.CutSuffix(caller, ":root"); ok {
+			caller = account + ":role/Somebody"
+		}
+	}
+	outcome, err := iampolicy.Explain(
+		iampolicy.Request{Caller: iampolicy.Caller{ARN: caller}, Action: action, Resource: kp.arn, Context: known},
+		iampolicy.Policies{Resource: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: kp.doc}, Identity: s.identity})
+	if err != nil && kp.broken == nil {
+		kp.broken = err
+	}
+	return outcome
+}
+
+// by returns the statement of the key policy that a path goes through, and
+// whether the path needs nothing but it.
+func (kp *keyPolicy) by(path iampolicy.Path) (s statement, alone bool) {
+	for _, source := range path.By {
+		if source.Policy == nameOfKeyPolicy && source.Statement >= 1 && source.Statement <= len(kp.statements) {
+			return kp.statements[source.Statement-1], len(path.By) == 1
+		}
+	}
+	return statement{}, false
+}
+
+func has(path iampolicy.Path, test func(iampolicy.Requirement) bool) bool {
+	return slices.ContainsFunc(path.Conditions, test)
+}
+
+func pinned(path iampolicy.Path, keys ...string) bool {
+	return has(path, func(r iampolicy.Requirement) bool { return isKey(r, keys...) && pins(r) })
+}
+
+// asked tells whether a Deny makes a request name one of the keys: all that it
+// takes to be denied is not to have the right value.
+func asked(outcome iampolicy.Outcome, keys ...string) bool {
+	return slices.ContainsFunc(outcome.Deny, func(d iampolicy.Path) bool {
+		return len(d.Conditions) > 0 && !has(d, func(r iampolicy.Requirement) bool { return !isKey(r, keys...) || !excludes(r) })
+	})
+}
+
+// possible tells whether a path can be gone: no condition on it is one that EKS
+// never meets.
+func (kp *keyPolicy) possible(outcome iampolicy.Outcome) bool {
+	return slices.ContainsFunc(outcome.Allow, func(p iampolicy.Path) bool {
+		return !has(p, func(r iampolicy.Requirement) bool { return kp.never(r) != "" })
+	})
+}
+
+// checkAnybody asks for a role of an account that has nothing to do with this
+// one, whose own administrator allows it everything.
+func (kp *keyPolicy) checkAnybody() {
+	stranger := &subject{arn: "arn:" + kp.key.Template.Partition + ":iam::999999999999:role/Stranger", foreign: true, identity: everything()}
+	for _, s := range kp.statements {
+		if !s.allow || !s.anybody {
+			continue
+		}
+		for _, action := range keyActions {
+			if !s.covers(action) {
+				continue
+			}
+			outcome := kp.explain(stranger, action, nil)
+			if asked(outcome, slices.Concat(callerKeys, sourceKeys)...) {
+				continue
+			}
+			if slices.ContainsFunc(outcome.Allow, func(p iampolicy.Path) bool {
+				by, _ := kp.by(p)
+				return by.position == s.position && !pinned(p, slices.Concat(callerKeys, sourceKeys)...)
+			}) {
+				kp.open[s.position] = true
+				kp.c.find("key-policy-any-principal", kp.key.Resource, "%s allows %s to everybody", s, s.actionText())
+				break
+			}
+		}
+	}
+}
+
+func (kp *keyPolicy) checkAllActions() {
+	for _, s := range kp.statements {
+		if !s.allow || !s.coversAll() {
+			continue
+		}
+		for _, p := range kp.subjects {
+			if p.root || p.service || !slices.Contains(s.principals, p.arn) || len(kp.explain(p, "kms:Decrypt", nil).Allow) == 0 {
+				continue
+			}
+			kp.all[s.position] = true
+			kp.c.find("key-policy-all-actions", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), p.arn)
+		}
+	}
+}
+
+// checkDurableAdmin: a principal of this stack goes with it, and KMS keeps a
+// role by its unique ID: one made again under the same name is another.
+func (kp *keyPolicy) checkDurableAdmin() {
+	var lapsing []string
+	for _, s := range kp.subjects {
+		if s.service || s.role != nil && s.role.Template == kp.key.Template && !strings.HasPrefix(s.role.DeletionPolicy, "Retain") {
+			continue
+		}
+		outcome := kp.explain(s, actionPut, nil)
+		if i := slices.IndexFunc(outcome.Deny, deniesInTime); i >= 0 {
+			by, _ := kp.by(outcome.Deny[i])
+			lapsing = append(lapsing, fmt.Sprintf("%s denies it to %s under a condition on %s", by, s.arn, outcome.Deny[i].Conditions[0].Key))
+			continue
+		}
+		for _, p := range outcome.Allow {
+			by, alone := kp.by(p)
+			if !alone {
+				continue
+			}
+			lapses := slices.IndexFunc(p.Conditions, func(r iampolicy.Requirement) bool { return !isKey(r, durableKeys...) && !kp.outlives(r) })
+			if lapses < 0 {
+				if strings.Contains(s.arn, ":role/aws-reserved/sso.amazonaws.com/") {
+					kp.c.noteAt(kp.key.Path, "the role %s is one of IAM Identity Center, which makes it anew when its permission set is assigned again: name the account root as administrator too", s.arn)
+				}
+				return
+			}
+			lapsing = append(lapsing, fmt.Sprintf("%s allows it to %s under a condition on %s", by, s.arn, p.Conditions[lapses].Key))
+		}
+	}
+	message := "neither the account root nor a role outside the stack may do kms:PutKeyPolicy"
+	if len(lapsing) > 0 {
+		message += ": " + strings.Join(lapsing, "; ")
+	}
+	kp.c.find("key-no-durable-admin", kp.key.Resource, "%s", message)
+}
+
+// deniesInTime tells whether a Deny comes to hold by itself, or holds unless a
+// passing circumstance is given.
+func deniesInTime(d iampolicy.Path) bool {
+	return len(d.Conditions) > 0 && !has(d, func(r iampolicy.Requirement) bool {
+		passing := excludes(r) && !isKey(r, durableKeys...) && !isKey(r, "aws:PrincipalArn")
+		return !passing && !isKey(r, "aws:CurrentTime", "aws:EpochTime")
+	})
+}
+
+// outlives tells whether a condition on the principal's ARN is met by somebody
+// outside the stack.
+func (kp *keyPolicy) outlives(r iampolicy.Requirement) bool {
+	return isKey(r, "aws:PrincipalArn") && pins(r) && slices.ContainsFunc(r.Values, func(v string) bool { return kp.c.assembly.Lookup(v) == nil })
+}
+
+// checkDelegation: what the account root may do, every identity of the account
+// may do whose IAM policies say so.
+func (kp *keyPolicy) checkDelegation() {
+	somebody := &subject{arn: strings.Replace(kp.root, ":root", ":role/Somebody", 1), identity: everything()}
+	delegated := map[int][]string{}
+	for _, action := range append(slices.Clone(useActions), actionGrant) {
+		for _, p := range kp.explain(somebody, action, nil).Allow {
+			s, _ := kp.by(p)
+			if s.position == 0 || kp.open[s.position] || pinned(p, delegateKeys...) || slices.Contains(delegated[s.position], action) {
+				continue
+			}
+			// What is for everybody is for the account if it says so.
+			if !s.anybody || pinned(iampolicy.Path{Conditions: s.conditions}, "kms:CallerAccount", "aws:PrincipalAccount") {
+				delegated[s.position] = append(delegated[s.position], action)
+			}
+		}
+	}
+	for _, position := range sortedKeys(delegated) {
+		s := kp.statements[position-1]
+		kp.c.find("crypto-delegated-to-iam", kp.key.Resource, "%s allows the account %s: %s", s, s.actionText(), strings.Join(delegated[position], ", "))
+	}
+}
+
+func (kp *keyPolicy) checkOtherAccounts() {
+	for _, s := range kp.subjects {
+		if !s.foreign {
+			continue
+		}
+		var may []string
+		for _, action := range append(slices.Clone(useActions), actionGrant) {
+			if slices.ContainsFunc(kp.explain(s, action, nil).Allow, func(p iampolicy.Path) bool {
+				by, _ := kp.by(p)
+				return !kp.open[by.position]
+			}) {
+				may = append(may, action)
+			}
+		}
+		if len(may) > 0 {
+			kp.c.find("key-policy-cross-account", kp.key.Resource, "%s of account %s may do %s", s.arn, arnPart(s.arn, 4), strings.Join(may, ", "))
+		}
+	}
+	for _, s := range kp.statements {
+		if !s.allow || !s.anybody || kp.open[s.position] || !slices.ContainsFunc(useActions, s.covers) && !s.covers(actionGrant) {
+			continue
+		}
+		path := iampolicy.Path{Conditions: s.conditions}
+		if pinned(path, "aws:PrincipalOrgID", "aws:PrincipalOrgPaths") && !pinned(path, "kms:CallerAccount", "aws:PrincipalAccount", "aws:PrincipalArn") {
+			kp.c.find("key-policy-cross-account", kp.key.Resource, "%s allows %s to all accounts of an organization", s, s.actionText())
+		}
+	}
+}
+
+// creation is the context of the CreateGrant that EKS sends in the creator's
+// name. That it carries kms:ViaService is inferred. Sources: Amazon EKS User
+// Guide, "Encrypt Kubernetes secrets with KMS"; grants as seen on clusters.
+func (kp *keyPolicy) creation(forAWSResource string) iampolicy.Context {
+	return iampolicy.Context{
+		"kms:GrantIsForAWSResource": {forAWSResource},
+		"kms:GrantConstraintType":   {"EncryptionContextEquals"},
+		"kms:GrantOperations":       {"Decrypt", "Encrypt"},
+		"kms:ViaService":            {kp.c.eksEndpoint(kp.key.Template)},
+	}
+}
+
+func (kp *keyPolicy) checkCreators() {
+	rootSees := kp.possible(kp.explain(kp.subjects[0], actionDescribe, nil))
+	can := func(forAWSResource string) bool {
+		return slices.ContainsFunc(kp.subjects, func(s *subject) bool {
+			if s.service || s.foreign || kp.c.noCreator[s.role] != "" {
+				return false
+			}
+			// An IAM policy that is not in the template may let it see the key.
+			sees := rootSees || kp.possible(kp.explain(s, actionDescribe, nil))
+			return sees && kp.possible(kp.explain(s, actionGrant, kp.creation(forAWSResource)))
+		})
+	}
+	switch {
+	case can("false"):
+	case can("true"):
+		kp.c.find("grant-for-aws-resource", kp.key.Resource, "kms:CreateGrant is allowed to the cluster's creators only where kms:GrantIsForAWSResource is true")
+	default:
+		kp.c.find("cluster-creator-missing", kp.key.Resource, "nobody who can create the cluster may do both kms:DescribeKey and kms:CreateGrant")
+	}
+}
+
+func (kp *keyPolicy) checkClusterRoles() {
+	for _, cl := range kp.key.clusters {
+		value := at(cl.spec, "RoleArn")
+		arn := text(value)
+		if arn == "" || strings.Contains(arn, "${") {
+			kp.c.noteAt(cl.Path, "RoleArn is %s, which is not in the template: whether the role can see the key was not judged", show(value))
+			continue
+		}
+		s := &subject{arn: arn, role: kp.c.assembly.Lookup(arn)}
+		s.identity = kp.c.identityOf(s)
+		if kp.possible(kp.explain(s, actionDescribe, nil)) {
+			continue
+		}
+		if s.role == nil && kp.possible(kp.explain(kp.subjects[0], actionDescribe, nil)) {
+			kp.c.noteAt(cl.Path, "the cluster's role %s is not in the templates: whether its IAM policies allow kms:DescribeKey on the key was not judged", arn)
+			continue
+		}
+		kp.c.find("cluster-role-missing", kp.key.Resource, "the cluster's role %s may not do kms:DescribeKey", arn)
+	}
+}
+
+func (kp *keyPolicy) checkGrants() {
+	for _, s := range kp.subjects {
+		if s.root || s.service {
+			continue
+		}
+		outcome := kp.explain(s, actionGrant, nil)
+		if asked(outcome, grantKeys...) {
+			continue
+		}
+		for _, p := range outcome.Allow {
+			by, _ := kp.by(p)
+			if !kp.names(by, s) || kp.all[by.position] || pinned(p, grantKeys...) {
+				continue
+			}
+			switch why := kp.c.noCreator[s.role]; {
+			case s.foreign:
+				kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s of another account", by, s.arn)
+			case why != "":
+				kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s, %s", by, s.arn, why)
+			case !kp.possible(kp.explain(s, actionDescribe, nil)):
+				kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s, which has no kms:DescribeKey and so creates no cluster", by, s.arn)
+			}
+		}
+	}
+}
+
+// names tells whether a statement is about the subject itself: not about its
+// account, and not about everybody.
+func (kp *keyPolicy) names(s statement, who *subject) bool {
+	if slices.Contains(s.principals, who.arn) || slices.Contains(s.services, who.arn) {
+		return true
+	}
+	return !kp.open[s.position] && slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
+		return isKey(r, "aws:PrincipalArn") && pins(r) && slices.ContainsFunc(r.Values, func(v string) bool { return wild(v, who.arn) })
+	})
+}
+
+func (kp *keyPolicy) checkUse() {
+	for _, s := range kp.subjects {
+		if s.root || s.foreign {
+			continue
+		}
+		limits := append(slices.Clone(contextKeys), "kms:ViaService")
+		if s.service {
+			limits = append(limits, sourceKeys...)
+		}
+		var may []string
+		var through statement
+		for _, action := range useActions {
+			outcome := kp.explain(s, action, nil)
+			if asked(outcome, limits...) {
+				continue
+			}
+			for _, p := range outcome.Allow {
+				if by, _ := kp.by(p); kp.names(by, s) && !kp.all[by.position] && !pinned(p, limits...) {
+					may, through = append(may, action), by
+					break
+				}
+			}
+		}
+		if len(may) > 0 {
+			kp.c.find("use-without-context", kp.key.Resource, "%s allows %s to %s, under any encryption context", through, strings.Join(may, ", "), s.arn)
+		}
+	}
+}
+
+// checkNever looks for conditions that can't be met.
+func (kp *keyPolicy) checkNever() {
+	for _, s := range kp.statements {
+		for _, r := range s.conditions {
+			if why := kp.never(r); why != "" {
+				kp.c.find("condition-never-matches", kp.key.Resource, "%s has the condition %s on %s: %s", s, r.Operator, r.Key, why)
+			}
+		}
+	}
+}
+
+// never says why a requirement can't be met by a call of EKS, or is empty. That
+// EKS sends no other key than aws:eks:context was seen in its grants; that
+// conditions on others never match is inferred.
+func (kp *keyPolicy) never(r iampolicy.Requirement) string {
+	operator := strings.TrimPrefix(r.Operator, "ForAnyValue:")
+	if strings.HasPrefix(operator, "ForAllValues:") || strings.HasSuffix(operator, "IfExists") || strings.Contains(operator, "Not") || operator == "Null" {
+		return ""
+	}
+	switch {
+	case isKey(r, "kms:EncryptionContext:aws:eks:*") && !isKey(r, "kms:EncryptionContext:aws:eks:context"):
+		return "EKS sends no such key, only aws:eks:context"
+	case isKey(r, "kms:ViaService") && !kp.key.Template.Assumed:
+		endpoint := kp.c.eksEndpoint(kp.key.Template)
+		if !slices.ContainsFunc(r.Values, func(v string) bool { return !strings.HasPrefix(v, "eks.") || wild(v, endpoint) }) {
+			return fmt.Sprintf("%s is not the endpoint of EKS in the key's Region, which is %s", strings.Join(r.Values, ", "), endpoint)
+		}
+	}
+	return ""
+}
+
+// eksEndpoint is the value of kms:ViaService for EKS.
+func (c *checker) eksEndpoint(t *cfn.Template) string {
+	suffix := "amazonaws.com"
+	if t.Partition == "aws-cn" {
+		suffix += ".cn"
+	}
+	return "eks." + t.Region + "." + suffix
+}

@@ -1,0 +1,244 @@
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/keypolicy"
+)
+
+// useActions are the cryptographic actions of a symmetric key.
+var useActions = []string{
+	"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyPair", "kms:GenerateDataKeyPairWithoutPlaintext",
+	"kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo",
+}
+
+const (
+	actionGrant    = "kms:CreateGrant"
+	actionDescribe = "kms:DescribeKey"
+	actionPut      = "kms:PutKeyPolicy"
+)
+
+// keyActions are all actions that a key policy can give on a symmetric key.
+var keyActions = slices.Concat(useActions, []string{actionGrant}, keypolicy.Administration(true))
+
+// statement is a statement of a key policy, as far as the rules look at its
+// text: what it means together with the others, package iampolicy decides.
+type statement struct {
+	// position from 1, as in iampolicy.Source.
+	position int
+	sid      string
+	allow    bool
+	// anybody tells that it is for everybody, or for everybody but some.
+	anybody bool
+	// principals are ARNs; an account's number stands as that of its root.
+	principals, services []string
+	federated            bool
+	actions, notActions  []string
+	conditions           []iampolicy.Requirement
+}
+
+func (s statement) String() string {
+	if s.sid != "" {
+		return "statement " + s.sid
+	}
+	return fmt.Sprintf("statement %d", s.position)
+}
+
+func (s statement) covers(action string) bool {
+	match := func(pattern string) bool { return wild(pattern, action) }
+	if s.notActions != nil {
+		return !slices.ContainsFunc(s.notActions, match)
+	}
+	return slices.ContainsFunc(s.actions, match)
+}
+
+func (s statement) coversAll() bool {
+	return !slices.ContainsFunc(keyActions, func(a string) bool { return !s.covers(a) })
+}
+
+// actionText writes the actions as the policy has them.
+func (s statement) actionText() string {
+	if s.notActions != nil {
+		return "all but " + strings.Join(s.notActions, ", ")
+	}
+	return strings.Join(s.actions, ", ")
+}
+
+func readStatements(policy any, partition string) []statement {
+	var all []statement
+	for i, raw := range list(at(policy, "Statement")) {
+		s := statement{position: i + 1, sid: text(at(raw, "Sid")), allow: text(at(raw, "Effect")) == "Allow", actions: texts(at(raw, "Action"))}
+		if not := at(raw, "NotAction"); not != nil {
+			s.notActions = texts(not)
+		}
+		principal := at(raw, "Principal")
+		s.anybody = principal == "*" || at(raw, "NotPrincipal") != nil
+		s.services, s.federated = texts(at(principal, "Service")), at(principal, "Federated") != nil
+		for _, p := range texts(at(principal, "AWS")) {
+			switch {
+			case p == "*":
+				s.anybody = true
+			case accountNumber.MatchString(p):
+				s.principals = append(s.principals, "arn:"+partition+":iam::"+p+":root")
+			default:
+				s.principals = append(s.principals, p)
+			}
+		}
+		condition, _ := at(raw, "Condition").(map[string]any)
+		for _, operator := range sortedKeys(condition) {
+			keys, _ := condition[operator].(map[string]any)
+			for _, key := range sortedKeys(keys) {
+				s.conditions = append(s.conditions, iampolicy.Requirement{Operator: operator, Key: key, Values: texts(keys[key])})
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+var accountNumber = regexp.MustCompile(`^[0-9]{12}$`)
+
+// document turns a resolved policy into a typed one. What is not in the
+// template stands as a name that nothing else has, and is returned too.
+func document(policy any, t *cfn.Template) (doc iampolicy.Document, resolved any, missing []string, err error) {
+	if s, ok := policy.(string); ok {
+		// Key policies may be given as text.
+		if err := json.Unmarshal([]byte(s), &policy); err != nil {
+			return doc, nil, nil, err
+		}
+	}
+	if u, ok := policy.(cfn.Unknown); ok {
+		return doc, nil, []string{u.Expression}, nil
+	}
+	w := &standIn{role: "arn:" + t.Partition + ":iam::" + t.Account + ":role/"}
+	resolved = w.replace(policy, "")
+	data, err := json.Marshal(resolved)
+	if err != nil {
+		return doc, nil, nil, err
+	}
+	doc, err = iampolicy.Parse(data)
+	return doc, resolved, w.missing, err
+}
+
+// standIn replaces what a template leaves open. A principal becomes a role of the
+// account.
+type standIn struct {
+	role    string
+	missing []string
+}
+
+var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
+
+func (w *standIn) name(expression string) string {
+	if !slices.Contains(w.missing, expression) {
+		w.missing = append(w.missing, expression)
+	}
+	return "unknown-" + strings.Map(func(r rune) rune {
+		if r < 128 && (r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z') {
+			return r
+		}
+		return '-'
+	}, expression)
+}
+
+func (w *standIn) replace(v any, key string) any {
+	switch v := v.(type) {
+	case cfn.Unknown:
+		if key == "AWS" {
+			return w.role + w.name(v.Expression)
+		}
+		return w.name(v.Expression)
+	case string:
+		if key == "AWS" && strings.HasPrefix(v, "${") && strings.HasSuffix(v, "}") {
+			return w.role + w.name(v[2:len(v)-1])
+		}
+		return placeholder.ReplaceAllStringFunc(v, func(p string) string {
+			// IAM's own variables have a colon, or are one of ${*}, ${?}, ${$}.
+			if name := p[2 : len(p)-1]; !policyVariable.MatchString(name) {
+				return w.name(name)
+			}
+			return p
+		})
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = w.replace(e, key)
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			out[k] = w.replace(e, k)
+		}
+		return out
+	}
+	return v
+}
+
+var policyVariable = regexp.MustCompile(`^([*?$]|(aws|kms|sts|iam|saml|s3|ec2|sns|accounts\.google\.com|graph\.facebook\.com|www\.amazon\.com|cognito-identity\.amazonaws\.com):.*)$`)
+
+// pins tells whether a requirement limits its key to values that somebody chose:
+// a key that is absent must not meet it, nor any value, nor the lack of a
+// property.
+func pins(r iampolicy.Requirement) bool {
+	operator, all := strings.CutPrefix(r.Operator, "ForAllValues:")
+	// Every CreateGrant names its operations, so here ForAllValues limits.
+	if all && !isKey(r, "kms:GrantOperations") {
+		return false
+	}
+	operator = strings.TrimPrefix(operator, "ForAnyValue:")
+	if strings.HasSuffix(operator, "IfExists") || strings.Contains(operator, "Not") || operator == "Null" {
+		return false
+	}
+	if operator == "Bool" && slices.ContainsFunc(r.Values, func(v string) bool { return strings.EqualFold(v, "false") }) {
+		return false
+	}
+	return !slices.ContainsFunc(r.Values, anything)
+}
+
+// excludes tells whether a requirement of a Deny is met by requests that do not
+// have one of some values, so that the Deny asks for them.
+func excludes(r iampolicy.Requirement) bool {
+	operator := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(r.Operator, "ForAllValues:"), "ForAnyValue:"), "IfExists")
+	switch operator {
+	case "Null":
+		// With that a context must be there, but any will do.
+		return slices.Equal(r.Values, []string{"true"}) && !isKey(r, contextKeys...)
+	case "Bool":
+		return slices.Equal(r.Values, []string{"false"})
+	}
+	return strings.Contains(operator, "Not") && !strings.HasPrefix(r.Operator, "ForAnyValue:") && !slices.ContainsFunc(r.Values, anything)
+}
+
+// anything tells whether a pattern matches every value.
+func anything(pattern string) bool { return strings.Trim(pattern, "*?") == "" }
+
+func isKey(r iampolicy.Requirement, keys ...string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool {
+		if prefix, ok := strings.CutSuffix(k, "*"); ok {
+			return len(r.Key) >= len(prefix) && strings.EqualFold(r.Key[:len(prefix)], prefix)
+		}
+		return strings.EqualFold(r.Key, k)
+	})
+}
+
+// The condition keys that say something on a matter.
+var (
+	contextKeys = []string{"kms:EncryptionContext:*", "kms:EncryptionContextKeys"}
+	sourceKeys  = []string{"aws:SourceArn", "aws:SourceAccount", "aws:SourceOrgID", "aws:SourceOrgPaths"}
+	callerKeys  = []string{"kms:CallerAccount", "aws:PrincipalAccount", "aws:PrincipalArn", "aws:PrincipalOrgID", "aws:PrincipalOrgPaths", "aws:userid", "aws:SourceVpc", "aws:SourceVpce"}
+	grantKeys   = []string{
+		"kms:GrantIsForAWSResource", "kms:GrantConstraintType", "kms:GrantOperations", "kms:GranteePrincipal", "kms:ViaService", "kms:EncryptionContext:*",
+	}
+	// delegateKeys say who of the account is meant, or through which service. An
+	// encryption context does not: whoever IAM allows may send it.
+	delegateKeys = []string{"aws:PrincipalArn", "aws:userid", "kms:ViaService", "aws:SourceArn", "aws:SourceAccount", "aws:SourceOrgID", "aws:SourceOrgPaths"}
+	// durableKeys are met by some administrator of the account for ever.
+	durableKeys = []string{"kms:CallerAccount", "aws:PrincipalAccount", "aws:PrincipalOrgID", "aws:PrincipalOrgPaths", "aws:PrincipalType", "aws:SecureTransport", "aws:MultiFactorAuthPresent", "aws:MultiFactorAuthAge"}
+)

@@ -1,0 +1,200 @@
+package cli
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/synth"
+)
+
+func newCheck() *cobra.Command {
+	var flags checkFlags
+	cmd := &cobra.Command{
+		Use:   "check [PATH]",
+		Short: "Find what is wrong with a cluster's secrets encryption in a template",
+		Long: "Check a CloudFormation template (JSON or YAML), a cloud assembly or its folder, whoever wrote it:\n" +
+			"the EKS clusters, the keys of their secrets with their policies, the trail, the alarms, and the\n" +
+			"Kubernetes objects in it. Neither AWS credentials nor the network is used.\n" +
+			"\n" +
+			"Without PATH, or with --file, ekskms.yaml is synthesized and the result is checked; that needs\n" +
+			"Node. PATH may be - for standard input.\n" +
+			"\n" +
+			"The exit code is 1 if something is found at or above --fail-on that is not suppressed. What can't\n" +
+			"be judged from the template is a note. docs/checks.md lists all checks.",
+		Example: "  ekskms check --fail-on high cdk.out\n" +
+			"  ekskms check --account 111122223333 --region eu-central-1 --output sarif --fail-on never template.yaml > checks.sarif",
+		Args: cobra.MaximumNArgs(1),
+		RunE: flags.run,
+	}
+	set := cmd.Flags()
+	set.StringVarP(&flags.file, "file", "f", "", "check what this configuration `file` makes, or - for standard input")
+	set.StringVar(&flags.failOn, "fail-on", "medium", "least `severity` that makes the exit code 1: low, medium, high, critical, or never")
+	set.StringVar(&flags.output, "output", "text", "`format` of the report: text, json, sarif or junit")
+	set.StringVar(&flags.environment.Account, "account", "", "account `number` that the template is for. Default: that of the cloud assembly, or an example")
+	set.StringVar(&flags.environment.Region, "region", "", "`Region` that the template is for. Default: that of the cloud assembly, or an example")
+	set.StringArrayVar(&flags.parameters, "parameter", nil, "value of a template's parameter, as `name=value`; can be repeated. Default: the parameter's own default")
+	return cmd
+}
+
+type checkFlags struct {
+	file, failOn, output string
+	parameters           []string
+	environment          cfn.Environment
+}
+
+func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
+	const hint = "run 'ekskms check --help'"
+	write := map[string]func(*check.Report, io.Writer) error{
+		"text": (*check.Report).WriteText, "json": (*check.Report).WriteJSON, "sarif": (*check.Report).WriteSARIF, "junit": (*check.Report).WriteJUnit,
+	}[f.output]
+	if write == nil {
+		return usageError{fmt.Sprintf("--output is %q, must be text, json, sarif or junit", f.output), hint}
+	}
+	var least check.Severity
+	if f.failOn == "never" {
+		least = check.Critical + 1
+	} else if err := least.UnmarshalText([]byte(f.failOn)); err != nil {
+		return usageError{fmt.Sprintf("--fail-on is %q, must be low, medium, high, critical or never", f.failOn), hint}
+	}
+	if len(args) > 0 && cmd.Flags().Changed("file") {
+		return usageError{"--file and PATH are both given, must be one of them", hint}
+	}
+	parameters, err := parseParameters(f.parameters)
+	if err != nil {
+		return usageError{err.Error(), hint}
+	}
+	f.environment.Parameters = parameters
+	var opts check.Options
+	var assembly *cfn.Assembly
+	if len(args) == 0 {
+		assembly, opts.Suppressions, err = f.synthesize(cmd)
+	} else {
+		assembly, err = f.load(cmd, args[0])
+	}
+	if err != nil {
+		return err
+	}
+	report, err := check.Run(assembly, opts)
+	if err != nil {
+		return err
+	}
+	if err := write(report, cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	if report.Count(least) > 0 {
+		return errFindings
+	}
+	return nil
+}
+
+func parseParameters(given []string) (map[string]string, error) {
+	parameters := map[string]string{}
+	for _, p := range given {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--parameter is %q, must be name=value", p)
+		}
+		parameters[name] = value
+	}
+	return parameters, nil
+}
+
+func (f *checkFlags) load(cmd *cobra.Command, name string) (*cfn.Assembly, error) {
+	read := func(env cfn.Environment) (*cfn.Assembly, error) { return cfn.Load(name, env) }
+	if name == "-" {
+		data, err := io.ReadAll(cmd.InOrStdin())
+		if err != nil {
+			return nil, fmt.Errorf("can't read standard input: %w", err)
+		}
+		read = func(env cfn.Environment) (*cfn.Assembly, error) { return cfn.Parse("<stdin>", data, env) }
+	}
+	assembly, err := read(f.environment)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &synth.Error{What: fmt.Sprintf("there is no %s", name), Hint: "name a template, a cloud assembly or its folder; 'ekskms synth' writes cdk.out"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.place(cmd, assembly, read)
+}
+
+// place reads a template again for the account and the Region that it names
+// itself, if nobody else says which they are.
+func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly, read func(cfn.Environment) (*cfn.Assembly, error)) (*cfn.Assembly, error) {
+	if !slices.ContainsFunc(assembly.Templates, func(t *cfn.Template) bool { return t.Assumed }) {
+		return assembly, nil
+	}
+	env, evident := f.environment, check.Environment(assembly)
+	if env.Account == "" && evident.Account != "" {
+		env.Account = evident.Account
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for account %s, the only one that is named there; --account names another\n", env.Account)
+	}
+	if env.Region == "" && evident.Region != "" {
+		env.Region = evident.Region
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for Region %s, the only one that is named there; --region names another\n", env.Region)
+	}
+	return read(env)
+}
+
+// synthesize makes the cloud assembly of the configuration in a temporary
+// folder, and returns it with what the configuration accepts. Findings name the
+// templates as 'ekskms synth' would name them.
+func (f *checkFlags) synthesize(cmd *cobra.Command) (*cfn.Assembly, []check.Suppression, error) {
+	clusters, err := loadConfig(cmd, f.file)
+	if err != nil {
+		return nil, nil, err
+	}
+	suppressions, err := accepted(clusters)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The folder is made by what synthesizes, which also removes it if that is
+	// interrupted.
+	outdir := filepath.Join(os.TempDir(), "ekskms-check-"+rand.Text())
+	defer os.RemoveAll(outdir)
+	done := progress(cmd.ErrOrStderr(), "ekskms: synthesizing")
+	_, err = synth.Run(cmd.Context(), clusters, synth.Options{Outdir: outdir})
+	done()
+	if err != nil {
+		return nil, nil, err
+	}
+	assembly, err := cfn.Load(outdir, f.environment)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, t := range assembly.Templates {
+		if name, err := filepath.Rel(outdir, t.File); err == nil {
+			t.File = path.Join("cdk.out", filepath.ToSlash(name))
+		}
+	}
+	return assembly, suppressions, nil
+}
+
+// accepted returns the suppressions of a configuration. Those that name no
+// resource are for the cluster's stack.
+func accepted(clusters *config.File) ([]check.Suppression, error) {
+	var all []check.Suppression
+	for _, c := range clusters.Clusters {
+		for _, s := range c.Checks.Suppress {
+			suppression := check.Suppression{ID: s.ID, Resource: cmp.Or(s.Resource, synth.StackName(c.Name)), Reason: s.Reason}
+			if err := suppression.Validate(); err != nil {
+				return nil, fmt.Errorf("cluster %s: %w", c.Name, err)
+			}
+			all = append(all, suppression)
+		}
+	}
+	return all, nil
+}
