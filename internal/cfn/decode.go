@@ -13,7 +13,7 @@ import (
 
 // document is a template as it was written.
 type document struct {
-	resources, parameters, conditions, mappings, outputs map[string]map[string]any
+	resources, parameters, mappings, outputs map[string]map[string]any
 	rawConditions                                        map[string]any
 	lines                                                map[string]int
 }

@@ -219,7 +219,7 @@ func parse(data []byte) (doc Document, err error) {
 // wellFormed checks what holds for every kind of policy.
 func (d Document) wellFormed() error {
 	if d.Version != "" && d.Version != Version && d.Version != versionWithoutVariables {
-		return fmt.Errorf("Version is %q, must be %s", d.Version, Version)
+		return fmt.Errorf("the version is %q, must be %s", d.Version, Version)
 	}
 	for i, s := range d.Statement {
 		if err := s.wellFormed(); err != nil {
