@@ -14,8 +14,8 @@ import (
 // document is a template as it was written.
 type document struct {
 	resources, parameters, mappings, outputs map[string]map[string]any
-	rawConditions                                        map[string]any
-	lines                                                map[string]int
+	rawConditions                            map[string]any
+	lines                                    map[string]int
 }
 
 // decode reads a template in JSON or YAML.
