@@ -176,7 +176,8 @@ func (s Suppression) Validate() error {
 	return nil
 }
 
-func (s Suppression) covers(f Finding) bool {
+// Covers tells whether the suppression is for the finding.
+func (s Suppression) Covers(f Finding) bool {
 	// Paths of CDK often end so; those of findings do not.
 	at := strings.TrimSuffix(strings.TrimSuffix(s.Resource, "/"), "/Resource")
 	return s.ID == f.Rule && (at == "" || at == f.Resource || at == f.LogicalID || strings.HasPrefix(f.Resource, at+"/"))
@@ -276,7 +277,7 @@ func (c *checker) suppress(all []*scoped) {
 	for i := range c.report.Findings {
 		f := &c.report.Findings[i]
 		for _, s := range all {
-			if !s.covers(*f) || s.on != nil && (s.on.ID != f.LogicalID || s.on.Template.Name != f.Stack) {
+			if !s.Covers(*f) || s.on != nil && (s.on.ID != f.LogicalID || s.on.Template.Name != f.Stack) {
 				continue
 			}
 			s.used = true

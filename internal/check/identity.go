@@ -62,10 +62,14 @@ func (c *checker) identityOf(s *subject) []iampolicy.NamedDocument {
 	return all
 }
 
-// roleARN is the ARN that package cfn gives a role.
-func roleARN(r *cfn.Resource) string {
-	path, name := text(r.Properties["Path"]), text(r.Properties["RoleName"])
-	return fmt.Sprintf("arn:%s:iam::%s:role%s%s", r.Template.Partition, r.Template.Account, cmp.Or(path, "/"), cmp.Or(name, r.ID))
+// principalARN is the ARN that package cfn gives a role or a user.
+func principalARN(r *cfn.Resource) string {
+	kind, name := "role", "RoleName"
+	if r.Type == "AWS::IAM::User" {
+		kind, name = "user", "UserName"
+	}
+	return fmt.Sprintf("arn:%s:iam::%s:%s%s%s", r.Template.Partition, r.Template.Account, kind,
+		cmp.Or(text(r.Properties["Path"]), "/"), cmp.Or(text(r.Properties[name]), r.ID))
 }
 
 // findIdentities reads the IAM policies, and who has them.
@@ -73,12 +77,17 @@ func (c *checker) findIdentities() {
 	c.attached = map[*cfn.Resource][]*identityPolicy{}
 	read := func(r *cfn.Resource, name string, policy any, holders ...any) *identityPolicy {
 		p := &identityPolicy{on: r}
-		doc, resolved, _, err := document(policy, r.Template)
+		doc, resolved, missing, err := document(policy, r.Template)
 		p.NamedDocument = iampolicy.NamedDocument{Name: name, Document: doc}
 		p.statements, p.broken = readStatements(resolved, r.Template.Partition), err
 		for _, s := range p.statements {
 			if err == nil && (s.anybody || s.federated || len(s.principals)+len(s.services) > 0) {
 				p.broken = fmt.Errorf("%s has a Principal, which the policy of an identity can't have", s)
+			}
+		}
+		if slices.ContainsFunc(p.statements, func(s statement) bool { return s.allow && slices.ContainsFunc(keyActions, s.covers) }) {
+			for _, m := range missing {
+				c.noteAt(r.Path, "%s has ${%s}, which is not in the template: it was taken for something that nothing else is", name, m)
 			}
 		}
 		c.policies = append(c.policies, p)

@@ -3,16 +3,14 @@ package check_test
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"maps"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/check"
 )
 
@@ -56,96 +54,30 @@ var (
 	creator  = map[string]any{"AWS": "arn:aws:iam::111122223333:role/cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1"}
 )
 
-// template is a template as encoding/json reads it.
-type template map[string]any
+type (
+	template = cfntest.Template
+	change   = cfntest.Change
+)
 
-// change is one change of a template.
-type change func(template)
+var (
+	set          = cfntest.Set
+	all          = cfntest.All
+	property     = cfntest.Property
+	attribute    = cfntest.Attribute
+	addResource  = cfntest.Add
+	dropResource = cfntest.Drop
+)
 
-func (t template) resource(id string) map[string]any {
-	r, ok := t["Resources"].(map[string]any)[id].(map[string]any)
-	if !ok {
-		panic("no resource " + id)
-	}
-	return r
-}
-
-// set changes what is below a path such as "EventSelectors.0.ReadWriteType". A
-// value of nil takes it away.
-func set(in any, path string, value any) {
-	head, rest, more := strings.Cut(path, ".")
-	switch in := in.(type) {
-	case map[string]any:
-		switch {
-		case more:
-			set(in[head], rest, value)
-		case value == nil:
-			if _, ok := in[head]; !ok {
-				panic("nothing to take away: " + path)
-			}
-			delete(in, head)
-		default:
-			in[head] = value
-		}
-	case []any:
-		i, err := strconv.Atoi(head)
-		if err != nil {
-			panic(err)
-		}
-		if !more {
-			in[i] = value
-			return
-		}
-		set(in[i], rest, value)
-	default:
-		panic(fmt.Sprintf("no %s in %v", path, in))
-	}
-}
-
-// all makes one change of several.
-func all(changes ...change) change {
-	return func(t template) {
-		for _, c := range changes {
-			c(t)
-		}
-	}
-}
-
-// property sets a property of a resource, or takes it away.
-func property(id, path string, value any) change {
-	return func(t template) { set(t.resource(id)["Properties"], path, value) }
-}
-
-// attribute sets an attribute beside the properties, or takes it away.
-func attribute(id, name string, value any) change {
-	return func(t template) { set(t.resource(id), name, value) }
-}
-
-func addResource(id, kind string, properties map[string]any) change {
-	return func(t template) {
-		t["Resources"].(map[string]any)[id] = map[string]any{"Type": kind, "Properties": properties}
-	}
-}
-
-func dropResource(ids ...string) change {
-	return func(t template) {
-		for _, id := range ids {
-			t.resource(id)
-			delete(t["Resources"].(map[string]any), id)
-		}
-	}
-}
-
-func (t template) statements() []any {
-	return t.resource(secretsKey)["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)["Statement"].([]any)
+func statements(t template) []any {
+	return t.Resource(secretsKey)["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)["Statement"].([]any)
 }
 
 func setStatements(t template, s []any) {
-	set(t.resource(secretsKey), "Properties.KeyPolicy.Statement", s)
+	set(t.Resource(secretsKey), "Properties.KeyPolicy.Statement", s)
 }
 
-func (t template) statement(sid string) map[string]any {
-	for _, s := range t.statements() {
+func statementOf(t template, sid string) map[string]any {
+	for _, s := range statements(t) {
 		if s := s.(map[string]any); s["Sid"] == sid {
 			return s
 		}
@@ -155,13 +87,13 @@ func (t template) statement(sid string) map[string]any {
 
 // statement changes the statement of the secrets key's policy with the Sid.
 func statement(sid, path string, value any) change {
-	return func(t template) { set(t.statement(sid), path, value) }
+	return func(t template) { set(statementOf(t, sid), path, value) }
 }
 
 func dropStatement(sid string) change {
 	return func(t template) {
-		t.statement(sid)
-		setStatements(t, slices.DeleteFunc(t.statements(), func(s any) bool { return s.(map[string]any)["Sid"] == sid }))
+		statementOf(t, sid)
+		setStatements(t, slices.DeleteFunc(statements(t), func(s any) bool { return s.(map[string]any)["Sid"] == sid }))
 	}
 }
 
@@ -181,14 +113,14 @@ func addStatement(effect, principalElement string, principal, action any, condit
 		if condition != nil {
 			s["Condition"] = condition
 		}
-		setStatements(t, append(t.statements(), s))
+		setStatements(t, append(statements(t), s))
 	}
 }
 
 // accountMayNot takes an action from the statement of the account.
 func accountMayNot(action string) change {
 	return func(t template) {
-		s := t.statement("AccountAdministration")
+		s := statementOf(t, "AccountAdministration")
 		left := slices.DeleteFunc(s["Action"].([]any), func(a any) bool { return a == action })
 		s["Action"] = left
 	}
@@ -197,7 +129,7 @@ func accountMayNot(action string) change {
 // retype writes a statement's condition under another operator.
 func retype(sid, key, from, to string) change {
 	return func(t template) {
-		condition := t.statement(sid)["Condition"].(map[string]any)
+		condition := statementOf(t, sid)["Condition"].(map[string]any)
 		value := condition[from].(map[string]any)[key]
 		delete(condition[from].(map[string]any), key)
 		if condition[to] == nil {
@@ -218,7 +150,7 @@ func role(id string) map[string]any {
 // inManifest changes the text of a manifest.
 func inManifest(id, from, to string) change {
 	return func(t template) {
-		properties := t.resource(id)["Properties"].(map[string]any)
+		properties := t.Resource(id)["Properties"].(map[string]any)
 		text := properties["Manifest"].(string)
 		if !strings.Contains(text, from) {
 			panic(id + " has no " + from)
@@ -576,7 +508,7 @@ var mutations = []mutation{
 
 	// What only looks different.
 	{name: "nothing changed", apply: func(template) {}},
-	{name: "statements in another order", apply: func(t template) { slices.Reverse(t.statements()) }},
+	{name: "statements in another order", apply: func(t template) { slices.Reverse(statements(t)) }},
 	{name: "a Sid renamed", apply: statement("PluginUse", "Sid", "X")},
 	{name: "no Sid", apply: statement("AccountAdministration", "Sid", nil)},
 	{name: "an unrelated bucket", apply: addResource("Bucket", "AWS::S3::Bucket", map[string]any{})},
@@ -587,37 +519,24 @@ var mutations = []mutation{
 	{name: "a list of one principal", apply: statement("ClusterRole", "Principal", map[string]any{"AWS": []any{map[string]any{"Fn::GetAtt": []any{clusterRole, "Arn"}}}})},
 	{name: "actions in another case", apply: statement("PluginUse", "Action", []any{"KMS:DECRYPT", "kms:encrypt"})},
 	{name: "a condition key in another case", apply: func(t template) {
-		set(t.statement("PluginUse"), "Condition.StringEquals.KMS:encryptioncontext:ekskms:cluster-arn", t.statement("PluginUse")["Condition"].(map[string]any)["StringEquals"].(map[string]any)[contextKey])
-		set(t.statement("PluginUse"), "Condition.StringEquals."+contextKey, nil)
+		set(statementOf(t, "PluginUse"), "Condition.StringEquals.KMS:encryptioncontext:ekskms:cluster-arn", statementOf(t, "PluginUse")["Condition"].(map[string]any)["StringEquals"].(map[string]any)[contextKey])
+		set(statementOf(t, "PluginUse"), "Condition.StringEquals."+contextKey, nil)
 	}},
 	{name: "the plugin's statement in two", apply: func(t template) {
-		second := maps.Clone(t.statement("PluginUse"))
+		second := maps.Clone(statementOf(t, "PluginUse"))
 		second["Sid"], second["Action"] = "PluginEncrypt", "kms:Encrypt"
-		set(t.statement("PluginUse"), "Action", "kms:Decrypt")
-		setStatements(t, append(t.statements(), second))
+		set(statementOf(t, "PluginUse"), "Action", "kms:Decrypt")
+		setStatements(t, append(statements(t), second))
 	}},
 	{name: "a Deny more", apply: deny("*", "kms:Decrypt", when("Bool", "aws:SecureTransport", "false"))},
 	{name: "further context keys allowed", apply: statement("PluginUse", "Condition.ForAllValues:StringEquals", nil), why: "the cluster's pair is still asked for"},
-}
-
-func golden(t *testing.T, name string) template {
-	t.Helper()
-	data, err := os.ReadFile("../../test/snapshot/testdata/" + name + ".golden.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var parsed template
-	if err := json.Unmarshal(data, &parsed); err != nil {
-		t.Fatal(err)
-	}
-	return parsed
 }
 
 // TestGoldens shows that nothing is found in what ekskms itself makes.
 func TestGoldens(t *testing.T) {
 	for _, name := range []string{"default", "01_minimal", existingKey, nodeGroup, tenants} {
 		t.Run(name, func(t *testing.T) {
-			data, err := json.Marshal(golden(t, name))
+			data, err := json.Marshal(cfntest.Golden(t, name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -649,7 +568,7 @@ func TestMutations(t *testing.T) {
 			if name == "" {
 				name = "default"
 			}
-			changed := golden(t, name)
+			changed := cfntest.Golden(t, name)
 			m.apply(changed)
 			data, err := json.Marshal(changed)
 			if err != nil {

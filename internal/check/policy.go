@@ -44,16 +44,9 @@ func (c *checker) checkKeyPolicy(k *usedKey) {
 	kp := &keyPolicy{
 		c: c, key: k, open: map[int]bool{}, all: map[int]bool{},
 		arn:  keyARN(k.Resource),
-		root: fmt.Sprintf("arn:%s:iam::%s:root", t.Partition, t.Account),
+		root: rootOf(t),
 	}
-	policy := k.Properties["KeyPolicy"]
-	if policy == nil {
-		// Source: AWS KMS Developer Guide, "Default key policy".
-		policy = map[string]any{"Version": iampolicy.Version, "Statement": []any{map[string]any{
-			"Sid": "default key policy", "Effect": "Allow", "Principal": map[string]any{"AWS": kp.root}, "Action": "kms:*", "Resource": "*",
-		}}}
-	}
-	doc, resolved, missing, err := document(policy, t)
+	doc, resolved, missing, err := document(policyOf(k.Resource), t)
 	if err != nil {
 		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", err)
 		return
@@ -75,6 +68,22 @@ func (c *checker) checkKeyPolicy(k *usedKey) {
 		c.report.Findings = c.report.Findings[:before]
 		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", kp.broken)
 	}
+}
+
+// policyOf is the policy of a key, or that which KMS gives it.
+//
+// Source: AWS KMS Developer Guide, "Default key policy".
+func policyOf(key *cfn.Resource) any {
+	if policy := key.Properties["KeyPolicy"]; policy != nil {
+		return policy
+	}
+	return map[string]any{"Version": iampolicy.Version, "Statement": []any{map[string]any{
+		"Sid": "default key policy", "Effect": "Allow", "Principal": map[string]any{"AWS": rootOf(key.Template)}, "Action": "kms:*", "Resource": "*",
+	}}}
+}
+
+func rootOf(t *cfn.Template) string {
+	return fmt.Sprintf("arn:%s:iam::%s:root", t.Partition, t.Account)
 }
 
 func (kp *keyPolicy) judge() {
@@ -174,7 +183,7 @@ func (kp *keyPolicy) meant(s statement) (arns []string) {
 				arns = append(arns, v)
 			default:
 				for _, role := range kp.c.assembly.OfType("AWS::IAM::Role") {
-					if arn := roleARN(role); wild(v, arn) {
+					if arn := principalARN(role); wild(v, arn) {
 						arns = append(arns, arn)
 					}
 				}

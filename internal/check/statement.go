@@ -127,11 +127,14 @@ func document(policy any, t *cfn.Template) (doc iampolicy.Document, resolved any
 }
 
 // standIn replaces what a template leaves open. A principal becomes a role of the
-// account.
+// account, a resource one that nothing else is.
 type standIn struct {
 	role    string
 	missing []string
 }
+
+// nowhere begins the ARN of a resource that is not known.
+const nowhere = "arn:aws:unknown:::"
 
 var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
 
@@ -150,21 +153,28 @@ func (w *standIn) name(expression string) string {
 func (w *standIn) replace(v any, key string) any {
 	switch v := v.(type) {
 	case cfn.Unknown:
-		if key == "AWS" {
+		switch key {
+		case "AWS":
 			return w.role + w.name(v.Expression)
+		case "Resource", "NotResource":
+			return nowhere + w.name(v.Expression)
 		}
 		return w.name(v.Expression)
 	case string:
 		if key == "AWS" && strings.HasPrefix(v, "${") && strings.HasSuffix(v, "}") {
 			return w.role + w.name(v[2:len(v)-1])
 		}
-		return placeholder.ReplaceAllStringFunc(v, func(p string) string {
+		known := placeholder.ReplaceAllStringFunc(v, func(p string) string {
 			// IAM's own variables have a colon, or are one of ${*}, ${?}, ${$}.
 			if name := p[2 : len(p)-1]; !policyVariable.MatchString(name) {
 				return w.name(name)
 			}
 			return p
 		})
+		if (key == "Resource" || key == "NotResource") && known != v && !strings.HasPrefix(known, "arn:") {
+			known = nowhere + known
+		}
+		return known
 	case []any:
 		out := make([]any, len(v))
 		for i, e := range v {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
@@ -41,11 +42,7 @@ func newCheck() *cobra.Command {
 	}
 	set := cmd.Flags()
 	set.StringVarP(&flags.file, "file", "f", "", "check what this configuration `file` makes, or - for standard input")
-	set.StringVar(&flags.failOn, "fail-on", "medium", "least `severity` that makes the exit code 1: low, medium, high, critical, or never")
-	set.StringVar(&flags.output, "output", "text", "`format` of the report: text, json, sarif or junit")
-	set.StringVar(&flags.environment.Account, "account", "", "account `number` that the template is for. Default: that of the cloud assembly, or an example")
-	set.StringVar(&flags.environment.Region, "region", "", "`Region` that the template is for. Default: that of the cloud assembly, or an example")
-	set.StringArrayVar(&flags.parameters, "parameter", nil, "value of a template's parameter, as `name=value`; can be repeated. Default: the parameter's own default")
+	flags.addCommon(set)
 	return cmd
 }
 
@@ -53,32 +50,63 @@ type checkFlags struct {
 	file, failOn, output string
 	parameters           []string
 	environment          cfn.Environment
+	write                func(*check.Report, io.Writer) error
+	least                check.Severity
 }
 
-func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
-	const hint = "run 'ekskms check --help'"
-	write := map[string]func(*check.Report, io.Writer) error{
+// addCommon adds the flags that all commands have that report findings.
+func (f *checkFlags) addCommon(set *pflag.FlagSet) {
+	set.StringVar(&f.failOn, "fail-on", "medium", "least `severity` that makes the exit code 1: low, medium, high, critical, or never")
+	set.StringVar(&f.output, "output", "text", "`format` of the report: text, json, sarif or junit")
+	set.StringVar(&f.environment.Account, "account", "", "account `number` that the template is for. Default: that of the cloud assembly, or an example")
+	set.StringVar(&f.environment.Region, "region", "", "`Region` that the template is for. Default: that of the cloud assembly, or an example")
+	set.StringArrayVar(&f.parameters, "parameter", nil, "value of a template's parameter, as `name=value`; can be repeated. Default: the parameter's own default")
+}
+
+// parse reads the flags of addCommon.
+func (f *checkFlags) parse(command string) error {
+	hint := fmt.Sprintf("run 'ekskms %s --help'", command)
+	f.write = map[string]func(*check.Report, io.Writer) error{
 		"text": (*check.Report).WriteText, "json": (*check.Report).WriteJSON, "sarif": (*check.Report).WriteSARIF, "junit": (*check.Report).WriteJUnit,
 	}[f.output]
-	if write == nil {
+	if f.write == nil {
 		return usageError{fmt.Sprintf("--output is %q, must be text, json, sarif or junit", f.output), hint}
 	}
-	var least check.Severity
 	if f.failOn == "never" {
-		least = check.Critical + 1
-	} else if err := least.UnmarshalText([]byte(f.failOn)); err != nil {
+		f.least = check.Critical + 1
+	} else if err := f.least.UnmarshalText([]byte(f.failOn)); err != nil {
 		return usageError{fmt.Sprintf("--fail-on is %q, must be low, medium, high, critical or never", f.failOn), hint}
-	}
-	if len(args) > 0 && cmd.Flags().Changed("file") {
-		return usageError{"--file and PATH are both given, must be one of them", hint}
 	}
 	parameters, err := parseParameters(f.parameters)
 	if err != nil {
 		return usageError{err.Error(), hint}
 	}
 	f.environment.Parameters = parameters
+	return nil
+}
+
+// finish writes the report. The error says that something was found.
+func (f *checkFlags) finish(cmd *cobra.Command, report *check.Report) error {
+	if err := f.write(report, cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	if report.Count(f.least) > 0 {
+		return errFindings
+	}
+	return nil
+}
+
+func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
+	const hint = "run 'ekskms check --help'"
+	if err := f.parse("check"); err != nil {
+		return err
+	}
+	if len(args) > 0 && cmd.Flags().Changed("file") {
+		return usageError{"--file and PATH are both given, must be one of them", hint}
+	}
 	var opts check.Options
 	var assembly *cfn.Assembly
+	var err error
 	if len(args) == 0 {
 		assembly, opts.Suppressions, err = f.synthesize(cmd)
 	} else {
@@ -91,13 +119,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := write(report, cmd.OutOrStdout()); err != nil {
-		return err
-	}
-	if report.Count(least) > 0 {
-		return errFindings
-	}
-	return nil
+	return f.finish(cmd, report)
 }
 
 func parseParameters(given []string) (map[string]string, error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -115,6 +116,16 @@ func compare(before, after Access, find func(*comparison, Path, domain) (Context
 	if err != nil {
 		return nil, nil, err
 	}
+	if reflect.DeepEqual([]any{before.Policy.Document, before.Identity, before.Grants}, []any{after.Policy.Document, after.Identity, after.Grants}) {
+		// What is not understood is an error all the same.
+		for _, caller := range callers {
+			c := &comparison{caller: caller, action: KMSActions[0].Name}
+			if _, err := Explain(c.question(after, caller.after, nil)); err != nil {
+				return nil, nil, err
+			}
+		}
+		return nil, nil, nil
+	}
 	var changes []Change
 	truncated := false
 	for _, caller := range callers {
@@ -195,7 +206,7 @@ func merge(all []Change, one Change) []Change {
 	}
 	for i, c := range all {
 		if c.Caller == one.Caller && slices.Equal(c.By, one.By) && c.Entirely == one.Entirely {
-			all[i].Actions = append(c.Actions, one.Actions...)
+			all[i].Actions = append(all[i].Actions, one.Actions...)
 			return all
 		}
 	}

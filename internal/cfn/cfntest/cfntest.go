@@ -1,0 +1,111 @@
+// Package cfntest changes templates, for tests that break them on purpose. What is
+// not there to be changed panics: the test is wrong then.
+package cfntest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Golden reads a template that the snapshot tests hold, by its name, from a
+// package two folders below the module.
+func Golden(t *testing.T, name string) Template {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("../../test/snapshot/testdata", name+".golden.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read Template
+	if err := json.Unmarshal(data, &read); err != nil {
+		t.Fatal(err)
+	}
+	return read
+}
+
+// Template is a template as encoding/json reads it.
+type Template map[string]any
+
+// Change is one change of a template.
+type Change func(Template)
+
+// Resource returns a resource by its logical ID.
+func (t Template) Resource(id string) map[string]any {
+	r, ok := t["Resources"].(map[string]any)[id].(map[string]any)
+	if !ok {
+		panic("no resource " + id)
+	}
+	return r
+}
+
+// Set changes what is below a path such as "EventSelectors.0.ReadWriteType". A
+// value of nil takes it away.
+func Set(in any, path string, value any) {
+	head, rest, more := strings.Cut(path, ".")
+	switch in := in.(type) {
+	case map[string]any:
+		switch {
+		case more:
+			Set(in[head], rest, value)
+		case value == nil:
+			if _, ok := in[head]; !ok {
+				panic("nothing to take away: " + path)
+			}
+			delete(in, head)
+		default:
+			in[head] = value
+		}
+	case []any:
+		i, err := strconv.Atoi(head)
+		if err != nil {
+			panic(err)
+		}
+		if !more {
+			in[i] = value
+			return
+		}
+		Set(in[i], rest, value)
+	default:
+		panic(fmt.Sprintf("no %s in %v", path, in))
+	}
+}
+
+// All makes one change of several.
+func All(changes ...Change) Change {
+	return func(t Template) {
+		for _, c := range changes {
+			c(t)
+		}
+	}
+}
+
+// Property sets a property of a resource, or takes it away.
+func Property(id, path string, value any) Change {
+	return func(t Template) { Set(t.Resource(id)["Properties"], path, value) }
+}
+
+// Attribute sets an attribute beside the properties, or takes it away.
+func Attribute(id, name string, value any) Change {
+	return func(t Template) { Set(t.Resource(id), name, value) }
+}
+
+// Add adds a resource.
+func Add(id, kind string, properties map[string]any) Change {
+	return func(t Template) {
+		t["Resources"].(map[string]any)[id] = map[string]any{"Type": kind, "Properties": properties}
+	}
+}
+
+// Drop takes resources away.
+func Drop(ids ...string) Change {
+	return func(t Template) {
+		for _, id := range ids {
+			t.Resource(id)
+			delete(t["Resources"].(map[string]any), id)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+// Package value reads the values of a template's properties, which CloudFormation
+// takes in several forms.
+package value
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+)
+
+// At follows a path of keys. Nil if something on the way is not there; an
+// unknown value on the way is the result.
+func At(v any, path ...string) any {
+	for _, key := range path {
+		if Unknown(v) {
+			return v
+		}
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[key]
+	}
+	return v
+}
+
+// Unknown tells that a value is not in the templates.
+func Unknown(v any) bool {
+	_, ok := v.(cfn.Unknown)
+	return ok
+}
+
+// IsTrue reads a boolean as CloudFormation does, which takes strings too. A
+// value that is not there, or not known, gives the default.
+func IsTrue(v any, byDefault bool) bool {
+	switch v := v.(type) {
+	case bool:
+		return v
+	case string:
+		if b, err := strconv.ParseBool(strings.ToLower(v)); err == nil {
+			return b
+		}
+	}
+	return byDefault
+}
+
+// Number reads a number as CloudFormation does.
+func Number(v any) (float64, bool) {
+	switch v := v.(type) {
+	case float64:
+		return v, true
+	case int:
+		return float64(v), true
+	case string:
+		n, err := strconv.ParseFloat(v, 64)
+		return n, err == nil
+	}
+	return 0, false
+}
+
+// Text is a string, or empty.
+func Text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// List reads one value or a list of values as a list.
+func List(v any) []any {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case []any:
+		return v
+	}
+	return []any{v}
+}
+
+// Texts reads one string or a list as strings. What is no string is written as
+// it would be shown.
+func Texts(v any) []string {
+	var all []string
+	for _, e := range List(v) {
+		all = append(all, Show(e))
+	}
+	return all
+}
+
+// Show writes a value for a message.
+func Show(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "not set"
+	case string:
+		return v
+	case cfn.Unknown:
+		return "${" + v.Expression + "}"
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case []any:
+		return "[" + strings.Join(Texts(v), ", ") + "]"
+	}
+	return fmt.Sprint(v)
+}

@@ -1,0 +1,278 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/guard"
+	"github.com/ekskms/ekskms/internal/synth"
+)
+
+func newGuard() *cobra.Command {
+	var flags guardFlags
+	cmd := &cobra.Command{
+		Use:   "guard [PATH] --against PATH | --base REVISION",
+		Short: "Find what a change would do to a running cluster, its key and its record",
+		Long: "Compare new templates with the deployed ones, and fail if the change would replace or delete the\n" +
+			"cluster or the key, change EncryptionConfig, take the key away from somebody, let somebody use it\n" +
+			"in more ways, or switch rotation, retention, logging or alarms off. Whether a policy is wider is\n" +
+			"decided by what it allows, not by its text. Neither AWS credentials nor the network is used.\n" +
+			"\n" +
+			"PATH is a template, a cloud assembly or its folder. Without it, ekskms.yaml or --file is\n" +
+			"synthesized.\n" +
+			"\n" +
+			"  --against PATH    the deployed template, as 'aws cloudformation get-template' prints it, or a\n" +
+			"                    cloud assembly\n" +
+			"  --base REVISION   what the git revision has. Without PATH: its ekskms.yaml, synthesized by this\n" +
+			"                    ekskms. With PATH: the same path in the revision; or, with --synth, what that\n" +
+			"                    command writes there when it is run in a copy of the revision.\n" +
+			"\n" +
+			"The exit code is 1 if something is found at or above --fail-on that is not accepted.\n" +
+			"docs/guard.md lists all findings and has an example for GitHub Actions.",
+		Example: "  ekskms guard --base origin/main\n" +
+			"  ekskms guard cdk.out --against deployed.json --accept 'rotation-weakened@ekskms-payments/SecretsKey=agreed on in SEC-12'",
+		Args: cobra.MaximumNArgs(1),
+		RunE: flags.run,
+	}
+	set := cmd.Flags()
+	set.StringVarP(&flags.file, "file", "f", "", "compare what this configuration `file` makes")
+	set.StringVar(&flags.against, "against", "", "deployed template or cloud assembly, a `path`")
+	set.StringVar(&flags.base, "base", "", "git `revision` that is deployed")
+	set.StringVar(&flags.command, "synth", "", "`command` that writes the cloud assembly, run by sh in a copy of the revision")
+	set.StringArrayVar(&flags.accepted, "accept", nil, "finding that is meant, as `id[@resource]=reason`; can be repeated")
+	flags.addCommon(set)
+	return cmd
+}
+
+type guardFlags struct {
+	checkFlags
+	against, base, command string
+	accepted               []string
+}
+
+func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
+	const hint = "run 'ekskms guard --help'"
+	if err := f.parse("guard"); err != nil {
+		return err
+	}
+	switch {
+	case (f.against == "") == (f.base == ""):
+		return usageError{"one of --against and --base must be given", hint}
+	case f.command != "" && (f.base == "" || len(args) == 0):
+		return usageError{"--synth needs --base and PATH", hint}
+	case len(args) > 0 && cmd.Flags().Changed("file"):
+		return usageError{"--file and PATH are both given, must be one of them", hint}
+	}
+	accepted, err := parseAccepted(f.accepted)
+	if err != nil {
+		return usageError{err.Error(), hint}
+	}
+
+	var after *cfn.Assembly
+	if len(args) > 0 {
+		after, err = f.load(cmd, args[0])
+	} else {
+		after, _, err = f.synthesize(cmd)
+	}
+	if err != nil {
+		return err
+	}
+	// Both sides are resolved for the same account and Region.
+	if t := after.Templates[0]; f.environment.Account == "" && f.environment.Region == "" && !t.Assumed {
+		f.environment.Account, f.environment.Region = t.Account, t.Region
+	}
+	before, err := f.deployed(cmd, args)
+	if err != nil {
+		return err
+	}
+	report, err := guard.Compare(before, after, accepted)
+	if err != nil {
+		return err
+	}
+	return f.finish(cmd, report)
+}
+
+func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (*cfn.Assembly, error) {
+	if f.against != "" {
+		return f.load(cmd, f.against)
+	}
+	name := config.FileName
+	if f.file != "" {
+		name = f.file
+	}
+	if len(args) > 0 {
+		name = args[0]
+	}
+	if name == "-" {
+		return nil, &synth.Error{What: "a revision has no standard input", Hint: "name a file"}
+	}
+	revision, err := findRevision(cmd, f.base, name)
+	if err != nil {
+		return nil, err
+	}
+	folder := filepath.Join(os.TempDir(), "ekskms-guard-"+rand.Text())
+	defer os.RemoveAll(folder)
+	part := revision.path
+	if f.command != "" {
+		part = "."
+	}
+	if err := revision.extract(cmd, part, folder); err != nil {
+		return nil, err
+	}
+	if f.command != "" {
+		c := exec.CommandContext(cmd.Context(), "sh", "-c", f.command)
+		c.Dir = filepath.Join(folder, revision.folder)
+		c.Stdout, c.Stderr = cmd.ErrOrStderr(), cmd.ErrOrStderr()
+		if err := c.Run(); err != nil {
+			return nil, fmt.Errorf("--synth %q in %s: %w", f.command, f.base, err)
+		}
+	}
+	extracted := filepath.Join(folder, revision.path)
+	if len(args) > 0 {
+		return f.load(cmd, extracted)
+	}
+	old := *f
+	old.file = extracted
+	assembly, _, err := old.synthesize(cmd)
+	return assembly, err
+}
+
+// revision is a path in a revision of a git repository.
+type revision struct {
+	name, top string
+	// path from the top, and folder that of the working directory.
+	path, folder string
+}
+
+func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	top, err := git(cmd, "rev-parse", "--show-toplevel")
+	if err != nil {
+		return nil, &synth.Error{What: "--base needs a git repository: " + err.Error(), Hint: "name the deployed template with --against"}
+	}
+	r := &revision{name: name, top: strings.TrimSpace(string(top))}
+	if _, err := git(cmd, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}"); err != nil {
+		return nil, &synth.Error{What: fmt.Sprintf("--base is %q, which is no revision of this repository", name), Hint: "fetch it first: in GitHub Actions, check out with fetch-depth: 0"}
+	}
+	within := func(p string) (string, error) {
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			p = real
+		}
+		return filepath.Rel(r.top, p)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	if r.folder, err = within(here); err != nil {
+		return nil, err
+	}
+	// The path itself may be there in the revision only.
+	rest, err := filepath.Rel(here, absolute)
+	if err != nil {
+		return nil, err
+	}
+	if r.path = filepath.Join(r.folder, rest); strings.HasPrefix(r.path, "..") {
+		return nil, &synth.Error{What: fmt.Sprintf("%s is outside the repository, so that no revision has it", path), Hint: "name the deployed template with --against"}
+	}
+	return r, nil
+}
+
+// extract writes a part of the revision to a folder.
+func (r *revision) extract(cmd *cobra.Command, part, folder string) error {
+	archive, err := git(cmd, "-C", r.top, "archive", "--format=tar", r.name, "--", filepath.ToSlash(part))
+	if err != nil {
+		return &synth.Error{What: fmt.Sprintf("there is no %s in %s", part, r.name), Hint: "if it is not committed, --synth writes it: --synth 'npx cdk synth --quiet'"}
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	for files := tar.NewReader(bytes.NewReader(archive)); ; {
+		header, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := unpack(root, header, files); err != nil {
+			return fmt.Errorf("%s of %s: %w", header.Name, r.name, err)
+		}
+	}
+}
+
+// unpack writes one entry of an archive, of which nothing can be outside of root.
+func unpack(root *os.Root, header *tar.Header, from io.Reader) error {
+	name := filepath.FromSlash(strings.TrimSuffix(header.Name, "/"))
+	switch header.Typeflag {
+	case tar.TypeDir:
+		return root.MkdirAll(name, 0o700)
+	case tar.TypeSymlink:
+		if err := root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return err
+		}
+		return root.Symlink(header.Linkname, name)
+	case tar.TypeReg:
+		if err := root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return err
+		}
+		file, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, header.FileInfo().Mode().Perm()&0o755)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(file, from)
+		return errors.Join(err, file.Close())
+	}
+	return nil
+}
+
+func git(cmd *cobra.Command, args ...string) ([]byte, error) {
+	c := exec.CommandContext(cmd.Context(), "git", args...)
+	out, err := c.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return nil, errors.New(strings.TrimSpace(string(exit.Stderr)))
+	}
+	return out, err
+}
+
+// parseAccepted reads id[@resource]=reason.
+func parseAccepted(given []string) ([]check.Suppression, error) {
+	var all []check.Suppression
+	for _, a := range given {
+		what, reason, ok := strings.Cut(a, "=")
+		if !ok {
+			return nil, fmt.Errorf("--accept is %q, must be id[@resource]=reason", a)
+		}
+		id, resource, _ := strings.Cut(what, "@")
+		s := check.Suppression{ID: id, Resource: resource, Reason: reason}
+		if err := guard.Validate(s); err != nil {
+			return nil, fmt.Errorf("--accept: %w", err)
+		}
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,138 @@
+package guard
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/cfn/value"
+	"github.com/ekskms/ekskms/internal/check"
+)
+
+// immutable are the properties of a cluster whose change replaces it, beside
+// EncryptionConfig.
+//
+// Source: AWS CloudFormation Template Reference, AWS::EKS::Cluster and its
+// property types, "Update requires: Replacement". For CDK's older custom resource:
+// its handler compares name, role, and subnets (aws-cdk-lib, aws-eks, cluster.ts).
+var immutable = []string{
+	"Name", "RoleArn", "OutpostConfig", "BootstrapSelfManagedAddons", "KubernetesNetworkConfig.IpFamily",
+	"KubernetesNetworkConfig.ServiceIpv4Cidr", "AccessConfig.BootstrapClusterCreatorAdminPermissions",
+}
+
+var immutableOfCDK = []string{"Name", "RoleArn", "ResourcesVpcConfig.SubnetIds", "ResourcesVpcConfig.SecurityGroupIds"}
+
+// clusters compares the clusters. It returns the keys of those that go on.
+func (c *comparison) clusters() (keys map[string]bool) {
+	keys = map[string]bool{}
+	after := map[*cfn.Resource]check.Cluster{}
+	for _, cl := range check.Clusters(c.after) {
+		after[cl.Resource] = cl
+	}
+	for _, was := range check.Clusters(c.before) {
+		now := c.now(was.Resource)
+		if now == nil {
+			c.find("cluster-deleted", was.Resource, "%s", c.gone(was.Resource))
+			continue
+		}
+		is := after[now]
+		keys[was.KeyARN] = true
+		names := immutable
+		if was.Type != "AWS::EKS::Cluster" {
+			names = immutableOfCDK
+		}
+		for _, name := range names {
+			old, new := value.At(was.Spec, strings.Split(name, ".")...), value.At(is.Spec, strings.Split(name, ".")...)
+			if !reflect.DeepEqual(old, new) {
+				c.find("cluster-replaced", now, "%s changes from %s to %s", name, shown(old), shown(new))
+			}
+		}
+		if old, new := was.Spec["EncryptionConfig"], is.Spec["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
+			c.find("encryption-config-changed", now, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
+		}
+		c.protection(was.Spec, is.Spec, now)
+		c.logging(was.Spec, is.Spec, now)
+		c.endpoint(was.Spec, is.Spec, now)
+	}
+	return keys
+}
+
+// encryption writes an EncryptionConfig for a message.
+func encryption(v any) string {
+	configs := value.List(v)
+	if len(configs) == 0 {
+		return "none"
+	}
+	var all []string
+	for _, config := range configs {
+		all = append(all, fmt.Sprintf("%s under %s", shown(value.At(config, "Resources")), shown(value.At(config, "Provider", "KeyArn"))))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (c *comparison) protection(was, is map[string]any, r *cfn.Resource) {
+	if value.IsTrue(was["DeletionProtection"], false) && !value.IsTrue(is["DeletionProtection"], false) {
+		c.find("retention-weakened", r, "DeletionProtection changes from true to %s", shown(is["DeletionProtection"]))
+	}
+}
+
+func (c *comparison) logging(was, is map[string]any, r *cfn.Resource) {
+	types := func(spec map[string]any) (all []string) {
+		for _, t := range value.List(value.At(spec, "Logging", "ClusterLogging", "EnabledTypes")) {
+			all = append(all, value.Text(value.At(t, "Type")))
+		}
+		if groups := value.List(value.At(spec, "Logging", "ClusterLogging")); len(groups) > 0 && len(all) == 0 {
+			for _, g := range groups { // the form of EKS' API, in CDK's older custom resource
+				if value.IsTrue(value.At(g, "Enabled"), false) {
+					all = append(all, value.Texts(value.At(g, "Types"))...)
+				}
+			}
+		}
+		return all
+	}
+	now := types(is)
+	lost := slices.DeleteFunc(types(was), func(t string) bool { return slices.Contains(now, t) })
+	if len(lost) > 0 {
+		c.find("control-plane-log-weakened", r, "the logs %s are switched off", strings.Join(lost, ", "))
+	}
+}
+
+func (c *comparison) endpoint(was, is map[string]any, r *cfn.Resource) {
+	open := func(spec map[string]any) []string {
+		vpc := value.At(spec, "ResourcesVpcConfig")
+		if !value.IsTrue(value.At(vpc, "EndpointPublicAccess"), true) {
+			return nil
+		}
+		if networks := value.Texts(value.At(vpc, "PublicAccessCidrs")); len(networks) > 0 {
+			return networks
+		}
+		return []string{"0.0.0.0/0"}
+	}
+	before := open(was)
+	var more []string
+	for _, network := range open(is) {
+		if !slices.ContainsFunc(before, func(b string) bool { return within(network, b) }) {
+			more = append(more, network)
+		}
+	}
+	if len(more) > 0 {
+		c.find("endpoint-opened", r, "%s can reach the API server, which could not", strings.Join(more, ", "))
+	}
+}
+
+// within tells whether a network is part of another. What is no network is part
+// of what is written the same.
+func within(inner, outer string) bool {
+	if inner == outer {
+		return true
+	}
+	i, err := netip.ParsePrefix(inner)
+	if err != nil {
+		return false
+	}
+	o, err := netip.ParsePrefix(outer)
+	return err == nil && o.Bits() <= i.Bits() && o.Contains(i.Addr())
+}

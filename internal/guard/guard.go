@@ -1,0 +1,212 @@
+// Package guard compares a new set of templates with the deployed one, and finds
+// what would hurt a running cluster, its key, or the record of the key's use.
+//
+// What a property change does is taken from the AWS CloudFormation Template
+// Reference ("Update requires"); whether a policy is wider is decided by package
+// iampolicy. Nothing was tried on AWS.
+package guard
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/cfn/value"
+	"github.com/ekskms/ekskms/internal/check"
+)
+
+// comparison holds what the rules share.
+type comparison struct {
+	before, after *cfn.Assembly
+	// stacks are the templates after, by those before.
+	stacks map[*cfn.Template]*cfn.Template
+	report check.Report
+}
+
+// Compare reports what the change from one assembly to another would do. Both
+// must be resolved for the same account and Region. Stacks are compared by their
+// names, resources by their logical IDs; two single templates are taken for the
+// same stack. The error is something accepted that is not valid.
+func Compare(before, after *cfn.Assembly, accepted []check.Suppression) (*check.Report, error) {
+	for _, s := range accepted {
+		if err := Validate(s); err != nil {
+			return nil, err
+		}
+	}
+	c := &comparison{before: before, after: after, stacks: map[*cfn.Template]*cfn.Template{}}
+	c.report.Tool, c.report.Rules = "ekskms guard", Rules()
+	c.match()
+	clusters := c.clusters()
+	c.keys(clusters)
+	c.record()
+	if err := c.checks(); err != nil {
+		return nil, err
+	}
+	c.accept(accepted)
+	slices.SortStableFunc(c.report.Findings, func(a, b check.Finding) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Stack, b.Stack), cmp.Compare(a.Resource, b.Resource),
+			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Message, b.Message))
+	})
+	return &c.report, nil
+}
+
+func (c *comparison) match() {
+	if len(c.before.Templates) == 1 && len(c.after.Templates) == 1 {
+		c.stacks[c.before.Templates[0]] = c.after.Templates[0]
+		return
+	}
+	for _, b := range c.before.Templates {
+		for _, a := range c.after.Templates {
+			if a.Name == b.Name {
+				c.stacks[b] = a
+			}
+		}
+		if c.stacks[b] == nil {
+			c.note("", "stack %s is not among the new templates: CloudFormation keeps it until somebody deletes it", b.Name)
+		}
+	}
+}
+
+// now finds the resource after that a resource before becomes. Nil if it goes.
+func (c *comparison) now(r *cfn.Resource) *cfn.Resource {
+	t := c.stacks[r.Template]
+	if t == nil {
+		return nil
+	}
+	if same := t.Resources[r.ID]; same != nil && same.Type == r.Type {
+		return same
+	}
+	return nil
+}
+
+// gone says how a resource goes.
+func (c *comparison) gone(r *cfn.Resource) string {
+	t := c.stacks[r.Template]
+	switch {
+	case t == nil:
+		return fmt.Sprintf("its stack %s is not among the new templates", r.Template.Name)
+	case t.Resources[r.ID] != nil:
+		return fmt.Sprintf("its logical ID %s is now a %s", r.ID, t.Resources[r.ID].Type)
+	case strings.HasPrefix(r.DeletionPolicy, "Retain"):
+		return fmt.Sprintf("its logical ID %s is gone; DeletionPolicy %s leaves it running, outside the stack, and a resource that takes its place is a new one", r.ID, r.DeletionPolicy)
+	}
+	return fmt.Sprintf("its logical ID %s is gone, and DeletionPolicy %s does not keep it", r.ID, cmp.Or(r.DeletionPolicy, "Delete (the default)"))
+}
+
+func (c *comparison) find(id string, r *cfn.Resource, format string, args ...any) {
+	i := slices.IndexFunc(rules, func(rule check.Rule) bool { return rule.ID == id })
+	rule := rules[i]
+	f := check.Finding{
+		Rule: id, Severity: rule.Severity, Resource: r.Path, LogicalID: r.ID, Type: r.Type, Stack: r.Template.Name,
+		File: r.Template.File, Line: r.Line, Message: fmt.Sprintf(format, args...), Why: rule.Why, Fix: rule.Fix,
+	}
+	if !slices.ContainsFunc(c.report.Findings, func(o check.Finding) bool {
+		return o.Rule == f.Rule && o.Resource == f.Resource && o.Stack == f.Stack && o.Message == f.Message
+	}) {
+		c.report.Findings = append(c.report.Findings, f)
+	}
+}
+
+func (c *comparison) note(resource, format string, args ...any) {
+	note := check.Note{Resource: resource, Message: fmt.Sprintf(format, args...)}
+	if !slices.Contains(c.report.Notes, note) {
+		c.report.Notes = append(c.report.Notes, note)
+	}
+}
+
+func (c *comparison) accept(accepted []check.Suppression) {
+	for _, s := range accepted {
+		used := false
+		for i := range c.report.Findings {
+			if f := &c.report.Findings[i]; s.Covers(*f) {
+				used = true
+				f.Suppressed = cmp.Or(f.Suppressed, s.Reason)
+			}
+		}
+		if !used {
+			c.note(s.Resource, "nothing was found of %s, which is accepted", s.ID)
+		}
+	}
+}
+
+// covered are the checks whose new findings the comparison tells better itself.
+var covered = map[string]string{
+	"trail-missing": "trail-weakened", "trail-not-logging": "trail-weakened", "trail-excludes-kms": "trail-weakened",
+	"trail-no-validation": "trail-weakened", "trail-not-encrypted": "trail-weakened", "trail-logs-deletable": "retention-weakened",
+	"tamper-alarm-missing": "alarm-removed", "trail-tamper-alarm-missing": "alarm-removed", "audit-log-off": "control-plane-log-weakened",
+	"endpoint-public": "endpoint-opened", "key-rotation-off": "rotation-weakened", "key-rotation-slow": "rotation-weakened",
+	"key-deletable": "retention-weakened", "key-deletion-window-short": "retention-weakened",
+	"secrets-not-encrypted": "encryption-config-changed", "encrypted-resources-wrong": "encryption-config-changed", "secrets-key-unsuitable": "key-replaced",
+	"key-policy-any-principal": "policy-widened", "key-policy-cross-account": "policy-widened", "key-policy-all-actions": "policy-widened",
+	"crypto-delegated-to-iam": "policy-widened", "grants-unrestricted": "policy-widened", "use-without-context": "policy-widened",
+	"key-no-durable-admin": "principal-dropped", "cluster-creator-missing": "principal-dropped", "cluster-role-missing": "principal-dropped",
+	"policy-not-understood": "policy-not-understood",
+}
+
+// checks compares what package check finds on both sides. What it finds anew, and
+// the comparison did not find as something else, is a finding here as well.
+func (c *comparison) checks() error {
+	was, err := check.Run(c.before, check.Options{})
+	if err != nil {
+		return fmt.Errorf("the deployed template: %w", err)
+	}
+	is, err := check.Run(c.after, check.Options{})
+	if err != nil {
+		return fmt.Errorf("the new template: %w", err)
+	}
+	c.report.Checked = is.Checked
+	old := map[string]bool{}
+	for _, f := range was.Findings {
+		old[f.Rule+" "+f.LogicalID+" "+f.Message] = true
+	}
+	told := map[string]bool{}
+	for _, f := range c.report.Findings {
+		told[f.Rule] = true
+	}
+	for _, f := range is.Findings {
+		resource := c.resource(f)
+		if old[f.Rule+" "+f.LogicalID+" "+f.Message] || f.Suppressed != "" || told[covered[f.Rule]] || resource == nil {
+			continue
+		}
+		c.find(cmp.Or(covered[f.Rule], "check-regressed"), resource, "%s: %s", f.Rule, f.Message)
+	}
+	c.suppressions()
+	return nil
+}
+
+func (c *comparison) resource(f check.Finding) *cfn.Resource {
+	for _, t := range c.after.Templates {
+		if t.Name == f.Stack {
+			return t.Resources[f.LogicalID]
+		}
+	}
+	return nil
+}
+
+func (c *comparison) suppressions() {
+	was := map[string]bool{}
+	each := func(a *cfn.Assembly, see func(*cfn.Resource, check.Suppression)) {
+		for _, t := range a.Templates {
+			for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
+				found, _ := check.InMetadata(t.Resources[id]) // check.Run has refused what can't be read
+				for _, s := range found {
+					see(t.Resources[id], s)
+				}
+			}
+		}
+	}
+	each(c.before, func(r *cfn.Resource, s check.Suppression) { was[r.ID+" "+s.ID] = true })
+	each(c.after, func(r *cfn.Resource, s check.Suppression) {
+		if !was[r.ID+" "+s.ID] {
+			c.find("check-suppressed", r, "%s is accepted: %s", s.ID, s.Reason)
+		}
+	})
+}
+
+// shown writes a property for a message.
+func shown(v any) string { return value.Show(v) }
+
+func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,292 @@
+package guard_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/guard"
+)
+
+const (
+	cluster     = "EncryptedClusterA9297881"
+	clusterRole = "EncryptedClusterClusterRoleB274515C"
+	pluginRole  = "EncryptedClusterKmsPluginRoleC6DF9AF0"
+	pluginIAM   = "EncryptedClusterKmsPluginRoleDefaultPolicy60C5EF40"
+	secretsKey  = "SecretsKeyE4821A66"
+	auditKey    = "AuditTrailKeyA4D56A7A"
+	controlLogs = "EncryptedClusterLogs1DFCF358"
+	trail       = "AuditTrail49D399D8"
+	bucket      = "AuditTrailLogsD47DB5AF"
+	keyDisabled = "AuditTrailAlarmKeyDisabledBD270554"
+)
+
+var goldens = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"}
+
+func assembly(t *testing.T, template cfntest.Template) *cfn.Assembly {
+	t.Helper()
+	data, err := json.Marshal(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := cfn.Parse("template.json", data, cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func compare(t *testing.T, before, after cfntest.Template, accepted ...check.Suppression) *check.Report {
+	t.Helper()
+	report, err := guard.Compare(assembly(t, before), assembly(t, after), accepted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// found lists the rules of a report, each once.
+func found(r *check.Report) (ids []string) {
+	for _, f := range r.Findings {
+		ids = append(ids, f.Rule)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// The statements of the secrets key, in the template's order.
+const (
+	account = iota
+	creatorsDescribe
+	creatorsGrant
+	clusterRoleStatement
+	pluginDescribe
+	pluginUse
+)
+
+func statements(t cfntest.Template) []any {
+	return t.Resource(secretsKey)["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)["Statement"].([]any)
+}
+
+func setStatements(s func([]any) []any) cfntest.Change {
+	return func(t cfntest.Template) {
+		cfntest.Set(t.Resource(secretsKey), "Properties.KeyPolicy.Statement", s(statements(t)))
+	}
+}
+
+func without(i int) cfntest.Change {
+	return setStatements(func(s []any) []any { return slices.Delete(s, i, i+1) })
+}
+
+func statement(i int, path string, value any) cfntest.Change {
+	return func(t cfntest.Template) { cfntest.Set(statements(t)[i], path, value) }
+}
+
+func add(effect string, principal, action any, condition map[string]any) cfntest.Change {
+	return setStatements(func(s []any) []any {
+		added := map[string]any{"Sid": "Added", "Effect": effect, "Principal": principal, "Action": action, "Resource": "*"}
+		if condition != nil {
+			added["Condition"] = condition
+		}
+		return append(s, added)
+	})
+}
+
+func renamed(id string) cfntest.Change {
+	return func(t cfntest.Template) {
+		r := t.Resource(id)
+		cfntest.Drop(id)(t)
+		t["Resources"].(map[string]any)["New"+id] = r
+	}
+}
+
+func one(id string) []string { return []string{id} }
+
+var (
+	root     = map[string]any{"AWS": "arn:aws:iam::111122223333:root"}
+	admin    = map[string]any{"AWS": "arn:aws:iam::111122223333:role/Admin"}
+	plugin   = map[string]any{"AWS": map[string]any{"Fn::GetAtt": []any{pluginRole, "Arn"}}}
+	onlyFrom = map[string]any{"StringEquals": map[string]any{"kms:CallerAccount": "111122223333"}}
+)
+
+// mutations of the default template, each with exactly what guard must find.
+var mutations = []struct {
+	name  string
+	apply cfntest.Change
+	want  []string
+	// says is part of a message.
+	says string
+}{
+	// The cluster.
+	{"cluster renamed", cfntest.Property(cluster, "Name", "other"), one("cluster-replaced"), "Name changes from ekskms to other"},
+	{"cluster under another role", cfntest.Property(cluster, "RoleArn", "arn:aws:iam::111122223333:role/Other"), one("cluster-replaced"), "RoleArn changes"},
+	{"cluster for IPv6", cfntest.Property(cluster, "KubernetesNetworkConfig.IpFamily", "ipv6"), one("cluster-replaced"), "IpFamily"},
+	{"creator becomes admin", cfntest.Property(cluster, "AccessConfig.BootstrapClusterCreatorAdminPermissions", true), one("cluster-replaced"), "BootstrapClusterCreatorAdminPermissions"},
+	{"cluster's logical ID", renamed(cluster), one("cluster-deleted"), "its logical ID " + cluster + " is gone"},
+	{"cluster dropped", cfntest.Drop(cluster), one("cluster-deleted"), "is gone"},
+	{"encryption dropped", cfntest.Property(cluster, "EncryptionConfig", nil), one("encryption-config-changed"), "to none"},
+	{"encryption under another key", cfntest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/other"), []string{"alarm-removed", "encryption-config-changed"}, "key/other"},
+	{"encrypted resources", cfntest.Property(cluster, "EncryptionConfig.0.Resources", []any{"secrets", "configmaps"}), one("encryption-config-changed"), "configmaps"},
+	{"deletion protection off", cfntest.Property(cluster, "DeletionProtection", false), one("retention-weakened"), "DeletionProtection"},
+	{"audit log off", cfntest.Property(cluster, "Logging.ClusterLogging.EnabledTypes", []any{map[string]any{"Type": "api"}}), one("control-plane-log-weakened"), "audit"},
+	{"all logs off", cfntest.Property(cluster, "Logging", nil), one("control-plane-log-weakened"), "scheduler"},
+	{"endpoint public", cfntest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), one("endpoint-opened"), "0.0.0.0/0"},
+	{"endpoint for one network", cfntest.All(cfntest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), cfntest.Property(cluster, "ResourcesVpcConfig.PublicAccessCidrs", []any{"203.0.113.0/24"})), one("endpoint-opened"), "203.0.113.0/24"},
+
+	// The key.
+	{"key's logical ID", cfntest.All(renamed(secretsKey), cfntest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/New"+secretsKey)), []string{"alarm-removed", "encryption-config-changed", "key-deleted"}, "the secrets of a running cluster are under it"},
+	{"key's spec", cfntest.Property(secretsKey, "KeySpec", "RSA_4096"), one("key-replaced"), "KeySpec changes from SYMMETRIC_DEFAULT to RSA_4096"},
+	{"key for all Regions", cfntest.Property(secretsKey, "MultiRegion", true), one("key-replaced"), "MultiRegion"},
+	{"key disabled", cfntest.Property(secretsKey, "Enabled", false), one("key-replaced"), "can't be used"},
+	{"rotation off", cfntest.Property(secretsKey, "EnableKeyRotation", false), one("rotation-weakened"), "from true to false"},
+	{"rotation not set", cfntest.Property(secretsKey, "EnableKeyRotation", nil), one("rotation-weakened"), "not set"},
+	{"rotation once a year", cfntest.Property(secretsKey, "RotationPeriodInDays", 365), one("rotation-weakened"), "every 365 days, it was every 90"},
+	{"rotation by default", cfntest.Property(secretsKey, "RotationPeriodInDays", nil), one("rotation-weakened"), "365"},
+	{"rotation of the audit key off", cfntest.Property(auditKey, "EnableKeyRotation", false), one("rotation-weakened"), ""},
+	{"window of a week", cfntest.Property(secretsKey, "PendingWindowInDays", 7), one("retention-weakened"), "7 days, it was 30"},
+	{"key not retained", cfntest.Attribute(secretsKey, "DeletionPolicy", "Delete"), one("retention-weakened"), "DeletionPolicy"},
+	{"key not retained when replaced", cfntest.Attribute(secretsKey, "UpdateReplacePolicy", nil), one("retention-weakened"), "UpdateReplacePolicy"},
+
+	// Who may do what.
+	{"decrypt for the account", add("Allow", root, "kms:Decrypt", nil), one("policy-widened"), "every principal of account 111122223333 that IAM allows it may do kms:Decrypt"},
+	{"decrypt for everybody", add("Allow", "*", "kms:Decrypt", nil), one("policy-widened"), "everybody, of any account, may do kms:Decrypt"},
+	{"decrypt for another account", add("Allow", map[string]any{"AWS": "444455556666"}, "kms:Decrypt", nil), one("policy-widened"), "account 444455556666"},
+	{"everything for an administrator", add("Allow", admin, "kms:*", onlyFrom), one("policy-widened"), "role/Admin"},
+	{"a service", add("Allow", map[string]any{"Service": "logs.eu-central-1.amazonaws.com"}, "kms:Decrypt", nil), one("policy-widened"), "logs.eu-central-1.amazonaws.com may do kms:Decrypt"},
+	{"everything for the account", statement(account, "Action", "kms:*"), one("policy-widened"), "kms:"},
+	{"all but", cfntest.All(statement(account, "Action", nil), statement(account, "NotAction", "kms:Decrypt")), one("policy-widened"), "kms:Encrypt"},
+	{"data keys for the plugin", statement(pluginUse, "Action", []any{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}), one("policy-widened"), pluginRole + " may do kms:GenerateDataKey"},
+	{"any context for the plugin", statement(pluginUse, "Condition", nil), one("policy-widened"), pluginRole + " may do kms:Decrypt, kms:Encrypt"},
+	{"any pod for the plugin's role", func(t cfntest.Template) {
+		delete(statements(t)[pluginUse].(map[string]any)["Condition"].(map[string]any)["StringEquals"].(map[string]any), "aws:PrincipalTag/kubernetes-namespace")
+	}, one("policy-widened"), pluginRole + " may do kms:Decrypt, kms:Encrypt"},
+	{"IfExists", func(t cfntest.Template) {
+		c := statements(t)[pluginUse].(map[string]any)["Condition"].(map[string]any)
+		c["StringEqualsIfExists"] = c["StringEquals"]
+		delete(c, "StringEquals")
+	}, one("policy-widened"), ""},
+	{"grants by the cluster's role", statement(clusterRoleStatement, "Action", []any{"kms:DescribeKey", "kms:ListGrants", "kms:CreateGrant"}), one("policy-widened"), "kms:CreateGrant"},
+	{"a policy that is not understood", statement(pluginUse, "Condition", map[string]any{"StringSounds": map[string]any{"a:b": "c"}}), one("policy-not-understood"), "StringSounds"},
+	{"creators dropped", without(creatorsGrant), one("principal-dropped"), "may no longer do kms:CreateGrant"},
+	{"cluster's role dropped", without(clusterRoleStatement), one("principal-dropped"), clusterRole + " may no longer do"},
+	{"plugin dropped", without(pluginUse), one("principal-dropped"), pluginRole + " may no longer do kms:Decrypt, kms:Encrypt"},
+	{"plugin's context changed", statement(pluginUse, "Condition.StringEquals.kms:EncryptionContext:ekskms:cluster-arn", "other"), []string{"policy-widened", "principal-dropped"}, "kms:encryptioncontext:ekskms:cluster-arn"},
+	{"plugin denied", add("Deny", plugin, "kms:Decrypt", nil), one("principal-dropped"), "may no longer do kms:Decrypt"},
+	{"account's administration dropped", without(account), one("principal-dropped"), ":root may no longer do"},
+
+	// The record.
+	{"trail dropped", cfntest.Drop(trail), one("trail-weakened"), "is gone"},
+	{"trail off", cfntest.Property(trail, "IsLogging", false), one("trail-weakened"), "IsLogging"},
+	{"trail unvalidated", cfntest.Property(trail, "EnableLogFileValidation", false), one("trail-weakened"), "EnableLogFileValidation"},
+	{"trail of one Region", cfntest.Property(trail, "IsMultiRegionTrail", false), one("trail-weakened"), "IsMultiRegionTrail"},
+	{"trail in the clear", cfntest.Property(trail, "KMSKeyId", nil), one("trail-weakened"), "KMSKeyId"},
+	{"trail without KMS", cfntest.Property(trail, "EventSelectors.0.ExcludeManagementEventSources", []any{"kms.amazonaws.com"}), one("trail-weakened"), "selector 1"},
+	{"trail elsewhere", cfntest.Property(trail, "S3BucketName", "other"), one("trail-weakened"), "the log goes to other"},
+	{"log files for a week", cfntest.Property(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", 7), one("retention-weakened"), "7 days"},
+	{"bucket unversioned", cfntest.Property(bucket, "VersioningConfiguration.Status", "Suspended"), one("retention-weakened"), "versioning"},
+	{"bucket dropped", cfntest.All(cfntest.Drop(bucket), cfntest.Property(trail, "S3BucketName", "other")), []string{"retention-weakened", "trail-weakened"}, "the bucket of the trail goes"},
+	{"control-plane logs for a week", cfntest.Property(controlLogs, "RetentionInDays", 7), one("retention-weakened"), "7 days, it was 365"},
+	{"control-plane logs in the clear", cfntest.Property(controlLogs, "KmsKeyId", nil), one("trail-weakened"), "KmsKeyId"},
+	{"alarm dropped", cfntest.Drop(keyDisabled), one("alarm-removed"), "the rule goes"},
+	{"alarm disabled", cfntest.Property(keyDisabled, "State", "DISABLED"), one("alarm-removed"), "disabled"},
+	{"alarm to nobody", cfntest.Property(keyDisabled, "Targets", nil), one("alarm-removed"), "target"},
+	{"alarm for one Region", cfntest.Property(keyDisabled, "EventPattern.detail.awsRegion", []any{"eu-west-1"}), one("alarm-removed"), "awsRegion is asked for"},
+	{"alarm for another event", cfntest.Property(keyDisabled, "EventPattern.detail.eventName", []any{"EnableKey"}), one("alarm-removed"), "no longer has DisableKey"},
+	{"a finding accepted", cfntest.Attribute(cluster, "Metadata", map[string]any{"ekskms:checks": map[string]any{"suppress": []any{map[string]any{"id": "endpoint-public", "reason": "soon"}}}}), one("check-suppressed"), "endpoint-public is accepted: soon"},
+	{"a secret in a manifest", cfntest.Add("Leak", "Custom::AWSCDK-EKS-KubernetesResource", map[string]any{"Manifest": `[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"data":{"b":"cGFzc3dvcmQ="}}]`}), one("check-regressed"), "secret-in-template"},
+
+	// What may change.
+	{"nothing", func(cfntest.Template) {}, nil, ""},
+	{"a tag", cfntest.Property(cluster, "Tags", []any{map[string]any{"Key": "team", "Value": "platform"}}), nil, ""},
+	{"a newer Kubernetes", cfntest.Property(cluster, "Version", "1.36"), nil, ""},
+	{"rotation sooner is allowed", cfntest.Property(auditKey, "RotationPeriodInDays", 90), nil, ""},
+	{"logs for longer", cfntest.Property(controlLogs, "RetentionInDays", 731), nil, ""},
+	{"policy in another order", setStatements(func(s []any) []any { slices.Reverse(s); return s }), nil, ""},
+	{"statements without names", statement(pluginUse, "Sid", nil), nil, ""},
+	{"a Deny that hurts nobody", add("Deny", "*", "kms:*", map[string]any{"Bool": map[string]any{"aws:SecureTransport": "false"}}), nil, ""},
+	{"grants only for AWS resources", statement(creatorsGrant, "Condition", map[string]any{"StringEquals": map[string]any{"kms:ViaService": "eks.eu-central-1.amazonaws.com"}}), nil, ""},
+	{"a statement said twice", add("Allow", plugin, "kms:DescribeKey", map[string]any{"StringEquals": map[string]any{
+		"aws:PrincipalTag/eks-cluster-arn": "arn:aws:eks:eu-central-1:111122223333:cluster/ekskms", "aws:PrincipalTag/kubernetes-namespace": "ekskms-system", "aws:PrincipalTag/kubernetes-service-account": "kms-plugin"}}), nil, ""},
+	{"another alarm", cfntest.Add("More", "AWS::Events::Rule", map[string]any{"EventPattern": map[string]any{"source": []any{"aws.kms"}}, "Targets": []any{map[string]any{"Arn": "a", "Id": "b"}}}), nil, ""},
+	{"an alarm for more", cfntest.Property(keyDisabled, "EventPattern.detail.eventName", []any{"DisableKey", "ImportKeyMaterial"}), nil, ""},
+	{"the plugin and its statements", cfntest.All(cfntest.Drop(pluginRole, pluginIAM, "EncryptedClusterKmsPluginPodIdentity6ACD28A4"), setStatements(func(s []any) []any { return s[:pluginDescribe] })), nil, ""},
+}
+
+func TestMutations(t *testing.T) {
+	reached, names := map[string]bool{}, map[string]bool{}
+	for _, m := range mutations {
+		if names[m.name] {
+			t.Errorf("two mutations are called %q", m.name)
+		}
+		names[m.name] = true
+		for _, id := range m.want {
+			reached[id] = true
+		}
+		t.Run(m.name, func(t *testing.T) {
+			before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
+			m.apply(after)
+			report := compare(t, before, after)
+			var messages []string
+			for _, f := range report.Findings {
+				messages = append(messages, f.Rule+" "+f.Resource+": "+f.Message)
+			}
+			text := strings.Join(messages, "\n")
+			if diff := cmp.Diff(m.want, found(report)); diff != "" {
+				t.Errorf("- want, + found\n%s%s", diff, text)
+			}
+			if !strings.Contains(text, m.says) {
+				t.Errorf("nothing says %q:\n%s", m.says, text)
+			}
+		})
+	}
+	for _, rule := range guard.Rules() {
+		if !reached[rule.ID] {
+			t.Errorf("no mutation reaches %s", rule.ID)
+		}
+	}
+}
+
+// TestGoldens: no example differs from itself, in either way that it is written.
+func TestGoldens(t *testing.T) {
+	for _, name := range goldens {
+		if report := compare(t, cfntest.Golden(t, name), cfntest.Golden(t, name)); len(report.Findings) > 0 {
+			t.Errorf("%s: %+v", name, report.Findings)
+		}
+	}
+}
+
+func TestAccepted(t *testing.T) {
+	before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
+	cfntest.All(cfntest.Property(secretsKey, "RotationPeriodInDays", 365), cfntest.Property(auditKey, "EnableKeyRotation", false))(after)
+	report := compare(t, before, after,
+		check.Suppression{ID: "rotation-weakened", Resource: "ekskms-ekskms/SecretsKey", Reason: "agreed"},
+		check.Suppression{ID: "trail-weakened", Reason: "agreed"})
+	if n := report.Count(check.Low); n != 1 || len(report.Findings) != 2 {
+		t.Errorf("%d of %+v are left", n, report.Findings)
+	}
+	if len(report.Notes) == 0 || !strings.Contains(report.Notes[len(report.Notes)-1].Message, "trail-weakened") {
+		t.Errorf("that nothing was found of what is accepted is not said: %+v", report.Notes)
+	}
+	for _, bad := range []check.Suppression{{ID: "nothing", Reason: "a"}, {ID: "key-deleted"}} {
+		if _, err := guard.Compare(assembly(t, before), assembly(t, after), []check.Suppression{bad}); err == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
+
+// TestNoValues: a message names the keys of an encryption context, not the values.
+func TestNoValues(t *testing.T) {
+	before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
+	statement(pluginUse, "Condition.StringEquals.kms:EncryptionContext:ekskms:cluster-arn", "a-value-of-the-context")(after)
+	for _, f := range compare(t, before, after).Findings {
+		if strings.Contains(f.Message, "a-value-of-the-context") {
+			t.Errorf("%s", f.Message)
+		}
+	}
+}

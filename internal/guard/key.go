@@ -1,0 +1,187 @@
+package guard
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/cfn/value"
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+// unchangeable are the properties of a key that KMS never changes, with what they
+// are if they are not set.
+//
+// Source: AWS CloudFormation Template Reference, AWS::KMS::Key, "Important".
+var unchangeable = map[string]any{
+	"KeySpec": "SYMMETRIC_DEFAULT", "KeyUsage": "ENCRYPT_DECRYPT", "Origin": "AWS_KMS", "MultiRegion": false,
+}
+
+// defaultRotation is the period of a key that rotates and names none. Source: AWS
+// CloudFormation Template Reference, AWS::KMS::Key, RotationPeriodInDays.
+const defaultRotation = 365
+
+// defaultWindow is that of PendingWindowInDays.
+const defaultWindow = 30
+
+func (c *comparison) keys(ofClusters map[string]bool) {
+	after := map[*cfn.Resource]check.Access{}
+	for _, k := range check.Keys(c.after) {
+		after[k.Key] = k
+	}
+	for _, was := range check.Keys(c.before) {
+		now := c.now(was.Key)
+		if now == nil {
+			use := ""
+			if ofClusters[was.Access.Key] {
+				use = "the secrets of a running cluster are under it; "
+			}
+			c.find("key-deleted", was.Key, "%s%s", use, c.gone(was.Key))
+			continue
+		}
+		c.keyProperties(was.Key, now)
+		c.policies(was, after[now])
+	}
+}
+
+func (c *comparison) keyProperties(was, is *cfn.Resource) {
+	get := func(r *cfn.Resource, name string) any {
+		if v := r.Properties[name]; v != nil {
+			return v
+		}
+		return unchangeable[name]
+	}
+	for _, name := range []string{"KeySpec", "KeyUsage", "Origin", "MultiRegion"} {
+		if old, new := get(was, name), get(is, name); !reflect.DeepEqual(old, new) && shown(old) != shown(new) {
+			c.find("key-replaced", is, "%s changes from %s to %s", name, shown(old), shown(new))
+		}
+	}
+	rotates := func(r *cfn.Resource) bool { return value.IsTrue(r.Properties["EnableKeyRotation"], false) }
+	days := func(r *cfn.Resource, name string, byDefault float64) float64 {
+		if n, ok := value.Number(r.Properties[name]); ok {
+			return n
+		}
+		return byDefault
+	}
+	switch old, new := days(was, "RotationPeriodInDays", defaultRotation), days(is, "RotationPeriodInDays", defaultRotation); {
+	case !rotates(was):
+	case !rotates(is):
+		c.find("rotation-weakened", is, "EnableKeyRotation changes from true to %s", shown(is.Properties["EnableKeyRotation"]))
+	case new > old:
+		c.find("rotation-weakened", is, "the key rotates every %g days, it was every %g", new, old)
+	}
+	if old, new := days(was, "PendingWindowInDays", defaultWindow), days(is, "PendingWindowInDays", defaultWindow); new < old {
+		c.find("retention-weakened", is, "a deletion of the key can be stopped for %g days, it was %g", new, old)
+	}
+	if value.IsTrue(was.Properties["Enabled"], true) && !value.IsTrue(is.Properties["Enabled"], true) {
+		c.find("key-replaced", is, "Enabled changes to %s: the key can't be used from then on, and within 30 days EKS needs it back", shown(is.Properties["Enabled"]))
+	}
+}
+
+func (c *comparison) policies(was, is check.Access) {
+	for _, side := range []struct {
+		check.Access
+		of string
+	}{{was, "the deployed template"}, {is, "the new template"}} {
+		if side.Err != nil {
+			c.find("policy-not-understood", is.Key, "in %s: %v", side.of, side.Err)
+			return
+		}
+	}
+	for _, n := range is.Notes {
+		c.note(n.Resource, "%s", n.Message)
+	}
+	wider, notes, err := iampolicy.Widenings(was.Access, is.Access)
+	if err != nil {
+		c.find("policy-not-understood", is.Key, "%v", err)
+		return
+	}
+	lost, more, err := iampolicy.Losses(was.Access, is.Access)
+	if err != nil {
+		c.find("policy-not-understood", is.Key, "%v", err)
+		return
+	}
+	for _, n := range slices.Concat(notes, more) {
+		c.note(is.Key.Path, "%s", n)
+	}
+	for _, w := range summarized(wider) {
+		c.find("policy-widened", is.Key, "%s may do %s%s", w.who, w.actions, w.how)
+	}
+	for _, l := range lost {
+		if l.Stranger || c.unused(l.Caller) {
+			continue
+		}
+		c.find("principal-dropped", is.Key, "%s may no longer do %s%s", l.Caller, actions(l.Actions), given(l.Example))
+	}
+}
+
+// unused tells whether a principal goes with the change, so that it loses nothing
+// that anybody would miss: a role of the templates that is not in them any more.
+func (c *comparison) unused(arn string) bool {
+	r := c.before.Lookup(arn)
+	return r != nil && strings.HasPrefix(r.Type, "AWS::IAM::") && c.now(r) == nil
+}
+
+type wider struct{ who, actions, how string }
+
+// summarized says who may do more. What everybody may do is not said again of
+// those who have a name.
+func summarized(changes []iampolicy.Change) (all []wider) {
+	everybody := map[string]bool{}
+	for _, c := range changes {
+		if c.Stranger && strings.Contains(c.Caller, ":999999999999:") {
+			for _, a := range c.Actions {
+				everybody[a] = true
+			}
+		}
+	}
+	for _, c := range changes {
+		foreign := strings.Contains(c.Caller, ":999999999999:")
+		left := slices.Clone(c.Actions)
+		if !foreign {
+			left = slices.DeleteFunc(left, func(a string) bool { return everybody[a] })
+		}
+		if len(left) == 0 {
+			continue
+		}
+		who := c.Caller
+		switch {
+		case foreign:
+			who = "everybody, of any account,"
+		case c.Stranger && strings.HasPrefix(who, "arn:"):
+			who = fmt.Sprintf("every principal of account %s that IAM allows it", strings.Split(who, ":")[4])
+		case c.Stranger:
+			who = "every AWS service"
+		}
+		var by []string
+		for _, s := range c.By {
+			by = append(by, s.String())
+		}
+		all = append(all, wider{who, actions(left), given(c.Example) + " by " + strings.Join(by, " and ")})
+	}
+	return all
+}
+
+func actions(names []string) string {
+	if len(names) > 6 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:5], ", "), len(names)-5)
+	}
+	return strings.Join(names, ", ")
+}
+
+// given names the condition keys of an example. Values are left out: those of an
+// encryption context are nobody's business in a log.
+func given(r iampolicy.Request) string {
+	var keys []string
+	for key := range r.Context {
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return ""
+	}
+	slices.Sort(keys)
+	return fmt.Sprintf(" (for some value of %s)", strings.Join(keys, ", "))
+}

@@ -1,0 +1,276 @@
+package guard
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/cfn/value"
+)
+
+// record compares what keeps the evidence: trails, logs, their retention, alarms.
+func (c *comparison) record() {
+	c.retention()
+	c.trails()
+	c.groups()
+	c.buckets()
+	c.alarms()
+}
+
+// kept are the types whose loss loses keys, clusters or evidence.
+var kept = []string{
+	"AWS::KMS::Key", "AWS::KMS::ReplicaKey", "AWS::EKS::Cluster", "Custom::AWSCDK-EKS-Cluster",
+	"AWS::S3::Bucket", "AWS::Logs::LogGroup", "AWS::CloudTrail::Trail",
+}
+
+func (c *comparison) retention() {
+	for _, kind := range kept {
+		for _, was := range c.before.OfType(kind) {
+			is := c.now(was)
+			if is == nil {
+				continue
+			}
+			for _, policy := range []struct{ name, old, new string }{
+				{"DeletionPolicy", was.DeletionPolicy, is.DeletionPolicy},
+				{"UpdateReplacePolicy", was.UpdateReplacePolicy, is.UpdateReplacePolicy},
+			} {
+				if strings.HasPrefix(policy.old, "Retain") && !strings.HasPrefix(policy.new, "Retain") {
+					c.find("retention-weakened", is, "%s changes from %s to %s", policy.name, policy.old, orDelete(policy.new))
+				}
+			}
+		}
+	}
+}
+
+func orDelete(policy string) string {
+	if policy == "" {
+		return "nothing, which is Delete"
+	}
+	return policy
+}
+
+func (c *comparison) trails() {
+	for _, was := range c.before.OfType("AWS::CloudTrail::Trail") {
+		is := c.now(was)
+		if is == nil {
+			c.find("trail-weakened", was, "%s", c.gone(was))
+			continue
+		}
+		for _, p := range []struct {
+			name      string
+			byDefault bool
+		}{{"IsLogging", true}, {"EnableLogFileValidation", false}, {"IsMultiRegionTrail", false}, {"IncludeGlobalServiceEvents", true}, {"IsOrganizationTrail", false}} {
+			old, new := was.Properties[p.name], is.Properties[p.name]
+			if value.IsTrue(old, p.byDefault) && !value.IsTrue(new, p.byDefault) {
+				c.find("trail-weakened", is, "%s changes from true to %s", p.name, shown(new))
+			}
+		}
+		for _, name := range []string{"KMSKeyId", "CloudWatchLogsLogGroupArn", "SnsTopicName"} {
+			if was.Properties[name] != nil && is.Properties[name] == nil {
+				c.find("trail-weakened", is, "%s is taken away", name)
+			}
+		}
+		for _, name := range []string{"EventSelectors", "AdvancedEventSelectors"} {
+			if old, new := was.Properties[name], is.Properties[name]; !reflect.DeepEqual(old, new) {
+				c.selectors(name, value.List(old), value.List(new), is)
+			}
+		}
+		if old, new := was.Properties["S3BucketName"], is.Properties["S3BucketName"]; !reflect.DeepEqual(old, new) {
+			c.find("trail-weakened", is, "the log goes to %s, it went to %s", shown(new), shown(old))
+		}
+	}
+}
+
+// selectors finds selectors that go or change, unless events are only added: no
+// selectors at all records all management events.
+func (c *comparison) selectors(name string, was, is []any, trail *cfn.Resource) {
+	if len(is) == 0 && name == "EventSelectors" {
+		return
+	}
+	if len(was) == 0 {
+		c.find("trail-weakened", trail, "%s are set where the trail recorded all management events", name)
+		return
+	}
+	for i, old := range was {
+		if !slices.ContainsFunc(is, func(new any) bool { return reflect.DeepEqual(old, new) }) {
+			c.find("trail-weakened", trail, "%s no longer has its selector %d as it was", name, i+1)
+		}
+	}
+}
+
+func (c *comparison) groups() {
+	for _, was := range c.before.OfType("AWS::Logs::LogGroup") {
+		is := c.now(was)
+		if is == nil {
+			if !strings.HasPrefix(was.DeletionPolicy, "Retain") {
+				c.find("retention-weakened", was, "the log group goes: %s", c.gone(was))
+			}
+			continue
+		}
+		old, limited := value.Number(was.Properties["RetentionInDays"])
+		new, limits := value.Number(is.Properties["RetentionInDays"])
+		switch {
+		case limits && !limited:
+			c.find("retention-weakened", is, "the log is kept for %g days, it was kept for ever", new)
+		case limits && new < old:
+			c.find("retention-weakened", is, "the log is kept for %g days, it was %g", new, old)
+		}
+		if was.Properties["KmsKeyId"] != nil && is.Properties["KmsKeyId"] == nil {
+			c.find("trail-weakened", is, "KmsKeyId is taken away: what is logged from now on is not under a key of yours")
+		}
+	}
+}
+
+func (c *comparison) buckets() {
+	for _, was := range c.before.OfType("AWS::S3::Bucket") {
+		if !c.holdsTrail(was) {
+			continue
+		}
+		is := c.now(was)
+		if is == nil {
+			c.find("retention-weakened", was, "the bucket of the trail goes: %s", c.gone(was))
+			continue
+		}
+		if value.Text(value.At(was.Properties, "VersioningConfiguration", "Status")) == "Enabled" && value.Text(value.At(is.Properties, "VersioningConfiguration", "Status")) != "Enabled" {
+			c.find("retention-weakened", is, "versioning of the bucket is suspended: a log file that is overwritten is lost")
+		}
+		if value.IsTrue(was.Properties["ObjectLockEnabled"], false) && !value.IsTrue(is.Properties["ObjectLockEnabled"], false) {
+			c.find("retention-weakened", is, "ObjectLockEnabled changes to %s", shown(is.Properties["ObjectLockEnabled"]))
+		}
+		for _, name := range []string{"ExpirationInDays", "NoncurrentVersionExpiration.NoncurrentDays"} {
+			old, expired := expiry(was, name)
+			new, expires := expiry(is, name)
+			switch {
+			case expires && !expired:
+				c.find("retention-weakened", is, "log files expire after %g days (%s), they did not", new, name)
+			case expires && new < old:
+				c.find("retention-weakened", is, "log files expire after %g days (%s), it was %g", new, name, old)
+			}
+		}
+	}
+}
+
+func (c *comparison) holdsTrail(bucket *cfn.Resource) bool {
+	return slices.ContainsFunc(c.before.OfType("AWS::CloudTrail::Trail"), func(t *cfn.Resource) bool {
+		return c.before.Lookup(t.Properties["S3BucketName"]) == bucket
+	})
+}
+
+// expiry is the shortest period of the lifecycle rules that are on.
+func expiry(bucket *cfn.Resource, name string) (days float64, expires bool) {
+	for _, rule := range value.List(value.At(bucket.Properties, "LifecycleConfiguration", "Rules")) {
+		if value.Text(value.At(rule, "Status")) != "Enabled" {
+			continue
+		}
+		if n, ok := value.Number(value.At(rule, strings.Split(name, ".")...)); ok && (!expires || n < days) {
+			days, expires = n, true
+		}
+	}
+	return days, expires
+}
+
+// alarms compares EventBridge rules, CloudWatch alarms with their metric filters,
+// and subscriptions.
+func (c *comparison) alarms() {
+	for _, was := range c.before.OfType("AWS::Events::Rule") {
+		if disabled(was) || len(value.List(was.Properties["Targets"])) == 0 || was.Properties["EventPattern"] == nil {
+			continue
+		}
+		is := c.now(was)
+		switch {
+		case is == nil:
+			c.find("alarm-removed", was, "the rule goes: %s", c.gone(was))
+			continue
+		case disabled(is):
+			c.find("alarm-removed", is, "the rule is disabled")
+			continue
+		}
+		for _, target := range value.List(was.Properties["Targets"]) {
+			arn := value.At(target, "Arn")
+			if !slices.ContainsFunc(value.List(is.Properties["Targets"]), func(t any) bool { return reflect.DeepEqual(value.At(t, "Arn"), arn) }) {
+				c.find("alarm-removed", is, "the target %s is taken away", shown(arn))
+			}
+		}
+		if path := narrowed(pattern(was), pattern(is), "EventPattern"); path != "" {
+			c.find("alarm-removed", is, "the rule hears less: %s", path)
+		}
+	}
+	for _, was := range c.before.OfType("AWS::CloudWatch::Alarm") {
+		is := c.now(was)
+		switch {
+		case len(value.List(was.Properties["AlarmActions"])) == 0:
+		case is == nil:
+			c.find("alarm-removed", was, "the alarm goes: %s", c.gone(was))
+		case !value.IsTrue(is.Properties["ActionsEnabled"], true), len(value.List(is.Properties["AlarmActions"])) == 0:
+			c.find("alarm-removed", is, "the alarm has no action any more")
+		}
+	}
+	for _, kind := range []string{"AWS::Logs::MetricFilter", "AWS::SNS::Subscription"} {
+		for _, was := range c.before.OfType(kind) {
+			is := c.now(was)
+			if is == nil {
+				c.find("alarm-removed", was, "the %s goes: %s", strings.TrimPrefix(kind[5:], "Logs::"), c.gone(was))
+				continue
+			}
+			for _, name := range []string{"FilterPattern", "LogGroupName", "Endpoint", "Protocol", "TopicArn"} {
+				if old, new := was.Properties[name], is.Properties[name]; !reflect.DeepEqual(old, new) {
+					c.find("alarm-removed", is, "%s changes: whoever was told before may not be told any more", name)
+				}
+			}
+			if is.Properties["FilterPolicy"] != nil && !reflect.DeepEqual(was.Properties["FilterPolicy"], is.Properties["FilterPolicy"]) {
+				c.find("alarm-removed", is, "FilterPolicy changes: whoever was told before may not be told any more")
+			}
+		}
+	}
+}
+
+func disabled(rule *cfn.Resource) bool {
+	return strings.HasPrefix(value.Text(rule.Properties["State"]), "DISABLED")
+}
+
+func pattern(rule *cfn.Resource) any {
+	p := rule.Properties["EventPattern"]
+	if s, ok := p.(string); ok {
+		var read any
+		if json.Unmarshal([]byte(s), &read) == nil {
+			return read
+		}
+	}
+	return p
+}
+
+// narrowed says where an event pattern takes fewer events than before, or is
+// empty. A field that is new asks for more; a list that lost a value takes less. A
+// list with other changed operators counts as narrower.
+func narrowed(was, is any, path string) string {
+	switch new := is.(type) {
+	case map[string]any:
+		old, ok := was.(map[string]any)
+		if !ok {
+			return path
+		}
+		for _, key := range sortedKeys(new) {
+			if _, had := old[key]; !had {
+				return fmt.Sprintf("%s.%s is asked for", path, key)
+			}
+			if p := narrowed(old[key], new[key], path+"."+key); p != "" {
+				return p
+			}
+		}
+		return ""
+	case []any:
+		for _, v := range value.List(was) {
+			if !slices.ContainsFunc(new, func(n any) bool { return reflect.DeepEqual(n, v) }) {
+				return fmt.Sprintf("%s no longer has %s", path, shown(v))
+			}
+		}
+		return ""
+	}
+	if reflect.DeepEqual(was, is) {
+		return ""
+	}
+	return path
+}
