@@ -105,7 +105,7 @@ generate: ## Generate what is generated: the JSON Schema, docs/checks.md
 
 .PHONY: goldens
 goldens: ## Rewrite the golden files
-	go test ./test/snapshot ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect -update
+	go test ./test/snapshot ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/explain -update
 
 .PHONY: bench
 bench: node_modules ## Measure ekskms synth beside a JavaScript app that builds the same template

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -37,17 +38,17 @@ func Clusters(assembly *cfn.Assembly) []Cluster {
 	return all
 }
 
-// Keys returns the KMS keys of an assembly, each with its policy and the IAM
-// policies of the assembly's roles and users.
-func Keys(assembly *cfn.Assembly) []Access {
+// Identities returns the IAM policies of the assembly's roles and users, by ARN,
+// and what of them is not known.
+func Identities(assembly *cfn.Assembly) (map[string][]iampolicy.NamedDocument, []Note) {
 	c := &checker{assembly: assembly}
 	c.findClusters()
 	c.findIdentities()
 	identity := map[string][]iampolicy.NamedDocument{}
-	var notes []Note
+	notes := c.report.Notes
 	for _, kind := range []string{"AWS::IAM::Role", "AWS::IAM::User"} {
 		for _, r := range assembly.OfType(kind) {
-			arn := principalARN(r)
+			arn := PrincipalARN(r)
 			identity[arn] = c.identityOf(&subject{arn: arn, role: r})
 			for _, policy := range c.attached[r] {
 				if policy.broken != nil {
@@ -61,10 +62,17 @@ func Keys(assembly *cfn.Assembly) []Access {
 			}
 		}
 	}
+	return identity, notes
+}
+
+// Keys returns the KMS keys of an assembly, each with its policy and the IAM
+// policies of the assembly's roles and users.
+func Keys(assembly *cfn.Assembly) []Access {
+	identity, notes := Identities(assembly)
 	var all []Access
 	for _, kind := range []string{typeKey, typeReplica} {
 		for _, r := range assembly.OfType(kind) {
-			a := Access{Key: r, Notes: notes, Access: iampolicy.Access{Key: keyARN(r), Identity: identity}}
+			a := Access{Key: r, Notes: slices.Clone(notes), Access: iampolicy.Access{Key: keyARN(r), Identity: identity}}
 			doc, resolved, missing, err := document(policyOf(r), r.Template)
 			switch {
 			case err != nil:

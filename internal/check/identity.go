@@ -62,8 +62,8 @@ func (c *checker) identityOf(s *subject) []iampolicy.NamedDocument {
 	return all
 }
 
-// principalARN is the ARN that package cfn gives a role or a user.
-func principalARN(r *cfn.Resource) string {
+// PrincipalARN is the ARN that package cfn gives a role or a user.
+func PrincipalARN(r *cfn.Resource) string {
 	kind, name := "role", "RoleName"
 	if r.Type == "AWS::IAM::User" {
 		kind, name = "user", "UserName"

@@ -183,7 +183,7 @@ func (kp *keyPolicy) meant(s statement) (arns []string) {
 				arns = append(arns, v)
 			default:
 				for _, role := range kp.c.assembly.OfType("AWS::IAM::Role") {
-					if arn := principalARN(role); wild(v, arn) {
+					if arn := PrincipalARN(role); wild(v, arn) {
 						arns = append(arns, arn)
 					}
 				}

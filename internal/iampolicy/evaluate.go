@@ -146,7 +146,8 @@ func Evaluate(r Request, p Policies) (Decision, error) {
 		by := outcome.Deny[0].By
 		return Decision{Explicit: true, By: by, Reason: fmt.Sprintf(about, "denied") + describe(by)}, nil
 	case len(outcome.Allow) > 0:
-		by := outcome.Allow[0].By
+		// One statement that says it is a better answer than two that say it together.
+		by := slices.MinFunc(outcome.Allow, func(a, b Path) int { return len(a.By) - len(b.By) }).By
 		return Decision{Allowed: true, By: by, Reason: fmt.Sprintf(about, "allowed") + describe(by)}, nil
 	}
 	return Decision{Reason: fmt.Sprintf(about, "denied") + j.shortfall}, nil

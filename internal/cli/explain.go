@@ -1,0 +1,299 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/explain"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/synth"
+)
+
+const hintOfExplain = "run 'ekskms explain --help'"
+
+func newExplain() *cobra.Command {
+	var flags explainFlags
+	cmd := &cobra.Command{
+		Use:   "explain [PATH]",
+		Short: "Say who may do what with a key, and by which statement",
+		Long: "Write the matrix of principals by actions for a key: who may do what, under which condition, and by\n" +
+			"which statement. Beside everybody whom the templates name it has the account root, and somebody in\n" +
+			"the account and in another one whom IAM allows kms:*.\n" +
+			"\n" +
+			"PATH is a CloudFormation template, a cloud assembly or its folder. Without it, ekskms.yaml or --file\n" +
+			"is synthesized. With --policy, the key policy is read from a file, and PATH is needed only for the\n" +
+			"IAM policies in it.\n" +
+			"\n" +
+			"With --principal and --action one request is answered: whether it is allowed, and what decides.\n" +
+			"Condition keys that are not given with --context or --condition are absent from the request.\n" +
+			"--expect makes the exit code 1 if the answer is another. docs/explain.md says what is assumed.",
+		Example: "  ekskms explain cdk.out\n" +
+			"  ekskms explain --policy key-policy.json --principal arn:aws:iam::111122223333:role/App --action kms:Decrypt --context app=web --expect denied",
+		Args: cobra.MaximumNArgs(1),
+		RunE: flags.run,
+	}
+	set := cmd.Flags()
+	set.StringVarP(&flags.file, "file", "f", "", "explain what this configuration `file` makes, or - for standard input")
+	set.StringVar(&flags.policy, "policy", "", "key policy, a JSON `file`, also as 'aws kms get-key-policy' prints it")
+	set.StringArrayVar(&flags.identities, "identity-policy", nil, "IAM policy of a principal, as `ARN=file`; can be repeated")
+	set.StringVar(&flags.grants, "grants", "", "grants on the key, a `file` as 'aws kms list-grants' prints it")
+	set.StringVar(&flags.key, "key", "", "key that is meant: its ARN, or its path or logical ID in the templates. Default: those of the clusters' secrets")
+	set.StringVar(&flags.principal, "principal", "", "who sends the request: an `ARN`, a service, or a role's path or logical ID in the templates")
+	set.StringVar(&flags.action, "action", "", "what it asks for, such as kms:Decrypt")
+	set.StringArrayVar(&flags.context, "context", nil, "pair of the request's encryption context, as `key=value`; can be repeated")
+	set.StringArrayVar(&flags.conditions, "condition", nil, "condition key of the request, as `key=value`; one that is repeated has several values")
+	set.StringVar(&flags.expect, "expect", "", "`answer` that makes the exit code 0: allowed or denied")
+	set.StringVar(&flags.output, "output", "table", "`format` of the answer: table, json or markdown")
+	set.StringVar(&flags.environment.Account, "account", "", "account `number` that the template or the policy is for")
+	set.StringVar(&flags.environment.Region, "region", "", "`Region` that the template or the policy is for")
+	return cmd
+}
+
+type explainFlags struct {
+	checkFlags
+	policy, grants, key, principal, action, expect string
+	identities, context, conditions                []string
+}
+
+func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
+	question, err := f.question(cmd, args)
+	if err != nil {
+		return err
+	}
+	inputs, assembly, err := f.inputs(cmd, args)
+	if err != nil {
+		return err
+	}
+	if question {
+		return f.answer(cmd, inputs, assembly)
+	}
+	var all []*explain.Matrix
+	for _, in := range inputs {
+		m, err := explain.Explain(in)
+		if err != nil {
+			return err
+		}
+		all = append(all, m)
+	}
+	out := cmd.OutOrStdout()
+	if f.output == "json" {
+		return explain.WriteJSON(out, all)
+	}
+	for i, m := range all {
+		if i > 0 {
+			_, _ = fmt.Fprintln(out)
+		}
+		write := m.WriteText
+		if f.output == "markdown" {
+			write = m.WriteMarkdown
+		}
+		if err := write(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// question checks the flags, and tells whether one request is asked about.
+func (f *explainFlags) question(cmd *cobra.Command, args []string) (bool, error) {
+	asked := f.principal != "" || f.action != ""
+	fault := ""
+	switch {
+	case !slices.Contains([]string{"table", "json", "markdown"}, f.output):
+		fault = fmt.Sprintf("--output is %q, must be table, json or markdown", f.output)
+	case len(args) > 0 && cmd.Flags().Changed("file"):
+		fault = "--file and PATH are both given, must be one of them"
+	case asked && (f.principal == "" || f.action == ""):
+		fault = "--principal and --action must be given together"
+	case asked && f.output == "markdown":
+		fault = "--output is \"markdown\", must be table or json for one request"
+	case !asked && (len(f.context)+len(f.conditions) > 0 || f.expect != ""):
+		fault = "--context, --condition and --expect need --principal and --action"
+	case !slices.Contains([]string{"", "allowed", "denied"}, f.expect):
+		fault = fmt.Sprintf("--expect is %q, must be allowed or denied", f.expect)
+	default:
+		return asked, nil
+	}
+	return false, usageError{fault, hintOfExplain}
+}
+
+func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Input, *cfn.Assembly, error) {
+	var assembly *cfn.Assembly
+	var err error
+	switch {
+	case len(args) > 0:
+		assembly, err = f.load(cmd, args[0])
+	case f.policy == "" || f.file != "":
+		assembly, _, err = f.synthesize(cmd)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var all []explain.Input
+	if f.policy != "" {
+		all, err = f.ownPolicy(cmd, assembly)
+	} else {
+		all, err = explain.FromAssembly(assembly, f.key)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	own, err := f.identityPolicies(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	var grants []iampolicy.Grant
+	if f.grants != "" {
+		data, err := readInput(cmd, f.grants)
+		if err != nil {
+			return nil, nil, err
+		}
+		if grants, err = explain.ParseGrants(data); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", f.grants, err)
+		}
+	}
+	for i := range all {
+		identity := map[string][]iampolicy.NamedDocument{}
+		maps.Copy(identity, all[i].Identity)
+		for arn, documents := range own {
+			identity[arn] = slices.Concat(identity[arn], documents)
+		}
+		all[i].Identity, all[i].Grants = identity, grants
+	}
+	return all, assembly, nil
+}
+
+// ownPolicy takes the key policy from a file, and what the templates say of the
+// IAM policies of roles.
+func (f *explainFlags) ownPolicy(cmd *cobra.Command, assembly *cfn.Assembly) ([]explain.Input, error) {
+	data, err := readInput(cmd, f.policy)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := explain.ParsePolicy(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.policy, err)
+	}
+	in := explain.Input{}
+	if assembly != nil {
+		found, err := explain.FromAssembly(assembly, "")
+		if err == nil {
+			in.Access, in.Path = found[0].Access, found[0].Path
+		}
+	}
+	switch {
+	case strings.HasPrefix(f.key, "arn:"):
+		in.Key = f.key
+	case f.key != "":
+		return nil, usageError{fmt.Sprintf("--key is %q, must be an ARN with --policy", f.key), hintOfExplain}
+	case in.Key == "":
+		if in.Key, err = explain.KeyOf(doc, f.environment.Account, f.environment.Region); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.policy, err)
+		}
+	}
+	in.Policy = iampolicy.NamedDocument{Document: doc}
+	return []explain.Input{in}, nil
+}
+
+func (f *explainFlags) identityPolicies(cmd *cobra.Command) (map[string][]iampolicy.NamedDocument, error) {
+	all := map[string][]iampolicy.NamedDocument{}
+	for _, given := range f.identities {
+		arn, name, ok := strings.Cut(given, "=")
+		if !ok || name == "" {
+			return nil, usageError{fmt.Sprintf("--identity-policy is %q, must be ARN=file", given), hintOfExplain}
+		}
+		data, err := readInput(cmd, name)
+		if err != nil {
+			return nil, err
+		}
+		doc, err := iampolicy.Parse(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all[arn] = append(all[arn], iampolicy.NamedDocument{Name: name, Document: doc})
+	}
+	return all, nil
+}
+
+func readInput(cmd *cobra.Command, name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(cmd.InOrStdin())
+	}
+	data, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &synth.Error{What: "there is no " + name}
+	}
+	return data, err
+}
+
+// answer decides on one request.
+func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assembly *cfn.Assembly) error {
+	if len(inputs) > 1 {
+		var keys []string
+		for _, in := range inputs {
+			keys = append(keys, in.Path)
+		}
+		return usageError{fmt.Sprintf("there are several keys: name one with --key: %s", strings.Join(keys, ", ")), hintOfExplain}
+	}
+	context, err := f.requestContext()
+	if err != nil {
+		return err
+	}
+	principal := f.principal
+	if assembly != nil {
+		for _, r := range assembly.OfType("AWS::IAM::Role") {
+			if principal == r.ID || principal == r.Path {
+				principal = check.PrincipalARN(r)
+			}
+		}
+	}
+	a, err := explain.Ask(inputs[0], principal, f.action, context)
+	if err != nil {
+		return usageError{err.Error(), hintOfExplain}
+	}
+	if f.output == "json" {
+		err = a.WriteJSON(cmd.OutOrStdout())
+	} else {
+		err = a.WriteText(cmd.OutOrStdout())
+	}
+	if err != nil {
+		return err
+	}
+	if f.expect != "" && (f.expect == "allowed") != a.Allowed {
+		return errFindings
+	}
+	return nil
+}
+
+// requestContext reads the pairs. Messages leave out values of the encryption
+// context.
+func (f *explainFlags) requestContext() (iampolicy.Context, error) {
+	context := iampolicy.Context{}
+	for _, pair := range f.context {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, usageError{"--context must be key=value, and one has no \"=\" or no key", hintOfExplain}
+		}
+		if _, twice := context["kms:EncryptionContext:"+key]; twice {
+			return nil, usageError{fmt.Sprintf("--context has %q twice", key), hintOfExplain}
+		}
+		context["kms:EncryptionContext:"+key] = iampolicy.Values{value}
+	}
+	for _, pair := range f.conditions {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || !strings.Contains(key, ":") {
+			return nil, usageError{fmt.Sprintf("--condition is %q, must be key=value with a key such as kms:ViaService", key), hintOfExplain}
+		}
+		context[key] = append(context[key], value)
+	}
+	return context, nil
+}

@@ -1,0 +1,268 @@
+// Package explain says who may do what with a KMS key: a matrix of principals by
+// actions, with the condition under which each is allowed and the statement that
+// decides.
+//
+// The answers are those of package iampolicy. They hold for what is given: the key
+// policy, the IAM policies of principals of which they are known, and the grants.
+// What is not in them, such as a service control policy, can only take away.
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+// Answer is what a principal may do with an action.
+type Answer string
+
+// The answers.
+const (
+	Yes         Answer = "yes"
+	No          Answer = "no"
+	Conditional Answer = "conditional"
+	// Denied is a Deny without conditions, which nothing can overrule.
+	Denied Answer = "denied"
+)
+
+// Principal is a column of the matrix.
+type Principal struct {
+	// ARN, or the name of a service.
+	ARN string `json:"arn"`
+	// What it stands for, for people.
+	What string `json:"what"`
+	// IAM says what was taken for its IAM policies.
+	IAM string `json:"iam"`
+
+	identity []iampolicy.NamedDocument
+	caller   string
+}
+
+// Cell is what the matrix says of one principal and one action.
+type Cell struct {
+	Principal string `json:"principal"`
+	Answer    Answer `json:"answer"`
+	// By are the statements or grants that allow it, or that deny it.
+	By []string `json:"by,omitempty"`
+	// When are the ways to be allowed: all conditions of one of them must be met.
+	When [][]Condition `json:"when,omitempty"`
+	// Unless are the ways to be denied after all.
+	Unless [][]Condition `json:"unless,omitempty"`
+}
+
+// Condition is one condition of a policy, as it stands there.
+type Condition struct {
+	Operator string   `json:"operator"`
+	Key      string   `json:"key,omitempty"`
+	Values   []string `json:"values"`
+}
+
+// Row is an action of the matrix.
+type Row struct {
+	Action string          `json:"action"`
+	Class  iampolicy.Class `json:"class"`
+	Cells  []Cell          `json:"cells"`
+}
+
+// Matrix is who may do what with a key.
+type Matrix struct {
+	// Key is its ARN, and Path where it stands in the templates, if it does.
+	Key        string      `json:"key"`
+	Path       string      `json:"path,omitempty"`
+	Principals []Principal `json:"principals"`
+	Rows       []Row       `json:"rows"`
+	Notes      []string    `json:"notes,omitempty"`
+}
+
+// Input is what decides on a key.
+type Input struct {
+	iampolicy.Access
+	// Path of the key in the templates. Default: none.
+	Path  string
+	Notes []string
+}
+
+const otherAccount = "999999999999"
+
+var ofKey = regexp.MustCompile(`^arn:(aws[a-z-]*):kms:[^:]*:(\d{12}):key/.+$`)
+
+// Administrator is the IAM policy of somebody whom IAM allows everything on all
+// keys.
+func Administrator() []iampolicy.NamedDocument {
+	return []iampolicy.NamedDocument{{Name: "IAM", Document: iampolicy.NewDocument(iampolicy.Statement{
+		Sid: "kms:*", Effect: iampolicy.Allow, Action: iampolicy.Values{"kms:*"}, Resource: iampolicy.Values{"*"},
+	})}}
+}
+
+// Explain makes the matrix of a key: of every principal that its policy, its
+// grants or the given IAM policies name, of the account root, and of two that
+// nobody names but whom IAM allows kms:*, in the key's account and in another.
+func Explain(in Input) (*Matrix, error) {
+	principals, err := in.principals()
+	if err != nil {
+		return nil, err
+	}
+	m := &Matrix{Key: in.Key, Path: in.Path, Principals: principals, Notes: in.Notes}
+	for _, action := range iampolicy.KMSActions {
+		row := Row{Action: action.Name, Class: action.Class}
+		for _, p := range principals {
+			outcome, err := iampolicy.Explain(
+				iampolicy.Request{Caller: iampolicy.Caller{ARN: p.caller}, Action: action.Name, Resource: in.Key},
+				iampolicy.Policies{Resource: in.Policy, Identity: p.identity, Grants: in.Grants})
+			if err != nil {
+				return nil, err
+			}
+			row.Cells = append(row.Cells, cell(p, outcome))
+		}
+		m.Rows = append(m.Rows, row)
+	}
+	return m, nil
+}
+
+func cell(p Principal, o iampolicy.Outcome) Cell {
+	c := Cell{Principal: p.ARN, Answer: No}
+	add := func(paths []iampolicy.Path) (ways [][]Condition) {
+		for _, path := range paths {
+			for _, s := range path.By {
+				if by := name(s); !slices.Contains(c.By, by) {
+					c.By = append(c.By, by)
+				}
+			}
+			way := []Condition{}
+			for _, q := range path.Conditions {
+				way = append(way, Condition{q.Operator, q.Key, q.Values})
+			}
+			ways = append(ways, way)
+		}
+		return ways
+	}
+	if always(o.Deny) {
+		c.Answer = Denied
+		add(slices.DeleteFunc(slices.Clone(o.Deny), func(p iampolicy.Path) bool { return len(p.Conditions) > 0 }))
+		return c
+	}
+	if len(o.Allow) == 0 {
+		return c
+	}
+	when := add(o.Allow)
+	if always(o.Allow) {
+		when = nil
+	}
+	unless := add(o.Deny)
+	c.Answer, c.When, c.Unless = Conditional, when, unless
+	if when == nil && unless == nil {
+		c.Answer = Yes
+	}
+	return c
+}
+
+func always(paths []iampolicy.Path) bool {
+	return slices.ContainsFunc(paths, func(p iampolicy.Path) bool { return len(p.Conditions) == 0 })
+}
+
+// name is how a matrix names a statement: by its Sid, if it has one.
+func name(s iampolicy.Source) string {
+	switch {
+	case s.Statement == 0:
+		return strings.TrimSpace(s.Policy + " " + s.Sid)
+	case s.Policy == "IAM":
+		return "IAM"
+	}
+	return cmp.Or(s.Sid, fmt.Sprintf("statement %d", s.Statement)) + map[bool]string{false: " of " + s.Policy}[s.Policy == keyPolicy]
+}
+
+const keyPolicy = "key policy"
+
+// principals lists the columns: those that are named, in the order of the key
+// policy and then by name, before those that stand for everybody else.
+func (in *Input) principals() ([]Principal, error) {
+	key := ofKey.FindStringSubmatch(in.Key)
+	if key == nil {
+		return nil, fmt.Errorf("%q is not the ARN of a KMS key", in.Key)
+	}
+	in.Policy.Name = keyPolicy
+	iam := func(account string) string { return "arn:" + key[1] + ":iam::" + account }
+	root := iam(key[2]) + ":root"
+	all := []Principal{{ARN: root, What: "the account root", IAM: "needs none", caller: root}}
+	seen := map[string]bool{root: true, key[2]: true}
+	add := func(arn string) {
+		if seen[arn] || arn == "*" || arn == "" {
+			return
+		}
+		seen[arn] = true
+		p := Principal{ARN: arn, caller: arn}
+		known, is := in.Identity[arn]
+		account, isARN := accountOf(arn)
+		switch {
+		case is:
+			p.What, p.IAM, p.identity = last(arn), "its policies that are known", known
+			if len(known) == 0 {
+				p.IAM = "it has no policy that is known"
+			}
+		case !isARN && !strings.Contains(arn, "."):
+			// An account's number, or the unique ID of something deleted.
+			if len(arn) != 12 {
+				p.What, p.IAM = "a principal that was deleted", "none"
+				in.Notes = append(in.Notes, fmt.Sprintf("%s is no ARN: IAM writes the unique ID of a principal that was deleted so, and nobody is that any more", arn))
+				return
+			}
+			p.What, p.IAM, p.caller, p.identity = "all of account "+arn, "kms:* assumed", iam(arn)+":role/anybody", Administrator()
+		case !isARN:
+			p.What, p.IAM = "an AWS service", "has none"
+		case account != key[2] && strings.HasSuffix(arn, ":root"):
+			p.What, p.IAM, p.caller, p.identity = "all of account "+account, "kms:* assumed", iam(account)+":role/anybody", Administrator()
+		case account != key[2]:
+			p.What, p.IAM, p.identity = last(arn)+" of account "+account, "kms:* assumed", Administrator()
+		default:
+			p.What, p.IAM = last(arn), "not known: none assumed"
+		}
+		all = append(all, p)
+	}
+	for _, s := range in.Policy.Statement {
+		for _, arn := range slices.Concat(s.Principal.AWS, s.Principal.Service, s.NotPrincipal.AWS, s.NotPrincipal.Service) {
+			add(arn)
+		}
+		for _, operator := range slices.Sorted(maps.Keys(s.Condition)) {
+			for name, values := range s.Condition[operator] {
+				if !strings.EqualFold(name, "aws:PrincipalArn") {
+					continue
+				}
+				for _, v := range values {
+					if !strings.ContainsAny(v, "*?$") {
+						add(v)
+					}
+				}
+			}
+		}
+	}
+	for _, g := range in.Grants {
+		add(g.Grantee)
+		add(g.Retiring)
+	}
+	for _, arn := range slices.Sorted(maps.Keys(in.Identity)) {
+		add(arn)
+	}
+	anybody := iam(key[2]) + ":role/anybody"
+	stranger := iam(otherAccount) + ":role/anybody"
+	return append(all,
+		Principal{ARN: anybody, What: "anybody else in the account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: anybody},
+		Principal{ARN: stranger, What: "anybody in another account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: stranger}), nil
+}
+
+func accountOf(arn string) (account string, isARN bool) {
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) < 6 {
+		return "", false
+	}
+	return parts[4], true
+}
+
+func last(arn string) string {
+	name := arn[strings.LastIndex(arn, ":")+1:]
+	return name[strings.Index(name, "/")+1:]
+}

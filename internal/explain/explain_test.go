@@ -1,0 +1,264 @@
+package explain_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/explain"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var examples = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"}
+
+func assembly(t testing.TB, template any) *cfn.Assembly {
+	t.Helper()
+	data, err := json.Marshal(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := cfn.Parse("template.json", data, cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func matrix(t testing.TB, template any, key string) *explain.Matrix {
+	t.Helper()
+	inputs, err := explain.FromAssembly(assembly(t, template), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(inputs) != 1 {
+		t.Fatalf("%d keys", len(inputs))
+	}
+	m, err := explain.Explain(inputs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// may lists who may do an action, by the last part of the ARN, as "name" or
+// "name (conditional)".
+func may(m *explain.Matrix, action string) (who []string) {
+	for _, row := range m.Rows {
+		if row.Action != action {
+			continue
+		}
+		for _, c := range row.Cells {
+			name := c.Principal[strings.LastIndexAny(c.Principal, ":/")+1:]
+			switch c.Answer {
+			case explain.Yes:
+				who = append(who, name)
+			case explain.Conditional:
+				who = append(who, name+" (conditional)")
+			}
+		}
+	}
+	slices.Sort(who)
+	return who
+}
+
+// TestGoldens writes down who may use the key of each example, and says what must
+// be seen there: only the plugin's roles encrypt and decrypt, under conditions,
+// and only the creators make grants.
+func TestGoldens(t *testing.T) {
+	for _, name := range examples {
+		t.Run(name, func(t *testing.T) {
+			m := matrix(t, cfntest.Golden(t, name), "")
+			var text, markdown bytes.Buffer
+			if err := m.WriteText(&text); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.WriteMarkdown(&markdown); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+".txt", text.Bytes())
+			golden(t, name+".md", markdown.Bytes())
+
+			for _, row := range m.Rows {
+				for i, c := range row.Cells {
+					p := m.Principals[i]
+					plugin := strings.Contains(p.ARN, "KmsPluginRole") || strings.Contains(p.ARN, "KmsPluginTenantRole")
+					creator := strings.Contains(p.ARN, "cfn-exec-role") || strings.HasSuffix(p.ARN, "role/Deployer")
+					switch {
+					case c.Answer == explain.No:
+					case row.Class == iampolicy.Cryptographic:
+						if !plugin || c.Answer != explain.Conditional || !slices.Contains([]string{"kms:Decrypt", "kms:Encrypt"}, row.Action) {
+							t.Errorf("%s may do %s: %s", p.ARN, row.Action, c.Answer)
+						}
+					case row.Action == "kms:CreateGrant":
+						if !creator {
+							t.Errorf("%s may make grants", p.ARN)
+						}
+					case p.What == "anybody in another account":
+						t.Errorf("%s may do %s", p.ARN, row.Action)
+					}
+				}
+			}
+			if len(may(m, "kms:Decrypt")) == 0 || len(may(m, "kms:CreateGrant")) == 0 || len(may(m, "kms:PutKeyPolicy")) == 0 {
+				t.Errorf("nobody decrypts, makes grants or administers: %q %q %q", may(m, "kms:Decrypt"), may(m, "kms:CreateGrant"), may(m, "kms:PutKeyPolicy"))
+			}
+		})
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s: - golden, + now (make goldens)\n%s", path, diff)
+	}
+}
+
+// TestMatrixSees: each way to open a key shows in the matrix.
+func TestMatrixSees(t *testing.T) {
+	add := func(statement map[string]any) cfntest.Change {
+		return func(t cfntest.Template) {
+			policy := t.Resource("SecretsKeyE4821A66")["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)
+			statement["Resource"] = "*"
+			policy["Statement"] = append(policy["Statement"].([]any), statement)
+		}
+	}
+	const plugin = "EncryptedClusterKmsPluginRoleC6DF9AF0 (conditional)"
+	for name, row := range map[string]struct {
+		change cfntest.Change
+		want   []string
+	}{
+		"as it is": {func(cfntest.Template) {}, []string{plugin}},
+		"the account": {add(map[string]any{"Effect": "Allow", "Principal": map[string]any{"AWS": "arn:aws:iam::111122223333:root"}, "Action": "kms:Decrypt"}),
+			[]string{plugin, "anybody", "root"}},
+		"everybody": {add(map[string]any{"Effect": "Allow", "Principal": "*", "Action": "kms:De*"}),
+			[]string{"EncryptedClusterClusterRoleB274515C", "EncryptedClusterClusternodePoolRole33EC5368", "EncryptedClusterKmsPluginRoleC6DF9AF0",
+				"CustomVpcRestrictDefaultSGCustomResourceProviderRole26592FE0", "EncryptedClusterKubectlProviderHandlerServiceRole9B149D9D", "EncryptedClusterKubectlProviderframeworkonEventServiceRoleB7AAED18",
+				"anybody", "anybody", "cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1", "root"}},
+		"another account": {add(map[string]any{"Effect": "Allow", "Principal": map[string]any{"AWS": "444455556666"}, "Action": "kms:Decrypt"}),
+			[]string{plugin, "444455556666"}},
+		"a service": {add(map[string]any{"Effect": "Allow", "Principal": map[string]any{"Service": "logs.amazonaws.com"}, "Action": "kms:Decrypt"}),
+			[]string{plugin, "logs.amazonaws.com"}},
+		"a role by condition": {add(map[string]any{"Effect": "Allow", "Principal": "*", "Action": "kms:Decrypt",
+			"Condition": map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/App"}}}),
+			[]string{plugin, "App"}},
+		"a Deny": {add(map[string]any{"Effect": "Deny", "Principal": "*", "Action": "kms:Decrypt"}), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			template := cfntest.Golden(t, "default")
+			row.change(template)
+			slices.Sort(row.want)
+			if diff := cmp.Diff(row.want, may(matrix(t, template, ""), "kms:Decrypt")); diff != "" {
+				t.Errorf("- want, + may decrypt\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestJSON: programs get every action of every principal.
+func TestJSON(t *testing.T) {
+	var out bytes.Buffer
+	if err := explain.WriteJSON(&out, []*explain.Matrix{matrix(t, cfntest.Golden(t, "default"), "SecretsKeyE4821A66")}); err != nil {
+		t.Fatal(err)
+	}
+	var read struct {
+		Keys []struct {
+			Principals []struct{ ARN string }
+			Rows       []struct {
+				Action string
+				Cells  []struct {
+					Principal, Answer string
+					By                []string
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(out.Bytes(), &read); err != nil {
+		t.Fatal(err)
+	}
+	if len(read.Keys) != 1 || len(read.Keys[0].Rows) != len(iampolicy.KMSActions) {
+		t.Fatalf("%d keys", len(read.Keys))
+	}
+	for _, row := range read.Keys[0].Rows {
+		if len(row.Cells) != len(read.Keys[0].Principals) {
+			t.Errorf("%s has %d cells", row.Action, len(row.Cells))
+		}
+		for _, c := range row.Cells {
+			if (c.Answer == "no") != (len(c.By) == 0) {
+				t.Errorf("%s for %s: %s by %q", row.Action, c.Principal, c.Answer, c.By)
+			}
+		}
+	}
+}
+
+func TestFromAssemblyRefuses(t *testing.T) {
+	if _, err := explain.FromAssembly(assembly(t, cfntest.Golden(t, "default")), "Nothing"); err == nil || !strings.Contains(err.Error(), `"Nothing"`) || !strings.Contains(err.Error(), "ekskms-ekskms/SecretsKey") {
+		t.Errorf("%v", err)
+	}
+	if _, err := explain.FromAssembly(assembly(t, map[string]any{"Resources": map[string]any{"A": map[string]any{"Type": "AWS::SNS::Topic"}}}), ""); err == nil || !strings.Contains(err.Error(), "no KMS key") {
+		t.Errorf("%v", err)
+	}
+	template := cfntest.Golden(t, "default")
+	cfntest.Property("SecretsKeyE4821A66", "KeyPolicy.Statement.0.Condition", map[string]any{"StringSounds": map[string]any{"a:b": "c"}})(template)
+	inputs, err := explain.FromAssembly(assembly(t, template), "")
+	if err == nil {
+		_, err = explain.Explain(inputs[0])
+	}
+	if err == nil || !strings.Contains(err.Error(), "StringSounds") {
+		t.Errorf("%v", err)
+	}
+}
+
+// BenchmarkExplain is one matrix of the largest example, beside reading its
+// template as plain JSON.
+func BenchmarkExplain(b *testing.B) {
+	data, err := os.ReadFile("../../test/snapshot/testdata/04_tenants_and_secrets.golden.json")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("unmarshal", func(b *testing.B) {
+		for b.Loop() {
+			var v any
+			if err := json.Unmarshal(data, &v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("explain", func(b *testing.B) {
+		for b.Loop() {
+			a, err := cfn.Parse("t.json", data, cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			inputs, err := explain.FromAssembly(a, "")
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, in := range inputs {
+				if _, err := explain.Explain(in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,164 @@
+package explain
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+// existingStatements is the output of a stack that uses an existing key.
+const existingStatements = "ExistingKeyPolicyStatements"
+
+// FromAssembly returns the keys of templates. key is the path, logical ID or ARN of
+// one; if it is empty, they are the keys of the clusters' secrets, or else all.
+func FromAssembly(assembly *cfn.Assembly, key string) ([]Input, error) {
+	ofClusters := map[string]bool{}
+	for _, c := range check.Clusters(assembly) {
+		ofClusters[c.KeyARN] = true
+	}
+	var all, secrets []Input
+	var names []string
+	for _, k := range check.Keys(assembly) {
+		path := strings.TrimSuffix(k.Key.Path, "/Resource")
+		names = append(names, path)
+		if key != "" && !slices.Contains([]string{k.Key.Path, path, k.Key.ID, k.Access.Key}, key) {
+			continue
+		}
+		if k.Err != nil {
+			return nil, fmt.Errorf("%s: %w", k.Key.Path, k.Err)
+		}
+		in := Input{Access: k.Access, Path: path}
+		if t := k.Key.Template; t.Assumed {
+			in.Notes = append(in.Notes, fmt.Sprintf("the account and the Region of %s are not known: it was read as for account %s in %s", t.Name, t.Account, t.Region))
+		}
+		for _, n := range k.Notes {
+			in.Notes = append(in.Notes, n.String())
+		}
+		all = append(all, in)
+		if ofClusters[k.Access.Key] {
+			secrets = append(secrets, in)
+		}
+	}
+	existing, err := existingKeys(assembly, key)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range existing {
+		names = append(names, in.Key)
+	}
+	switch {
+	case key != "" && len(all)+len(existing) == 0:
+		return nil, fmt.Errorf("there is no key %q in the templates, only %s", key, strings.Join(names, ", "))
+	case key == "" && len(secrets)+len(existing) > 0:
+		return append(secrets, existing...), nil
+	case len(all)+len(existing) == 0:
+		return nil, errors.New("there is no KMS key in the templates")
+	}
+	return append(all, existing...), nil
+}
+
+// existingKeys are those of clusters that stand elsewhere, as far as the stack says
+// what their owner must add to the policy.
+func existingKeys(assembly *cfn.Assembly, key string) ([]Input, error) {
+	identity, notes := check.Identities(assembly)
+	var all []Input
+	for _, c := range check.Clusters(assembly) {
+		if c.KeyARN == "" || assembly.Lookup(c.KeyARN) != nil || key != "" && key != c.KeyARN {
+			continue
+		}
+		text, _ := c.Template.Outputs[existingStatements].(string)
+		if text == "" {
+			continue
+		}
+		doc, err := iampolicy.Parse([]byte(`{"Version":"` + iampolicy.Version + `","Statement":` + text + `}`))
+		if err != nil {
+			return nil, fmt.Errorf("output %s: %w", existingStatements, err)
+		}
+		in := Input{Access: iampolicy.Access{Key: c.KeyARN, Policy: iampolicy.NamedDocument{Document: doc}, Identity: identity}}
+		in.Notes = append(in.Notes, "the key is not in the templates: this is what the statements allow that its owner must add, and not what the owner's own allow. With --policy the whole policy is read")
+		for _, n := range notes {
+			in.Notes = append(in.Notes, n.String())
+		}
+		all = append(all, in)
+	}
+	return all, nil
+}
+
+// ParsePolicy reads a policy as it is written by hand, or as 'aws kms
+// get-key-policy' prints it.
+func ParsePolicy(data []byte) (iampolicy.Document, error) {
+	var printed struct{ Policy *string }
+	if err := json.Unmarshal(data, &printed); err == nil && printed.Policy != nil {
+		data = []byte(*printed.Policy)
+	}
+	return iampolicy.Parse(data)
+}
+
+// ParseGrants reads what 'aws kms list-grants' prints.
+func ParseGrants(data []byte) ([]iampolicy.Grant, error) {
+	var printed struct {
+		Grants []struct {
+			GrantID           string `json:"GrantId"`
+			Name              string
+			GranteePrincipal  string
+			RetiringPrincipal string
+			Operations        []string
+			Constraints       struct {
+				EncryptionContextEquals, EncryptionContextSubset map[string]string
+			}
+		}
+	}
+	if err := json.Unmarshal(data, &printed); err != nil {
+		return nil, fmt.Errorf("no output of 'aws kms list-grants': %w", err)
+	}
+	if printed.Grants == nil {
+		return nil, errors.New(`no output of 'aws kms list-grants': it has no "Grants"`)
+	}
+	var all []iampolicy.Grant
+	for _, g := range printed.Grants {
+		name := g.Name
+		if name == "" {
+			name = g.GrantID
+		}
+		all = append(all, iampolicy.Grant{
+			Name: name, Grantee: g.GranteePrincipal, Retiring: g.RetiringPrincipal, Operations: g.Operations,
+			EncryptionContextEquals: g.Constraints.EncryptionContextEquals, EncryptionContextSubset: g.Constraints.EncryptionContextSubset,
+		})
+	}
+	return all, nil
+}
+
+var accountInARN = regexp.MustCompile(`^arn:(aws[a-z-]*):(?:iam|sts)::(\d{12}):`)
+
+// KeyOf makes up the ARN of a key whose policy is given without it, in the account
+// that the policy names. The error asks for what is missing.
+func KeyOf(doc iampolicy.Document, account, region string) (string, error) {
+	partition := "aws"
+	accounts := map[string]bool{}
+	for _, s := range doc.Statement {
+		for _, p := range slices.Concat(s.Principal.AWS, s.NotPrincipal.AWS) {
+			if m := accountInARN.FindStringSubmatch(p); m != nil {
+				partition, accounts[m[2]] = m[1], true
+			}
+		}
+	}
+	if account == "" {
+		if len(accounts) != 1 {
+			return "", fmt.Errorf("the policy names %d accounts %v: say with --account or --key which is the key's", len(accounts), slices.Sorted(maps.Keys(accounts)))
+		}
+		for account = range accounts {
+		}
+	}
+	if region == "" {
+		region = cfn.ExampleRegion
+	}
+	return fmt.Sprintf("arn:%s:kms:%s:%s:key/the-key", partition, region, account), nil
+}

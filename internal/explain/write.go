@@ -1,0 +1,240 @@
+package explain
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// WriteJSON writes the matrices with every action on its own.
+func WriteJSON(w io.Writer, all []*Matrix) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(struct {
+		Keys []*Matrix `json:"keys"`
+	}{all})
+}
+
+// layout is a matrix as people read it: principals have letters, conditions have
+// numbers, and actions with the same answers share a line.
+type layout struct {
+	*Matrix
+	lines      []line
+	conditions []string
+	by         [][]string
+}
+
+type line struct {
+	class   string
+	actions []string
+	cells   []string
+}
+
+func (m *Matrix) layout() *layout {
+	l := &layout{Matrix: m, by: make([][]string, len(m.Principals))}
+	for _, class := range []string{"cryptographic", "grants", "administration", "read"} {
+		first := len(l.lines)
+		for _, row := range m.Rows {
+			if string(row.Class) != class {
+				continue
+			}
+			var cells []string
+			for i, c := range row.Cells {
+				cells = append(cells, l.mark(c))
+				for _, by := range c.By {
+					if !slices.Contains(l.by[i], by) {
+						l.by[i] = append(l.by[i], by)
+					}
+				}
+			}
+			same := slices.IndexFunc(l.lines[first:], func(o line) bool { return slices.Equal(o.cells, cells) })
+			if same < 0 {
+				l.lines = append(l.lines, line{class: class, cells: cells})
+				same = len(l.lines) - 1 - first
+			}
+			l.lines[first+same].actions = append(l.lines[first+same].actions, row.Action)
+		}
+	}
+	return l
+}
+
+func (l *layout) mark(c Cell) string {
+	switch c.Answer {
+	case Yes:
+		return "yes"
+	case No:
+		return "-"
+	case Denied:
+		return "deny"
+	}
+	text := c.text()
+	i := slices.Index(l.conditions, text)
+	if i < 0 {
+		i = len(l.conditions)
+		l.conditions = append(l.conditions, text)
+	}
+	return strconv.Itoa(i + 1)
+}
+
+// text says under which condition a cell is allowed.
+func (c Cell) text() string {
+	text := "always"
+	if len(c.When) > 0 {
+		text = "if " + ways(c.When)
+	}
+	if len(c.Unless) > 0 {
+		text += "; unless " + ways(c.Unless)
+	}
+	return text
+}
+
+func ways(all [][]Condition) string {
+	var either []string
+	for _, way := range all {
+		var each []string
+		for _, c := range way {
+			each = append(each, c.String())
+		}
+		either = append(either, strings.Join(each, " and "))
+	}
+	return strings.Join(either, "; or ")
+}
+
+// String writes a condition for people.
+func (c Condition) String() string {
+	values := strings.Join(c.Values, " or ")
+	if c.Key == "" {
+		return fmt.Sprintf("the key is %s %s", map[string]string{"Resource": "among", "NotResource": "not among"}[c.Operator], values)
+	}
+	return fmt.Sprintf("%s %s %s", c.Key, c.Operator, values)
+}
+
+func letter(i int) string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	if i < len(letters) {
+		return letters[i : i+1]
+	}
+	return letter(i/len(letters)-1) + letter(i%len(letters))
+}
+
+// WriteText writes a matrix as a table.
+func (m *Matrix) WriteText(w io.Writer) error {
+	l := m.layout()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n", m.title())
+	b.WriteString("\nPrincipals\n")
+	for i, p := range m.Principals {
+		fmt.Fprintf(&b, "  %-3s %s: %s\n", letter(i), p.What, p.ARN)
+		fmt.Fprintf(&b, "      IAM: %s. Decided by: %s\n", p.IAM, l.decided(i))
+	}
+	const wide = 58
+	fmt.Fprintf(&b, "\n%-*s", wide, "Actions")
+	for i := range m.Principals {
+		fmt.Fprintf(&b, " %-4s", letter(i))
+	}
+	class := ""
+	for _, line := range l.lines {
+		trim(&b)
+		if line.class != class {
+			class = line.class
+			fmt.Fprintf(&b, "\n%s", class)
+		}
+		text := wrap(line.actions, wide-4)
+		fmt.Fprintf(&b, "\n  %-*s", wide-2, text[0])
+		for _, c := range line.cells {
+			fmt.Fprintf(&b, " %-4s", c)
+		}
+		trim(&b)
+		for _, more := range text[1:] {
+			fmt.Fprintf(&b, "\n  %s", more)
+		}
+	}
+	b.WriteString("\n\nyes: allowed; -: not allowed; deny: denied whatever else allows it; a number: allowed under that condition\n")
+	for i, c := range l.conditions {
+		fmt.Fprintf(&b, "  %-3d %s\n", i+1, c)
+	}
+	for _, n := range m.Notes {
+		fmt.Fprintf(&b, "note: %s\n", n)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (m *Matrix) title() string {
+	if m.Path == "" {
+		return m.Key
+	}
+	return m.Path + ", " + m.Key
+}
+
+func (l *layout) decided(i int) string {
+	if len(l.by[i]) == 0 {
+		return "nothing: no statement or grant allows it anything"
+	}
+	return strings.Join(l.by[i], ", ")
+}
+
+// trim removes spaces at the end.
+func trim(b *strings.Builder) {
+	text := strings.TrimRight(b.String(), " ")
+	b.Reset()
+	b.WriteString(text)
+}
+
+func wrap(words []string, wide int) []string {
+	lines := []string{""}
+	for i, w := range words {
+		if i < len(words)-1 {
+			w += ","
+		}
+		switch now := lines[len(lines)-1]; {
+		case now == "":
+			lines[len(lines)-1] = w
+		case len(now)+1+len(w) > wide:
+			lines = append(lines, w)
+		default:
+			lines[len(lines)-1] += " " + w
+		}
+	}
+	return lines
+}
+
+// WriteMarkdown writes a matrix as a Markdown section.
+func (m *Matrix) WriteMarkdown(w io.Writer) error {
+	l := m.layout()
+	var b strings.Builder
+	fmt.Fprintf(&b, "## Who may use %s\n\n", escape(m.title()))
+	b.WriteString("| | Principal | IAM policies | Decided by |\n| --- | --- | --- | --- |\n")
+	for i, p := range m.Principals {
+		fmt.Fprintf(&b, "| %s | %s: `%s` | %s | %s |\n", letter(i), escape(p.What), p.ARN, escape(p.IAM), escape(l.decided(i)))
+	}
+	b.WriteString("\n| Actions |")
+	for i := range m.Principals {
+		fmt.Fprintf(&b, " %s |", letter(i))
+	}
+	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(m.Principals)) + "\n")
+	for _, line := range l.lines {
+		fmt.Fprintf(&b, "| %s: `%s` | %s |\n", line.class, strings.Join(line.actions, "`, `"), strings.Join(line.cells, " | "))
+	}
+	b.WriteString("\nyes: allowed; -: not allowed; deny: denied whatever else allows it; a number: allowed under that condition.\n")
+	if len(l.conditions) > 0 {
+		b.WriteByte('\n')
+	}
+	for i, c := range l.conditions {
+		fmt.Fprintf(&b, "%d. %s\n", i+1, escape(c))
+	}
+	for _, n := range m.Notes {
+		fmt.Fprintf(&b, "\nNote: %s\n", escape(n))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// escape keeps a text from being read as Markdown.
+func escape(s string) string {
+	return strings.NewReplacer("|", "\\|", "*", "\\*", "_", "\\_", "<", "&lt;", "`", "\\`", "\n", " ").Replace(s)
+}
