@@ -146,8 +146,7 @@ func Evaluate(r Request, p Policies) (Decision, error) {
 		by := outcome.Deny[0].By
 		return Decision{Explicit: true, By: by, Reason: fmt.Sprintf(about, "denied") + describe(by)}, nil
 	case len(outcome.Allow) > 0:
-		// One statement that says it is a better answer than two that say it together.
-		by := slices.MinFunc(outcome.Allow, func(a, b Path) int { return len(a.By) - len(b.By) }).By
+		by := outcome.Allow[0].By
 		return Decision{Allowed: true, By: by, Reason: fmt.Sprintf(about, "allowed") + describe(by)}, nil
 	}
 	return Decision{Reason: fmt.Sprintf(about, "denied") + j.shortfall}, nil
@@ -428,7 +427,10 @@ func (j *judge) outcome() (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	out.Allow = distinct(j.allowed(append(key, granted...), identity))
+	out.Allow = j.allowed(append(key, granted...), identity)
+	// One statement that says it is a better answer than two that say it together.
+	slices.SortStableFunc(out.Allow, func(a, b Path) int { return len(a.By) - len(b.By) })
+	out.Allow = distinct(out.Allow)
 	if slices.ContainsFunc(out.Deny, func(p Path) bool { return len(p.Conditions) == 0 }) {
 		out.Allow = nil
 	}
