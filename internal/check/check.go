@@ -147,7 +147,7 @@ func (r *Report) Count(atLeast Severity) int {
 type Suppression struct {
 	// ID of the rule.
 	ID string
-	// Resource is a path, or the start of one up to a slash, or a logical ID.
+	// Resource is a path, or the start of one up to a slash, a logical ID, or a stack.
 	// Default: every resource.
 	Resource string
 	// Reason is for the reader of the report. Required.
@@ -180,7 +180,7 @@ func (s Suppression) Validate() error {
 func (s Suppression) Covers(f Finding) bool {
 	// Paths of CDK often end so; those of findings do not.
 	at := strings.TrimSuffix(strings.TrimSuffix(s.Resource, "/"), "/Resource")
-	return s.ID == f.Rule && (at == "" || at == f.Resource || at == f.LogicalID || strings.HasPrefix(f.Resource, at+"/"))
+	return s.ID == f.Rule && (at == "" || at == f.Resource || at == f.LogicalID || at == f.Stack || strings.HasPrefix(f.Resource, at+"/"))
 }
 
 // Run checks all templates of an assembly together. An error is a suppression

@@ -1,12 +1,14 @@
 package check_test
 
 import (
+	"encoding/json"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/check/internal/docgen"
 )
@@ -385,5 +387,44 @@ func TestDocsAreFresh(t *testing.T) {
 		if !strings.Contains(string(got), "\n### "+r.ID+"\n") {
 			t.Errorf("%s has no section", r.ID)
 		}
+	}
+}
+
+// TestOneOfTwoAccounts: of a template for any account that names roles of one, what is
+// wrong either way is found, and what depends on the account is a note.
+func TestOneOfTwoAccounts(t *testing.T) {
+	judge := func(change cfntest.Change) (ids []string, notes string) {
+		template := cfntest.Golden(t, "default")
+		change(template)
+		data, err := json.Marshal(template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		assembly, err := cfn.Parse("template.json", data, cfn.Environment{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report, err := check.Run(assembly, check.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range report.Findings {
+			ids = append(ids, f.Rule)
+		}
+		for _, n := range report.Notes {
+			notes += n.String() + "\n"
+		}
+		return ids, notes
+	}
+	deployer := cfntest.All(
+		statement("ClusterCreatorsDescribe", "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/Deployer"}),
+		statement("ClusterCreatorsGrant", "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/Deployer"}))
+	ids, notes := judge(deployer)
+	if len(ids) > 0 || !strings.Contains(notes, "names account 111122223333, and which account the template is for is not known: whether there is cluster-creator-missing") {
+		t.Errorf("found %q, noted\n%s", ids, notes)
+	}
+	ids, _ = judge(cfntest.All(deployer, statement("AccountAdministration", "Action", "kms:*")))
+	if !slices.Contains(ids, "crypto-delegated-to-iam") {
+		t.Errorf("found %q", ids)
 	}
 }

@@ -1,6 +1,9 @@
 package check
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,16 +61,20 @@ func (c *checker) checkKeyPolicy(k *usedKey) {
 	for _, m := range missing {
 		c.noteAt(k.Path, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, and a value for one that nothing else has", m)
 	}
-	kp.doc, kp.statements = doc, readStatements(resolved, t.Partition)
-	kp.findSubjects()
+	kp.read(doc, resolved)
 
 	before := len(c.report.Findings)
-	kp.judge()
+	kp.judge(resolved)
 	if kp.broken != nil {
 		// What was found by then rests on a policy that is not understood.
 		c.report.Findings = c.report.Findings[:before]
 		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", kp.broken)
 	}
+}
+
+func (kp *keyPolicy) read(doc iampolicy.Document, resolved any) {
+	kp.doc, kp.statements = doc, readStatements(resolved, kp.key.Template.Partition)
+	kp.findSubjects()
 }
 
 // policyOf is the policy of a key, or that which KMS gives it.
@@ -86,18 +93,77 @@ func rootOf(t *cfn.Template) string {
 	return fmt.Sprintf("arn:%s:iam::%s:root", t.Partition, t.Account)
 }
 
-func (kp *keyPolicy) judge() {
-	kp.checkAnybody()
-	kp.checkNever()
+func (kp *keyPolicy) judge(resolved any) {
 	for _, s := range kp.statements {
 		if s.allow && s.federated {
 			kp.c.noteAt(kp.key.Path, "%s of the key policy is for identities of a provider: what they may do was not judged", s)
 		}
 	}
-	if accounts := kp.undecided(); len(accounts) > 0 {
+	accounts := kp.undecided()
+	switch len(accounts) {
+	case 0:
+		kp.judgeAll()
+	case 1:
+		kp.judgeTwice(resolved, accounts[0])
+	default:
+		kp.checkAnybody()
+		kp.checkNever()
 		kp.c.noteAt(kp.key.Path, "the key policy names account %s, and which account the template is for is not known: only that part of the policy was judged which does not depend on it; name it with --account", strings.Join(accounts, ", "))
+	}
+}
+
+// judgeTwice takes an account that the policy names for that of the template, and
+// for another one. What is wrong in both cases is found; the rest is a note.
+func (kp *keyPolicy) judgeTwice(resolved any, account string) {
+	findings := func(kp *keyPolicy) []Finding {
+		before := len(kp.c.report.Findings)
+		kp.judgeAll()
+		found := slices.Clone(kp.c.report.Findings[before:])
+		kp.c.report.Findings = kp.c.report.Findings[:before]
+		return found
+	}
+	own := &keyPolicy{c: kp.c, key: kp.key, open: map[int]bool{}, all: map[int]bool{}, arn: kp.arn, root: kp.root}
+	data, err := json.Marshal(resolved)
+	if err == nil {
+		data = bytes.ReplaceAll(data, []byte(account), []byte(kp.key.Template.Account))
+		var same any
+		var doc iampolicy.Document
+		if doc, err = iampolicy.Parse(data); err == nil && json.Unmarshal(data, &same) == nil {
+			own.read(doc, same)
+		}
+	}
+	if err != nil {
+		kp.broken = err
 		return
 	}
+	home, elsewhere := findings(own), findings(kp)
+	kp.broken = cmp.Or(kp.broken, own.broken)
+	has := func(list []Finding, rule string) bool {
+		return slices.ContainsFunc(list, func(f Finding) bool { return f.Rule == rule })
+	}
+	var open []string
+	for _, f := range elsewhere {
+		switch {
+		case has(home, f.Rule):
+			kp.c.report.Findings = append(kp.c.report.Findings, f)
+		case !slices.Contains(open, f.Rule):
+			open = append(open, f.Rule)
+		}
+	}
+	for _, f := range home {
+		if !has(elsewhere, f.Rule) && !slices.Contains(open, f.Rule) {
+			open = append(open, f.Rule)
+		}
+	}
+	if len(open) > 0 {
+		slices.Sort(open)
+		kp.c.noteAt(kp.key.Path, "the key policy names account %s, and which account the template is for is not known: whether there is %s depends on it; name it with --account, or in CDK with the stack's Env", account, strings.Join(open, ", "))
+	}
+}
+
+func (kp *keyPolicy) judgeAll() {
+	kp.checkAnybody()
+	kp.checkNever()
 	kp.checkAllActions()
 	kp.checkDurableAdmin()
 	kp.checkDelegation()
@@ -109,17 +175,14 @@ func (kp *keyPolicy) judge() {
 }
 
 // undecided lists the accounts of which one may be that of the template: nobody
-// said which it is, and the policy does not leave it to CloudFormation.
+// said which it is.
 func (kp *keyPolicy) undecided() (accounts []string) {
 	if t := kp.key.Template; !t.Assumed || t.Account != cfn.ExampleAccount {
 		return nil
 	}
 	for _, s := range kp.statements {
-		if slices.Contains(s.principals, kp.root) {
-			return nil
-		}
 		for _, p := range s.principals {
-			if account := arnPart(p, 4); account != "" && account != cfn.ExampleAccount && !slices.Contains(accounts, account) {
+			if account := arnPart(p, 4); accountNumber.MatchString(account) && account != cfn.ExampleAccount && !slices.Contains(accounts, account) {
 				accounts = append(accounts, account)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/constructs-go/constructs/v10"
@@ -134,5 +135,35 @@ func TestStack(t *testing.T) {
 	}
 	if stack.EncryptedCluster().Cluster() == nil {
 		t.Error("an accessor returns nil")
+	}
+}
+
+// TestChecks: with AddChecks, what a consumer builds of the library passes, and what
+// it builds beside it is judged.
+func TestChecks(t *testing.T) {
+	synth := func(build func(stack awscdk.Stack)) (failed bool) {
+		app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir())})
+		ekskms.AddChecks(app, nil)
+		build(awscdk.NewStack(app, jsii.String("Platform"), nil))
+		defer func() {
+			if r := recover(); r != nil {
+				t.Log(r)
+				failed = true
+			}
+		}()
+		app.Synth(nil)
+		return false
+	}
+	if synth(func(stack awscdk.Stack) { platform(stack) }) {
+		t.Error("the platform has findings")
+	}
+	if !synth(func(stack awscdk.Stack) {
+		platform(stack)
+		awseksv2.NewCfnCluster(stack, jsii.String("Other"), &awseksv2.CfnClusterProps{
+			RoleArn:            jsii.String("arn:aws:iam::111122223333:role/other"),
+			ResourcesVpcConfig: map[string]any{"subnetIds": []any{"subnet-1", "subnet-2"}},
+		})
+	}) {
+		t.Error("a cluster without a key passes")
 	}
 }

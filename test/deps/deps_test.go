@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"cmd/ekskms":                         {"internal/cli"},
 	"cmd/cdkapp":                         {"internal/config", "internal/synth", "internal/tempdir"},
 	"cmd/kms-plugin":                     {"internal/kmsplugin"},
-	"constructs/ekskms":                  {".", "internal/iampolicy", "internal/kubectllayer", "internal/keypolicy", "internal/manifest", "internal/tamper"},
+	"constructs/ekskms":                  {".", "internal/cfn", "internal/check", "internal/iampolicy", "internal/kubectllayer", "internal/keypolicy", "internal/manifest", "internal/tamper"},
 	"stacks":                             {"constructs/ekskms"},
 	"internal/cfn":                       {},
 	"internal/cfn/value":                 {"internal/cfn"},
