@@ -91,6 +91,10 @@ type EncryptedClusterStackProps struct {
 	// LogRetentionDays is how long the new trail's logs are kept.
 	// Default: 365.
 	LogRetentionDays *float64
+	// TrailCopy sends a copy of the new trail to CloudWatch Logs, and is how long it
+	// is kept there. See ekskms.AuditTrailProps.CloudWatchLogs.
+	// Default: no copy.
+	TrailCopy awslogs.RetentionDays
 	// LogReaderArns are IAM roles that may decrypt the new trail's logs.
 	// Default: none.
 	LogReaderArns *[]*string
@@ -279,10 +283,11 @@ func (s *EncryptedClusterStack) secretsKey(props *EncryptedClusterStackProps) *e
 
 func (s *EncryptedClusterStack) auditTrail(props *EncryptedClusterStackProps, key *ekskms.SecretsKey) *ekskms.AuditTrail {
 	trailProps := &ekskms.AuditTrailProps{
-		SecretsKey: key,
-		Retention:  duration(props.LogRetentionDays),
-		Readers:    s.roles("LogReader", props.LogReaderArns),
-		Emails:     props.AlarmEmails,
+		SecretsKey:     key,
+		Retention:      duration(props.LogRetentionDays),
+		CloudWatchLogs: props.TrailCopy,
+		Readers:        s.roles("LogReader", props.LogReaderArns),
+		Emails:         props.AlarmEmails,
 	}
 	if props.TrailArn != nil {
 		trailProps.ExistingTrail = awscloudtrail.CfnTrail_FromTrailArn(s, jsii.String("ExistingTrail"), props.TrailArn)

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
@@ -36,8 +37,15 @@ type AuditTrailProps struct {
 	// Retention is how long the new trail's logs are kept, in whole days.
 	// Default: 365 days.
 	Retention awscdk.Duration
+	// CloudWatchLogs sends a copy of the new trail to a log group, encrypted under
+	// the key of the trail, and keeps it for so long. CloudWatch Logs decrypts for
+	// whoever IAM lets read the group: Readers does not limit them. It costs the
+	// ingestion of every management event of the account.
+	// Default: no copy.
+	CloudWatchLogs awslogs.RetentionDays
 	// Readers may decrypt the new trail's logs. Nobody else can, the account
-	// root included. They need s3:GetObject on the bucket besides.
+	// root included; but see CloudWatchLogs. They need s3:GetObject on the bucket
+	// besides.
 	// Default: nobody.
 	Readers *[]awsiam.IRole
 	// ExistingTopic receives the alarms instead of a new topic. Its policy must
@@ -82,8 +90,8 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		props = &AuditTrailProps{}
 	}
 	require(auditTrailType, "SecretsKey", props.SecretsKey != nil)
-	if props.ExistingTrail != nil && (props.Retention != nil || props.Readers != nil) {
-		reject(auditTrailType, "Retention or Readers", "is set beside ExistingTrail, but belongs to its owner: remove it")
+	if props.ExistingTrail != nil && (props.Retention != nil || props.Readers != nil || props.CloudWatchLogs != "") {
+		reject(auditTrailType, "Retention, Readers or CloudWatchLogs", "is set beside ExistingTrail, but belongs to its owner: remove it")
 	}
 	if props.ExistingTopic != nil && props.Emails != nil {
 		reject(auditTrailType, "Emails", "is set beside ExistingTopic, but belongs to its owner: remove it")
@@ -112,6 +120,10 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		a.trailName = trailName(cluster, at.region)
 		a.trailARN = at.arn("cloudtrail", "trail/"+a.trailName)
 		keyPolicy.TrailARN = a.trailARN
+		if props.CloudWatchLogs != "" {
+			keyPolicy.LogsService = at.service("logs")
+			keyPolicy.LogGroupARN = at.arn("logs", "log-group:"+trailGroup(cluster))
+		}
 	}
 	topicName := "ekskms-" + cluster + "-alarms"
 	if props.ExistingTopic == nil {
@@ -122,7 +134,7 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 			"Encrypts the audit trail and the alarms of EKS cluster "+cluster, keyPolicy.Statements())
 	}
 	if props.ExistingTrail == nil {
-		a.createTrail(at, props.Retention)
+		a.createTrail(at, props.Retention, props.CloudWatchLogs)
 	}
 	a.topic = props.ExistingTopic
 	if a.topic == nil {
@@ -179,7 +191,10 @@ func newSupportKey(scope constructs.Construct, id, alias string, removal awscdk.
 	})
 }
 
-func (a *AuditTrail) createTrail(at place, retention awscdk.Duration) {
+// trailGroup is the name of the log group that has a copy of a cluster's trail.
+func trailGroup(cluster string) string { return "/ekskms/" + cluster + "/trail" }
+
+func (a *AuditTrail) createTrail(at place, retention awscdk.Duration, copied awslogs.RetentionDays) {
 	if retention == nil {
 		retention = awscdk.Duration_Days(jsii.Number(365))
 	}
@@ -208,7 +223,7 @@ func (a *AuditTrail) createTrail(at place, retention awscdk.Duration) {
 	// The policy goes on guarding the bucket when the stack is gone.
 	policy.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN)
 
-	a.trail = awscloudtrail.NewTrail(a, jsii.String("Trail"), &awscloudtrail.TrailProps{
+	props := &awscloudtrail.TrailProps{
 		TrailName: jsii.String(a.trailName),
 		// The trail gets the bucket as an imported one, or it would add
 		// statements of its own to the policy, without aws:SourceArn.
@@ -218,7 +233,17 @@ func (a *AuditTrail) createTrail(at place, retention awscdk.Duration) {
 		IsMultiRegionTrail:         jsii.Bool(true),
 		IncludeGlobalServiceEvents: jsii.Bool(true),
 		ManagementEvents:           awscloudtrail.ReadWriteType_ALL,
-	})
+	}
+	if copied != "" {
+		props.SendToCloudWatchLogs = jsii.Bool(true)
+		props.CloudWatchLogGroup = awslogs.NewLogGroup(a, jsii.String("TrailCopy"), &awslogs.LogGroupProps{
+			LogGroupName:  jsii.String(trailGroup(a.secretsKey.clusterName)),
+			Retention:     copied,
+			EncryptionKey: a.key,
+			RemovalPolicy: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE,
+		})
+	}
+	a.trail = awscloudtrail.NewTrail(a, jsii.String("Trail"), props)
 	a.trail.Node().AddDependency(policy)
 }
 

@@ -245,7 +245,7 @@
 // construct. If the path changes, CloudFormation makes a new key and a new
 // cluster. That holds for the IDs that you choose, and for those inside:
 // SecretsKey/Resource, SecretsKey/Alias, AuditTrail/Key, AuditTrail/Logs,
-// AuditTrail/Trail, AuditTrail/Alarms, EncryptedCluster/ClusterRole,
+// AuditTrail/Trail, AuditTrail/TrailCopy, AuditTrail/Alarms, EncryptedCluster/ClusterRole,
 // EncryptedCluster/LogsKey, EncryptedCluster/Logs, EncryptedCluster/Cluster,
 // KmsPlugin/Role, KmsPlugin/TenantRole-NAME. The parts that [EncryptedCluster] makes itself lie below it,
 // such as EncryptedCluster/SecretsKey. A part that you made outside and passed in

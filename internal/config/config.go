@@ -170,6 +170,9 @@ type Audit struct {
 	// Days that the log bucket of a new trail keeps its objects, 1 to 36500. Not with trailArn. Default: 365.
 	RetentionDays int `yaml:"retentionDays,omitempty" jsonschema:"minimum=1,maximum=36500,default=365" config:"unit=days,unless=trailArn"`
 
+	// Days that a copy of a new trail is kept in CloudWatch Logs, one of the periods that it has. Whoever IAM lets read the log group reads the copy, whatever readers says. Every management event of the account is ingested, and billed. Not with trailArn. Default: no copy.
+	CloudWatchLogsRetentionDays int `yaml:"cloudWatchLogsRetentionDays,omitempty" config:"rule=logRetention,unit=days,unless=trailArn"`
+
 	// Days that the log group of the cluster's control plane keeps its events, one of the periods that CloudWatch Logs has. Default: 365.
 	ControlPlaneLogRetentionDays int `yaml:"controlPlaneLogRetentionDays" jsonschema:"default=365" config:"rule=logRetention,unit=days"`
 

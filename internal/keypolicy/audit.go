@@ -10,6 +10,9 @@ type AuditKey struct {
 	TrailARN string
 	// TopicARN is the alarm topic that the key encrypts.
 	TopicARN string
+	// LogGroupARN is the log group that has a copy of the trail, and LogsService the
+	// service principal of CloudWatch Logs there. Without one there is no copy.
+	LogGroupARN, LogsService string
 	// ReaderARNs are the roles that may decrypt the logs.
 	ReaderARNs []string
 }
@@ -60,6 +63,9 @@ func (k AuditKey) Statements() []iampolicy.Statement {
 			}},
 		})
 	}
+	if k.LogGroupARN != "" {
+		statements = append(statements, logGroup("TrailLogGroup", k.LogsService, k.LogGroupARN))
+	}
 	if len(k.ReaderARNs) > 0 {
 		statements = append(statements, LogReaders(k.ReaderARNs))
 	}
@@ -90,23 +96,28 @@ type LogGroupKey struct {
 	LogGroupARN string
 }
 
-// Statements returns the whole policy of the log group's key. Source: Amazon
-// CloudWatch Logs User Guide, "Encrypt log data in CloudWatch Logs using AWS
-// KMS".
+// Statements returns the whole policy of the log group's key.
 func (k LogGroupKey) Statements() []iampolicy.Statement {
 	return []iampolicy.Statement{
 		Account(k.Partition, k.Account, false),
-		{
-			Sid:       "LogGroup",
-			Effect:    iampolicy.Allow,
-			Principal: iampolicy.Principal{Service: iampolicy.Values{k.LogsService}},
-			Action: iampolicy.Values{
-				"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt",
-				"kms:GenerateDataKey*", "kms:ReEncrypt*",
-			},
-			Resource:  onKey(),
-			Condition: iampolicy.Condition{"ArnEquals": {"kms:EncryptionContext:aws:logs:arn": {k.LogGroupARN}}},
+		logGroup("LogGroup", k.LogsService, k.LogGroupARN),
+	}
+}
+
+// logGroup lets CloudWatch Logs use a key for one log group. Source: Amazon
+// CloudWatch Logs User Guide, "Encrypt log data in CloudWatch Logs using AWS
+// KMS".
+func logGroup(sid, service, arn string) iampolicy.Statement {
+	return iampolicy.Statement{
+		Sid:       sid,
+		Effect:    iampolicy.Allow,
+		Principal: iampolicy.Principal{Service: iampolicy.Values{service}},
+		Action: iampolicy.Values{
+			"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt",
+			"kms:GenerateDataKey*", "kms:ReEncrypt*",
 		},
+		Resource:  onKey(),
+		Condition: iampolicy.Condition{"ArnEquals": {"kms:EncryptionContext:aws:logs:arn": {arn}}},
 	}
 }
 

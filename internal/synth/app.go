@@ -113,6 +113,7 @@ func stackProps(c config.Cluster) *stacks.EncryptedClusterStackProps {
 	}
 	if c.Audit.TrailARN == "" {
 		props.LogRetentionDays = jsii.Number(c.Audit.RetentionDays)
+		props.TrailCopy = logRetention(c.Audit.CloudWatchLogsRetentionDays)
 	}
 	if len(c.Plugin.Tenants) > 0 {
 		tenants := make([]*ekskms.PluginTenant, len(c.Plugin.Tenants))

@@ -13,6 +13,7 @@ const (
 	trailARN        = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/ekskms-demo"
 	otherTrailARN   = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/other"
 	topicARN        = "arn:aws:sns:eu-central-1:111122223333:ekskms-demo-alarms"
+	trailGroupARN   = "arn:aws:logs:eu-central-1:111122223333:log-group:/ekskms/demo/trail"
 	groupARN        = "arn:aws:logs:eu-central-1:111122223333:log-group:/aws/eks/demo/cluster"
 	roles           = "arn:aws:iam::111122223333:role/"
 	outsideRole     = "arn:aws:iam::444455556666:role/Outsider"
@@ -164,6 +165,7 @@ func documents() map[string]iampolicy.Document {
 		"future":       iampolicy.NewDocument(keypolicy.FutureClusterRole("aws", account, roles+"ekskms/demo/*")),
 		"audit": iampolicy.NewDocument(keypolicy.AuditKey{
 			Partition: "aws", Account: account, TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader.roleARN},
+			LogsService: logs.arn, LogGroupARN: trailGroupARN,
 		}.Statements()...),
 		"log group": iampolicy.NewDocument(keypolicy.LogGroupKey{
 			Partition: "aws", Account: account, LogsService: logs.arn, LogGroupARN: groupARN,
@@ -286,6 +288,9 @@ var rows = []row{
 	{"EventBridge, another topic", "audit", eventBridge, encryptionContext("aws:sns:topicArn", topicARN+"2"), none, "only this topic"},
 	{"EventBridge, no context", "audit", eventBridge, nil, none, "only this topic"},
 	{"SNS", "audit", sns, encryptionContext("aws:sns:topicArn", topicARN), none, "it works with the publisher's permission"},
+	{"CloudWatch Logs and the copy", "audit", logs, encryptionContext("aws:logs:arn", trailGroupARN), logGroupUse, "it encrypts the copy of the trail"},
+	{"CloudWatch Logs and another group", "audit", logs, encryptionContext("aws:logs:arn", groupARN), none, "only the copy of the trail"},
+	{"CloudWatch Logs and the log files", "audit", logs, trailContext, none, "only the copy of the trail"},
 	{"reader", "audit", reader, trailContext, []string{"kms:Decrypt"}, "it reads the logs"},
 	{"reader, no context", "audit", reader, nil, none, "only what CloudTrail encrypted"},
 	{"reader of alarms", "audit", reader, encryptionContext("aws:sns:topicArn", topicARN), none, "only what CloudTrail encrypted"},
