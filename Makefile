@@ -124,6 +124,7 @@ soak: ## Ten minutes of faults, in which no answer of the plugin may be wrong
 fuzz: ## Fuzz the parsers for half a minute each
 	go test ./internal/config -run '^$$' -fuzz FuzzParse -fuzztime 30s
 	go test ./internal/iampolicy -run '^$$' -fuzz FuzzParse -fuzztime 30s
+	go test ./internal/iampolicy -run '^$$' -fuzz FuzzEvaluate -fuzztime 30s
 	go test ./internal/cfn -run '^$$' -fuzz FuzzParse -fuzztime 30s
 	go test ./internal/kmsplugin -run '^$$' -fuzz FuzzDecrypt -fuzztime 30s
 	go test ./internal/inspect -run '^$$' -fuzz FuzzSnapshot -fuzztime 30s -fuzzminimizetime 10x
