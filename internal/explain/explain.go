@@ -39,8 +39,8 @@ type Principal struct {
 	// IAM says what was taken for its IAM policies.
 	IAM string `json:"iam"`
 
-	identity []iampolicy.NamedDocument
-	caller   string
+	identity         []iampolicy.NamedDocument
+	caller, provider string
 }
 
 // Cell is what the matrix says of one principal and one action.
@@ -112,7 +112,7 @@ func Explain(in Input) (*Matrix, error) {
 		row := Row{Action: action.Name, Class: action.Class}
 		for _, p := range principals {
 			outcome, err := iampolicy.Explain(
-				iampolicy.Request{Caller: iampolicy.Caller{ARN: p.caller}, Action: action.Name, Resource: in.Key},
+				iampolicy.Request{Caller: iampolicy.Caller{ARN: p.caller, Provider: p.provider}, Action: action.Name, Resource: in.Key},
 				iampolicy.Policies{Resource: in.Policy, Identity: p.identity, Grants: in.Grants})
 			if err != nil {
 				return nil, err
@@ -237,6 +237,17 @@ func (in *Input) principals() ([]Principal, error) {
 						add(v)
 					}
 				}
+			}
+		}
+	}
+	for _, s := range in.Policy.Statement {
+		for _, provider := range s.Principal.Federated {
+			if !seen[provider] {
+				seen[provider] = true
+				all = append(all, Principal{
+					ARN: provider, What: "a session of any role, through an identity provider", IAM: "none assumed",
+					caller: "arn:" + key[1] + ":sts::" + key[2] + ":assumed-role/anybody/session", provider: provider,
+				})
 			}
 		}
 	}

@@ -162,6 +162,8 @@ func TestMatrixSees(t *testing.T) {
 		"a role by condition": {add(map[string]any{"Effect": "Allow", "Principal": "*", "Action": "kms:Decrypt",
 			"Condition": map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/App"}}}),
 			[]string{plugin, "App"}},
+		"a provider": {add(map[string]any{"Effect": "Allow", "Principal": map[string]any{"Federated": "cognito-identity.amazonaws.com"}, "Action": "kms:Decrypt"}),
+			[]string{plugin, "cognito-identity.amazonaws.com"}},
 		"a Deny": {add(map[string]any{"Effect": "Deny", "Principal": "*", "Action": "kms:Decrypt"}), nil},
 	} {
 		t.Run(name, func(t *testing.T) {

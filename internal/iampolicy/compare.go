@@ -1,6 +1,7 @@
 package iampolicy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -26,9 +27,9 @@ type Access struct {
 
 // Change is what a principal may do by one set of policies and not by another.
 type Change struct {
-	// Caller is the principal, and Stranger tells that it stands for all like it:
-	// a role of the account, or of another account, that no policy names and that
-	// has kms:* in IAM.
+	// Caller is the principal, or the identity provider of a session of any role.
+	// Stranger tells that it stands for all like it: a role of the account, or of
+	// another account, that no policy names and that has kms:* in IAM; or a service.
 	Caller   string
 	Stranger bool
 	// Actions, sorted.
@@ -183,7 +184,7 @@ func (c *comparison) change(before, after Access, find func(*comparison, Path, d
 			return nil, err
 		}
 		return &Change{
-			Caller: c.caller.ARN, Stranger: c.caller.stranger, Actions: []string{c.action},
+			Caller: cmp.Or(c.caller.Provider, c.caller.ARN), Stranger: c.caller.stranger, Actions: []string{c.action},
 			Example: request, By: decision.By, Entirely: len(was.Allow) == 0,
 		}, nil
 	}
@@ -229,7 +230,7 @@ func principals(before, after Access) ([]principal, error) {
 		return nil, fmt.Errorf("%q is not the ARN of a KMS key", after.Key)
 	}
 	iam := func(account string) string { return "arn:" + key[1] + ":iam::" + account }
-	named := map[string]bool{iam(key[2]) + ":root": true}
+	named, providers := map[string]bool{iam(key[2]) + ":root": true}, map[string]bool{}
 	for _, side := range []Access{before, after} {
 		for arn := range side.Identity {
 			named[arn] = true
@@ -238,6 +239,9 @@ func principals(before, after Access) ([]principal, error) {
 			named[g.Grantee], named[g.Retiring] = true, true
 		}
 		for _, s := range side.Policy.Statement {
+			for _, provider := range s.Principal.Federated {
+				providers[provider] = true
+			}
 			for _, v := range slices.Concat(s.Principal.AWS, s.NotPrincipal.AWS, s.Principal.Service, s.NotPrincipal.Service) {
 				named[v] = true
 			}
@@ -300,6 +304,10 @@ func principals(before, after Access) ([]principal, error) {
 	add(iam(key[2])+":role/anybody", true)
 	add(iam(strangersAccount)+":role/anybody", true)
 	add("any-service.amazonaws.com", true)
+	for _, provider := range slices.Sorted(maps.Keys(providers)) {
+		session := "arn:" + key[1] + ":sts::" + key[2] + ":assumed-role/anybody/session"
+		all = append(all, principal{Caller: Caller{ARN: session, Provider: provider}})
+	}
 	return all, nil
 }
 

@@ -239,3 +239,49 @@ func TestKeyPolicies(t *testing.T) {
 		}
 	}
 }
+
+// TestWideningsMissNothing compares the policies of the decisions with one another:
+// where a request of the one is allowed by it and denied by the other, the action is
+// among what is found.
+func TestWideningsMissNothing(t *testing.T) {
+	type side struct {
+		name    string
+		request Request
+		access  Access
+	}
+	var all []side
+	for _, d := range decisions {
+		r, p := d.request(t)
+		if p.Identity != nil || p.Grants != nil || checkPolicy(NamedDocument{Document: p.Resource.Document}, true) != nil {
+			continue
+		}
+		all = append(all, side{d.name, r, Access{Key: keyOfTests, Policy: p.Resource}})
+	}
+	compared := 0
+	for i, before := range all {
+		for _, after := range all[i%7:] {
+			ask := func(a Access) bool {
+				d, err := Evaluate(after.request, Policies{Resource: a.Policy})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return d.Allowed
+			}
+			if (compared+i)%5 != 0 || !ask(after.access) || ask(before.access) {
+				compared++
+				continue
+			}
+			compared++
+			changes, _, err := Widenings(before.access, after.access)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(changes, func(c Change) bool { return slices.Contains(c.Actions, after.request.Action) }) {
+				t.Errorf("from %q to %q: %s is not found: %s", before.name, after.name, after.request.Action, summary(changes))
+			}
+		}
+	}
+	if compared < 1000 {
+		t.Errorf("%d comparisons", compared)
+	}
+}
