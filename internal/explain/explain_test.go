@@ -22,22 +22,9 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var examples = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"}
 
-func assembly(t testing.TB, template any) *cfn.Assembly {
-	t.Helper()
-	data, err := json.Marshal(template)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := cfn.Parse("template.json", data, cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
 func matrix(t testing.TB, template any, key string) *explain.Matrix {
 	t.Helper()
-	inputs, err := explain.FromAssembly(assembly(t, template), key)
+	inputs, err := explain.FromAssembly(cfntest.Assembly(t, template), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,15 +201,15 @@ func TestJSON(t *testing.T) {
 }
 
 func TestFromAssemblyRefuses(t *testing.T) {
-	if _, err := explain.FromAssembly(assembly(t, cfntest.Golden(t, "default")), "Nothing"); err == nil || !strings.Contains(err.Error(), `"Nothing"`) || !strings.Contains(err.Error(), "ekskms-ekskms/SecretsKey") {
+	if _, err := explain.FromAssembly(cfntest.Assembly(t, cfntest.Golden(t, "default")), "Nothing"); err == nil || !strings.Contains(err.Error(), `"Nothing"`) || !strings.Contains(err.Error(), "ekskms-ekskms/SecretsKey") {
 		t.Errorf("%v", err)
 	}
-	if _, err := explain.FromAssembly(assembly(t, map[string]any{"Resources": map[string]any{"A": map[string]any{"Type": "AWS::SNS::Topic"}}}), ""); err == nil || !strings.Contains(err.Error(), "no KMS key") {
+	if _, err := explain.FromAssembly(cfntest.Assembly(t, map[string]any{"Resources": map[string]any{"A": map[string]any{"Type": "AWS::SNS::Topic"}}}), ""); err == nil || !strings.Contains(err.Error(), "no KMS key") {
 		t.Errorf("%v", err)
 	}
 	template := cfntest.Golden(t, "default")
 	cfntest.Property("SecretsKeyE4821A66", "KeyPolicy.Statement.0.Condition", map[string]any{"StringSounds": map[string]any{"a:b": "c"}})(template)
-	inputs, err := explain.FromAssembly(assembly(t, template), "")
+	inputs, err := explain.FromAssembly(cfntest.Assembly(t, template), "")
 	if err == nil {
 		_, err = explain.Explain(inputs[0])
 	}

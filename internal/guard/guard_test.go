@@ -2,6 +2,8 @@ package guard_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,22 +31,9 @@ const (
 
 var goldens = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"}
 
-func assembly(t *testing.T, template cfntest.Template) *cfn.Assembly {
-	t.Helper()
-	data, err := json.Marshal(template)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := cfn.Parse("template.json", data, cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
 func compare(t *testing.T, before, after cfntest.Template, accepted ...check.Suppression) *check.Report {
 	t.Helper()
-	report, err := guard.Compare(assembly(t, before), assembly(t, after), accepted)
+	report, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), accepted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +263,7 @@ func TestAccepted(t *testing.T) {
 		t.Errorf("that nothing was found of what is accepted is not said: %+v", report.Notes)
 	}
 	for _, bad := range []check.Suppression{{ID: "nothing", Reason: "a"}, {ID: "key-deleted"}} {
-		if _, err := guard.Compare(assembly(t, before), assembly(t, after), []check.Suppression{bad}); err == nil {
+		if _, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), []check.Suppression{bad}); err == nil {
 			t.Errorf("%+v is taken", bad)
 		}
 	}
@@ -288,5 +277,87 @@ func TestNoValues(t *testing.T) {
 		if strings.Contains(f.Message, "a-value-of-the-context") {
 			t.Errorf("%s", f.Message)
 		}
+	}
+}
+
+// TestOlderModule: clusters of CDK's older module are compared too.
+func TestOlderModule(t *testing.T) {
+	read := func() (template cfntest.Template, id string) {
+		data, err := os.ReadFile("../check/testdata/foreign/05-cdk-eks-blueprints.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, &template); err != nil {
+			t.Fatal(err)
+		}
+		for id, r := range template["Resources"].(map[string]any) {
+			if r.(map[string]any)["Type"] == "Custom::AWSCDK-EKS-Cluster" {
+				return template, id
+			}
+		}
+		t.Fatal("there is no such cluster")
+		return nil, ""
+	}
+	for want, change := range map[string]func(id string) cfntest.Change{
+		"":                           func(string) cfntest.Change { return cfntest.All() },
+		"cluster-deleted":            func(id string) cfntest.Change { return cfntest.Drop(id) },
+		"cluster-replaced":           func(id string) cfntest.Change { return cfntest.Property(id, "Config.name", "other") },
+		"encryption-config-changed":  func(id string) cfntest.Change { return cfntest.Property(id, "Config.encryptionConfig", []any{}) },
+		"control-plane-log-weakened": func(id string) cfntest.Change { return cfntest.Property(id, "Config.logging", nil) },
+	} {
+		before, _ := read()
+		after, id := read()
+		logging := cfntest.Property(id, "Config.logging", map[string]any{"clusterLogging": []any{map[string]any{"enabled": true, "types": []any{"audit"}}}})
+		logging(before)
+		cfntest.All(logging, change(id))(after)
+		ids := found(compare(t, before, after))
+		if want == "" && len(ids) > 0 || want != "" && !slices.Contains(ids, want) {
+			t.Errorf("found %q, want %q", ids, want)
+		}
+	}
+}
+
+// TestStacks: stacks are compared by name, and one that is gone is said.
+func TestStacks(t *testing.T) {
+	folder := func(stacks ...string) *cfn.Assembly {
+		dir := t.TempDir()
+		artifacts := map[string]any{}
+		for _, name := range stacks {
+			data, err := json.Marshal(cfntest.Golden(t, "default"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name+".template.json"), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			artifacts[name] = map[string]any{"type": "aws:cloudformation:stack", "environment": "aws://111122223333/eu-central-1", "properties": map[string]any{"templateFile": name + ".template.json"}}
+		}
+		data, err := json.Marshal(map[string]any{"version": "54.0.0", "artifacts": artifacts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "manifest.json"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a, err := cfn.Load(dir, cfn.Environment{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	report, err := guard.Compare(folder("One", "Two"), folder("Two", "Three"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids := found(report); !slices.Contains(ids, "cluster-deleted") || !slices.Contains(ids, "key-deleted") {
+		t.Errorf("found %q", ids)
+	}
+	for _, f := range report.Findings {
+		if f.Stack != "One" {
+			t.Errorf("%s in stack %s", f.Rule, f.Stack)
+		}
+	}
+	if len(report.Notes) == 0 || !strings.Contains(report.Notes[0].Message, "stack One is not among the new templates") {
+		t.Errorf("%+v", report.Notes)
 	}
 }

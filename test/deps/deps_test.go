@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"stacks":                             {"constructs/ekskms"},
 	"internal/cfn":                       {},
 	"internal/cfn/value":                 {"internal/cfn"},
-	"internal/cfn/cfntest":               {},
+	"internal/cfn/cfntest":               {"internal/cfn"},
 	"internal/explain":                   {"internal/cfn", "internal/check", "internal/iampolicy"},
 	"internal/guard":                     {"internal/cfn", "internal/cfn/value", "internal/check", "internal/iampolicy"},
 	"internal/check":                     {"internal/cfn", "internal/cfn/value", "internal/iampolicy", "internal/keypolicy", "internal/tamper"},

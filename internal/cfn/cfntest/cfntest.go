@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/ekskms/ekskms/internal/cfn"
 )
 
 // Golden reads a template that the snapshot tests hold, by its name, from a
@@ -25,6 +27,20 @@ func Golden(t *testing.T, name string) Template {
 		t.Fatal(err)
 	}
 	return read
+}
+
+// Assembly resolves a template for account 111122223333 in eu-central-1.
+func Assembly(t testing.TB, template any) *cfn.Assembly {
+	t.Helper()
+	data, err := json.Marshal(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := cfn.Parse("template.json", data, cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // Template is a template as encoding/json reads it.
