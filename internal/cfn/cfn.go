@@ -24,9 +24,13 @@ const (
 )
 
 // Environment is what pseudo parameters stand for. Empty fields are taken from
-// the cloud assembly, or else from [ExampleAccount] in [ExampleRegion].
+// the cloud assembly, or else are those of the example.
 type Environment struct {
+	// Account and Region of all stacks, whatever the cloud assembly says.
 	Account, Region string
+	// ElseAccount and ElseRegion are for stacks of which it does not say them.
+	// Default: those of the example, and the template is Assumed.
+	ElseAccount, ElseRegion string
 	// Parameters of the templates, by name. Default: the Default of each.
 	Parameters map[string]string
 }

@@ -1,6 +1,7 @@
 package cfn
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,6 +149,7 @@ func (l *loader) parse(name, path string, data []byte, environment string, paren
 		of := parent.resolver.template
 		t.Account, t.Region, t.Assumed = of.Account, of.Region, of.Assumed
 	}
+	t.Account, t.Region = cmp.Or(t.Account, l.env.ElseAccount), cmp.Or(t.Region, l.env.ElseRegion)
 	if t.Account == "" {
 		t.Account, t.Assumed = ExampleAccount, true
 	}

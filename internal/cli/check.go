@@ -134,75 +134,103 @@ func parseParameters(given []string) (map[string]string, error) {
 	return parameters, nil
 }
 
-func (f *checkFlags) load(cmd *cobra.Command, name string) (*cfn.Assembly, error) {
-	read := func(env cfn.Environment) (*cfn.Assembly, error) { return cfn.Load(name, env) }
+// source reads templates for an environment.
+type source func(cfn.Environment) (*cfn.Assembly, error)
+
+// from is the source of a template, a cloud assembly or its folder, or - for
+// standard input.
+func from(cmd *cobra.Command, name string) (source, error) {
 	if name == "-" {
 		data, err := io.ReadAll(cmd.InOrStdin())
 		if err != nil {
 			return nil, fmt.Errorf("can't read standard input: %w", err)
 		}
-		read = func(env cfn.Environment) (*cfn.Assembly, error) { return cfn.Parse("<stdin>", data, env) }
+		return func(env cfn.Environment) (*cfn.Assembly, error) { return cfn.Parse("<stdin>", data, env) }, nil
 	}
-	assembly, err := read(f.environment)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, &synth.Error{What: fmt.Sprintf("there is no %s", name), Hint: "name a template, a cloud assembly or its folder; 'ekskms synth' writes cdk.out"}
-	}
+	return func(env cfn.Environment) (*cfn.Assembly, error) {
+		assembly, err := cfn.Load(name, env)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, &synth.Error{What: fmt.Sprintf("there is no %s", name), Hint: "name a template, a cloud assembly or its folder; 'ekskms synth' writes cdk.out"}
+		}
+		return assembly, err
+	}, nil
+}
+
+func (f *checkFlags) load(cmd *cobra.Command, name string) (*cfn.Assembly, error) {
+	read, err := from(cmd, name)
 	if err != nil {
 		return nil, err
 	}
-	return f.place(cmd, assembly, read)
+	assembly, err := read(f.environment)
+	if err != nil || !assumed(assembly) {
+		return assembly, err
+	}
+	return read(f.place(cmd, assembly))
 }
 
-// place reads a template again for the account and the Region that it names
-// itself, if nobody else says which they are.
-func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly, read func(cfn.Environment) (*cfn.Assembly, error)) (*cfn.Assembly, error) {
-	if !slices.ContainsFunc(assembly.Templates, func(t *cfn.Template) bool { return t.Assumed }) {
-		return assembly, nil
-	}
+func assumed(assembly *cfn.Assembly) bool {
+	return slices.ContainsFunc(assembly.Templates, func(t *cfn.Template) bool { return t.Assumed })
+}
+
+// place is the environment of an assembly with the account and the Region that it
+// names itself, where nobody else says which they are.
+func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly) cfn.Environment {
 	env, evident := f.environment, check.Environment(assembly)
 	if env.Account == "" && evident.Account != "" {
-		env.Account = evident.Account
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for account %s, the only one that is named there; --account names another\n", env.Account)
+		env.ElseAccount = evident.Account
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for account %s, the only one that is named there; --account names another\n", evident.Account)
 	}
 	if env.Region == "" && evident.Region != "" {
-		env.Region = evident.Region
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for Region %s, the only one that is named there; --region names another\n", env.Region)
+		env.ElseRegion = evident.Region
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for Region %s, the only one that is named there; --region names another\n", evident.Region)
 	}
-	return read(env)
+	return env
 }
 
-// synthesize makes the cloud assembly of the configuration in a temporary
-// folder, and returns it with what the configuration accepts. Findings name the
-// templates as 'ekskms synth' would name them.
-func (f *checkFlags) synthesize(cmd *cobra.Command) (*cfn.Assembly, []check.Suppression, error) {
+// synthesized makes the cloud assembly of the configuration in a temporary
+// folder, which remove removes, and returns its source with what the configuration
+// accepts. Findings name the templates as 'ekskms synth' would name them.
+func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions []check.Suppression, remove func(), err error) {
 	clusters, err := loadConfig(cmd, f.file)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	suppressions, err := accepted(clusters)
-	if err != nil {
-		return nil, nil, err
+	if suppressions, err = accepted(clusters); err != nil {
+		return nil, nil, nil, err
 	}
 	// The folder is made by what synthesizes, which also removes it if that is
 	// interrupted.
 	outdir := filepath.Join(os.TempDir(), "ekskms-check-"+rand.Text())
-	defer os.RemoveAll(outdir)
+	remove = func() { _ = os.RemoveAll(outdir) }
 	done := progress(cmd.ErrOrStderr(), "ekskms: synthesizing")
 	_, err = synth.Run(cmd.Context(), clusters, synth.Options{Outdir: outdir})
 	done()
 	if err != nil {
-		return nil, nil, err
+		remove()
+		return nil, nil, nil, err
 	}
-	assembly, err := cfn.Load(outdir, f.environment)
+	return func(env cfn.Environment) (*cfn.Assembly, error) {
+		assembly, err := cfn.Load(outdir, env)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range assembly.Templates {
+			if name, err := filepath.Rel(outdir, t.File); err == nil {
+				t.File = path.Join("cdk.out", filepath.ToSlash(name))
+			}
+		}
+		return assembly, nil
+	}, suppressions, remove, nil
+}
+
+func (f *checkFlags) synthesize(cmd *cobra.Command) (*cfn.Assembly, []check.Suppression, error) {
+	read, suppressions, remove, err := f.synthesized(cmd)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, t := range assembly.Templates {
-		if name, err := filepath.Rel(outdir, t.File); err == nil {
-			t.File = path.Join("cdk.out", filepath.ToSlash(name))
-		}
-	}
-	return assembly, suppressions, nil
+	defer remove()
+	assembly, err := read(f.environment)
+	return assembly, suppressions, err
 }
 
 // accepted returns the suppressions of a configuration. Those that name no

@@ -3,6 +3,7 @@ package cli
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -82,73 +83,126 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 		return usageError{err.Error(), hint}
 	}
 
-	var after *cfn.Assembly
-	if len(args) > 0 {
-		after, err = f.load(cmd, args[0])
-	} else {
-		after, _, err = f.synthesize(cmd)
-	}
+	after, remove, err := f.changed(cmd, args)
 	if err != nil {
 		return err
 	}
-	// Both sides are resolved for the same account and Region.
-	if t := after.Templates[0]; f.environment.Account == "" && f.environment.Region == "" && !t.Assumed {
-		f.environment.Account, f.environment.Region = t.Account, t.Region
-	}
-	before, err := f.deployed(cmd, args)
+	defer remove()
+	before, remove, err := f.deployed(cmd, args)
 	if err != nil {
 		return err
 	}
-	report, err := guard.Compare(before, after, accepted)
+	defer remove()
+	was, is, err := f.both(cmd, before, after)
+	if err != nil {
+		return err
+	}
+	report, err := guard.Compare(was, is, accepted)
 	if err != nil {
 		return err
 	}
 	return f.finish(cmd, report)
 }
 
-func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (*cfn.Assembly, error) {
+// both reads the two sides for the same account and Region: those that one of them
+// knows, or else names.
+func (f *guardFlags) both(cmd *cobra.Command, before, after source) (was, is *cfn.Assembly, err error) {
+	env := f.environment
+	for attempt := range 2 {
+		if is, err = after(env); err != nil {
+			return nil, nil, err
+		}
+		if was, err = before(env); err != nil {
+			return nil, nil, err
+		}
+		if attempt > 0 || !assumed(is) && !assumed(was) {
+			break
+		}
+		env = known(env, is, was)
+		for _, side := range []*cfn.Assembly{is, was} {
+			if env.ElseAccount == "" && env.ElseRegion == "" {
+				env = f.place(cmd, side)
+			}
+		}
+	}
+	return was, is, nil
+}
+
+// known is the environment with the account and the Region of the first template
+// that has them.
+func known(env cfn.Environment, assemblies ...*cfn.Assembly) cfn.Environment {
+	for _, a := range assemblies {
+		for _, t := range a.Templates {
+			if !t.Assumed {
+				env.ElseAccount, env.ElseRegion = t.Account, t.Region
+				return env
+			}
+		}
+	}
+	return env
+}
+
+func nothing() {}
+
+// changed is the source of the new templates. remove removes what was made for it.
+func (f *guardFlags) changed(cmd *cobra.Command, args []string) (read source, remove func(), err error) {
+	if len(args) > 0 {
+		read, err = from(cmd, args[0])
+		return read, nothing, err
+	}
+	read, _, remove, err = f.synthesized(cmd)
+	return read, remove, err
+}
+
+// deployed is the source of the deployed templates. remove removes what was made
+// for it.
+func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, remove func(), err error) {
 	if f.against != "" {
-		return f.load(cmd, f.against)
+		read, err = from(cmd, f.against)
+		return read, nothing, err
 	}
-	name := config.FileName
-	if f.file != "" {
-		name = f.file
-	}
+	name := cmp.Or(f.file, config.FileName)
 	if len(args) > 0 {
 		name = args[0]
 	}
 	if name == "-" {
-		return nil, &synth.Error{What: "a revision has no standard input", Hint: "name a file"}
+		return nil, nil, &synth.Error{What: "a revision has no standard input", Hint: "name a file"}
 	}
 	revision, err := findRevision(cmd, f.base, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	folder := filepath.Join(os.TempDir(), "ekskms-guard-"+rand.Text())
-	defer os.RemoveAll(folder)
+	removeFolder := func() { _ = os.RemoveAll(folder) }
+	defer func() {
+		if err != nil {
+			removeFolder()
+		}
+	}()
 	part := revision.path
 	if f.command != "" {
 		part = "."
 	}
 	if err := revision.extract(cmd, part, folder); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if f.command != "" {
 		c := exec.CommandContext(cmd.Context(), "sh", "-c", f.command)
 		c.Dir = filepath.Join(folder, revision.folder)
 		c.Stdout, c.Stderr = cmd.ErrOrStderr(), cmd.ErrOrStderr()
 		if err := c.Run(); err != nil {
-			return nil, fmt.Errorf("--synth %q in %s: %w", f.command, f.base, err)
+			return nil, nil, fmt.Errorf("--synth %q in %s: %w", f.command, f.base, err)
 		}
 	}
 	extracted := filepath.Join(folder, revision.path)
 	if len(args) > 0 {
-		return f.load(cmd, extracted)
+		read, err = from(cmd, extracted)
+		return read, removeFolder, err
 	}
-	old := *f
+	old := f.checkFlags
 	old.file = extracted
-	assembly, _, err := old.synthesize(cmd)
-	return assembly, err
+	read, _, removeAssembly, err := old.synthesized(cmd)
+	return read, func() { removeAssembly(); removeFolder() }, err
 }
 
 // revision is a path in a revision of a git repository.

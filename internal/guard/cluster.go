@@ -47,7 +47,7 @@ func (c *comparison) clusters() (keys map[string]bool) {
 		for _, name := range names {
 			old, new := value.At(was.Spec, strings.Split(name, ".")...), value.At(is.Spec, strings.Split(name, ".")...)
 			if !reflect.DeepEqual(old, new) {
-				c.find("cluster-replaced", now, "%s changes from %s to %s", name, shown(old), shown(new))
+				c.find("cluster-replaced", now, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
 			}
 		}
 		if old, new := was.Spec["EncryptionConfig"], is.Spec["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
@@ -68,14 +68,14 @@ func encryption(v any) string {
 	}
 	var all []string
 	for _, config := range configs {
-		all = append(all, fmt.Sprintf("%s under %s", shown(value.At(config, "Resources")), shown(value.At(config, "Provider", "KeyArn"))))
+		all = append(all, fmt.Sprintf("%s under %s", value.Show(value.At(config, "Resources")), value.Show(value.At(config, "Provider", "KeyArn"))))
 	}
 	return strings.Join(all, ", ")
 }
 
 func (c *comparison) protection(was, is map[string]any, r *cfn.Resource) {
 	if value.IsTrue(was["DeletionProtection"], false) && !value.IsTrue(is["DeletionProtection"], false) {
-		c.find("retention-weakened", r, "DeletionProtection changes from true to %s", shown(is["DeletionProtection"]))
+		c.find("retention-weakened", r, "DeletionProtection changes from true to %s", value.Show(is["DeletionProtection"]))
 	}
 }
 

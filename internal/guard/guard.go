@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/check"
 )
 
@@ -205,8 +204,5 @@ func (c *comparison) suppressions() {
 		}
 	})
 }
-
-// shown writes a property for a message.
-func shown(v any) string { return value.Show(v) }
 
 func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }

@@ -55,8 +55,8 @@ func (c *comparison) keyProperties(was, is *cfn.Resource) {
 		return unchangeable[name]
 	}
 	for _, name := range []string{"KeySpec", "KeyUsage", "Origin", "MultiRegion"} {
-		if old, new := get(was, name), get(is, name); !reflect.DeepEqual(old, new) && shown(old) != shown(new) {
-			c.find("key-replaced", is, "%s changes from %s to %s", name, shown(old), shown(new))
+		if old, new := get(was, name), get(is, name); !reflect.DeepEqual(old, new) && value.Show(old) != value.Show(new) {
+			c.find("key-replaced", is, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
 		}
 	}
 	rotates := func(r *cfn.Resource) bool { return value.IsTrue(r.Properties["EnableKeyRotation"], false) }
@@ -69,7 +69,7 @@ func (c *comparison) keyProperties(was, is *cfn.Resource) {
 	switch old, new := days(was, "RotationPeriodInDays", defaultRotation), days(is, "RotationPeriodInDays", defaultRotation); {
 	case !rotates(was):
 	case !rotates(is):
-		c.find("rotation-weakened", is, "EnableKeyRotation changes from true to %s", shown(is.Properties["EnableKeyRotation"]))
+		c.find("rotation-weakened", is, "EnableKeyRotation changes from true to %s", value.Show(is.Properties["EnableKeyRotation"]))
 	case new > old:
 		c.find("rotation-weakened", is, "the key rotates every %g days, it was every %g", new, old)
 	}
@@ -77,7 +77,7 @@ func (c *comparison) keyProperties(was, is *cfn.Resource) {
 		c.find("retention-weakened", is, "a deletion of the key can be stopped for %g days, it was %g", new, old)
 	}
 	if value.IsTrue(was.Properties["Enabled"], true) && !value.IsTrue(is.Properties["Enabled"], true) {
-		c.find("key-replaced", is, "Enabled changes to %s: the key can't be used from then on, and within 30 days EKS needs it back", shown(is.Properties["Enabled"]))
+		c.find("key-replaced", is, "Enabled changes to %s: the key can't be used from then on, and within 30 days EKS needs it back", value.Show(is.Properties["Enabled"]))
 	}
 }
 

@@ -65,7 +65,7 @@ func (c *comparison) trails() {
 		}{{"IsLogging", true}, {"EnableLogFileValidation", false}, {"IsMultiRegionTrail", false}, {"IncludeGlobalServiceEvents", true}, {"IsOrganizationTrail", false}} {
 			old, new := was.Properties[p.name], is.Properties[p.name]
 			if value.IsTrue(old, p.byDefault) && !value.IsTrue(new, p.byDefault) {
-				c.find("trail-weakened", is, "%s changes from true to %s", p.name, shown(new))
+				c.find("trail-weakened", is, "%s changes from true to %s", p.name, value.Show(new))
 			}
 		}
 		for _, name := range []string{"KMSKeyId", "CloudWatchLogsLogGroupArn", "SnsTopicName"} {
@@ -79,7 +79,7 @@ func (c *comparison) trails() {
 			}
 		}
 		if old, new := was.Properties["S3BucketName"], is.Properties["S3BucketName"]; !reflect.DeepEqual(old, new) {
-			c.find("trail-weakened", is, "the log goes to %s, it went to %s", shown(new), shown(old))
+			c.find("trail-weakened", is, "the log goes to %s, it went to %s", value.Show(new), value.Show(old))
 		}
 	}
 }
@@ -138,7 +138,7 @@ func (c *comparison) buckets() {
 			c.find("retention-weakened", is, "versioning of the bucket is suspended: a log file that is overwritten is lost")
 		}
 		if value.IsTrue(was.Properties["ObjectLockEnabled"], false) && !value.IsTrue(is.Properties["ObjectLockEnabled"], false) {
-			c.find("retention-weakened", is, "ObjectLockEnabled changes to %s", shown(is.Properties["ObjectLockEnabled"]))
+			c.find("retention-weakened", is, "ObjectLockEnabled changes to %s", value.Show(is.Properties["ObjectLockEnabled"]))
 		}
 		for _, name := range []string{"ExpirationInDays", "NoncurrentVersionExpiration.NoncurrentDays"} {
 			old, expired := expiry(was, name)
@@ -191,7 +191,7 @@ func (c *comparison) alarms() {
 		for _, target := range value.List(was.Properties["Targets"]) {
 			arn := value.At(target, "Arn")
 			if !slices.ContainsFunc(value.List(is.Properties["Targets"]), func(t any) bool { return reflect.DeepEqual(value.At(t, "Arn"), arn) }) {
-				c.find("alarm-removed", is, "the target %s is taken away", shown(arn))
+				c.find("alarm-removed", is, "the target %s is taken away", value.Show(arn))
 			}
 		}
 		if path := narrowed(pattern(was), pattern(is), "EventPattern"); path != "" {
@@ -264,7 +264,7 @@ func narrowed(was, is any, path string) string {
 	case []any:
 		for _, v := range value.List(was) {
 			if !slices.ContainsFunc(new, func(n any) bool { return reflect.DeepEqual(n, v) }) {
-				return fmt.Sprintf("%s no longer has %s", path, shown(v))
+				return fmt.Sprintf("%s no longer has %s", path, value.Show(v))
 			}
 		}
 		return ""
