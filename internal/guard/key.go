@@ -107,8 +107,8 @@ func (c *comparison) policies(was, is check.Access) {
 	for _, n := range slices.Concat(notes, more) {
 		c.note(is.Key.Path, "%s", n)
 	}
-	for _, w := range summarized(wider) {
-		c.find("policy-widened", is.Key, "%s may do %s%s", w.who, w.actions, w.how)
+	for _, message := range summarized(wider) {
+		c.find("policy-widened", is.Key, "%s", message)
 	}
 	for _, l := range lost {
 		if l.Stranger || c.unused(l.Caller) {
@@ -125,51 +125,68 @@ func (c *comparison) unused(arn string) bool {
 	return r != nil && strings.HasPrefix(r.Type, "AWS::IAM::") && c.now(r) == nil
 }
 
-type wider struct{ who, actions, how string }
-
-// summarized says who may do more. What everybody may do is not said again of
-// those who have a name.
-func summarized(changes []iampolicy.Change) (all []wider) {
-	everybody := map[string]bool{}
+// summarized says who may do more, in one message for each statement of the key
+// policy. What everybody may do is not said again of those who have a name.
+func summarized(changes []iampolicy.Change) (messages []string) {
+	var statements []string
+	by := map[string][]iampolicy.Change{}
 	for _, c := range changes {
-		if c.Stranger && strings.Contains(c.Caller, ":999999999999:") {
-			for _, a := range c.Actions {
-				everybody[a] = true
+		statement := c.By[0].String()
+		if by[statement] == nil {
+			statements = append(statements, statement)
+		}
+		by[statement] = append(by[statement], c)
+	}
+	for _, statement := range statements {
+		public := slices.ContainsFunc(by[statement], everybody)
+		var who []string
+		for _, c := range by[statement] {
+			if !public || c.Stranger {
+				who = append(who, fmt.Sprintf("%s may do %s%s", described(c), actions(c.Actions), given(c.Example)))
+			}
+		}
+		if more := len(who) - most; more > 0 {
+			who = append(who[:most], fmt.Sprintf("and %d more", more))
+		}
+		messages = append(messages, fmt.Sprintf("by %s, %s", statement, strings.Join(who, "; ")))
+	}
+	return messages
+}
+
+// most is how many of a list a message has.
+const most = 5
+
+// everybody tells that a change is for principals of any account.
+func everybody(c iampolicy.Change) bool {
+	return c.Stranger && strings.Contains(c.Caller, ":999999999999:")
+}
+
+func described(c iampolicy.Change) string {
+	switch {
+	case everybody(c):
+		return "everybody, of any account,"
+	case c.Stranger && strings.HasPrefix(c.Caller, "arn:"):
+		return fmt.Sprintf("every principal of account %s that IAM allows it", strings.Split(c.Caller, ":")[4])
+	case c.Stranger:
+		return "every AWS service"
+	}
+	return c.Caller
+}
+
+// actions lists what is done, the use of the key first.
+func actions(names []string) string {
+	var sorted []string
+	for _, class := range []iampolicy.Class{iampolicy.Cryptographic, iampolicy.Grants, iampolicy.Administration, iampolicy.Read} {
+		for _, a := range iampolicy.KMSActions {
+			if a.Class == class && slices.Contains(names, a.Name) {
+				sorted = append(sorted, a.Name)
 			}
 		}
 	}
-	for _, c := range changes {
-		foreign := strings.Contains(c.Caller, ":999999999999:")
-		left := slices.Clone(c.Actions)
-		if !foreign {
-			left = slices.DeleteFunc(left, func(a string) bool { return everybody[a] })
-		}
-		if len(left) == 0 {
-			continue
-		}
-		who := c.Caller
-		switch {
-		case foreign:
-			who = "everybody, of any account,"
-		case c.Stranger && strings.HasPrefix(who, "arn:"):
-			who = fmt.Sprintf("every principal of account %s that IAM allows it", strings.Split(who, ":")[4])
-		case c.Stranger:
-			who = "every AWS service"
-		}
-		var by []string
-		for _, s := range c.By {
-			by = append(by, s.String())
-		}
-		all = append(all, wider{who, actions(left), given(c.Example) + " by " + strings.Join(by, " and ")})
+	if more := len(sorted) - most; more > 1 {
+		return fmt.Sprintf("%s and %d more", strings.Join(sorted[:most], ", "), more)
 	}
-	return all
-}
-
-func actions(names []string) string {
-	if len(names) > 6 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:5], ", "), len(names)-5)
-	}
-	return strings.Join(names, ", ")
+	return strings.Join(sorted, ", ")
 }
 
 // given names the condition keys of an example. Values are left out: those of an
