@@ -180,3 +180,24 @@ func TestChecksRefuse(t *testing.T) {
 		})
 	}
 }
+
+// TestCDKsOwnWays: what docs/scanners.md says on CDK's acknowledgements and on its
+// context key.
+func TestCDKsOwnWays(t *testing.T) {
+	found, failure := checked(t, nil, func(app awscdk.App) {
+		awscdk.Validations_Of(plainCluster(app, "One")).Acknowledge(&awscdk.Acknowledgment{
+			Id: jsii.String("ekskms::secrets-not-encrypted"), Reason: jsii.String("thrown away tonight"),
+		})
+		plainCluster(app, "Two")
+	})
+	if len(found) > 0 || failure != "" {
+		t.Errorf("acknowledged at one cluster, and found %q, failed with %q", found, failure)
+	}
+	found, failure = checked(t, nil, func(app awscdk.App) {
+		app.Node().SetContext(jsii.String("@aws-cdk/core:failSynthOnValidationErrors"), false)
+		plainCluster(app, "Plain")
+	})
+	if !slices.Contains(found, "error secrets-not-encrypted Plain/Cluster") || failure != "" {
+		t.Errorf("found %q, failed with %q", found, failure)
+	}
+}
