@@ -17,16 +17,18 @@ import (
 )
 
 const (
-	cluster     = "EncryptedClusterA9297881"
-	clusterRole = "EncryptedClusterClusterRoleB274515C"
-	pluginRole  = "EncryptedClusterKmsPluginRoleC6DF9AF0"
-	pluginIAM   = "EncryptedClusterKmsPluginRoleDefaultPolicy60C5EF40"
-	secretsKey  = "SecretsKeyE4821A66"
-	auditKey    = "AuditTrailKeyA4D56A7A"
-	controlLogs = "EncryptedClusterLogs1DFCF358"
-	trail       = "AuditTrail49D399D8"
-	bucket      = "AuditTrailLogsD47DB5AF"
-	keyDisabled = "AuditTrailAlarmKeyDisabledBD270554"
+	cluster      = "EncryptedClusterA9297881"
+	clusterRole  = "EncryptedClusterClusterRoleB274515C"
+	pluginRole   = "EncryptedClusterKmsPluginRoleC6DF9AF0"
+	pluginIAM    = "EncryptedClusterKmsPluginRoleDefaultPolicy60C5EF40"
+	secretsKey   = "SecretsKeyE4821A66"
+	auditKey     = "AuditTrailKeyA4D56A7A"
+	controlLogs  = "EncryptedClusterLogs1DFCF358"
+	trail        = "AuditTrail49D399D8"
+	bucket       = "AuditTrailLogsD47DB5AF"
+	keyDisabled  = "AuditTrailAlarmKeyDisabledBD270554"
+	bucketPolicy = "AuditTrailLogsPolicyB59BDBF3"
+	topic        = "AuditTrailAlarms62214698"
 )
 
 var goldens = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"}
@@ -129,7 +131,7 @@ var mutations = []struct {
 	{"endpoint for one network", cfntest.All(cfntest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), cfntest.Property(cluster, "ResourcesVpcConfig.PublicAccessCidrs", []any{"203.0.113.0/24"})), one("endpoint-opened"), "203.0.113.0/24"},
 
 	// The key.
-	{"key's logical ID", cfntest.All(renamed(secretsKey), cfntest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/New"+secretsKey)), []string{"alarm-removed", "encryption-config-changed", "key-deleted"}, "the secrets of a running cluster are under it"},
+	{"key's logical ID", cfntest.All(renamed(secretsKey), cfntest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/New"+secretsKey)), []string{"alarm-removed", "alias-moved", "encryption-config-changed", "key-deleted"}, "the secrets of a running cluster are under it"},
 	{"key's spec", cfntest.Property(secretsKey, "KeySpec", "RSA_4096"), one("key-replaced"), "KeySpec changes from SYMMETRIC_DEFAULT to RSA_4096"},
 	{"key for all Regions", cfntest.Property(secretsKey, "MultiRegion", true), one("key-replaced"), "MultiRegion"},
 	{"key disabled", cfntest.Property(secretsKey, "Enabled", false), one("key-replaced"), "can't be used"},
@@ -189,6 +191,27 @@ var mutations = []struct {
 	{"alarm for another event", cfntest.Property(keyDisabled, "EventPattern.detail.eventName", []any{"EnableKey"}), one("alarm-removed"), "no longer has DisableKey"},
 	{"a finding accepted", cfntest.Attribute(cluster, "Metadata", map[string]any{"ekskms:checks": map[string]any{"suppress": []any{map[string]any{"id": "endpoint-public", "reason": "soon"}}}}), one("check-suppressed"), "endpoint-public is accepted: soon"},
 	{"a secret in a manifest", cfntest.Add("Leak", "Custom::AWSCDK-EKS-KubernetesResource", map[string]any{"Manifest": `[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"data":{"b":"cGFzc3dvcmQ="}}]`}), one("check-regressed"), "secret-in-template"},
+
+	{"trail renamed", cfntest.Property(trail, "TrailName", "other"), []string{"alarm-removed", "trail-weakened"}, "TrailName changes"},
+	{"control-plane logs elsewhere", cfntest.Property(controlLogs, "LogGroupName", "/other"), one("trail-weakened"), "LogGroupName changes"},
+	{"bucket public", cfntest.Property(bucket, "PublicAccessBlockConfiguration.BlockPublicPolicy", false), one("trail-weakened"), "BlockPublicPolicy"},
+	{"bucket renamed", cfntest.Property(bucket, "BucketName", "other"), []string{"retention-weakened", "trail-weakened"}, "BucketName changes"},
+	{"bucket for everybody", func(t cfntest.Template) {
+		policy := t.Resource(bucketPolicy)["Properties"].(map[string]any)["PolicyDocument"].(map[string]any)
+		policy["Statement"] = append(policy["Statement"].([]any), map[string]any{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"})
+	}, one("policy-widened"), "allows s3:GetObject to *"},
+	{"bucket without TLS", func(t cfntest.Template) {
+		policy := t.Resource(bucketPolicy)["Properties"].(map[string]any)["PolicyDocument"].(map[string]any)
+		policy["Statement"] = slices.DeleteFunc(policy["Statement"].([]any), func(s any) bool { return s.(map[string]any)["Effect"] == "Deny" })
+	}, one("policy-widened"), "denied s3:*"},
+	{"topic dropped", cfntest.Drop(topic), one("alarm-removed"), "the topic goes"},
+	{"topic renamed", cfntest.Property(topic, "TopicName", "other"), one("alarm-removed"), "TopicName"},
+	{"topic in the clear", cfntest.Property(topic, "KmsMasterKeyId", nil), one("trail-weakened"), "KmsMasterKeyId"},
+	{"alias to another key", cfntest.Property("SecretsKeyAliasF590BEF1", "TargetKeyId", "other"), one("alias-moved"), "TargetKeyId"},
+	{"anybody becomes the plugin", func(t cfntest.Template) {
+		policy := t.Resource(pluginRole)["Properties"].(map[string]any)["AssumeRolePolicyDocument"].(map[string]any)
+		policy["Statement"] = append(policy["Statement"].([]any), map[string]any{"Effect": "Allow", "Principal": admin, "Action": "sts:AssumeRole"})
+	}, one("policy-widened"), "trust policy changes: a new statement allows sts:AssumeRole to arn:aws:iam::111122223333:role/Admin"},
 
 	// What may change.
 	{"nothing", func(cfntest.Template) {}, nil, ""},

@@ -45,6 +45,50 @@ func (c *comparison) keys(ofClusters map[string]bool) {
 		c.keyProperties(was.Key, now)
 		c.policies(was, after[now])
 	}
+	c.aliases()
+	c.trust()
+}
+
+// aliases finds those that lead to another key, or have another name.
+func (c *comparison) aliases() {
+	for _, was := range c.before.OfType("AWS::KMS::Alias") {
+		is := c.now(was)
+		if is == nil {
+			continue
+		}
+		for _, name := range []string{"TargetKeyId", "AliasName"} {
+			if old, new := was.Properties[name], is.Properties[name]; !reflect.DeepEqual(old, new) {
+				c.find("alias-moved", is, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
+			}
+		}
+	}
+}
+
+// trust finds who can become a role of the templates anew, if a key policy or an IAM
+// policy lets the role do something with a key. It is decided by the text.
+func (c *comparison) trust() {
+	users := map[string]bool{}
+	for _, k := range check.Keys(c.after) {
+		for arn := range k.Identity {
+			for _, action := range iampolicy.KMSActions {
+				o, err := iampolicy.Explain(iampolicy.Request{Caller: iampolicy.Caller{ARN: arn}, Action: action.Name, Resource: k.Access.Key},
+					iampolicy.Policies{Resource: k.Policy, Identity: k.Identity[arn]})
+				if err == nil && len(o.Allow) > 0 {
+					users[arn] = true
+					break
+				}
+			}
+		}
+	}
+	for _, was := range c.before.OfType("AWS::IAM::Role") {
+		is := c.now(was)
+		if is == nil || !users[check.PrincipalARN(is)] {
+			continue
+		}
+		if text := moreStatements(was.Properties["AssumeRolePolicyDocument"], is.Properties["AssumeRolePolicyDocument"]); text != "" {
+			c.find("policy-widened", is, "the role may use a key, and its trust policy changes: %s", text)
+		}
+	}
 }
 
 func (c *comparison) keyProperties(was, is *cfn.Resource) {

@@ -3,6 +3,7 @@ package guard
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ func (c *comparison) record() {
 	c.trails()
 	c.groups()
 	c.buckets()
+	c.resourcePolicies()
 	c.alarms()
 }
 
@@ -78,6 +80,9 @@ func (c *comparison) trails() {
 				c.selectors(name, value.List(old), value.List(new), is)
 			}
 		}
+		if old, new := was.Properties["TrailName"], is.Properties["TrailName"]; !reflect.DeepEqual(old, new) {
+			c.find("trail-weakened", is, "TrailName changes from %s to %s: the trail is replaced, and key policies and alarms that name the old one no longer fit", value.Show(old), value.Show(new))
+		}
 		if old, new := was.Properties["S3BucketName"], is.Properties["S3BucketName"]; !reflect.DeepEqual(old, new) {
 			c.find("trail-weakened", is, "the log goes to %s, it went to %s", value.Show(new), value.Show(old))
 		}
@@ -110,6 +115,9 @@ func (c *comparison) groups() {
 			}
 			continue
 		}
+		if old, new := was.Properties["LogGroupName"], is.Properties["LogGroupName"]; !reflect.DeepEqual(old, new) {
+			c.find("trail-weakened", is, "LogGroupName changes from %s to %s: what logs to the old name makes a group without retention and without your key", value.Show(old), value.Show(new))
+		}
 		old, limited := value.Number(was.Properties["RetentionInDays"])
 		new, limits := value.Number(is.Properties["RetentionInDays"])
 		switch {
@@ -140,6 +148,17 @@ func (c *comparison) buckets() {
 		if value.IsTrue(was.Properties["ObjectLockEnabled"], false) && !value.IsTrue(is.Properties["ObjectLockEnabled"], false) {
 			c.find("retention-weakened", is, "ObjectLockEnabled changes to %s", value.Show(is.Properties["ObjectLockEnabled"]))
 		}
+		for _, name := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
+			block := func(r *cfn.Resource) bool {
+				return value.IsTrue(value.At(r.Properties, "PublicAccessBlockConfiguration", name), false)
+			}
+			if block(was) && !block(is) {
+				c.find("trail-weakened", is, "%s of the trail's bucket is switched off", name)
+			}
+		}
+		if old, new := was.Properties["BucketName"], is.Properties["BucketName"]; !reflect.DeepEqual(old, new) {
+			c.find("retention-weakened", is, "BucketName changes from %s to %s: the bucket is replaced", value.Show(old), value.Show(new))
+		}
 		for _, name := range []string{"ExpirationInDays", "NoncurrentVersionExpiration.NoncurrentDays"} {
 			old, expired := expiry(was, name)
 			new, expires := expiry(is, name)
@@ -151,6 +170,84 @@ func (c *comparison) buckets() {
 			}
 		}
 	}
+}
+
+// resourcePolicies compares the policies of the trail's bucket and of topics by their
+// text: the evaluator is for keys.
+func (c *comparison) resourcePolicies() {
+	for _, kind := range []struct{ name, property string }{
+		{"AWS::S3::BucketPolicy", "Bucket"}, {"AWS::SNS::TopicPolicy", "Topics"},
+	} {
+		for _, was := range c.before.OfType(kind.name) {
+			if kind.property == "Bucket" {
+				if bucket := c.before.Lookup(was.Properties["Bucket"]); bucket == nil || !c.holdsTrail(bucket) {
+					continue
+				}
+			}
+			is := c.now(was)
+			if is == nil {
+				if !strings.HasPrefix(was.DeletionPolicy, "Retain") {
+					c.find("trail-weakened", was, "the policy goes: %s", c.gone(was))
+				}
+				continue
+			}
+			if !reflect.DeepEqual(was.Properties[kind.property], is.Properties[kind.property]) {
+				continue // it is for another one, which was told already
+			}
+			if text := moreStatements(was.Properties["PolicyDocument"], is.Properties["PolicyDocument"]); text != "" {
+				c.find("policy-widened", is, "%s", text)
+			}
+		}
+	}
+}
+
+// moreStatements says which Allow a policy has that it did not have, or which Deny
+// it has lost. A statement that changes counts as another one.
+func moreStatements(was, is any) string {
+	statements := func(policy any, effect string) (all []any) {
+		for _, s := range value.List(value.At(policy, "Statement")) {
+			if value.Text(value.At(s, "Effect")) == effect {
+				all = append(all, s)
+			}
+		}
+		return all
+	}
+	missing := func(some, others []any) []any {
+		return slices.DeleteFunc(slices.Clone(some), func(s any) bool {
+			return slices.ContainsFunc(others, func(o any) bool { return sameStatement(s, o) })
+		})
+	}
+	var texts []string
+	for _, s := range missing(statements(is, "Allow"), statements(was, "Allow")) {
+		texts = append(texts, fmt.Sprintf("a new statement allows %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
+	}
+	for _, s := range missing(statements(was, "Deny"), statements(is, "Deny")) {
+		texts = append(texts, fmt.Sprintf("the statement is gone that denied %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// sameStatement compares two statements without their names.
+func sameStatement(a, b any) bool {
+	nameless := func(s any) map[string]any {
+		m, _ := s.(map[string]any)
+		m = maps.Clone(m)
+		delete(m, "Sid")
+		return m
+	}
+	return reflect.DeepEqual(nameless(a), nameless(b))
+}
+
+func principalText(p any) string {
+	m, ok := p.(map[string]any)
+	if !ok {
+		return value.Show(p)
+	}
+	var all []string
+	for _, kind := range sortedKeys(m) {
+		all = append(all, value.Texts(m[kind])...)
+	}
+	return strings.Join(all, ", ")
 }
 
 func (c *comparison) holdsTrail(bucket *cfn.Resource) bool {
@@ -206,6 +303,16 @@ func (c *comparison) alarms() {
 			c.find("alarm-removed", was, "the alarm goes: %s", c.gone(was))
 		case !value.IsTrue(is.Properties["ActionsEnabled"], true), len(value.List(is.Properties["AlarmActions"])) == 0:
 			c.find("alarm-removed", is, "the alarm has no action any more")
+		}
+	}
+	for _, was := range c.before.OfType("AWS::SNS::Topic") {
+		switch is := c.now(was); {
+		case is == nil:
+			c.find("alarm-removed", was, "the topic goes, with its subscriptions: %s", c.gone(was))
+		case !reflect.DeepEqual(was.Properties["TopicName"], is.Properties["TopicName"]):
+			c.find("alarm-removed", is, "TopicName changes: the topic is replaced, and subscriptions that are not in the template are lost")
+		case was.Properties["KmsMasterKeyId"] != nil && is.Properties["KmsMasterKeyId"] == nil:
+			c.find("trail-weakened", is, "KmsMasterKeyId is taken away: alarms are no longer encrypted under a key of yours")
 		}
 	}
 	for _, kind := range []string{"AWS::Logs::MetricFilter", "AWS::SNS::Subscription"} {

@@ -32,6 +32,11 @@ var rules = []check.Rule{
 		Fix: "Keep the resource under its logical ID. If the deletion was scheduled already: 'aws kms cancel-key-deletion', then 'aws kms enable-key'.",
 	},
 	{
+		ID: "alias-moved", Title: "An alias leads to another key, or has another name", Severity: check.High,
+		Why: "Whoever encrypts through the alias uses another key from then on, with another policy and without the alarms, or finds none. What is encrypted names its key and stays readable.",
+		Fix: "Leave TargetKeyId and AliasName as they are.",
+	},
+	{
 		ID: "encryption-config-changed", Title: "EncryptionConfig changes", Severity: check.Critical,
 		Why: "EKS can't change the key of a cluster or switch encryption off. CloudFormation therefore replaces a cluster whose EncryptionConfig changes: the running one is deleted.",
 		Fix: "Leave EncryptionConfig as it is. To encrypt a running cluster that has none, run 'aws eks associate-encryption-config', and import the result.",
