@@ -273,6 +273,30 @@ func TestGoldens(t *testing.T) {
 	}
 }
 
+// TestNarrowed: taking a statement away widens nothing, though 'ekskms check' may have
+// more to say on what is left.
+func TestNarrowed(t *testing.T) {
+	before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
+	cfntest.All(statement(account, "Action", "kms:*"), add("Allow", "*", "kms:*", nil))(before)
+	statement(account, "Action", "kms:*")(after)
+	if ids := found(compare(t, before, after)); slices.Contains(ids, "policy-widened") || slices.Contains(ids, "check-regressed") {
+		t.Errorf("found %q", ids)
+	}
+	// A key that is new is judged, though there is nothing to compare it with.
+	after = cfntest.Golden(t, "default")
+	statements := []any{map[string]any{"Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*"}}
+	cfntest.All(
+		cfntest.Add("OtherKey", "AWS::KMS::Key", map[string]any{"EnableKeyRotation": true, "KeyPolicy": map[string]any{"Version": "2012-10-17", "Statement": statements}}),
+		cfntest.Add("Other", "AWS::EKS::Cluster", map[string]any{
+			"RoleArn": "arn:aws:iam::111122223333:role/Other", "EncryptionConfig": []any{map[string]any{"Resources": []any{"secrets"}, "Provider": map[string]any{"KeyArn": map[string]any{"Fn::GetAtt": []any{"OtherKey", "Arn"}}}}},
+		}))(after)
+	if report := compare(t, cfntest.Golden(t, "default"), after); !slices.ContainsFunc(report.Findings, func(f check.Finding) bool {
+		return f.Rule == "check-regressed" && strings.HasPrefix(f.Message, "key-policy-any-principal")
+	}) {
+		t.Errorf("found %+v", report.Findings)
+	}
+}
+
 func TestAccepted(t *testing.T) {
 	before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
 	cfntest.All(cfntest.Property(secretsKey, "RotationPeriodInDays", 365), cfntest.Property(auditKey, "EnableKeyRotation", false))(after)

@@ -148,6 +148,7 @@ func (c *comparison) policies(was, is check.Access) {
 		c.find("policy-not-understood", is.Key, "%v", err)
 		return
 	}
+	c.compared[is.Key] = true
 	for _, n := range slices.Concat(notes, more) {
 		c.note(is.Key.Path, "%s", n)
 	}
