@@ -55,7 +55,7 @@ func (c *checker) identityOf(s *subject) []iampolicy.NamedDocument {
 		}
 	}
 	for _, arn := range texts(s.role.Properties["ManagedPolicyArns"]) {
-		if name := arn[strings.LastIndex(arn, "/")+1:]; managed[name] != nil && arnPart(arn, 4) == "aws" {
+		if name := managedName(arn); managed[name] != nil {
 			all = append(all, allowOnAll(name, managed[name]...))
 		}
 	}
@@ -108,7 +108,7 @@ func (c *checker) findIdentities() {
 	}
 	for _, kind := range []string{"AWS::IAM::Policy", "AWS::IAM::RolePolicy", "AWS::IAM::UserPolicy", "AWS::IAM::GroupPolicy"} {
 		for _, r := range c.assembly.OfType(kind) {
-			read(r, r.Path, r.Properties["PolicyDocument"], slices.Concat(list(r.Properties["Roles"]), list(r.Properties["RoleName"]), list(r.Properties["Users"]))...)
+			read(r, r.Path, r.Properties["PolicyDocument"], holders(r)...)
 		}
 	}
 	boundaries := map[*cfn.Resource]bool{}
@@ -123,17 +123,61 @@ func (c *checker) findIdentities() {
 	for _, r := range c.assembly.OfType("AWS::IAM::ManagedPolicy") {
 		// A boundary allows nothing by itself.
 		if !boundaries[r] {
-			byManaged[r] = read(r, r.Path, r.Properties["PolicyDocument"], slices.Concat(list(r.Properties["Roles"]), list(r.Properties["Users"]))...)
+			byManaged[r] = read(r, r.Path, r.Properties["PolicyDocument"], holders(r)...)
 		}
 	}
-	for _, r := range c.assembly.OfType("AWS::IAM::Role") {
-		for _, arn := range list(r.Properties["ManagedPolicyArns"]) {
-			if p := byManaged[c.assembly.Lookup(arn)]; p != nil {
-				c.attached[r] = append(c.attached[r], p)
+	for _, kind := range []string{"AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::Group"} {
+		for _, r := range c.assembly.OfType(kind) {
+			for _, arn := range list(r.Properties["ManagedPolicyArns"]) {
+				if p := byManaged[c.assembly.Lookup(arn)]; p != nil {
+					c.attached[r] = append(c.attached[r], p)
+				}
 			}
 		}
 	}
+	c.joinGroups()
 	c.findRoles()
+}
+
+// holders are who has an IAM policy that is a resource of its own.
+func holders(r *cfn.Resource) (all []any) {
+	for _, property := range []string{"Roles", "RoleName", "Users", "UserName", "Groups", "GroupName"} {
+		all = append(all, list(r.Properties[property])...)
+	}
+	return all
+}
+
+// joinGroups gives users the policies of their groups.
+func (c *checker) joinGroups() {
+	join := func(user, group *cfn.Resource) {
+		if user == nil || group == nil {
+			return
+		}
+		c.attached[user] = append(c.attached[user], c.attached[group]...)
+		for _, arn := range texts(group.Properties["ManagedPolicyArns"]) {
+			if name := managedName(arn); managed[name] != nil {
+				c.attached[user] = append(c.attached[user], &identityPolicy{on: group, NamedDocument: allowOnAll(name, managed[name]...)})
+			}
+		}
+	}
+	for _, user := range c.assembly.OfType("AWS::IAM::User") {
+		for _, group := range list(user.Properties["Groups"]) {
+			join(user, c.assembly.Lookup(group))
+		}
+	}
+	for _, r := range c.assembly.OfType("AWS::IAM::UserToGroupAddition") {
+		for _, user := range list(r.Properties["Users"]) {
+			join(c.assembly.Lookup(user), c.assembly.Lookup(r.Properties["GroupName"]))
+		}
+	}
+}
+
+// managedName is the name of a policy of AWS, or empty.
+func managedName(arn string) string {
+	if arnPart(arn, 4) != "aws" {
+		return ""
+	}
+	return arn[strings.LastIndex(arn, "/")+1:]
 }
 
 // findRoles finds the roles that run on a cluster, or for it: they create none.

@@ -251,3 +251,37 @@ func BenchmarkExplain(b *testing.B) {
 		}
 	})
 }
+
+// TestGroups: users have the policies of their groups, and NotPrincipal lets through
+// whom it names.
+func TestGroups(t *testing.T) {
+	statement := func(effect, element string, principal any, action string) map[string]any {
+		return map[string]any{"Effect": effect, element: map[string]any{"AWS": principal}, "Action": action, "Resource": "*"}
+	}
+	root := "arn:aws:iam::111122223333:root"
+	get := func(id string) any { return map[string]any{"Fn::GetAtt": []any{id, "Arn"}} }
+	ref := func(id string) any { return map[string]any{"Ref": id} }
+	resource := func(kind string, properties map[string]any) map[string]any {
+		return map[string]any{"Type": kind, "Properties": properties}
+	}
+	m := matrix(t, map[string]any{"Resources": map[string]any{
+		"Key": resource("AWS::KMS::Key", map[string]any{"KeyPolicy": map[string]any{"Version": "2012-10-17", "Statement": []any{
+			statement("Allow", "Principal", root, "kms:*"),
+			statement("Deny", "NotPrincipal", []any{get("One"), root}, "kms:Encrypt"),
+		}}}),
+		"Group": resource("AWS::IAM::Group", map[string]any{}),
+		"Policy": resource("AWS::IAM::Policy", map[string]any{"PolicyName": "p", "Groups": []any{ref("Group")}, "PolicyDocument": map[string]any{
+			"Version": "2012-10-17", "Statement": []any{map[string]any{"Effect": "Allow", "Action": "kms:*crypt", "Resource": "*"}},
+		}}),
+		"One":   resource("AWS::IAM::User", map[string]any{"Groups": []any{ref("Group")}}),
+		"Two":   resource("AWS::IAM::User", map[string]any{}),
+		"Three": resource("AWS::IAM::User", map[string]any{}),
+		"Add":   resource("AWS::IAM::UserToGroupAddition", map[string]any{"GroupName": ref("Group"), "Users": []any{ref("Two")}}),
+	}}, "")
+	if diff := cmp.Diff([]string{"One", "Two", "anybody", "root"}, may(m, "kms:Decrypt")); diff != "" {
+		t.Errorf("- want, + may decrypt\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"One", "root"}, may(m, "kms:Encrypt")); diff != "" {
+		t.Errorf("- want, + may encrypt\n%s", diff)
+	}
+}
