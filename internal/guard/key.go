@@ -67,28 +67,27 @@ func (c *comparison) aliases() {
 // trust finds who can become a role of the templates anew, if a key policy or an IAM
 // policy lets the role do something with a key. It is decided by the text.
 func (c *comparison) trust() {
-	users := map[string]bool{}
-	for _, k := range check.Keys(c.after) {
-		for arn := range k.Identity {
-			for _, action := range iampolicy.KMSActions {
-				o, err := iampolicy.Explain(iampolicy.Request{Caller: iampolicy.Caller{ARN: arn}, Action: action.Name, Resource: k.Access.Key},
-					iampolicy.Policies{Resource: k.Policy, Identity: k.Identity[arn]})
-				if err == nil && len(o.Allow) > 0 {
-					users[arn] = true
-					break
-				}
-			}
-		}
-	}
 	for _, was := range c.before.OfType("AWS::IAM::Role") {
 		is := c.now(was)
-		if is == nil || !users[check.PrincipalARN(is)] {
+		if is == nil {
 			continue
 		}
-		if text := moreStatements(was.Properties["AssumeRolePolicyDocument"], is.Properties["AssumeRolePolicyDocument"]); text != "" {
+		text := moreStatements(was.Properties["AssumeRolePolicyDocument"], is.Properties["AssumeRolePolicyDocument"])
+		if text != "" && c.usesKey(check.PrincipalARN(is)) {
 			c.find("policy-widened", is, "the role may use a key, and its trust policy changes: %s", text)
 		}
 	}
+}
+
+// usesKey tells whether a principal may do something with a key of the new templates.
+func (c *comparison) usesKey(arn string) bool {
+	return slices.ContainsFunc(check.Keys(c.after), func(k check.Access) bool {
+		return slices.ContainsFunc(iampolicy.KMSActions, func(action iampolicy.KMSAction) bool {
+			o, err := iampolicy.Explain(iampolicy.Request{Caller: iampolicy.Caller{ARN: arn}, Action: action.Name, Resource: k.Access.Key},
+				iampolicy.Policies{Resource: k.Policy, Identity: k.Identity[arn]})
+			return err != nil || len(o.Allow) > 0
+		})
+	})
 }
 
 func (c *comparison) keyProperties(was, is *cfn.Resource) {

@@ -102,7 +102,7 @@ type principal struct {
 
 func (c *comparison) question(a Access, identity []NamedDocument, context Context) (Request, Policies) {
 	return Request{Caller: c.caller.Caller, Action: c.action, Resource: a.Key, Context: context},
-		Policies{Resource: a.Policy, Identity: identity, Grants: a.Grants}
+		Policies{Resource: a.Policy, Identity: identity, Grants: a.Grants, checked: true}
 }
 
 func (c *comparison) allowed(a Access, identity []NamedDocument, context Context) (bool, error) {
@@ -117,14 +117,19 @@ func compare(before, after Access, find func(*comparison, Path, domain) (Context
 	if err != nil {
 		return nil, nil, err
 	}
-	if reflect.DeepEqual([]any{before.Policy.Document, before.Identity, before.Grants}, []any{after.Policy.Document, after.Identity, after.Grants}) {
-		// What is not understood is an error all the same.
-		for _, caller := range callers {
-			c := &comparison{caller: caller, action: KMSActions[0].Name}
-			if _, err := Explain(c.question(after, caller.after, nil)); err != nil {
+	for _, side := range []Access{before, after} {
+		if err := checkPolicy(side.Policy, true); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, caller := range callers {
+		for _, d := range slices.Concat(caller.before, caller.after) {
+			if err := checkPolicy(d, false); err != nil {
 				return nil, nil, err
 			}
 		}
+	}
+	if reflect.DeepEqual([]any{before.Policy.Document, before.Identity, before.Grants}, []any{after.Policy.Document, after.Identity, after.Grants}) {
 		return nil, nil, nil
 	}
 	var changes []Change
