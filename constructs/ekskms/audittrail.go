@@ -1,9 +1,6 @@
 package ekskms
 
 import (
-	"regexp"
-	"strings"
-
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/names"
 	"github.com/ekskms/ekskms/internal/tamper"
 )
 
@@ -117,20 +115,20 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 	} else {
 		// The names are fixed so that the key's policy can name the ARNs before
 		// the trail and the topic, which need the key, are made.
-		a.trailName = trailName(cluster, at.region)
+		a.trailName = names.Trail(cluster, at.region)
 		a.trailARN = at.arn("cloudtrail", "trail/"+a.trailName)
 		keyPolicy.TrailARN = a.trailARN
 		if props.CloudWatchLogs != "" {
 			keyPolicy.LogsService = at.service("logs")
-			keyPolicy.LogGroupARN = at.arn("logs", "log-group:"+trailGroup(cluster))
+			keyPolicy.LogGroupARN = at.arn("logs", "log-group:"+names.TrailLogGroup(cluster))
 		}
 	}
-	topicName := "ekskms-" + cluster + "-alarms"
+	topicName := names.Topic(cluster)
 	if props.ExistingTopic == nil {
 		keyPolicy.TopicARN = at.arn("sns", topicName)
 	}
 	if keyPolicy.TrailARN != "" || keyPolicy.TopicARN != "" {
-		a.key = newSupportKey(a, "Key", auditAlias(cluster), awscdk.RemovalPolicy_RETAIN,
+		a.key = newSupportKey(a, "Key", names.AuditAlias(cluster), awscdk.RemovalPolicy_RETAIN,
 			"Encrypts the audit trail and the alarms of EKS cluster "+cluster, keyPolicy.Statements())
 	}
 	if props.ExistingTrail == nil {
@@ -161,22 +159,6 @@ func (a *AuditTrail) warnOfHomeRegion(at place) {
 			at.region+", do not see them."))
 }
 
-// unclean is what CloudTrail refuses in the name of a trail: hyphens and
-// underscores next to each other. Source: AWS CloudTrail User Guide, "Naming
-// requirements".
-var unclean = regexp.MustCompile(`[-_]{2,}|[-_]+$`)
-
-// trailName names the trail of a cluster. The Region is part of it, because a
-// multi-Region trail shows up under its name in the other Regions too.
-func trailName(cluster, region string) string {
-	if unclean.MatchString(cluster) {
-		hash := shortHash(cluster)
-		cluster = strings.TrimRight(unclean.ReplaceAllString(cluster, "-"), "-")
-		cluster = cluster[:min(len(cluster), 90)] + "-" + hash
-	}
-	return "ekskms-" + cluster + "-" + region
-}
-
 // newSupportKey makes a key for what surrounds the cluster, with the defaults of
 // the secrets key.
 func newSupportKey(scope constructs.Construct, id, alias string, removal awscdk.RemovalPolicy, description string, policy []iampolicy.Statement) awskms.Key {
@@ -190,9 +172,6 @@ func newSupportKey(scope constructs.Construct, id, alias string, removal awscdk.
 		Policy:            policyDocument(policy),
 	})
 }
-
-// trailGroup is the name of the log group that has a copy of a cluster's trail.
-func trailGroup(cluster string) string { return "/ekskms/" + cluster + "/trail" }
 
 func (a *AuditTrail) createTrail(at place, retention awscdk.Duration, copied awslogs.RetentionDays) {
 	if retention == nil {
@@ -237,7 +216,7 @@ func (a *AuditTrail) createTrail(at place, retention awscdk.Duration, copied aws
 	if copied != "" {
 		props.SendToCloudWatchLogs = jsii.Bool(true)
 		props.CloudWatchLogGroup = awslogs.NewLogGroup(a, jsii.String("TrailCopy"), &awslogs.LogGroupProps{
-			LogGroupName:  jsii.String(trailGroup(a.secretsKey.clusterName)),
+			LogGroupName:  jsii.String(names.TrailLogGroup(a.secretsKey.clusterName)),
 			Retention:     copied,
 			EncryptionKey: a.key,
 			RemovalPolicy: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE,
@@ -249,9 +228,8 @@ func (a *AuditTrail) createTrail(at place, retention awscdk.Duration, copied aws
 
 func (a *AuditTrail) createTopic(cluster, name, arn string, emails *[]*string) {
 	topic := awssns.NewTopic(a, jsii.String("Alarms"), &awssns.TopicProps{
-		TopicName: jsii.String(name),
-		// SNS takes 100 characters.
-		DisplayName: jsii.String("EKS key alarms " + cluster[:min(len(cluster), 85)]),
+		TopicName:   jsii.String(name),
+		DisplayName: jsii.String(names.TopicDisplay(cluster)),
 		MasterKey:   a.key,
 	})
 	policy := awssns.NewTopicPolicy(a, jsii.String("AlarmsPolicy"), &awssns.TopicPolicyProps{

@@ -20,6 +20,7 @@ import (
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/kubectllayer"
 	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/names"
 )
 
 // NodeGroup is a managed node group as the capacity of a cluster.
@@ -256,8 +257,8 @@ func (c *EncryptedCluster) createLogGroup(at place, name string, retention awslo
 	// The group has a fixed name: if it stayed behind when the first deployment
 	// failed, no other could succeed. Its key is of no use without it.
 	removal := awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE
-	logs := "/aws/eks/" + name + "/cluster"
-	c.logKey = newSupportKey(c, "LogsKey", logsAlias(name), removal,
+	logs := names.ControlPlaneLogGroup(name)
+	c.logKey = newSupportKey(c, "LogsKey", names.LogsAlias(name), removal,
 		"Encrypts the control-plane logs of EKS cluster "+name, keypolicy.LogGroupKey{
 			Partition:   at.partition,
 			Account:     at.account,

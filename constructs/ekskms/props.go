@@ -1,8 +1,6 @@
 package ekskms
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -63,16 +61,6 @@ func checkName(typ, prop string, name *string, problems func(string) []string) {
 	if found := problems(*name); len(found) > 0 {
 		reject(typ, prop, "is %q: %s", *name, found[0])
 	}
-}
-
-// The aliases of the keys around a cluster.
-func auditAlias(cluster string) string { return "alias/eks/" + cluster + "/audit" }
-func logsAlias(cluster string) string  { return "alias/eks/" + cluster + "/logs" }
-
-// shortHash tells names apart that look alike once they are cleaned.
-func shortHash(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return hex.EncodeToString(sum[:4])
 }
 
 func orDefault[T any](value *T, def T) *T {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/names"
 )
 
 // SecretsKeyProps configures a [SecretsKey].
@@ -163,14 +164,14 @@ func (k *SecretsKey) checkPlace() {
 }
 
 func (k *SecretsKey) create(props *SecretsKeyProps) {
-	alias := *orDefault(props.Alias, "alias/eks/"+k.clusterName)
+	alias := *orDefault(props.Alias, names.SecretsAlias(k.clusterName))
 	if !*awscdk.Token_IsUnresolved(jsii.String(alias)) {
 		switch {
 		case !strings.HasPrefix(alias, "alias/") || alias == "alias/":
 			reject(secretsKeyType, "Alias", "is %q, must begin with \"alias/\"", alias)
 		case strings.HasPrefix(alias, "alias/aws/"):
 			reject(secretsKeyType, "Alias", "is %q, but the prefix \"alias/aws/\" is reserved for AWS", alias)
-		case alias == auditAlias(k.clusterName) || alias == logsAlias(k.clusterName):
+		case alias == names.AuditAlias(k.clusterName) || alias == names.LogsAlias(k.clusterName):
 			reject(secretsKeyType, "Alias", "is %q, which is that of another key of this cluster", alias)
 		}
 	}
@@ -283,7 +284,7 @@ func outputName(cluster string) string {
 	if name == cluster {
 		return name
 	}
-	return name + shortHash(cluster)
+	return name + names.ShortHash(cluster)
 }
 
 // GrantClusterRole lets the cluster's IAM role describe the key and list its
@@ -319,7 +320,7 @@ func (k *SecretsKey) ClusterRolePath() *string {
 	if k.policy != nil {
 		return jsii.String("/")
 	}
-	return jsii.String("/ekskms/" + k.clusterName + "/")
+	return jsii.String(names.ClusterRolePath(k.clusterName))
 }
 
 // PluginIdentity says which pods may use the key through a role.

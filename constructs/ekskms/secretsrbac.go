@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/names"
 )
 
 // SecretsGuard says what happens to a Role or ClusterRole that gives access to
@@ -196,7 +197,7 @@ func (s *SecretsRbac) admit(props *SecretsRbacProps) {
 		for _, arn := range texts("", reader.PrincipalArns) {
 			// Not the ARN itself, which for a role of this app is a token whose
 			// number may change with every synthesis.
-			id := "Access-" + shortHash(resolved(stack, arn))
+			id := "Access-" + names.ShortHash(resolved(stack, arn))
 			if arns[id] == "" {
 				order, arns[id] = append(order, id), arn
 			}

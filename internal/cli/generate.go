@@ -21,15 +21,15 @@ const generatedBy = "# Made by ekskms generate"
 func newGenerate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate",
-		Short: "Print what is deployed beside the stack: Kubernetes objects, encryption configurations",
-		Long: "Print files for Kubernetes from the same model as the CloudFormation template. Each begins\n" +
-			"with comments that say where its values come from and what to do next. A value that is\n" +
+		Short: "Print the same model in other forms: Terraform, Kubernetes objects, encryption configurations",
+		Long: "Print files for other tools from the same model as the CloudFormation template. Where the form\n" +
+			"has comments, they say where the values come from and what to do next. A value that is\n" +
 			"missing is an error that names its flag.",
 		Example: "  ekskms generate encryption-config",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration())
+	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform())
 	return cmd
 }
 
@@ -57,8 +57,8 @@ func (o artifact) content() string {
 	return b.String()
 }
 
-// emit prints the artifacts as one stream of YAML documents, or writes them into a
-// folder.
+// emit prints the artifacts as one stream of YAML documents, or as one file of
+// Terraform, or writes them into a folder.
 func emit(cmd *cobra.Command, artifacts []artifact, folder string, force bool) error {
 	if folder != "" {
 		return writeFolder(cmd, artifacts, folder, force)
@@ -67,7 +67,11 @@ func emit(cmd *cobra.Command, artifacts []artifact, folder string, force bool) e
 	for i, o := range artifacts {
 		texts[i] = o.content()
 	}
-	_, err := io.WriteString(cmd.OutOrStdout(), strings.Join(texts, "---\n"))
+	between := "---\n"
+	if len(artifacts) > 0 && filepath.Ext(artifacts[0].name) == ".tf" {
+		between = "\n"
+	}
+	_, err := io.WriteString(cmd.OutOrStdout(), strings.Join(texts, between))
 	return err
 }
 
@@ -115,7 +119,11 @@ func warnOfOthers(stderr io.Writer, folder string, written map[string]bool) erro
 		}
 		path := filepath.Join(folder, e.Name())
 		if text, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(text), generatedBy) {
-			printError(stderr, path+" is of an earlier run, and not of this one", "remove it, if 'kubectl apply -f "+folder+"' is not to apply it")
+			apply := "kubectl apply -f " + folder
+			if filepath.Ext(path) == ".tf" {
+				apply = "terraform apply"
+			}
+			printError(stderr, path+" is of an earlier run, and not of this one", "remove it, if '"+apply+"' is not to apply it")
 		}
 	}
 	return nil

@@ -145,6 +145,25 @@ func AlarmTopic(topicARN string) []iampolicy.Statement {
 	}
 }
 
+// BucketTLS refuses whatever reaches a bucket without TLS, or with an older one
+// than 1.2. The CDK writes the same for a bucket with EnforceSSL and
+// MinimumTLSVersion.
+func BucketTLS(bucketARN string) []iampolicy.Statement {
+	refuse := func(condition iampolicy.Condition) iampolicy.Statement {
+		return iampolicy.Statement{
+			Effect:    iampolicy.Deny,
+			Principal: iampolicy.Principal{AWS: iampolicy.Values{"*"}},
+			Action:    iampolicy.Values{"s3:*"},
+			Resource:  iampolicy.Values{bucketARN, bucketARN + "/*"},
+			Condition: condition,
+		}
+	}
+	return []iampolicy.Statement{
+		refuse(iampolicy.Condition{"Bool": {"aws:SecureTransport": {"false"}}}),
+		refuse(iampolicy.Condition{"NumericLessThan": {"s3:TlsVersion": {"1.2"}}}),
+	}
+}
+
 // LogBucket returns what CloudTrail needs on the trail's bucket, for this trail
 // only. Source: AWS CloudTrail User Guide, "Amazon S3 bucket policy for
 // CloudTrail".

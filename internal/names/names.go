@@ -1,0 +1,62 @@
+// Package names holds the fixed names around a cluster: those that a policy must
+// hold before the resource is there, and that every renderer must give alike.
+//
+// A Region may be a token of the renderer. The name of the cluster may not.
+package names
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+)
+
+// SecretsAlias is the alias of a new secrets key that is given none.
+func SecretsAlias(cluster string) string { return "alias/eks/" + cluster }
+
+// AuditAlias is the alias of the key of the audit trail and the alarms.
+func AuditAlias(cluster string) string { return "alias/eks/" + cluster + "/audit" }
+
+// LogsAlias is the alias of the key of the control plane's logs.
+func LogsAlias(cluster string) string { return "alias/eks/" + cluster + "/logs" }
+
+// ControlPlaneLogGroup is the log group to which EKS writes. Source: Amazon EKS
+// User Guide, "Send control plane logs to CloudWatch Logs".
+func ControlPlaneLogGroup(cluster string) string { return "/aws/eks/" + cluster + "/cluster" }
+
+// TrailLogGroup is the log group that has a copy of a cluster's trail.
+func TrailLogGroup(cluster string) string { return "/ekskms/" + cluster + "/trail" }
+
+// Topic is the topic of the alarms.
+func Topic(cluster string) string { return "ekskms-" + cluster + "-alarms" }
+
+// TopicDisplay is what the subscribers of the topic see. SNS takes 100 characters.
+func TopicDisplay(cluster string) string {
+	return "EKS key alarms " + cluster[:min(len(cluster), 85)]
+}
+
+// ClusterRolePath is the IAM path of the cluster's role where the policy of an
+// existing key must name the role before it is made.
+func ClusterRolePath(cluster string) string { return "/ekskms/" + cluster + "/" }
+
+// unclean is what CloudTrail refuses in the name of a trail: hyphens and
+// underscores next to each other. Source: AWS CloudTrail User Guide, "Naming
+// requirements".
+var unclean = regexp.MustCompile(`[-_]{2,}|[-_]+$`)
+
+// Trail names the trail of a cluster. The Region is part of it, because a
+// multi-Region trail shows up under its name in the other Regions too.
+func Trail(cluster, region string) string {
+	if unclean.MatchString(cluster) {
+		hash := ShortHash(cluster)
+		cluster = strings.TrimRight(unclean.ReplaceAllString(cluster, "-"), "-")
+		cluster = cluster[:min(len(cluster), 90)] + "-" + hash
+	}
+	return "ekskms-" + cluster + "-" + region
+}
+
+// ShortHash tells names apart that look alike once they are cleaned or cut.
+func ShortHash(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:4])
+}

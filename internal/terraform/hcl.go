@@ -1,0 +1,254 @@
+package terraform
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/hclwrite"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// A reference stands in a string between these two characters, of Unicode's private
+// use. So it goes through every package that takes ARNs as tokens, and whatever
+// else looks like a template in a string, "${", stays what it is.
+const (
+	refBegin = "\uE000"
+	refEnd   = "\uE001"
+)
+
+// ref makes a token of an expression.
+func ref(expression string) string { return refBegin + expression + refEnd }
+
+// raw is an expression that is written as it is.
+type raw string
+
+// parse makes tokens of an expression. They are written by this package, so that
+// one which does not parse is a fault of the program.
+func (r raw) tokens() hclwrite.Tokens {
+	file, diags := hclwrite.ParseConfig([]byte("x = "+string(r)+"\n"), "", hcl.InitialPos)
+	if diags.HasErrors() {
+		panic(fmt.Sprintf("terraform: %s: %v", r, diags))
+	}
+	tokens := file.Body().GetAttribute("x").Expr().BuildTokens(nil)
+	return tokens
+}
+
+// call is a call of a function.
+type call struct {
+	name string
+	args []any
+}
+
+func jsonencode(v any) call { return call{"jsonencode", []any{v}} }
+
+// plain makes maps, lists, strings, numbers and booleans of a value.
+func plain(v any) any {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("terraform: %v", err))
+	}
+	var out any
+	if err := json.Unmarshal(data, &out); err != nil {
+		panic(fmt.Sprintf("terraform: %v", err))
+	}
+	return out
+}
+
+func tokensOf(v any) hclwrite.Tokens {
+	switch v := v.(type) {
+	case raw:
+		return v.tokens()
+	case call:
+		args := make([]hclwrite.Tokens, len(v.args))
+		for i, a := range v.args {
+			args[i] = tokensOf(a)
+		}
+		return hclwrite.TokensForFunctionCall(v.name, args...)
+	case string:
+		return stringTokens(v)
+	case bool:
+		return hclwrite.TokensForValue(cty.BoolVal(v))
+	case int:
+		return hclwrite.TokensForValue(cty.NumberIntVal(int64(v)))
+	case float64:
+		return hclwrite.TokensForValue(cty.NumberVal(big.NewFloat(v)))
+	case []string:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = v[i]
+		}
+		return listTokens(list)
+	case []any:
+		return listTokens(v)
+	case map[string]any:
+		return mapTokens(v)
+	}
+	return tokensOf(plain(v))
+}
+
+func stringTokens(s string) hclwrite.Tokens {
+	if strings.Contains(strings.TrimSuffix(s, "\n"), "\n") {
+		lines := strings.Split(s, "\n")
+		list := make([]any, len(lines))
+		for i := range lines {
+			list[i] = lines[i]
+		}
+		return tokensOf(call{"join", []any{"\n", list}})
+	}
+	if !strings.Contains(s, refBegin) {
+		return hclwrite.TokensForValue(cty.StringVal(s))
+	}
+	if expression, ok := wholeRef(s); ok {
+		return raw(strings.TrimPrefix(expression, listMark)).tokens()
+	}
+	tokens := hclwrite.Tokens{{Type: hclsyntax.TokenOQuote, Bytes: []byte(`"`)}}
+	for s != "" {
+		literal, rest, found := strings.Cut(s, refBegin)
+		if literal != "" {
+			quoted := hclwrite.TokensForValue(cty.StringVal(literal))
+			tokens = append(tokens, quoted[1:len(quoted)-1]...)
+		}
+		if !found {
+			break
+		}
+		var expression string
+		expression, s, _ = strings.Cut(rest, refEnd)
+		tokens = append(tokens, &hclwrite.Token{Type: hclsyntax.TokenTemplateInterp, Bytes: []byte("${")})
+		tokens = append(tokens, raw(expression).tokens()...)
+		tokens = append(tokens, &hclwrite.Token{Type: hclsyntax.TokenTemplateSeqEnd, Bytes: []byte("}")})
+	}
+	return append(tokens, &hclwrite.Token{Type: hclsyntax.TokenCQuote, Bytes: []byte(`"`)})
+}
+
+// wholeRef returns the expression of a string that is one token and nothing else.
+func wholeRef(s string) (string, bool) {
+	inner, ok := strings.CutPrefix(s, refBegin)
+	if !ok {
+		return "", false
+	}
+	inner, ok = strings.CutSuffix(inner, refEnd)
+	return inner, ok && !strings.Contains(inner, refBegin)
+}
+
+// listRef is a token for a list of strings. It must be the only element of a list,
+// which is then the list that the expression gives.
+func listRef(expression string) string { return ref(listMark + expression) }
+
+const listMark = "\uE002"
+
+func listTokens(list []any) hclwrite.Tokens {
+	if len(list) == 1 {
+		if s, ok := list[0].(string); ok && strings.HasPrefix(s, refBegin+listMark) {
+			return stringTokens(s)
+		}
+	}
+	elements := make([]hclwrite.Tokens, len(list))
+	width, lines := 0, false
+	for i, v := range list {
+		elements[i] = tokensOf(v)
+		for _, t := range elements[i] {
+			width += len(t.Bytes)
+			lines = lines || t.Type == hclsyntax.TokenNewline
+		}
+	}
+	if len(list) < 2 || width < 100 && !lines {
+		return hclwrite.TokensForTuple(elements)
+	}
+	tokens := hclwrite.Tokens{
+		{Type: hclsyntax.TokenOBrack, Bytes: []byte("[")},
+		{Type: hclsyntax.TokenNewline, Bytes: []byte("\n")},
+	}
+	for _, e := range elements {
+		tokens = append(tokens, e...)
+		tokens = append(tokens,
+			&hclwrite.Token{Type: hclsyntax.TokenComma, Bytes: []byte(",")},
+			&hclwrite.Token{Type: hclsyntax.TokenNewline, Bytes: []byte("\n")})
+	}
+	return append(tokens, &hclwrite.Token{Type: hclsyntax.TokenCBrack, Bytes: []byte("]")})
+}
+
+func mapTokens(m map[string]any) hclwrite.Tokens {
+	var attrs []hclwrite.ObjectAttrTokens
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		name := stringTokens(key)
+		if hclsyntax.ValidIdentifier(key) {
+			name = hclwrite.TokensForIdentifier(key)
+		}
+		attrs = append(attrs, hclwrite.ObjectAttrTokens{Name: name, Value: tokensOf(m[key])})
+	}
+	return hclwrite.TokensForObject(attrs)
+}
+
+// body writes the arguments and blocks of one block, in the order of the calls.
+type body struct{ *hclwrite.Body }
+
+func (b body) set(name string, v any) { b.SetAttributeRaw(name, tokensOf(v)) }
+
+// block adds a block, with an empty line before it where something precedes.
+func (b body) block(typ string, labels []string, fill func(body)) {
+	if len(b.Attributes()) > 0 || len(b.Blocks()) > 0 {
+		b.AppendNewline()
+	}
+	fill(body{b.AppendNewBlock(typ, labels).Body()})
+}
+
+// file collects the blocks of one file.
+type file struct {
+	name string
+	hcl  *hclwrite.File
+	body
+	empty bool
+}
+
+func newFile(name string) *file {
+	f := hclwrite.NewEmptyFile()
+	return &file{name: name, hcl: f, body: body{f.Body()}, empty: true}
+}
+
+// add adds a block, with lines of comment above it.
+func (f *file) add(comment, typ string, labels []string, fill func(body)) {
+	if !f.empty {
+		f.AppendNewline()
+	}
+	f.empty = false
+	f.comment(comment)
+	fill(body{f.AppendNewBlock(typ, labels).Body()})
+}
+
+func (f *file) comment(text string) {
+	if text == "" {
+		return
+	}
+	for _, line := range strings.Split(text, "\n") {
+		line = strings.TrimRight("# "+line, " ")
+		f.AppendUnstructuredTokens(hclwrite.Tokens{{Type: hclsyntax.TokenComment, Bytes: []byte(line + "\n")}})
+	}
+}
+
+func (f *file) resource(comment, typ, name string, fill func(body)) {
+	f.add(comment, "resource", []string{typ, name}, fill)
+}
+
+func (f *file) data(typ, name string, fill func(body)) { f.add("", "data", []string{typ, name}, fill) }
+
+// output adds an output with its description.
+func (f *file) output(name, description string, value any) {
+	f.add("", "output", []string{name}, func(b body) {
+		b.set("description", description)
+		b.set("value", value)
+	})
+}
+
+// retain is what CloudFormation's Retain is here: a plan that would destroy the
+// resource fails.
+func (b body) retain() {
+	b.block("lifecycle", nil, func(b body) { b.set("prevent_destroy", true) })
+}
+
+func (f *file) content() []byte { return hclwrite.Format(f.hcl.Bytes()) }

@@ -1,0 +1,233 @@
+# Only EKS, and only for this cluster, can assume it.
+resource "aws_iam_role" "cluster" {
+  name_prefix = "platform-cluster-"
+  description = "Role of EKS cluster platform"
+  assume_role_policy = jsonencode({
+    Statement = [{
+      Action = ["sts:AssumeRole", "sts:TagSession"]
+      Condition = {
+        ArnEquals = {
+          "aws:SourceArn" = "arn:${local.partition}:eks:${local.region}:${local.account_id}:cluster/platform"
+        }
+        StringEquals = {
+          "aws:SourceAccount" = local.account_id
+        }
+      }
+      Effect = "Allow"
+      Principal = {
+        Service = "eks.amazonaws.com"
+      }
+      Sid = "ThisCluster"
+    }]
+    Version = "2012-10-17"
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "cluster" {
+  for_each = toset([
+    "AmazonEKSClusterPolicy",
+    "AmazonEKSComputePolicy",
+    "AmazonEKSBlockStoragePolicy",
+    "AmazonEKSLoadBalancingPolicy",
+    "AmazonEKSNetworkingPolicy",
+  ])
+  role       = aws_iam_role.cluster.name
+  policy_arn = "arn:${local.partition}:iam::aws:policy/${each.value}"
+}
+
+# The key of the control plane's logs.
+resource "aws_kms_key" "logs" {
+  description             = "Encrypts the control-plane logs of EKS cluster platform"
+  enable_key_rotation     = true
+  rotation_period_in_days = 90
+  deletion_window_in_days = 30
+  multi_region            = false
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = [
+          "kms:CancelKeyDeletion",
+          "kms:CreateAlias",
+          "kms:DeleteAlias",
+          "kms:DescribeKey",
+          "kms:DisableKey",
+          "kms:DisableKeyRotation",
+          "kms:EnableKey",
+          "kms:EnableKeyRotation",
+          "kms:GetKeyPolicy",
+          "kms:GetKeyRotationStatus",
+          "kms:ListGrants",
+          "kms:ListKeyPolicies",
+          "kms:ListKeyRotations",
+          "kms:ListResourceTags",
+          "kms:PutKeyPolicy",
+          "kms:RevokeGrant",
+          "kms:RotateKeyOnDemand",
+          "kms:ScheduleKeyDeletion",
+          "kms:TagResource",
+          "kms:UntagResource",
+          "kms:UpdateAlias",
+          "kms:UpdateKeyDescription",
+        ]
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:${local.partition}:iam::${local.account_id}:root"
+        }
+        Resource = "*"
+        Sid      = "AccountAdministration"
+      },
+      {
+        Action = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
+        Condition = {
+          ArnEquals = {
+            "kms:EncryptionContext:aws:logs:arn" = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:/aws/eks/platform/cluster"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "logs.${local.region}.${data.aws_partition.current.dns_suffix}"
+        }
+        Resource = "*"
+        Sid      = "LogGroup"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_kms_alias" "logs" {
+  name          = "alias/eks/platform/logs"
+  target_key_id = aws_kms_key.logs.key_id
+}
+
+# EKS writes here. If it were not there, EKS would make one without a key and without an end.
+resource "aws_cloudwatch_log_group" "control_plane" {
+  name              = "/aws/eks/platform/cluster"
+  retention_in_days = 365
+  kms_key_id        = aws_kms_key.logs.arn
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_eks_cluster" "this" {
+  name                          = "platform"
+  version                       = "1.35"
+  role_arn                      = aws_iam_role.cluster.arn
+  enabled_cluster_log_types     = ["api", "audit", "authenticator", "controllerManager", "scheduler"]
+  bootstrap_self_managed_addons = false
+
+  access_config {
+    authentication_mode                         = "API"
+    bootstrap_cluster_creator_admin_permissions = false
+  }
+
+  encryption_config {
+    resources = ["secrets"]
+
+    provider {
+      key_arn = aws_kms_key.secrets.arn
+    }
+  }
+
+  vpc_config {
+    subnet_ids              = [for key in sort(keys(aws_subnet.private)) : aws_subnet.private[key].id]
+    endpoint_private_access = true
+    endpoint_public_access  = false
+  }
+
+  compute_config {
+    enabled       = true
+    node_pools    = ["general-purpose", "system"]
+    node_role_arn = aws_iam_role.nodes.arn
+  }
+
+  kubernetes_network_config {
+    ip_family = "ipv4"
+
+    elastic_load_balancing {
+      enabled = true
+    }
+  }
+
+  storage_config {
+    block_storage {
+      enabled = true
+    }
+  }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+  depends_on = [aws_cloudwatch_log_group.control_plane, aws_iam_role_policy_attachment.cluster, aws_route.private]
+}
+
+# Who may use the Kubernetes API. Nobody else may, whoever applies this included.
+locals {
+  access_entries = {
+    "arn:aws:iam::111122223333:role/ClusterAdmin" = {
+      groups     = []
+      namespaces = null
+      policy     = "AmazonEKSClusterAdminPolicy"
+      scope      = "cluster"
+    }
+    "arn:aws:iam::111122223333:role/ShopDeveloper" = {
+      groups     = ["shop-developers"]
+      namespaces = ["shop"]
+      policy     = "AmazonEKSViewPolicy"
+      scope      = "namespace"
+    }
+    "arn:aws:iam::111122223333:role/ShopOperator" = {
+      groups     = ["shop-operators"]
+      namespaces = null
+      policy     = null
+      scope      = null
+    }
+  }
+}
+
+resource "aws_eks_access_entry" "this" {
+  for_each          = local.access_entries
+  cluster_name      = aws_eks_cluster.this.name
+  principal_arn     = each.key
+  kubernetes_groups = each.value.groups
+  type              = "STANDARD"
+}
+
+resource "aws_eks_access_policy_association" "this" {
+  for_each      = { for arn, entry in local.access_entries : arn => entry if entry.policy != null }
+  cluster_name  = aws_eks_cluster.this.name
+  principal_arn = aws_eks_access_entry.this[each.key].principal_arn
+  policy_arn    = "arn:${local.partition}:eks::aws:cluster-access-policy/${each.value.policy}"
+
+  access_scope {
+    type       = each.value.scope
+    namespaces = each.value.namespaces
+  }
+}
+
+resource "aws_iam_role" "nodes" {
+  name_prefix = "platform-nodes-"
+  description = "Role of the nodes of EKS cluster platform"
+  assume_role_policy = jsonencode({
+    Statement = [{
+      Action = "sts:AssumeRole"
+      Effect = "Allow"
+      Principal = {
+        Service = "ec2.amazonaws.com"
+      }
+    }]
+    Version = "2012-10-17"
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "nodes" {
+  for_each   = toset(["AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryReadOnly"])
+  role       = aws_iam_role.nodes.name
+  policy_arn = "arn:${local.partition}:iam::aws:policy/${each.value}"
+}
