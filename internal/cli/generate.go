@@ -29,7 +29,8 @@ func newGenerate() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform())
+	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform(),
+		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateEksctl())
 	return cmd
 }
 

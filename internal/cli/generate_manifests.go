@@ -18,7 +18,6 @@ import (
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/manifest"
-	"github.com/ekskms/ekskms/internal/synth"
 )
 
 // hyperShift is a host that takes no other plugin than its own.
@@ -167,22 +166,17 @@ func (f *manifestFlags) generate(cmd *cobra.Command, cluster config.Cluster) ([]
 
 func (f *manifestFlags) resolve(cluster config.Cluster) (facts, error) {
 	x := facts{cluster: cluster}
-	x.keyARN, x.keySource = f.key, "--key"
-	switch {
-	case cluster.Key.ARN != "" && f.key != "" && f.key != cluster.Key.ARN:
-		return x, usageError{fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", f.key, cluster.Key.ARN), "give one of the two, or twice the same"}
-	case cluster.Key.ARN != "":
-		x.keyARN, x.keySource = cluster.Key.ARN, "key.arn of the configuration"
-	case f.key == "":
-		return x, missing("key", "the configuration makes a new key, whose ARN is known once it is deployed",
-			"it is the output KeyArn: aws cloudformation describe-stacks --stack-name "+synth.StackName(cluster.Name))
+	var err error
+	if x.keyARN, err = keyOf(cluster, f.key, cluster.Region); err != nil {
+		return x, err
+	}
+	x.keySource = "--key"
+	if cluster.Key.ARN != "" {
+		x.keySource = "key.arn of the configuration"
 	}
 	key, err := arn.Parse(x.keyARN)
-	if err != nil || key.Service != "kms" || !strings.HasPrefix(key.Resource, "key/") || key.Region == "" || key.AccountID == "" {
-		return x, usageError{fmt.Sprintf("--key is %q, which is not the ARN of a KMS key", x.keyARN), "arn:aws:kms:<region>:<account>:key/<id>"}
-	}
-	if cluster.Region != "" && cluster.Region != key.Region {
-		return x, usageError{fmt.Sprintf("the key %s is in %s, and the cluster in %s", x.keyARN, key.Region, cluster.Region), "a cluster's key is in its own Region"}
+	if err != nil {
+		return x, err
 	}
 	// As the constructs do it: constructs/ekskms, SecretsKey. A new key is in the
 	// account of the cluster; one that was there before may be in another.

@@ -9,6 +9,7 @@ package model
 
 import (
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -95,14 +96,6 @@ type KeyRoles struct {
 	Tenant func(tenant string) string
 }
 
-// Creators returns the roles that may create the cluster.
-func (c Cluster) creators(roles KeyRoles) []string {
-	if len(c.Cluster.Creators) > 0 {
-		return c.Cluster.Creators
-	}
-	return roles.Creators
-}
-
 // KeyStatements returns the policy of a new key.
 func (c Cluster) KeyStatements(roles KeyRoles) []iampolicy.Statement {
 	statements := []iampolicy.Statement{keypolicy.Account(c.Place.Partition, c.Place.Account, c.Key.MultiRegion)}
@@ -116,7 +109,11 @@ func (c Cluster) AddedStatements(roles KeyRoles) []iampolicy.Statement {
 	if len(c.Administrators) > 0 {
 		statements = append(statements, keypolicy.Administrators(c.Administrators, c.Key.MultiRegion))
 	}
-	if creators := c.creators(roles); len(creators) > 0 {
+	creators := c.Creators
+	if len(creators) == 0 {
+		creators = roles.Creators
+	}
+	if len(creators) > 0 {
 		var strict *keypolicy.StrictGrants
 		if c.Key.StrictGrants {
 			strict = &keypolicy.StrictGrants{Account: c.Place.Account, EKSService: c.Place.Service("eks")}
@@ -149,19 +146,10 @@ func (c Cluster) ClusterRolePattern() string {
 // Trail returns the name and the ARN of the trail.
 func (c Cluster) Trail() (name, arn string) {
 	if c.Audit.TrailARN != "" {
-		return trailOf(c.Audit.TrailARN), c.Audit.TrailARN
+		return c.Audit.TrailARN[strings.LastIndex(c.Audit.TrailARN, "/")+1:], c.Audit.TrailARN
 	}
 	name = names.Trail(c.Name, c.Place.Region)
 	return name, c.Place.ARN("cloudtrail", "trail/"+name)
-}
-
-func trailOf(arn string) string {
-	for i := len(arn) - 1; i >= 0; i-- {
-		if arn[i] == '/' {
-			return arn[i+1:]
-		}
-	}
-	return arn
 }
 
 // TopicARN returns the ARN of the topic of the alarms.
@@ -200,13 +188,16 @@ func (c Cluster) LogsKey() keypolicy.LogGroupKey {
 }
 
 // Alarms returns the alarms on the key and the trail. auditKeyARN is empty if none
-// is made.
+// is made; creators stand for those of a configuration that names none.
 func (c Cluster) Alarms(keyARN, auditKeyARN string, creators []string) []tamper.Rule {
 	in := tamper.Input{
 		ClusterName: c.Name,
 		KeyARN:      keyARN,
-		CreatorARNs: c.creators(KeyRoles{Creators: creators}),
+		CreatorARNs: c.Creators,
 		AuditKeyARN: auditKeyARN,
+	}
+	if len(in.CreatorARNs) == 0 {
+		in.CreatorARNs = creators
 	}
 	in.TrailName, in.TrailARN = c.Trail()
 	if alias := c.Alias(); alias != "" {
@@ -284,4 +275,24 @@ func (c Cluster) secretsRBAC() manifest.SecretsRBACInput {
 		in.Readers = append(in.Readers, reader)
 	}
 	return in
+}
+
+// In returns the place of an account and a Region, in one of the partitions that a
+// configuration may name: aws, aws-cn and aws-us-gov.
+func In(account, region string) Place {
+	p := Place{Partition: "aws", Account: account, Region: region, DNSSuffix: "amazonaws.com"}
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		p.Partition, p.DNSSuffix = "aws-cn", "amazonaws.com.cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		p.Partition = "aws-us-gov"
+	}
+	return p
+}
+
+// BootstrapRole is the role with which CloudFormation works when the CDK CLI
+// deploys into an environment that was bootstrapped with the default qualifier.
+// Source: AWS CDK Developer Guide, "Customize AWS CDK bootstrapping".
+func (p Place) BootstrapRole() string {
+	return "arn:" + p.Partition + ":iam::" + p.Account + ":role/cdk-hnb659fds-cfn-exec-role-" + p.Account + "-" + p.Region
 }

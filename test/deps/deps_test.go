@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"internal/check":                     {"internal/cfn", "internal/cfn/value", "internal/iampolicy", "internal/keypolicy", "internal/tamper"},
 	"internal/check/gen":                 {"internal/check/internal/docgen"},
 	"internal/check/internal/docgen":     {"internal/check"},
-	"internal/cli":                       {"constructs/ekskms", "internal/cfn", "internal/check", "internal/config", "internal/explain", "internal/guard", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest", "internal/synth", "internal/tempdir", "internal/terraform"},
+	"internal/cli":                       {"constructs/ekskms", "internal/cfn", "internal/check", "internal/config", "internal/explain", "internal/guard", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest", "internal/model", "internal/synth", "internal/tempdir", "internal/terraform"},
 	"internal/config":                    {"internal/config/internal/rules"},
 	"internal/config/gen":                {"internal/config/internal/schemagen"},
 	"internal/config/internal/rules":     {},

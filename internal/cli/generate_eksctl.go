@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/model"
+)
+
+func newGenerateEksctl() *cobra.Command {
+	var place placeFlags
+	var key, clusterRole, pluginRole string
+	cmd := &cobra.Command{
+		Use:   "eksctl",
+		Short: "Print the cluster as a ClusterConfig of eksctl, under the key",
+		Long: "Print what 'eksctl create cluster -f FILE' takes: the cluster of ekskms.yaml with its secrets\n" +
+			"encrypted under the key, its logs, access entries and the plugin's Pod Identity association.\n" +
+			"\n" +
+			"eksctl makes no key, no trail and no alarms. The key must be there, with a policy that\n" +
+			"'ekskms generate key-policy' prints.",
+		Example: "  ekskms generate eksctl --file ekskms.yaml --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, keyARN, err := place.withKey(cmd, key)
+			if err != nil {
+				return err
+			}
+			for flag, value := range map[string]string{"cluster-role-arn": clusterRole, "plugin-role-arn": pluginRole} {
+				if err := roleFlag(flag, value); err != nil {
+					return err
+				}
+			}
+			body, err := yaml.Marshal(eksctlConfig(c, keyARN, clusterRole, pluginRole))
+			if err != nil {
+				return err
+			}
+			return emit(cmd, []artifact{{"cluster.yaml", eksctlComments(c, keyARN, clusterRole, pluginRole), body}}, "", false)
+		},
+	}
+	flags := cmd.Flags()
+	place.register(flags)
+	flags.StringVar(&key, "key", "", "`ARN` of the key, where the configuration has none")
+	flags.StringVar(&clusterRole, "cluster-role-arn", "", "`ARN` of a role for the cluster (default: eksctl makes one)")
+	flags.StringVar(&pluginRole, "plugin-role-arn", "", "`ARN` of a role for the plugin (default: eksctl makes one)")
+	return cmd
+}
+
+// pluginRoleName is what eksctl calls the role that it makes. IAM takes 64
+// characters.
+func pluginRoleName(cluster string) string {
+	return "ekskms-" + cluster[:min(len(cluster), 50)] + "-plugin"
+}
+
+func eksctlComments(c model.Cluster, keyARN, clusterRole, pluginRole string) []string {
+	lines := []string{
+		"eksctl for cluster " + c.Name + ".",
+		"Key:     " + keyARN,
+		"First:   the key's policy must let whoever runs eksctl create the cluster: name the role in creators.",
+	}
+	if clusterRole == "" {
+		lines = append(lines,
+			"         eksctl makes the cluster's role. So that EKS can tell the health of the key, name it in the",
+			"         policy later, with ekskms generate key-policy --cluster-role-arn.")
+	}
+	if c.Plugin.Enabled && pluginRole == "" {
+		lines = append(lines,
+			"         The plugin's role is "+pluginRoleName(c.Name)+": once it is there, name it in the policy",
+			"         with ekskms generate key-policy --plugin-role-arn.")
+	}
+	if c.Endpoint.Access == config.EndpointPrivate {
+		lines = append(lines, "         The Kubernetes API is private: run eksctl where the VPC can be reached.")
+	}
+	lines = append(lines, "Next:    eksctl create cluster -f FILE")
+	if c.Plugin.Enabled {
+		lines = append(lines, "         ekskms generate manifests --key "+keyARN+" --image IMAGE | kubectl apply --server-side -f -")
+	}
+	return append(lines,
+		"         eksctl makes no audit trail, no alarms and no key for the log group, and leaves the cluster",
+		"         unprotected against deletion.")
+}
+
+// eksctlConfig is a ClusterConfig. Source of the fields: the schema of eksctl
+// 0.215, against which the tests hold it.
+func eksctlConfig(c model.Cluster, keyARN, clusterRole, pluginRole string) map[string]any {
+	metadata := map[string]any{"name": c.Name, "region": c.Place.Region, "version": c.KubernetesVersion}
+	if len(c.Tags) > 0 {
+		metadata["tags"] = c.Tags
+	}
+	cluster := map[string]any{
+		"apiVersion":        "eksctl.io/v1alpha5",
+		"kind":              "ClusterConfig",
+		"metadata":          metadata,
+		"secretsEncryption": map[string]any{"keyARN": keyARN},
+		"vpc":               eksctlVPC(c.Cluster),
+		"accessConfig": map[string]any{
+			"authenticationMode":                      "API",
+			"bootstrapClusterCreatorAdminPermissions": false,
+			"accessEntries":                           eksctlAccess(c),
+		},
+		"cloudWatch": map[string]any{"clusterLogging": map[string]any{
+			"enableTypes":        []string{"api", "audit", "authenticator", "controllerManager", "scheduler"},
+			"logRetentionInDays": c.Audit.ControlPlaneLogRetentionDays,
+		}},
+	}
+	iam := map[string]any{}
+	if clusterRole != "" {
+		iam["serviceRoleARN"] = clusterRole
+	}
+	if c.Plugin.Enabled {
+		session := c.Session()
+		association := map[string]any{"namespace": session.Namespace, "serviceAccountName": session.ServiceAccount}
+		if pluginRole != "" {
+			association["roleARN"] = pluginRole
+		} else {
+			statements := keypolicy.PluginUse("", keypolicy.ClusterContext(session.ClusterARN), &session)
+			for i := range statements {
+				statements[i] = statements[i].OnResource(keyARN)
+			}
+			association["roleName"] = pluginRoleName(c.Name)
+			association["permissionPolicy"] = object(iampolicy.NewDocument(statements...))
+		}
+		iam["podIdentityAssociations"] = []any{association}
+	}
+	if len(iam) > 0 {
+		cluster["iam"] = iam
+	}
+	if len(c.VPC.AvailabilityZones) > 0 {
+		cluster["availabilityZones"] = c.VPC.AvailabilityZones
+	}
+	group := c.Capacity.NodeGroup
+	if group == nil {
+		cluster["autoModeConfig"] = map[string]any{"enabled": true, "nodePools": []string{"general-purpose", "system"}}
+		return cluster
+	}
+	cluster["managedNodeGroups"] = []any{map[string]any{
+		"name": "nodes", "amiFamily": "AmazonLinux2023", "instanceTypes": group.InstanceTypes, "privateNetworking": true,
+		"minSize": group.MinSize, "maxSize": group.MaxSize, "desiredCapacity": group.DesiredSize,
+	}}
+	cluster["addons"] = []any{
+		map[string]any{"name": "eks-pod-identity-agent"},
+		map[string]any{"name": "vpc-cni", "configurationValues": `{"enableNetworkPolicy":"true"}`, "resolveConflicts": "overwrite"},
+		map[string]any{"name": "coredns"},
+		map[string]any{"name": "kube-proxy"},
+	}
+	return cluster
+}
+
+func eksctlVPC(c config.Cluster) map[string]any {
+	public := c.Endpoint.Access == config.EndpointPublicAndPrivate
+	vpc := map[string]any{"clusterEndpoints": map[string]any{"privateAccess": true, "publicAccess": public}}
+	if public {
+		vpc["publicAccessCIDRs"] = c.Endpoint.PublicCIDRs
+	}
+	if c.VPC.ID == "" {
+		vpc["cidr"] = c.VPC.CIDR
+		vpc["nat"] = map[string]any{"gateway": "Single"}
+		if c.VPC.NATGateways > 1 {
+			vpc["nat"] = map[string]any{"gateway": "HighlyAvailable"} // one for each zone
+		}
+		return vpc
+	}
+	subnets := map[string]any{}
+	for i, id := range c.VPC.SubnetIDs {
+		subnets[fmt.Sprintf("private-%d", i+1)] = map[string]any{"id": id}
+	}
+	vpc["id"], vpc["subnets"] = c.VPC.ID, map[string]any{"private": subnets}
+	return vpc
+}
+
+func eksctlAccess(c model.Cluster) []any {
+	entries := []any{}
+	for _, e := range c.AccessEntries() {
+		entry := map[string]any{"principalARN": e.PrincipalARN, "type": "STANDARD"}
+		if len(e.Groups) > 0 {
+			entry["kubernetesGroups"] = e.Groups
+		}
+		if e.Policy != "" {
+			scope := map[string]any{"type": e.Scope.Type}
+			if len(e.Scope.Namespaces) > 0 {
+				scope["namespaces"] = e.Scope.Namespaces
+			}
+			entry["accessPolicies"] = []any{map[string]any{"policyARN": c.Place.AccessPolicyARN(e.Policy), "accessScope": scope}}
+		}
+		entries = append(entries, entry)
+	}
+	return entries
+}
+
+// object makes a map of a value, for a writer that knows maps.
+func object(v any) map[string]any {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // a policy is text
+	}
+	var m map[string]any
+	if err := json.Unmarshal(data, &m); err != nil {
+		panic(err)
+	}
+	return m
+}
