@@ -106,7 +106,7 @@ generate: ## Generate what is generated: the JSON Schema, docs/checks.md
 .PHONY: goldens
 goldens: ## Rewrite the golden files
 	go test ./test/snapshot ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli -update
-	go test ./internal/explain -update # which reads the templates
+	go test ./internal/explain ./test/parity -update # which read the templates
 
 .PHONY: bench
 bench: node_modules ## Measure ekskms synth beside a JavaScript app that builds the same template

@@ -1,0 +1,397 @@
+package parity
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ekskms/ekskms/internal/cli"
+	"github.com/ekskms/ekskms/internal/config"
+)
+
+var update = flag.Bool("update", false, "rewrite the table in docs/parity.md")
+
+// difference is a fact in which the renderers differ, and must.
+type difference struct {
+	fact string
+	// cloudFormation and terraform say what each has.
+	cloudFormation, terraform, why string
+	// only says in which cases, if not in all.
+	only []string
+}
+
+// differences is the one list of what differs. Everything else is equal.
+var differences = []difference{
+	{
+		fact: "cluster: deletion protection", cloudFormation: "`DeletionProtection: true`", terraform: "not set",
+		why: "The provider has the argument from 6.x on, and the module works with 5.100. `prevent_destroy` stands in for it: it stops Terraform, but nobody else.",
+	},
+	{
+		fact: "cluster: kept", cloudFormation: "deletion protection, no `DeletionPolicy`", terraform: "`prevent_destroy`",
+		why: "See above. To remove a cluster, take the lifecycle block out, as you would switch deletion protection off.",
+	},
+	{
+		fact: "access entries", cloudFormation: "one more, `AmazonEKSClusterAdminPolicy` for the handler that applies Kubernetes objects", terraform: "those of the configuration",
+		why: "Terraform has no such handler. Who applies the objects needs an access entry of his own.",
+	},
+	{
+		fact: "inputs that must be given", cloudFormation: "none", terraform: "`creator_arns` where `creators` is empty; `plugin_image` where `plugin.image` is",
+		why:  "The CDK has a role of its own that creates the cluster, and builds the image from this module's sources. Terraform has neither.",
+		only: []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"},
+	},
+	{
+		fact: "cluster: security groups of its own", cloudFormation: "one without inbound rules, made by the CDK", terraform: "none",
+		why: "EKS makes the group that lets the nodes and the control plane talk. The one of the CDK lets nothing in.",
+	},
+}
+
+// unseen are differences that no fact shows.
+var unseen = []difference{
+	{
+		fact: "who applies the Kubernetes objects", cloudFormation: "a Lambda function in the VPC, at every deployment", terraform: "you, with the output `kubernetes_manifests`; or Terraform, with `apply_manifests = true`, from a machine that reaches the Kubernetes API",
+		why: "The API can be reached from the VPC only, and the provider has no way into it.",
+	},
+	{
+		fact: "names of roles, rules and the bucket", cloudFormation: "made up by CloudFormation", terraform: "made up by the provider, with a prefix",
+		why: "No policy needs them in advance, and fixed names would collide between Regions.",
+	},
+	{
+		fact: "tags", cloudFormation: "on the stack, which passes them on", terraform: "`default_tags` of the provider", why: "Each tool has its own way.",
+	},
+	{
+		fact: "state", cloudFormation: "held by AWS", terraform: "a file with ARNs and policies in it, but no key material and no secret: keep it where you keep state", why: "That is how Terraform works.",
+	},
+}
+
+func cases(t *testing.T) map[string]config.Cluster {
+	t.Helper()
+	all := map[string]config.Cluster{"default": config.Default().Clusters[0]}
+	paths, err := filepath.Glob("../../examples/*/ekskms.yaml")
+	if err != nil || len(paths) < 4 {
+		t.Fatalf("found %d examples: %v", len(paths), err)
+	}
+	for _, path := range paths {
+		file, _, err := config.LoadOrDefault(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[filepath.Base(filepath.Dir(path))] = file.Clusters[0]
+	}
+	return all
+}
+
+// compare returns the facts that differ, with how.
+func compare(a, b facts) map[string]string {
+	out := map[string]string{}
+	for name := range maps.Keys(merge(a, b)) {
+		if diff := cmp.Diff(normal(name, a[name]), normal(name, b[name])); diff != "" {
+			out[name] = diff
+		}
+	}
+	return out
+}
+
+func merge(a, b facts) facts {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}
+
+// normal brings a fact into one form: empty is nothing, and in a policy a list is
+// a set that may stand without brackets, and a number is text.
+func normal(name string, v any) any {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	var plain any
+	if err := json.Unmarshal(data, &plain); err != nil {
+		panic(err)
+	}
+	inPolicy := strings.HasPrefix(name, "role: ") || strings.HasSuffix(name, ": policy") || strings.HasSuffix(name, "must add")
+	return reduce(plain, inPolicy)
+}
+
+func reduce(v any, inPolicy bool) any {
+	switch v := v.(type) {
+	case []any:
+		list := []any{}
+		for _, e := range v {
+			list = append(list, reduce(e, inPolicy))
+		}
+		if len(list) == 0 {
+			return nil
+		}
+		if _, text := list[0].(string); inPolicy && text {
+			if len(list) == 1 {
+				return list[0]
+			}
+			return sorted(list)
+		}
+		return list
+	case map[string]any:
+		out := map[string]any{}
+		for key, value := range v {
+			if r := reduce(value, inPolicy); r != nil {
+				out[key] = r
+			}
+		}
+		if len(out) == 0 {
+			return nil
+		}
+		return out
+	case float64:
+		if inPolicy {
+			return fmt.Sprint(v)
+		}
+	}
+	return v
+}
+
+// TestTerraform holds the module to the template, fact by fact.
+func TestTerraform(t *testing.T) {
+	seen := map[string][]string{}
+	for name, cluster := range cases(t) {
+		c := readTemplate(t, name)
+		r := readModule(t, cluster, c)
+		a, b := c.facts(), r.facts()
+		if len(a) < 20 || a["secrets key: policy"] == nil && a["secrets key: what its owner must add"] == nil {
+			t.Errorf("%s: only %d facts", name, len(a))
+		}
+		for fact, diff := range compare(a, b) {
+			i := slices.IndexFunc(differences, func(d difference) bool { return d.fact == fact })
+			if i < 0 {
+				t.Errorf("%s: %s (-CloudFormation +Terraform):\n%s", name, fact, diff)
+				continue
+			}
+			seen[fact] = append(seen[fact], name)
+		}
+	}
+	for _, d := range differences {
+		want := d.only
+		if want == nil {
+			want = slices.Collect(maps.Keys(cases(t)))
+		}
+		if got := slices.Sorted(slices.Values(seen[d.fact])); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+			t.Errorf("%s differs in %v, and the table says in %v", d.fact, got, want)
+		}
+	}
+}
+
+// The comparison sees what it is there for: of each fact, in each example, one
+// string, number or truth value is changed at a time.
+func TestMutations(t *testing.T) {
+	n := 0
+	for name, cluster := range cases(t) {
+		c := readTemplate(t, name)
+		r := readModule(t, cluster, c)
+		a, b := c.facts(), r.facts()
+		before := compare(a, b)
+		for fact := range b {
+			if _, differs := before[fact]; differs || b[fact] == nil {
+				continue
+			}
+			for _, mutant := range mutants(b[fact]) {
+				n++
+				if compare(facts{fact: a[fact]}, facts{fact: mutant})[fact] == "" {
+					t.Errorf("%s: %s: a change is not seen: %v", name, fact, mutant)
+				}
+			}
+		}
+	}
+	if n < 1000 {
+		t.Errorf("only %d mutants", n)
+	}
+	t.Logf("%d mutants", n)
+}
+
+// mutants returns a value with one leaf changed, for each of its leaves.
+func mutants(v any) []any {
+	var out []any
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			for _, m := range mutants(value) {
+				changed := maps.Clone(v)
+				changed[key] = m
+				out = append(out, changed)
+			}
+		}
+	case []any:
+		for i, value := range v {
+			for _, m := range mutants(value) {
+				changed := slices.Clone(v)
+				changed[i] = m
+				out = append(out, changed)
+			}
+		}
+	case string:
+		out = append(out, v+"x")
+	case bool:
+		out = append(out, !v)
+	case float64:
+		out = append(out, v+1)
+	case int:
+		out = append(out, v+1)
+	}
+	return out
+}
+
+func run(t *testing.T, args ...string) []byte {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := cli.Run(context.Background(), args, strings.NewReader(""), &stdout, &stderr); code != 0 {
+		t.Fatalf("%v: exit code %d: %s", args, code, stderr.String())
+	}
+	return stdout.Bytes()
+}
+
+// TestGenerate holds what ekskms generate prints to the template: the key policy
+// statement by statement, and the plugin's objects.
+func TestGenerate(t *testing.T) {
+	for name, cluster := range cases(t) {
+		if name == "default" {
+			continue // it has no file to name; example 01 is the same
+		}
+		c := readTemplate(t, name)
+		f := c.facts()
+		file := filepath.Join("../../examples", name, "ekskms.yaml")
+		role := func(where string) string {
+			return "arn:aws:iam::111122223333:role" + pathOf(c.at(where)) + c.at(where).ID
+		}
+
+		args := []string{"generate", "key-policy", "--file", file, "--plugin-role-arn", role("EncryptedCluster/KmsPlugin/Role")}
+		if cluster.Account == "" {
+			args = append(args, "--account", "111122223333", "--region", "eu-central-1")
+		}
+		for _, tenant := range cluster.Plugin.Tenants {
+			args = append(args, "--tenant-role-arn", tenant.Name+"="+role("EncryptedCluster/KmsPlugin/TenantRole-"+tenant.Name))
+		}
+		fact := "secrets key: policy"
+		if cluster.Key.ARN != "" {
+			fact = "secrets key: what its owner must add"
+			args = append(args, "--statements")
+		} else {
+			args = append(args, "--cluster-role-arn", role("EncryptedCluster/ClusterRole"))
+		}
+		var printed any
+		if err := json.Unmarshal(run(t, args...), &printed); err != nil {
+			t.Fatal(err)
+		}
+		if document, ok := printed.(map[string]any); ok {
+			printed = document["Statement"]
+		}
+		if diff := cmp.Diff(normal(fact, f[fact]), normal(fact, printed)); diff != "" {
+			t.Errorf("%s: key-policy (-CloudFormation +generate):\n%s", name, diff)
+		}
+
+		mode := "deployment"
+		if cluster.Plugin.Mode == config.PluginDaemonSet {
+			mode = "daemonset"
+		}
+		args = []string{"generate", "manifests", "--file", file, "--mode", mode, "--image", c.image()}
+		if cluster.Key.ARN == "" {
+			args = append(args, "--key", c.arnOf(c.at("SecretsKey/Resource")))
+		}
+		objects := f["Kubernetes objects"].(map[string]any)
+		var list []map[string]any
+		for _, text := range strings.Split(string(run(t, withKey(args)...)), "\n---\n") {
+			var o map[string]any
+			if err := yaml.Unmarshal([]byte(text), &o); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, o)
+		}
+		if len(list) < 7 {
+			t.Errorf("%s: %d objects", name, len(list))
+		}
+		for id, o := range byName(list) {
+			if diff := cmp.Diff(normal("", objects[id]), normal("", rename(o, c))); diff != "" {
+				t.Errorf("%s: %s (-CloudFormation +generate):\n%s", name, id, diff)
+			}
+		}
+	}
+}
+
+// testKey is a key's ARN as AWS makes them: the command refuses that of a template,
+// which ends in a logical ID.
+const testKey = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+func withKey(args []string) []string {
+	args = slices.Clone(args)
+	if i := slices.Index(args, "--key"); i >= 0 {
+		args[i+1] = testKey
+	}
+	return args
+}
+
+// rename puts the template's name of the key where the command was given another.
+func rename(v any, c template) any {
+	data, err := json.Marshal(v)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if key := c.at("SecretsKey/Resource"); key != nil {
+		data = bytes.ReplaceAll(data, []byte(testKey), []byte(c.arnOf(key)))
+	}
+	var out any
+	if err := json.Unmarshal(data, &out); err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+const docs = "../../docs/parity.md"
+
+// TestDocs holds docs/parity.md to the tables above.
+func TestDocs(t *testing.T) {
+	const begin, end = "<!-- parity: written by test/parity -->\n", "<!-- end -->"
+	text, err := os.ReadFile(docs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, found := strings.Cut(string(text), begin)
+	_, tail, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("%s has no %q and %q", docs, begin, end)
+	}
+	b := &strings.Builder{}
+	b.WriteString("\n| What | CloudFormation | Terraform | Why |\n| --- | --- | --- | --- |\n")
+	for _, d := range append(slices.Clone(differences), unseen...) {
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", d.fact, d.cloudFormation, d.terraform, d.why)
+	}
+	all := map[string]bool{}
+	for name := range cases(t) {
+		for fact := range readTemplate(t, name).facts() {
+			all[fact] = !slices.ContainsFunc(differences, func(d difference) bool { return d.fact == fact })
+		}
+	}
+	b.WriteString("\nEqual, in the default and in every example:\n\n")
+	for _, fact := range slices.Sorted(maps.Keys(all)) {
+		if all[fact] {
+			fmt.Fprintf(b, "- %s\n", fact)
+		}
+	}
+	b.WriteString("\n")
+	want := head + begin + b.String() + end + tail
+	if *update {
+		if err := os.WriteFile(docs, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("run `make goldens` (-want +got):\n%s", diff)
+	}
+}
