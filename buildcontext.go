@@ -42,3 +42,18 @@ func Write(dir string) error {
 	}
 	return nil
 }
+
+// Require returns the version of a module that this one is built with, or "" if it
+// does not require it.
+func Require(module string) string {
+	data, err := sources.ReadFile("go.mod")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == module {
+			return words[1]
+		}
+	}
+	return ""
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/synth"
 	_ "github.com/ekskms/ekskms/internal/tempdir" // before jsii makes its own
+	"github.com/ekskms/ekskms/stacks"
 )
 
 func main() {
@@ -32,7 +33,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	synth.AddStacks(app, file)
+	stacks.FromConfig(app, file)
 	app.Synth(nil)
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/names"
 	"github.com/ekskms/ekskms/internal/synth"
 )
 
@@ -239,7 +240,7 @@ func accepted(clusters *config.File) ([]check.Suppression, error) {
 	var all []check.Suppression
 	for _, c := range clusters.Clusters {
 		for _, s := range c.Checks.Suppress {
-			suppression := check.Suppression{ID: s.ID, Resource: cmp.Or(s.Resource, synth.StackName(c.Name)), Reason: s.Reason}
+			suppression := check.Suppression{ID: s.ID, Resource: cmp.Or(s.Resource, names.Stack(c.Name)), Reason: s.Reason}
 			if err := suppression.Validate(); err != nil {
 				return nil, fmt.Errorf("cluster %s: %w", c.Name, err)
 			}

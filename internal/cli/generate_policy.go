@@ -16,7 +16,7 @@ import (
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/model"
-	"github.com/ekskms/ekskms/internal/synth"
+	"github.com/ekskms/ekskms/internal/names"
 )
 
 // placeFlags say where a cluster is, where its configuration does not.
@@ -286,7 +286,7 @@ func keyOf(c config.Cluster, flag, region string) (string, error) {
 		key = c.Key.ARN
 	case flag == "":
 		return "", missing("key", "the configuration makes a new key, whose ARN is known once it is deployed",
-			"it is the output KeyArn: aws cloudformation describe-stacks --stack-name "+synth.StackName(c.Name))
+			"it is the output KeyArn: aws cloudformation describe-stacks --stack-name "+names.Stack(c.Name))
 	}
 	k, err := arn.Parse(key)
 	switch {

@@ -43,11 +43,7 @@ func newGenerateTerraform() *cobra.Command {
 			if err != nil {
 				return &synth.Error{What: err.Error(), Hint: "leave --key-only out, or give the configuration a key of its own"}
 			}
-			artifacts := make([]artifact, len(files))
-			for i, f := range files {
-				artifacts[i] = artifact{f.Name, []string{fmt.Sprintf("terraform: %s, %s.", what, f.Name), ""}, f.Content}
-			}
-			return emit(cmd, artifacts, out, force)
+			return emit(cmd, terraformArtifacts(what, files), out, force)
 		},
 	}
 	flags := cmd.Flags()
@@ -56,4 +52,12 @@ func newGenerateTerraform() *cobra.Command {
 	flags.StringVarP(&out, "out", "o", "", "`folder` to write files to, instead of one file to standard output")
 	flags.BoolVar(&force, "force", false, "replace files in the folder that have another content")
 	return cmd
+}
+
+func terraformArtifacts(what string, files []terraform.File) []artifact {
+	artifacts := make([]artifact, len(files))
+	for i, f := range files {
+		artifacts[i] = artifact{f.Name, []string{fmt.Sprintf("terraform: %s, %s.", what, f.Name), ""}, f.Content}
+	}
+	return artifacts
 }

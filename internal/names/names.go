@@ -11,6 +11,18 @@ import (
 	"strings"
 )
 
+// Stack is the name of a cluster's stack. It is part of the contract:
+// under another name a deployment would make a second cluster.
+//
+// CloudFormation takes letters, digits and hyphens. A name with underscores gets
+// a hash behind it, or the clusters a_b and a-b would have one stack.
+func Stack(cluster string) string {
+	if !strings.Contains(cluster, "_") {
+		return "ekskms-" + cluster
+	}
+	return "ekskms-" + strings.ReplaceAll(cluster, "_", "-") + "-" + ShortHash(cluster)
+}
+
 // SecretsAlias is the alias of a new secrets key that is given none.
 func SecretsAlias(cluster string) string { return "alias/eks/" + cluster }
 

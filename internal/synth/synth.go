@@ -15,6 +15,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/stacks"
 )
 
 // Options say how to synthesize.
@@ -83,7 +84,7 @@ func synthesize(file *config.File, outdir string) error {
 		Context:            &appContext,
 		AnalyticsReporting: jsii.Bool(false),
 	})
-	AddStacks(app, file)
+	stacks.FromConfig(app, file)
 	app.Synth(nil)
 	return nil
 }

@@ -8,8 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+
 	"github.com/ekskms/ekskms/constructs/ekskms"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/names"
 )
 
 // TestContextIsThatOfTheCLI: the CDK CLI reads cdk.json, this package its own
@@ -44,10 +47,35 @@ func TestLogRetention(t *testing.T) {
 		t.Fatalf("found %d values in the schema", len(values))
 	}
 	for _, v := range values {
-		if logRetention(int(v.(float64))) == "" {
-			t.Errorf("%v days have no name in CDK", v)
+		if got, want := names.LogRetention(int(v.(float64))), retentionDays[int(v.(float64))]; got == "" || got != string(want) {
+			t.Errorf("%v days are %q, and %q in CDK", v, got, want)
 		}
 	}
+}
+
+var retentionDays = map[int]awslogs.RetentionDays{
+	1:    awslogs.RetentionDays_ONE_DAY,
+	3:    awslogs.RetentionDays_THREE_DAYS,
+	5:    awslogs.RetentionDays_FIVE_DAYS,
+	7:    awslogs.RetentionDays_ONE_WEEK,
+	14:   awslogs.RetentionDays_TWO_WEEKS,
+	30:   awslogs.RetentionDays_ONE_MONTH,
+	60:   awslogs.RetentionDays_TWO_MONTHS,
+	90:   awslogs.RetentionDays_THREE_MONTHS,
+	120:  awslogs.RetentionDays_FOUR_MONTHS,
+	150:  awslogs.RetentionDays_FIVE_MONTHS,
+	180:  awslogs.RetentionDays_SIX_MONTHS,
+	365:  awslogs.RetentionDays_ONE_YEAR,
+	400:  awslogs.RetentionDays_THIRTEEN_MONTHS,
+	545:  awslogs.RetentionDays_EIGHTEEN_MONTHS,
+	731:  awslogs.RetentionDays_TWO_YEARS,
+	1096: awslogs.RetentionDays_THREE_YEARS,
+	1827: awslogs.RetentionDays_FIVE_YEARS,
+	2192: awslogs.RetentionDays_SIX_YEARS,
+	2557: awslogs.RetentionDays_SEVEN_YEARS,
+	2922: awslogs.RetentionDays_EIGHT_YEARS,
+	3288: awslogs.RetentionDays_NINE_YEARS,
+	3653: awslogs.RetentionDays_TEN_YEARS,
 }
 
 func enumOf(schema any, property string) []any {
@@ -95,14 +123,14 @@ func TestRecover(t *testing.T) {
 }
 
 func TestStackName(t *testing.T) {
-	if got := StackName("team-prod"); got != "ekskms-team-prod" {
+	if got := names.Stack("team-prod"); got != "ekskms-team-prod" {
 		t.Errorf("the stack is named %s", got)
 	}
-	a, b := StackName("team_a-prod"), StackName("team-a_prod")
+	a, b := names.Stack("team_a-prod"), names.Stack("team-a_prod")
 	if strings.Contains(a, "_") || strings.Contains(b, "_") {
 		t.Errorf("the stacks are named %s and %s, which CloudFormation refuses", a, b)
 	}
-	if a == b || a == StackName("team-a-prod") {
+	if a == b || a == names.Stack("team-a-prod") {
 		t.Errorf("two clusters have one stack, %s", a)
 	}
 }

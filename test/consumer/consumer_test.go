@@ -167,3 +167,21 @@ func TestChecks(t *testing.T) {
 		t.Error("a cluster without a key passes")
 	}
 }
+
+// TestFromFile is an app that describes its clusters in a file, beside constructs of
+// its own.
+func TestFromFile(t *testing.T) {
+	app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir())})
+	all, err := stacks.FromFile(app, "../../examples/01_minimal/ekskms.yaml")
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d stacks: %v", len(all), err)
+	}
+	stack := all[0]
+	if *stack.StackName() != "ekskms-minimal" || *stack.EncryptedCluster().SecretsKey().ClusterName() != "minimal" {
+		t.Errorf("the stack is %s", *stack.StackName())
+	}
+	assertions.Template_FromStack(stack.Stack, nil).ResourceCountIs(jsii.String("AWS::EKS::Cluster"), jsii.Number(1))
+	if _, err := stacks.FromFile(app, "missing.yaml"); err == nil {
+		t.Error("a file that is missing describes a cluster")
+	}
+}

@@ -17,17 +17,17 @@ const module = "github.com/ekskms/ekskms"
 // the daemon has none.
 var pure = []string{
 	"internal/config", "internal/iampolicy", "internal/keypolicy", "internal/tamper", "internal/manifest",
-	"internal/kmsplugin", "internal/kmsfake", "internal/inspect", "internal/cfn", "internal/check", "internal/explain", "internal/guard", "internal/names", "internal/model", "internal/terraform", "cmd/kms-plugin",
+	"internal/kmsplugin", "internal/kmsfake", "internal/inspect", "internal/cfn", "internal/check", "internal/explain", "internal/guard", "internal/names", "internal/model", "internal/terraform", "internal/scaffold", "cmd/kms-plugin",
 }
 
 // allowed are the packages of this module that a package may import directly.
 var allowed = map[string][]string{
 	".":                                  {},
 	"cmd/ekskms":                         {"internal/cli"},
-	"cmd/cdkapp":                         {"internal/config", "internal/synth", "internal/tempdir"},
+	"cmd/cdkapp":                         {"internal/config", "internal/synth", "internal/tempdir", "stacks"},
 	"cmd/kms-plugin":                     {"internal/kmsplugin"},
 	"constructs/ekskms":                  {".", "internal/cfn", "internal/check", "internal/iampolicy", "internal/kubectllayer", "internal/keypolicy", "internal/manifest", "internal/names", "internal/tamper"},
-	"stacks":                             {"constructs/ekskms"},
+	"stacks":                             {"constructs/ekskms", "internal/config", "internal/names"},
 	"internal/cfn":                       {},
 	"internal/cfn/value":                 {"internal/cfn"},
 	"internal/cfn/cfntest":               {"internal/cfn"},
@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"internal/check":                     {"internal/cfn", "internal/cfn/value", "internal/iampolicy", "internal/keypolicy", "internal/tamper"},
 	"internal/check/gen":                 {"internal/check/internal/docgen"},
 	"internal/check/internal/docgen":     {"internal/check"},
-	"internal/cli":                       {"constructs/ekskms", "internal/cfn", "internal/check", "internal/config", "internal/explain", "internal/guard", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest", "internal/model", "internal/synth", "internal/tempdir", "internal/terraform"},
+	"internal/cli":                       {".", "constructs/ekskms", "internal/cfn", "internal/check", "internal/config", "internal/explain", "internal/guard", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest", "internal/model", "internal/names", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terraform"},
 	"internal/config":                    {"internal/config/internal/rules"},
 	"internal/config/gen":                {"internal/config/internal/schemagen"},
 	"internal/config/internal/rules":     {},
@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"internal/manifest":                  {},
 	"internal/model":                     {"internal/config", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/names", "internal/tamper"},
 	"internal/names":                     {},
+	"internal/scaffold":                  {"internal/config", "internal/names"},
 	"internal/synth":                     {"constructs/ekskms", "internal/config", "stacks"},
 	"internal/tempdir":                   {},
 	"internal/terraform":                 {"internal/config", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/model", "internal/names", "internal/tamper"},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/synth"
+	"github.com/ekskms/ekskms/stacks"
 )
 
 var update = flag.Bool("update", false, "rewrite the table in docs/scanners.md")
@@ -151,7 +152,7 @@ func TestFindings(t *testing.T) {
 	used := map[finding]bool{}
 	for name, file := range configurations(t) {
 		t.Run(name, func(t *testing.T) {
-			nag := judge(t, func(app awscdk.App) { synth.AddStacks(app, file) })
+			nag := judge(t, func(app awscdk.App) { stacks.FromConfig(app, file) })
 			if nag.compliant < 30 {
 				t.Errorf("cdk-nag finds only %d things compliant: does it see the stack?", nag.compliant)
 			}

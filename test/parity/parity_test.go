@@ -35,7 +35,7 @@ type difference struct {
 var differences = []difference{
 	{
 		fact: "cluster: deletion protection", cloudFormation: "`DeletionProtection: true`", terraform: "not set",
-		why: "The provider has the argument from 6.x on, and the module works with 5.100. `prevent_destroy` stands in for it: it stops Terraform, but nobody else.",
+		why: "The provider has the argument from 6.9 on (its pull request 43779), and the module works with 5.100. `prevent_destroy` stands in for it: it stops Terraform, but nobody else.",
 	},
 	{
 		fact: "cluster: kept", cloudFormation: "deletion protection, no `DeletionPolicy`", terraform: "`prevent_destroy`",

@@ -1,0 +1,198 @@
+package scaffold_test
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/scaffold"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func hold(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Errorf("%v; run `make goldens`", err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s changed; if it should, run `make goldens` (-want +got):\n%s", path, diff)
+	}
+}
+
+// Goldens have an ending that neither Go nor GitHub takes for theirs.
+const ending = ".golden"
+
+func TestEject(t *testing.T) {
+	paths, err := filepath.Glob("../../examples/*/ekskms.yaml")
+	if err != nil || len(paths) < 4 {
+		t.Fatalf("found %d examples: %v", len(paths), err)
+	}
+	for _, path := range paths {
+		file, err := config.Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, err := scaffold.Eject(file.Clusters[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		hold(t, filepath.Join("testdata", "eject", filepath.Base(filepath.Dir(path))+".go"+ending), code)
+	}
+}
+
+// What a configuration says is data: it adds no import and no code.
+func TestEjectQuotes(t *testing.T) {
+	cluster := config.Default().Clusters[0]
+	cluster.Tags = map[string]string{"awskms.Key": "\"); panic(\"awskms.x%d"}
+	code, err := scaffold.Eject(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(code), "/awskms\"") || !strings.Contains(string(code), `"\"); panic(\"awskms.x%d"`) {
+		t.Errorf("%s", code)
+	}
+}
+
+func project(kind scaffold.Kind) scaffold.Project {
+	return scaffold.Project{
+		Kind: kind, Name: "payments", Account: "111122223333", Region: "eu-central-1",
+		ClusterAdmin: "arn:aws:iam::111122223333:role/ClusterAdmin", Email: "security@example.com",
+		Module: "example.com/payments", Version: "v1.2.3",
+		Go: "1.25.0", CDK: "v2.270.0", JSII: "v1.140.0", CDKCLI: "aws-cdk@2.1148.1", Context: map[string]any{"@aws-cdk/a:b": true},
+	}
+}
+
+func TestProject(t *testing.T) {
+	for _, kind := range []scaffold.Kind{scaffold.CDK, scaffold.Terraform, scaffold.ConfigOnly} {
+		files, err := project(kind).Files()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			hold(t, filepath.Join("testdata", "project", string(kind), f.Path+ending), f.Content)
+		}
+	}
+}
+
+// Whatever is given, ekskms.yaml says just that.
+func TestConfig(t *testing.T) {
+	for _, p := range []scaffold.Project{
+		{Name: "payments"}, {Name: "on"}, {Name: "1e3"}, {Name: "0123"}, {Name: "Null"}, {Name: "a_b"},
+		{Name: "a", Account: "012345678901", Region: "us-gov-west-1"},
+		{Name: "a", ClusterAdmin: "arn:aws:iam::111122223333:role/team/a+b=c,d.e@f_g-h", Email: "a+b@example.com"},
+	} {
+		text, err := p.Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := config.Parse("ekskms.yaml", text)
+		if err != nil {
+			t.Errorf("%+v: %v\n%s", p, err, text)
+			continue
+		}
+		c := file.Clusters[0]
+		got := scaffold.Project{Name: c.Name, Account: c.Account, Region: c.Region}
+		if len(c.AccessEntries) > 0 {
+			got.ClusterAdmin = c.AccessEntries[0].PrincipalARN
+		}
+		if len(c.Audit.Emails) > 0 {
+			got.Email = c.Audit.Emails[0]
+		}
+		if diff := cmp.Diff(p, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	// What is no value of a configuration is refused by package config, and breaks
+	// nothing before.
+	for _, name := range []string{"a: b", "a\n  - name: c", `"`, "{{.}}", ""} {
+		text, err := scaffold.Project{Name: name}.Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.Parse("ekskms.yaml", text); err == nil {
+			t.Errorf("%q is the name of a cluster", name)
+		}
+	}
+}
+
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			if err == nil && path != dir {
+				all[path+"/"] = ""
+			}
+			return err
+		}
+		data, err := os.ReadFile(path)
+		all[path] = string(data)
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestWrite: all of the files or none, and nothing lost.
+func TestWrite(t *testing.T) {
+	files := []scaffold.File{{Path: "a", Content: []byte("new a")}, {Path: "b/c/d", Content: []byte("new d")}, {Path: "e", Content: []byte("new e")}}
+	dir := filepath.Join(t.TempDir(), "x", "y")
+	if err := scaffold.Write(dir, files, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, dir); len(got) != 5 || got[filepath.Join(dir, "b", "c", "d")] != "new d" {
+		t.Errorf("wrote %v", got)
+	}
+
+	// Nothing is replaced, unless it is asked for.
+	before := tree(t, dir)
+	var exists *scaffold.ExistsError
+	if err := scaffold.Write(dir, append(files, scaffold.File{Path: "f"}), false); !errors.As(err, &exists) || exists.Path != filepath.Join(dir, "a") {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+	files[0].Content = []byte("newer")
+	if err := scaffold.Write(dir, files, true); err != nil || tree(t, dir)[filepath.Join(dir, "a")] != "newer" {
+		t.Errorf("%v: %v", err, tree(t, dir))
+	}
+
+	// A file where a folder must be: what was there before is there after.
+	before = tree(t, dir)
+	bad := []scaffold.File{{Path: "a", Content: []byte("lost")}, {Path: "g/h", Content: []byte("half")}, {Path: "e/f", Content: []byte("no")}}
+	if err := scaffold.Write(dir, bad, true); err == nil || !strings.Contains(err.Error(), "is a file") {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+
+	// A folder that was made for nothing is gone.
+	fresh := filepath.Join(t.TempDir(), "p", "q")
+	if err := scaffold.Write(fresh, []scaffold.File{{Path: "a"}, {Path: "a/b"}}, false); err == nil {
+		t.Error("a file is a folder too")
+	}
+	if _, err := os.Stat(filepath.Dir(fresh)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left behind: %v", tree(t, filepath.Dir(fresh)))
+	}
+}
