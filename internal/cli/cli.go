@@ -116,7 +116,7 @@ func newRoot() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newInit(), newSynth(), newCheck(), newExplain(), newGuard(), newGenerate(), newEject(), newInspect(), newSchema(), newVersion())
+	root.AddCommand(newInit(), newSynth(), newCheck(), newExplain(), newGuard(), newGenerate(), newEject(), newEstimate(), newInspect(), newSchema(), newVersion())
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "help" {

@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// generated are the outputs of `ekskms generate` for an example, by the names of
+// generated are the outputs of `ekskms generate` and `ekskms estimate` for an example, by the names of
 // their goldens. Terraform's are in internal/terraform.
 func generated(t *testing.T) map[string]string {
 	t.Helper()
@@ -37,11 +37,16 @@ func generated(t *testing.T) map[string]string {
 			"eksctl.yaml":              "eksctl" + args.place + args.key,
 			"manifests.yaml":           "manifests --mode deployment --image registry.example.com/kms-plugin:v1" + args.key,
 			"encryption-config.yaml":   "encryption-config",
+			"estimate.txt":             "estimate",
+			"estimate.json":            "estimate --output json --clusters 2 --trails 1",
 			"iam-policy-acme.json":     "iam-policy --for plugin --tenant acme" + args.place + args.key,
 			"encryption-migrate.yaml":  "migration",
 			"manifests-daemonset.yaml": "manifests --mode daemonset --image registry.example.com/kms-plugin:v1" + args.key,
 		} {
 			words := append([]string{"generate"}, strings.Fields(command)...)
+			if strings.HasPrefix(name, "estimate") {
+				words = words[1:]
+			}
 			switch name {
 			case "encryption-config.yaml", "encryption-migrate.yaml":
 				if example != "01_minimal" {

@@ -17,7 +17,7 @@ const module = "github.com/ekskms/ekskms"
 // the daemon has none.
 var pure = []string{
 	"internal/config", "internal/iampolicy", "internal/keypolicy", "internal/tamper", "internal/manifest",
-	"internal/kmsplugin", "internal/kmsfake", "internal/inspect", "internal/cfn", "internal/check", "internal/explain", "internal/guard", "internal/names", "internal/model", "internal/terraform", "internal/scaffold", "cmd/kms-plugin",
+	"internal/kmsplugin", "internal/kmsfake", "internal/inspect", "internal/cfn", "internal/check", "internal/explain", "internal/guard", "internal/names", "internal/model", "internal/terraform", "internal/scaffold", "internal/estimate", "cmd/kms-plugin",
 }
 
 // allowed are the packages of this module that a package may import directly.
@@ -32,11 +32,12 @@ var allowed = map[string][]string{
 	"internal/cfn/value":                 {"internal/cfn"},
 	"internal/cfn/cfntest":               {"internal/cfn"},
 	"internal/explain":                   {"internal/cfn", "internal/check", "internal/iampolicy"},
+	"internal/estimate":                  {"internal/config"},
 	"internal/guard":                     {"internal/cfn", "internal/cfn/value", "internal/check", "internal/iampolicy"},
 	"internal/check":                     {"internal/cfn", "internal/cfn/value", "internal/iampolicy", "internal/keypolicy", "internal/tamper"},
 	"internal/check/gen":                 {"internal/check/internal/docgen"},
 	"internal/check/internal/docgen":     {"internal/check"},
-	"internal/cli":                       {".", "constructs/ekskms", "internal/cfn", "internal/check", "internal/config", "internal/explain", "internal/guard", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest", "internal/model", "internal/names", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terraform"},
+	"internal/cli":                       {".", "constructs/ekskms", "internal/cfn", "internal/check", "internal/config", "internal/estimate", "internal/explain", "internal/guard", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest", "internal/model", "internal/names", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terraform"},
 	"internal/config":                    {"internal/config/internal/rules"},
 	"internal/config/gen":                {"internal/config/internal/schemagen"},
 	"internal/config/internal/rules":     {},

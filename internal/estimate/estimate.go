@@ -1,0 +1,429 @@
+// Package estimate says what encryption, record and alarms of a cluster cost a
+// month, whether AWS's default quotas suffice, and what a start of an API server
+// takes longer. It shows its arithmetic.
+//
+// It leaves out what a cluster costs without them: its hours, nodes, NAT gateways
+// and traffic.
+package estimate
+
+import (
+	_ "embed"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/ekskms/ekskms/internal/config"
+)
+
+//go:embed prices.yaml
+var pricesYAML []byte
+
+// Prices is the content of prices.yaml.
+type Prices struct {
+	Date   string `json:"date"`
+	Region string `json:"region"`
+	KMS    struct {
+		Source           string  `json:"source"`
+		KeyMonth         float64 `json:"keyMonth"`
+		ChargedRotations int     `json:"chargedRotations"`
+		Per10000Requests float64 `json:"per10000Requests"`
+		FreeRequests     float64 `json:"freeRequests"`
+	} `json:"kms"`
+	CloudTrail struct {
+		Source          string  `json:"source"`
+		Per100000Events float64 `json:"per100000Events"`
+	} `json:"cloudTrail"`
+	CloudWatchLogs struct {
+		Source       string  `json:"source"`
+		IngestGB     float64 `json:"ingestGB"`
+		StoreGBMonth float64 `json:"storeGBMonth"`
+		FreeGB       float64 `json:"freeGB"`
+	} `json:"cloudWatchLogs"`
+	S3 struct {
+		Source       string  `json:"source"`
+		StoreGBMonth float64 `json:"storeGBMonth"`
+		Per1000Puts  float64 `json:"per1000Puts"`
+	} `json:"s3"`
+	SNS struct {
+		Source          string  `json:"source"`
+		Per100000Emails float64 `json:"per100000Emails"`
+		FreeEmails      float64 `json:"freeEmails"`
+	} `json:"sns"`
+	Quotas struct {
+		KMSSource     string             `json:"kmsSource"`
+		KMSRequests   float64            `json:"kmsRequests"`
+		KMSRequestsIn map[string]float64 `json:"kmsRequestsIn"`
+		TrailSource   string             `json:"trailSource"`
+		Trails        float64            `json:"trails"`
+		RuleSource    string             `json:"ruleSource"`
+		Rules         float64            `json:"rules"`
+	} `json:"quotas"`
+}
+
+// ReadPrices returns the prices that this program knows.
+func ReadPrices() Prices {
+	var p Prices
+	if err := yaml.UnmarshalStrict(pricesYAML, &p); err != nil {
+		panic(fmt.Sprintf("estimate: prices.yaml: %v", err))
+	}
+	return p
+}
+
+// Load is what a configuration does not say.
+type Load struct {
+	// Clusters like the configured one, in one account and Region.
+	Clusters int `json:"clusters"`
+	// APIServers of each control plane: EKS runs two or more; a hosted one has its
+	// own number.
+	APIServers int `json:"apiServers"`
+	// Secrets, or what else is encrypted, in each control plane.
+	Secrets int `json:"secrets"`
+	// Writes of such objects a second.
+	Writes float64 `json:"writes"`
+	// Restarts of each API server a month.
+	Restarts int `json:"restarts"`
+	// Age of the cluster in months, for rotations and seeds.
+	Age int `json:"ageMonths"`
+	// Nodes, each with a plugin in mode daemonset.
+	Nodes int `json:"nodes"`
+	// Trails that record the account's management events already.
+	Trails int `json:"trails"`
+	// Events are the other management events of the account a month.
+	Events float64 `json:"events"`
+	// LogGB is what the control plane of each cluster logs a month.
+	LogGB float64 `json:"logGB"`
+	// Alarms a month.
+	Alarms int `json:"alarms"`
+	// Latency of a KMS request.
+	Latency time.Duration `json:"latencyNanoseconds"`
+}
+
+// DefaultLoad is a cluster of middling size.
+func DefaultLoad() Load {
+	return Load{
+		Clusters: 1, APIServers: 2, Secrets: 1000, Writes: 1, Restarts: 2, Age: 12, Nodes: 3,
+		Events: 1e6, LogGB: 10, Alarms: 10, Latency: 10 * time.Millisecond,
+	}
+}
+
+// Line is a position of the bill, or a number that leads to one.
+type Line struct {
+	Item string `json:"item"`
+	// Arithmetic is how USD came about.
+	Arithmetic string  `json:"arithmetic"`
+	USD        float64 `json:"usd"`
+	Source     string  `json:"source"`
+}
+
+// Quota is what is needed of what is allowed.
+type Quota struct {
+	Name       string  `json:"name"`
+	Need       float64 `json:"need"`
+	Limit      float64 `json:"limit"`
+	Arithmetic string  `json:"arithmetic"`
+	Suffices   bool    `json:"suffices"`
+	Source     string  `json:"source"`
+}
+
+// Requests are KMS requests a month, of all clusters.
+type Requests struct {
+	Of         string  `json:"of"`
+	Number     float64 `json:"number"`
+	Arithmetic string  `json:"arithmetic"`
+}
+
+// Start is what decryption adds to the start of an API server.
+type Start struct {
+	Seeds      int           `json:"seeds"`
+	Latency    time.Duration `json:"nanoseconds"`
+	Arithmetic string        `json:"arithmetic"`
+}
+
+// Report is an estimate.
+type Report struct {
+	Prices   string     `json:"prices"`
+	Region   string     `json:"region"`
+	Load     Load       `json:"load"`
+	Lines    []Line     `json:"lines"`
+	USD      float64    `json:"usdPerMonth"`
+	Requests []Requests `json:"requests"`
+	Start    Start      `json:"apiServerStart"`
+	Quotas   []Quota    `json:"quotas"`
+	Notes    []string   `json:"notes"`
+}
+
+// The calls that the plugin makes to watch a key. Source: docs/plugin.md, "Cost of
+// the probe"; internal/kmsplugin has a test that counts them.
+const (
+	probeCalls = 3 // DescribeKey, Encrypt and Decrypt, each poll
+	watchCalls = 1 // ListGrants
+	minutes    = 30 * 24 * 60
+	replicas   = 2
+	// CloudTrail writes a log file to a bucket about every five minutes.
+	logFiles = minutes / 5
+	// An event has about 1.5 KB, which gzip brings to a tenth (assumed).
+	eventGB = 1.5e-6
+	packed  = 0.1
+	// rotation of the keys around the secrets key, in days.
+	supportRotation = 90
+	daysOfMonth     = 365.0 / 12
+)
+
+// Make estimates what clusters like the one of a configuration cost.
+func Make(c config.Cluster, load Load, prices Prices) Report {
+	e := estimator{c: c, l: load, p: prices, r: Report{Prices: prices.Date, Region: c.Region, Load: load}}
+	if e.r.Region == "" {
+		e.r.Region = prices.Region
+	}
+	e.keys()
+	e.requests()
+	e.trail()
+	e.logs()
+	e.mail()
+	e.quotas()
+	e.notes()
+	for _, l := range e.r.Lines {
+		e.r.USD += l.USD
+	}
+	e.r.USD = cents(e.r.USD)
+	return e.r
+}
+
+type estimator struct {
+	c config.Cluster
+	l Load
+	p Prices
+	r Report
+
+	requestsInAll float64
+}
+
+// cents rounds as a bill does.
+func cents(v float64) float64 { return math.Round(v*100) / 100 }
+
+func (e *estimator) line(item, source string, usd float64, arithmetic string, args ...any) {
+	e.r.Lines = append(e.r.Lines, Line{Item: item, Arithmetic: fmt.Sprintf(arithmetic, args...), USD: cents(usd), Source: source})
+}
+
+// RotationCharge is what rotations add to the price of a key: that of a key for each
+// of the first two.
+func (p Prices) RotationCharge(rotations int) float64 {
+	return float64(min(rotations, p.KMS.ChargedRotations)) * p.KMS.KeyMonth
+}
+
+// RequestCharge is what KMS requests of a month cost.
+func (p Prices) RequestCharge(requests float64) float64 {
+	return max(0, requests-p.KMS.FreeRequests) / 10000 * p.KMS.Per10000Requests
+}
+
+// CopyCharge is what copies of management events cost, of which the account has so
+// many in all.
+func (p Prices) CopyCharge(events float64, copies int) float64 {
+	return float64(max(0, copies-1)) * events / 100000 * p.CloudTrail.Per100000Events
+}
+
+// LogCharge is what log groups cost that take in so many GB a month and keep so
+// many.
+func (p Prices) LogCharge(ingested, stored float64) (ingest, store float64) {
+	free := p.CloudWatchLogs.FreeGB
+	ingest = max(0, ingested-free) * p.CloudWatchLogs.IngestGB
+	free = max(0, free-ingested)
+	return ingest, max(0, stored-free) * p.CloudWatchLogs.StoreGBMonth
+}
+
+// MailCharge is what e-mails of a month cost.
+func (p Prices) MailCharge(mails float64) float64 {
+	return max(0, mails-p.SNS.FreeEmails) / 100000 * p.SNS.Per100000Emails
+}
+
+func (e *estimator) clusters() float64 { return float64(e.l.Clusters) }
+
+// newTrail and newTopic tell whether each cluster makes one.
+func (e *estimator) newTrail() bool { return e.c.Audit.TrailARN == "" }
+func (e *estimator) newTopic() bool { return e.c.Audit.TopicARN == "" }
+
+func (e *estimator) keys() {
+	type key struct {
+		name string
+		days int
+	}
+	var keys []key
+	if e.c.Key.ARN == "" {
+		keys = append(keys, key{"secrets", e.c.Key.RotationPeriodDays})
+	}
+	if e.newTrail() || e.newTopic() {
+		keys = append(keys, key{"audit", supportRotation})
+	}
+	keys = append(keys, key{"logs", supportRotation})
+	for _, k := range keys {
+		rotations := int(float64(e.l.Age) * daysOfMonth / float64(k.days))
+		charge := e.p.KMS.KeyMonth + e.p.RotationCharge(rotations)
+		what := fmt.Sprintf("%s for the key", money(e.p.KMS.KeyMonth))
+		if rotations > 0 {
+			what += fmt.Sprintf(" + %d × %s for rotations", min(rotations, e.p.KMS.ChargedRotations), money(e.p.KMS.KeyMonth))
+		}
+		if rotations > e.p.KMS.ChargedRotations {
+			what += fmt.Sprintf(" (%d by now; those after the first %d are free)", rotations, e.p.KMS.ChargedRotations)
+		}
+		e.line("CMK of the "+k.name, e.p.KMS.Source, e.clusters()*charge, "%s × (%s)", plural(e.l.Clusters, "cluster"), what)
+	}
+}
+
+func (e *estimator) add(of string, number float64, arithmetic string, args ...any) {
+	e.r.Requests = append(e.r.Requests, Requests{Of: of, Number: number, Arithmetic: fmt.Sprintf(arithmetic, args...)})
+	e.requestsInAll += number
+}
+
+func (e *estimator) requests() {
+	l := e.l
+	if e.c.Plugin.Enabled {
+		e.add("plugin, watching the key", e.clusters()*replicas*(probeCalls+watchCalls)*minutes,
+			"%s × %d pods × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), replicas, probeCalls+watchCalls, whole(minutes))
+		if e.c.Plugin.Mode == config.PluginDaemonSet {
+			e.add("plugin, on the nodes", e.clusters()*float64(l.Nodes)*probeCalls*minutes,
+				"%s × %s × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), plural(l.Nodes, "node"), probeCalls, whole(minutes))
+		}
+		if n := len(e.c.Plugin.Tenants); n > 0 {
+			e.add("plugins of the tenants", e.clusters()*float64(n*l.APIServers)*probeCalls*minutes,
+				"%s × %s × %s × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), plural(n, "tenant"), plural(l.APIServers, "API server"), probeCalls, whole(minutes))
+		}
+	}
+	// A seed for each start of an API server, as long as an object under it is left.
+	planes := 1 + len(e.c.Plugin.Tenants)
+	seeds := min(l.Secrets, l.APIServers*(1+l.Restarts*l.Age))
+	starts := float64(l.Clusters * planes * l.APIServers * l.Restarts)
+	e.add("API servers, starting", starts*float64(1+seeds),
+		"%s × %s × %s × %d restarts × (1 seed encrypted + %s decrypted)", plural(l.Clusters, "cluster"), plural(planes, "control plane"), plural(l.APIServers, "API server"), l.Restarts, whole(float64(seeds)))
+	e.add("writes", 0, "%v a second × 0: the API server derives a key for each object from a seed that it has", l.Writes)
+	if e.newTrail() {
+		e.add("CloudTrail, encrypting log files", e.clusters()*logFiles,
+			"%s × a file every 5 minutes, in one Region", plural(l.Clusters, "cluster"))
+	}
+	e.line("KMS requests", e.p.KMS.Source, e.p.RequestCharge(e.requestsInAll), "(%s − %s free) ÷ 10,000 × %s", whole(e.requestsInAll), whole(e.p.KMS.FreeRequests), money(e.p.KMS.Per10000Requests))
+
+	e.r.Start = Start{
+		Seeds:      seeds,
+		Latency:    time.Duration(1+seeds) * l.Latency,
+		Arithmetic: fmt.Sprintf("(1 seed encrypted + %s decrypted, one after the other) × %s", whole(float64(seeds)), l.Latency),
+	}
+}
+
+func (e *estimator) trail() {
+	made := 0
+	if e.newTrail() {
+		made = e.l.Clusters
+	}
+	events := e.l.Events + e.requestsInAll
+	before, after := e.p.CopyCharge(e.l.Events, e.l.Trails), e.p.CopyCharge(events, e.l.Trails+made)
+	arithmetic := fmt.Sprintf("%s further than the first × %s events (%s others + %s KMS requests) ÷ 100,000 × %s",
+		plural(max(0, e.l.Trails+made-1), "copy"), whole(events), whole(e.l.Events), whole(e.requestsInAll), money(e.p.CloudTrail.Per100000Events))
+	if before > 0 {
+		arithmetic += fmt.Sprintf(", less %.2f that %s cost without", before, plural(e.l.Trails, "trail"))
+	}
+	e.line("CloudTrail events", e.p.CloudTrail.Source, after-before, "%s", arithmetic)
+	if made == 0 {
+		return
+	}
+	stored := float64(made) * events * eventGB * packed * float64(e.c.Audit.RetentionDays) / daysOfMonth
+	e.line("S3, the trail's files", e.p.S3.Source, stored*e.p.S3.StoreGBMonth+float64(made)*logFiles/1000*e.p.S3.Per1000Puts,
+		"%s GB kept for %s × %s + %s files ÷ 1,000 × %s", short(stored), plural(e.c.Audit.RetentionDays, "day"), money(e.p.S3.StoreGBMonth), whole(float64(made)*logFiles), money(e.p.S3.Per1000Puts))
+}
+
+func (e *estimator) logs() {
+	ingested := e.clusters() * e.l.LogGB
+	stored := ingested * float64(e.c.Audit.ControlPlaneLogRetentionDays) / daysOfMonth
+	if days := e.c.Audit.CloudWatchLogsRetentionDays; days > 0 {
+		trail := e.clusters() * (e.l.Events + e.requestsInAll) * eventGB
+		ingested += trail
+		stored += trail * float64(days) / daysOfMonth
+	}
+	ingest, store := e.p.LogCharge(ingested, stored)
+	source := e.p.CloudWatchLogs.Source
+	e.line("CloudWatch Logs, taken in", source, ingest, "(%s GB − %s free) × %s", short(ingested), short(e.p.CloudWatchLogs.FreeGB), money(e.p.CloudWatchLogs.IngestGB))
+	e.line("CloudWatch Logs, stored", source, store, "%s GB after the days of retention × %s, at most: AWS stores them compressed", short(stored), money(e.p.CloudWatchLogs.StoreGBMonth))
+}
+
+func (e *estimator) mail() {
+	if !e.newTopic() {
+		return
+	}
+	mails := e.clusters() * float64(e.l.Alarms*len(e.c.Audit.Emails))
+	e.line("SNS e-mails", e.p.SNS.Source, e.p.MailCharge(mails), "(%s × %s × %s = %s, %s are free) ÷ 100,000 × %s",
+		plural(e.l.Clusters, "cluster"), plural(e.l.Alarms, "alarm"), plural(len(e.c.Audit.Emails), "address"), whole(mails), whole(e.p.SNS.FreeEmails), money(e.p.SNS.Per100000Emails))
+}
+
+func (e *estimator) quota(name, source string, need, limit float64, arithmetic string, args ...any) {
+	e.r.Quotas = append(e.r.Quotas, Quota{name, need, limit, fmt.Sprintf(arithmetic, args...), need <= limit, source})
+}
+
+func (e *estimator) quotas() {
+	q := e.p.Quotas
+	limit := q.KMSRequests
+	if more, ok := q.KMSRequestsIn[e.r.Region]; ok {
+		limit = more
+	}
+	planes := 1 + len(e.c.Plugin.Tenants)
+	servers := e.l.Clusters * planes * e.l.APIServers
+	e.quota("KMS requests a second, all API servers starting at once", q.KMSSource, math.Ceil(float64(servers)/e.l.Latency.Seconds()), limit,
+		"%s, each with one request at a time of %s", plural(servers, "API server"), e.l.Latency)
+	trails := e.l.Trails
+	if e.newTrail() {
+		trails += e.l.Clusters
+	}
+	e.quota("trails in the Region", q.TrailSource, float64(trails), q.Trails, "%d there already + %d made", e.l.Trails, trails-e.l.Trails)
+	rules := 10
+	if e.newTrail() || e.newTopic() {
+		rules++ // one on the audit key
+	}
+	e.quota("EventBridge rules on the default bus", q.RuleSource, float64(rules*e.l.Clusters), q.Rules, "%s × %d alarms", plural(e.l.Clusters, "cluster"), rules)
+}
+
+func (e *estimator) notes() {
+	note := func(format string, args ...any) { e.r.Notes = append(e.r.Notes, fmt.Sprintf(format, args...)) }
+	note("Prices of %s in %s, in USD, before taxes and discounts. A month has 30 days.", e.p.Date, e.p.Region)
+	if e.c.Region != "" && e.c.Region != e.p.Region {
+		note("The cluster is in %s, where prices differ.", e.c.Region)
+	}
+	note("Free tiers are those of the account: they are taken as unused by anything else.")
+	note("Not counted: the cluster's hours, nodes, NAT gateways, traffic; what CloudWatch Logs asks of its key.")
+	note("That the requests of EKS's own API servers are on your bill is inferred, as is that they ask for one seed after another. The latency of a request is yours to say: nothing was measured against AWS.")
+	if e.newTrail() && (e.l.Trails > 0 || e.l.Clusters > 1) {
+		note("With audit.trailArn, the clusters share a trail that exists: no further copy, no further bucket.")
+	}
+}
+
+func money(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+
+// short is a number with few digits.
+func short(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) }
+
+// whole is a number with commas.
+func whole(v float64) string {
+	s := strconv.FormatInt(int64(math.Round(v)), 10)
+	b := &strings.Builder{}
+	for i, r := range s {
+		if i > 0 && (len(s)-i)%3 == 0 && s[i-1] != '-' {
+			b.WriteByte(',')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func plural(n int, what string) string {
+	if n != 1 {
+		switch {
+		case strings.HasSuffix(what, "y") && !strings.HasSuffix(what, "day"):
+			what = strings.TrimSuffix(what, "y") + "ies"
+		case strings.HasSuffix(what, "ss"):
+			what += "es"
+		default:
+			what += "s"
+		}
+	}
+	return whole(float64(n)) + " " + what
+}
