@@ -30,7 +30,7 @@ func newGenerate() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform(),
-		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateEksctl())
+		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateEksctl(), newGenerateDocs())
 	return cmd
 }
 
