@@ -115,8 +115,9 @@ func newRoot() *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newInit(), newSynth(), newCheck(), newExplain(), newGuard(), newGenerate(), newEject(), newEstimate(), newInspect(), newSchema(), newVersion())
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(newInit(), newSynth(), newCheck(), newExplain(), newGuard(), newGenerate(), newEject(), newEstimate(), newInspect(), newSchema(), newCompletion(), newVersion())
+	completeFlags(root)
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "help" {

@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
+)
+
+const cliDocs = "../../docs/cli.md"
+
+// reference is docs/cli.md: every command, as its help has it.
+func reference(t *testing.T) string {
+	t.Helper()
+	b := &strings.Builder{}
+	b.WriteString("# The commands of ekskms\n\n" +
+		"Written from the commands themselves by `make goldens`, and held fresh by a test.\n\n")
+	root := newRoot()
+	var all []*cobra.Command
+	walk(root, func(cmd *cobra.Command) { all = append(all, cmd) })
+	for _, cmd := range all {
+		anchor := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
+		fmt.Fprintf(b, "- [%s](#%s): %s\n", cmd.CommandPath(), anchor, cmd.Short)
+	}
+	for _, cmd := range all {
+		cmd.DisableAutoGenTag = true
+		var page bytes.Buffer
+		err := doc.GenMarkdownCustom(cmd, &page, func(file string) string {
+			return "#" + strings.ReplaceAll(strings.TrimSuffix(file, ".md"), "_", "-")
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(b, "\n%s\n", strings.TrimSpace(page.String()))
+	}
+	return b.String()
+}
+
+func TestReference(t *testing.T) {
+	want := reference(t)
+	if *update {
+		if err := os.WriteFile(cliDocs, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(cliDocs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("run `make goldens` (-want +got):\n%s", diff)
+	}
+	walk(newRoot(), func(cmd *cobra.Command) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !strings.Contains(want, "--"+f.Name) {
+				t.Errorf("%s --%s is missing", cmd.CommandPath(), f.Name)
+			}
+		})
+	})
+}
+
+// complete asks as the scripts of the shells do.
+func complete(t *testing.T, args ...string) []string {
+	t.Helper()
+	code, stdout, stderr := run(t, "", append([]string{cobra.ShellCompRequestCmd}, args...)...)
+	if code != 0 {
+		t.Fatalf("%v: exit code %d: %s", args, code, stderr)
+	}
+	var words []string
+	for line := range strings.Lines(stdout) {
+		word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		words = append(words, word)
+	}
+	return words
+}
+
+func TestCompletion(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"gen"}, []string{"generate"}},
+		{[]string{"generate", "iam-policy", "--for", ""}, []string{"creator", "plugin", "admin", ":4"}},
+		{[]string{"generate", "manifests", "--mode", "s"}, []string{"sidecar", "static-pod"}},
+		{[]string{"check", "--output", ""}, []string{"sarif", "junit"}},
+		{[]string{"guard", "--fail-on", "c"}, []string{"critical"}},
+		{[]string{"completion", ""}, shells},
+		{[]string{"synth", "--file", ""}, []string{"yaml", ":8"}},
+		{[]string{"generate", "terraform", "--out", ""}, []string{":16"}},
+	} {
+		got := complete(t, c.args...)
+		for _, word := range c.want {
+			if !slices.Contains(got, word) {
+				t.Errorf("%q: %q is not in %q", c.args, word, got)
+			}
+		}
+	}
+	// Every value that is offered is one that the command takes, and every flag of
+	// these names is in the table.
+	values := flagValues()
+	walk(newRoot(), func(cmd *cobra.Command) {
+		path := strings.TrimPrefix(cmd.CommandPath(), "ekskms ")
+		for _, name := range []string{"output", "fail-on", "expect", "mode", "for"} {
+			if _, listed := values[path+" "+name]; (cmd.Flags().Lookup(name) != nil) != listed {
+				t.Errorf("%s --%s: in the table of completions: %v", path, name, listed)
+			}
+		}
+	})
+}
