@@ -4,10 +4,11 @@ SHELL       := /bin/bash
 # All targets need Go 1.25 or later; test, goldens and bench also Node and npm.
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+GORELEASER    := github.com/goreleaser/goreleaser/v2@v2.13.3
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
 # The modules below this one have dependencies that its users must not get.
-MODULES = test/consumer test/e2e test/e2e/tools test/hosted test/monitoring test/nag
+MODULES = test/consumer test/e2e test/e2e/tools test/hosted test/monitoring test/nag tools/image
 
 # What tests look at is more than the go command sees: -count=1 everywhere.
 # Packages that reach jsii are tested without -race: jsii's own Close races.
@@ -23,7 +24,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: node_modules format fresh vet test-pure test-cdk test-consumer test-nag test-e2e test-hosted test-monitoring test-bench lint ## Install what is needed and pass all tests
+test: node_modules format fresh vet test-pure test-cdk test-consumer test-nag test-e2e test-hosted test-monitoring test-image test-bench release-check lint ## Install what is needed and pass all tests
 	@echo "make test: all passed"
 
 node_modules: package.json package-lock.json .npmrc
@@ -84,6 +85,23 @@ test-monitoring:
 	@echo "== alert rules and dashboard against the running plugin"
 	cd test/monitoring && go test -count=1 ./...
 
+.PHONY: test-image
+test-image:
+	@echo "== the image of kms-plugin, built without a container engine"
+	cd tools/image && go test -count=1 ./...
+
+.PHONY: release-check
+release-check: ## Check the release configuration, and build both commands with it for this machine
+	@echo "== the release"
+	go run $(GORELEASER) check
+	go run $(GORELEASER) build --snapshot --single-target --clean
+	set -- dist/ekskms_*/ekskms; "$$1" version | grep -E '^ekskms v[0-9]'
+	set -- dist/kms-plugin_*/kms-plugin; "$$1" version | grep -E '^kms-plugin v[0-9]'
+
+.PHONY: image
+image: ## Build the image of kms-plugin into dist/, without a container engine
+	cd tools/image && go run . -out ../../dist
+
 .PHONY: test-bench
 test-bench: node_modules
 	@echo "== the benchmarks compare like with like, and run"
@@ -132,4 +150,4 @@ fuzz: ## Fuzz the parsers for half a minute each
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf node_modules cdk.out bin test/e2e/bin
+	rm -rf node_modules cdk.out bin dist test/e2e/bin
