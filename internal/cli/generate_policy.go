@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -105,14 +103,14 @@ func newGenerateKeyPolicy() *cobra.Command {
 				return err
 			}
 			if statements {
-				return printPolicy(cmd, c.AddedStatements(roles))
+				return printJSON(cmd.OutOrStdout(), c.AddedStatements(roles))
 			}
 			owner := c
 			if key, err := arn.Parse(c.Key.ARN); err == nil {
 				owner.Place.Account = key.AccountID // who administers it, not who has the cluster
 			}
 			account := keypolicy.Account(owner.Place.Partition, owner.Place.Account, c.Key.MultiRegion)
-			return printPolicy(cmd, iampolicy.NewDocument(append([]iampolicy.Statement{account}, c.AddedStatements(roles)...)...))
+			return printJSON(cmd.OutOrStdout(), iampolicy.NewDocument(append([]iampolicy.Statement{account}, c.AddedStatements(roles)...)...))
 		},
 	}
 	flags := cmd.Flags()
@@ -163,18 +161,6 @@ func keyRoles(cmd *cobra.Command, c model.Cluster, cluster, plugin string, tenan
 		printError(cmd.ErrOrStderr(), "the policy goes without the roles of the tenants, which the deployment makes", "deploy, and give each with --tenant-role-arn name=ARN")
 	}
 	return roles, nil
-}
-
-func printPolicy(cmd *cobra.Command, v any) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return err
-	}
-	_, err := cmd.OutOrStdout().Write(b.Bytes())
-	return err
 }
 
 // The kinds of principals that a key's policy and their own IAM policies speak of.
@@ -236,7 +222,7 @@ func newGenerateIAMPolicy() *cobra.Command {
 					Resource: iampolicy.Values{k.String()},
 				})
 			}
-			return printPolicy(cmd, iampolicy.NewDocument(statements...))
+			return printJSON(cmd.OutOrStdout(), iampolicy.NewDocument(statements...))
 		},
 	}
 	flags := cmd.Flags()

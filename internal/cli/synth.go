@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -96,10 +95,7 @@ func clearLine(file *os.File) {
 func printReport(cmd *cobra.Command, r *synth.Report, output string, clusters *config.File) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	if output == "json" {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode(r); err != nil {
+		if err := printJSON(stdout, r); err != nil {
 			return err
 		}
 	} else {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2/hclparse"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/terraform"
@@ -100,6 +102,32 @@ func TestKeyModuleNeedsANewKey(t *testing.T) {
 	}
 }
 
+// Whoever reads the module finds out what each variable and output is.
+func TestDescribed(t *testing.T) {
+	parser := hclparse.NewParser()
+	for name, files := range modules(t) {
+		n := 0
+		for _, f := range files {
+			parsed, diags := parser.ParseHCL(f.Content, name+"/"+f.Name)
+			if diags.HasErrors() {
+				t.Fatal(diags)
+			}
+			for _, b := range parsed.Body.(*hclsyntax.Body).Blocks {
+				if b.Type != "variable" && b.Type != "output" {
+					continue
+				}
+				n++
+				if b.Body.Attributes["description"] == nil || b.Type == "variable" && b.Body.Attributes["type"] == nil {
+					t.Errorf("%s: %s %s has no description or no type", name, b.Type, b.Labels[0])
+				}
+			}
+		}
+		if n < 6 {
+			t.Errorf("%s has %d variables and outputs", name, n)
+		}
+	}
+}
+
 // What a configuration says is data: none of it becomes an expression.
 func TestTextIsNoTemplate(t *testing.T) {
 	cluster := config.Default().Clusters[0]
@@ -143,7 +171,10 @@ var values = map[string]string{
 }
 
 // cli is Terraform with a folder of providers, so that it asks no registry.
-type cli struct{ binary, plugins string }
+type cli struct {
+	binary, plugins string
+	env             []string // beside that of the test
+}
 
 // find looks for Terraform and a mirror with the AWS provider. Neither can be had
 // from the registries that the tests may use; without them, TestSchema stands.
@@ -157,7 +188,7 @@ func find(t *testing.T) cli {
 		mirrors, _ := filepath.Glob(filepath.FromSlash(pattern))
 		for _, mirror := range mirrors {
 			if _, err := os.Stat(filepath.Join(mirror, "hashicorp", "aws")); err == nil {
-				return cli{binary, filepath.Dir(mirror)}
+				return cli{binary: binary, plugins: filepath.Dir(mirror)}
 			}
 		}
 	}
@@ -174,12 +205,12 @@ func (c cli) run(t *testing.T, dir string, args ...string) ([]byte, error) {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "CHECKPOINT_DISABLE=1", "AWS_EC2_METADATA_DISABLED=true")
+	cmd.Env = append(append(cmd.Env, "CHECKPOINT_DISABLE=1", "AWS_EC2_METADATA_DISABLED=true"), c.env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		t.Logf("terraform %s: %v\n%s%s", strings.Join(args, " "), err, stdout.Bytes(), stderr.Bytes())
-		return stdout.Bytes(), err
+		return append(stdout.Bytes(), stderr.Bytes()...), err
 	}
 	return stdout.Bytes(), nil
 }
