@@ -66,6 +66,17 @@ func TestReference(t *testing.T) {
 	})
 }
 
+// A new project asks for the Go that this module asks for.
+func TestLeastGo(t *testing.T) {
+	data, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(data), "\ngo "+leastGo+"\n") {
+		t.Errorf("go.mod does not say go %s", leastGo)
+	}
+}
+
 // complete asks as the scripts of the shells do.
 func complete(t *testing.T, args ...string) []string {
 	t.Helper()

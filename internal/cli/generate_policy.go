@@ -30,17 +30,17 @@ var regionName = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]+$`)
 
 // cluster reads the configuration and puts the cluster in its place.
 func (f *placeFlags) cluster(cmd *cobra.Command) (model.Cluster, error) {
+	if err := notEmpty(cmd); err != nil {
+		return model.Cluster{}, err
+	}
 	file, err := loadConfig(cmd, f.file)
 	if err != nil {
 		return model.Cluster{}, err
 	}
-	return f.place(cmd, file.Clusters[0])
+	return f.place(file.Clusters[0])
 }
 
-func (f *placeFlags) place(cmd *cobra.Command, c config.Cluster) (model.Cluster, error) {
-	if err := notEmpty(cmd); err != nil {
-		return model.Cluster{}, err
-	}
+func (f *placeFlags) place(c config.Cluster) (model.Cluster, error) {
 	account, region := c.Account, c.Region
 	if key, err := arn.Parse(c.Key.ARN); err == nil && region == "" {
 		region = key.Region // a cluster's key is in its own Region
@@ -188,9 +188,6 @@ func newGenerateIAMPolicy() *cobra.Command {
 			"  ekskms generate iam-policy --for plugin --file ekskms.yaml --account 111122223333 --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := notEmpty(cmd); err != nil {
-				return err
-			}
 			kinds := []string{forCreator, forPlugin, forAdmin}
 			switch {
 			case who == "":
@@ -236,6 +233,9 @@ func newGenerateIAMPolicy() *cobra.Command {
 // withKey is [placeFlags.cluster] for a command with a flag --key, whose ARN says
 // where the cluster is too: a new key is in the account of its cluster.
 func (f *placeFlags) withKey(cmd *cobra.Command, key string) (model.Cluster, string, error) {
+	if err := notEmpty(cmd); err != nil {
+		return model.Cluster{}, "", err
+	}
 	file, err := loadConfig(cmd, f.file)
 	if err != nil {
 		return model.Cluster{}, "", err
@@ -255,7 +255,7 @@ func (f *placeFlags) withKey(cmd *cobra.Command, key string) (model.Cluster, str
 	if c.Region == "" && f.region == "" {
 		f.region = k.Region
 	}
-	placed, err := f.place(cmd, c)
+	placed, err := f.place(c)
 	if err == nil && placed.Place.Region != k.Region {
 		err = usageError{fmt.Sprintf("the key %s is in %s, and the cluster in %s", keyARN, k.Region, placed.Place.Region), "a cluster's key is in its own Region"}
 	}

@@ -61,8 +61,8 @@ var unclean = regexp.MustCompile(`[-_]{2,}|[-_]+$`)
 func Trail(cluster, region string) string {
 	if unclean.MatchString(cluster) {
 		hash := ShortHash(cluster)
-		cluster = strings.TrimRight(unclean.ReplaceAllString(cluster, "-"), "-")
-		cluster = cluster[:min(len(cluster), 90)] + "-" + hash
+		cluster = unclean.ReplaceAllString(cluster, "-")
+		cluster = strings.TrimRight(cluster[:min(len(cluster), 90)], "-_") + "-" + hash
 	}
 	return "ekskms-" + cluster + "-" + region
 }

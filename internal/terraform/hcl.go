@@ -28,15 +28,14 @@ func ref(expression string) string { return refBegin + expression + refEnd }
 // raw is an expression that is written as it is.
 type raw string
 
-// parse makes tokens of an expression. They are written by this package, so that
-// one which does not parse is a fault of the program.
+// tokens parses the expression. It was written by this package: one that does not
+// parse is a fault of the program.
 func (r raw) tokens() hclwrite.Tokens {
 	file, diags := hclwrite.ParseConfig([]byte("x = "+string(r)+"\n"), "", hcl.InitialPos)
 	if diags.HasErrors() {
 		panic(fmt.Sprintf("terraform: %s: %v", r, diags))
 	}
-	tokens := file.Body().GetAttribute("x").Expr().BuildTokens(nil)
-	return tokens
+	return file.Body().GetAttribute("x").Expr().BuildTokens(nil)
 }
 
 // call is a call of a function.
@@ -62,6 +61,8 @@ func plain(v any) any {
 
 func tokensOf(v any) hclwrite.Tokens {
 	switch v := v.(type) {
+	case nil:
+		return raw("null").tokens()
 	case raw:
 		return v.tokens()
 	case call:

@@ -1,0 +1,42 @@
+package names_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ekskms/ekskms/internal/names"
+)
+
+// CloudTrail refuses names with hyphens and underscores next to each other, or
+// at the end, and takes 128 characters.
+func TestTrail(t *testing.T) {
+	if got := names.Trail("payments", "eu-central-1"); got != "ekskms-payments-eu-central-1" {
+		t.Errorf("the trail is %s", got)
+	}
+	valid := regexp.MustCompile(`^[A-Za-z0-9]([._-]?[A-Za-z0-9])*$`)
+	seen := map[string]string{}
+	for _, cluster := range []string{"a", "a-b", "a_b", "a--b", "a__b", "a_-b", "a-", "a_", "a--", strings.Repeat("a-", 50), strings.Repeat("a--", 33) + "b", strings.Repeat("a", 100)} {
+		got := names.Trail(cluster, "us-gov-west-1")
+		if !valid.MatchString(got) || len(got) > 128 {
+			t.Errorf("the trail of %s is %s", cluster, got)
+		}
+		if other, twice := seen[got]; twice {
+			t.Errorf("%s and %s have one trail, %s", cluster, other, got)
+		}
+		seen[got] = cluster
+	}
+}
+
+// SNS takes 100 characters of a display name.
+func TestTopicDisplay(t *testing.T) {
+	if got := names.TopicDisplay(strings.Repeat("a", 100)); len(got) > 100 {
+		t.Errorf("%d characters", len(got))
+	}
+}
+
+func TestLogRetention(t *testing.T) {
+	if names.LogRetention(365) != "ONE_YEAR" || names.LogRetention(364) != "" {
+		t.Errorf("365 days are %q, 364 are %q", names.LogRetention(365), names.LogRetention(364))
+	}
+}
