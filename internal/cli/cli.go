@@ -106,9 +106,10 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ekskms",
 		Short: "EKS clusters whose secrets are encrypted under a locked-down, rotating KMS key",
-		Long: "ekskms turns a short ekskms.yaml into CloudFormation for an EKS cluster whose secrets are\n" +
-			"encrypted under a rotating, locked-down customer-managed key, watched by CloudTrail, with a\n" +
-			"Kubernetes KMS plugin deployed on it.",
+		Long: "ekskms turns a short ekskms.yaml into CloudFormation, Terraform or a Go program for an EKS\n" +
+			"cluster whose secrets are encrypted under a rotating, locked-down customer-managed key, watched\n" +
+			"by CloudTrail, with a Kubernetes KMS plugin deployed on it. It checks, explains and compares\n" +
+			"such templates, whoever wrote them.",
 		Example:       "  ekskms synth",
 		SilenceErrors: true,
 		SilenceUsage:  true,
