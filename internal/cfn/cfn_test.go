@@ -79,7 +79,7 @@ func TestPartitionOfRegion(t *testing.T) {
 		"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov", "us-iso-east-1": "aws-iso",
 		"us-isob-east-1": "aws-iso-b", "eusc-de-east-1": "aws-eusc",
 	} {
-		if got := partition(region); got != want {
+		if got := Partition(region); got != want {
 			t.Errorf("%s: got %s, want %s", region, got, want)
 		}
 	}

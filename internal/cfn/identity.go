@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// partition returns the partition of a Region. Source: AWS General Reference.
-func partition(region string) string {
+// Partition returns the partition of a Region. Source: AWS General Reference.
+func Partition(region string) string {
 	for prefix, name := range map[string]string{
 		"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b",
 		"eu-isoe-": "aws-iso-e", "us-isof-": "aws-iso-f", "eusc-": "aws-eusc",
@@ -15,6 +15,14 @@ func partition(region string) string {
 		}
 	}
 	return "aws"
+}
+
+// DNSSuffix returns the suffix of a partition's service endpoints.
+func DNSSuffix(partition string) string {
+	if suffix, ok := suffixes[partition]; ok {
+		return suffix
+	}
+	return "amazonaws.com"
 }
 
 var suffixes = map[string]string{
@@ -122,10 +130,7 @@ func (r *resolver) ref(name string) any {
 	case "AWS::Partition":
 		return t.Partition
 	case "AWS::URLSuffix":
-		if suffix, ok := suffixes[t.Partition]; ok {
-			return suffix
-		}
-		return "amazonaws.com"
+		return DNSSuffix(t.Partition)
 	case "AWS::StackName":
 		return t.Name
 	case "AWS::StackId":

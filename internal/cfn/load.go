@@ -156,7 +156,7 @@ func (l *loader) parse(name, path string, data []byte, environment string, paren
 	if t.Region == "" {
 		t.Region, t.Assumed = ExampleRegion, true
 	}
-	t.Partition = partition(t.Region)
+	t.Partition = Partition(t.Region)
 	r := newResolver(t, raw, l, parent)
 	l.resolvers = append(l.resolvers, r)
 	return l.nested(r, filepath.Dir(path))

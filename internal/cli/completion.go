@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ekskms/ekskms/internal/manifest"
 )
@@ -82,11 +83,11 @@ func completeFlags(root *cobra.Command) {
 		if cmd.HasParent() {
 			path = path[len(root.Name())+1:]
 		}
-		for _, name := range []string{"output", "fail-on", "expect", "mode", "for"} {
-			if words := values[path+" "+name]; words != nil {
-				must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)))
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if words, ok := values[path+" "+f.Name]; ok {
+				must(cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)))
 			}
-		}
+		})
 		if cmd.Flags().Lookup("file") != nil {
 			must(cmd.MarkFlagFilename("file", "yaml", "yml"))
 		}

@@ -82,14 +82,8 @@ func writeFolder(cmd *cobra.Command, artifacts []artifact, folder string, force 
 	written := map[string]bool{}
 	for _, o := range artifacts {
 		written[o.name] = true
-		path := filepath.Join(folder, o.name)
-		old, err := os.ReadFile(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
+		if err := mayWrite(filepath.Join(folder, o.name), o.content(), force); err != nil {
 			return err
-		case string(old) != o.content() && !force:
-			return &synth.Error{What: path + " exists with another content, and nothing was written", Hint: "look at it, and give --force to replace it, or another --out"}
 		}
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -105,6 +99,19 @@ func writeFolder(cmd *cobra.Command, artifacts []artifact, folder string, force 
 		}
 	}
 	return warnOfOthers(cmd.ErrOrStderr(), folder, written)
+}
+
+// mayWrite refuses to replace a file that has another content, unless it is told to.
+func mayWrite(path, content string, force bool) error {
+	old, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case string(old) != content && !force:
+		return &synth.Error{What: path + " exists with another content, and nothing was written", Hint: "look at it, and give --force to replace it, or another --out"}
+	}
+	return nil
 }
 
 // warnOfOthers names what another mode has left in the folder: kubectl apply -f

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/explain"
-	"github.com/ekskms/ekskms/internal/synth"
 )
 
 func newGenerateDocs() *cobra.Command {
@@ -48,10 +46,7 @@ func newGenerateDocs() *cobra.Command {
 				_, err := cmd.OutOrStdout().Write(page)
 				return err
 			}
-			old, err := os.ReadFile(out)
-			if err == nil && !bytes.Equal(old, page) && !force {
-				return &synth.Error{What: out + " exists with another content, and nothing was written", Hint: "look at it, and give --force to replace it, or another --out"}
-			} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := mayWrite(out, string(page), force); err != nil {
 				return err
 			}
 			if err := os.WriteFile(out, page, 0o644); err != nil {

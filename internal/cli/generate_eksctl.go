@@ -27,10 +27,11 @@ func newGenerateEksctl() *cobra.Command {
 		Example: "  ekskms generate eksctl --file ekskms.yaml --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, keyARN, err := place.withKey(cmd, key)
+			c, k, err := place.withKey(cmd, key)
 			if err != nil {
 				return err
 			}
+			keyARN := k.String()
 			for flag, value := range map[string]string{"cluster-role-arn": clusterRole, "plugin-role-arn": pluginRole} {
 				if err := roleFlag(flag, value); err != nil {
 					return err
@@ -119,11 +120,8 @@ func eksctlConfig(c model.Cluster, keyARN, clusterRole, pluginRole string) map[s
 			association["roleARN"] = pluginRole
 		} else {
 			statements := keypolicy.PluginUse("", keypolicy.ClusterContext(session.ClusterARN), &session)
-			for i := range statements {
-				statements[i] = statements[i].OnResource(keyARN)
-			}
 			association["roleName"] = pluginRoleName(c.Name)
-			association["permissionPolicy"] = object(iampolicy.NewDocument(statements...))
+			association["permissionPolicy"] = object(iampolicy.NewDocument(iampolicy.OnResource(statements, keyARN)...))
 		}
 		iam["podIdentityAssociations"] = []any{association}
 	}

@@ -166,17 +166,13 @@ func (f *manifestFlags) generate(cmd *cobra.Command, cluster config.Cluster) ([]
 
 func (f *manifestFlags) resolve(cluster config.Cluster) (facts, error) {
 	x := facts{cluster: cluster}
-	var err error
-	if x.keyARN, err = keyOf(cluster, f.key, cluster.Region); err != nil {
-		return x, err
-	}
-	x.keySource = "--key"
-	if cluster.Key.ARN != "" {
-		x.keySource = "key.arn of the configuration"
-	}
-	key, err := arn.Parse(x.keyARN)
+	key, err := keyOf(cluster, f.key, cluster.Region)
 	if err != nil {
 		return x, err
+	}
+	x.keyARN, x.keySource = key.String(), "--key"
+	if cluster.Key.ARN != "" {
+		x.keySource = "key.arn of the configuration"
 	}
 	// As the constructs do it: constructs/ekskms, SecretsKey. A new key is in the
 	// account of the cluster; one that was there before may be in another.
@@ -402,12 +398,11 @@ func (f *manifestFlags) staticPod(cmd *cobra.Command, x facts) ([]artifact, erro
 		return nil, wrongInput(err, cmd)
 	}
 	statements := keypolicy.PluginUse(f.roleARN, context, nil)
-	identity := make([]iampolicy.Statement, len(statements))
 	for i := range statements {
 		// Not those of the stack's own statements, beside which they may stand.
 		statements[i].Sid = "StaticPod" + strings.TrimPrefix(statements[i].Sid, "Plugin")
-		identity[i] = statements[i].OnResource(x.keyARN)
 	}
+	identity := iampolicy.OnResource(statements, x.keyARN)
 	in := f.encryption.input()
 	in.Endpoint = manifest.SocketAddress
 	artifacts := []artifact{

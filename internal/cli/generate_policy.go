@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -98,19 +99,14 @@ func newGenerateKeyPolicy() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			roles, err := keyRoles(cmd, c, clusterRole, pluginRole, tenantRoles)
+			roles, err := keyRoles(cmd, &c, clusterRole, pluginRole, tenantRoles)
 			if err != nil {
 				return err
 			}
 			if statements {
 				return printJSON(cmd.OutOrStdout(), c.AddedStatements(roles))
 			}
-			owner := c
-			if key, err := arn.Parse(c.Key.ARN); err == nil {
-				owner.Place.Account = key.AccountID // who administers it, not who has the cluster
-			}
-			account := keypolicy.Account(owner.Place.Partition, owner.Place.Account, c.Key.MultiRegion)
-			return printJSON(cmd.OutOrStdout(), iampolicy.NewDocument(append([]iampolicy.Statement{account}, c.AddedStatements(roles)...)...))
+			return printJSON(cmd.OutOrStdout(), iampolicy.NewDocument(c.KeyStatements(roles)...))
 		},
 	}
 	flags := cmd.Flags()
@@ -122,8 +118,9 @@ func newGenerateKeyPolicy() *cobra.Command {
 	return cmd
 }
 
-// keyRoles are the roles that the flags name, and what is left out without them.
-func keyRoles(cmd *cobra.Command, c model.Cluster, cluster, plugin string, tenants map[string]string) (model.KeyRoles, error) {
+// keyRoles are the roles that the flags name. It says what is left out without them,
+// and puts CDK's own role where the configuration names no creators.
+func keyRoles(cmd *cobra.Command, c *model.Cluster, cluster, plugin string, tenants map[string]string) (model.KeyRoles, error) {
 	roles := model.KeyRoles{Cluster: cluster, Plugin: plugin}
 	for flag, value := range map[string]string{"cluster-role-arn": cluster, "plugin-role-arn": plugin} {
 		if err := roleFlag(flag, value); err != nil {
@@ -146,8 +143,8 @@ func keyRoles(cmd *cobra.Command, c model.Cluster, cluster, plugin string, tenan
 		return roles, usageError{"--plugin-role-arn is given, and the configuration has plugin.enabled: false", "leave --plugin-role-arn out"}
 	}
 	if len(c.Creators) == 0 {
-		roles.Creators = []string{c.Place.BootstrapRole()}
-		printError(cmd.ErrOrStderr(), "the configuration names no creators, so the one who may create the cluster is CDK's own role, "+roles.Creators[0], "")
+		c.Creators = []string{c.Place.BootstrapRole()}
+		printError(cmd.ErrOrStderr(), "the configuration names no creators, so the one who may create the cluster is CDK's own role, "+c.Creators[0], "")
 	}
 	if c.Plugin.Enabled && plugin == "" {
 		printError(cmd.ErrOrStderr(), "the policy goes without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
@@ -197,7 +194,7 @@ func newGenerateIAMPolicy() *cobra.Command {
 			case tenant != "" && who != forPlugin:
 				return usageError{"--tenant is for --for plugin", "leave --tenant out"}
 			}
-			c, keyARN, err := place.withKey(cmd, key)
+			c, k, err := place.withKey(cmd, key)
 			if err != nil {
 				return err
 			}
@@ -205,11 +202,8 @@ func newGenerateIAMPolicy() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for i := range statements {
-				statements[i] = statements[i].OnResource(keyARN)
-			}
+			statements = iampolicy.OnResource(statements, k.String())
 			if alias := c.Alias(); who == forAdmin && alias != "" {
-				k, _ := arn.Parse(keyARN)
 				k.Resource = alias
 				// Source: AWS KMS Developer Guide, "Controlling access to aliases".
 				statements = append(statements, iampolicy.Statement{
@@ -232,22 +226,18 @@ func newGenerateIAMPolicy() *cobra.Command {
 
 // withKey is [placeFlags.cluster] for a command with a flag --key, whose ARN says
 // where the cluster is too: a new key is in the account of its cluster.
-func (f *placeFlags) withKey(cmd *cobra.Command, key string) (model.Cluster, string, error) {
+func (f *placeFlags) withKey(cmd *cobra.Command, key string) (model.Cluster, arn.ARN, error) {
 	if err := notEmpty(cmd); err != nil {
-		return model.Cluster{}, "", err
+		return model.Cluster{}, arn.ARN{}, err
 	}
 	file, err := loadConfig(cmd, f.file)
 	if err != nil {
-		return model.Cluster{}, "", err
+		return model.Cluster{}, arn.ARN{}, err
 	}
 	c := file.Clusters[0]
-	keyARN, err := keyOf(c, key, c.Region)
+	k, err := keyOf(c, key, cmp.Or(c.Region, f.region))
 	if err != nil {
-		return model.Cluster{}, "", err
-	}
-	k, err := arn.Parse(keyARN)
-	if err != nil {
-		return model.Cluster{}, "", err
+		return model.Cluster{}, arn.ARN{}, err
 	}
 	if c.Key.ARN == "" && c.Account == "" && f.account == "" {
 		f.account = k.AccountID
@@ -256,32 +246,29 @@ func (f *placeFlags) withKey(cmd *cobra.Command, key string) (model.Cluster, str
 		f.region = k.Region
 	}
 	placed, err := f.place(c)
-	if err == nil && placed.Place.Region != k.Region {
-		err = usageError{fmt.Sprintf("the key %s is in %s, and the cluster in %s", keyARN, k.Region, placed.Place.Region), "a cluster's key is in its own Region"}
-	}
-	return placed, keyARN, err
+	return placed, k, err
 }
 
 // keyOf returns the ARN of the key, from the configuration or the flag --key.
-func keyOf(c config.Cluster, flag, region string) (string, error) {
+func keyOf(c config.Cluster, flag, region string) (k arn.ARN, err error) {
 	key := flag
 	switch {
 	case c.Key.ARN != "" && flag != "" && flag != c.Key.ARN:
-		return "", usageError{fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", flag, c.Key.ARN), "give one of the two, or twice the same"}
+		return k, usageError{fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", flag, c.Key.ARN), "give one of the two, or twice the same"}
 	case c.Key.ARN != "":
 		key = c.Key.ARN
 	case flag == "":
-		return "", missing("key", "the configuration makes a new key, whose ARN is known once it is deployed",
+		return k, missing("key", "the configuration makes a new key, whose ARN is known once it is deployed",
 			"it is the output KeyArn: aws cloudformation describe-stacks --stack-name "+names.Stack(c.Name))
 	}
-	k, err := arn.Parse(key)
+	k, err = arn.Parse(key)
 	switch {
 	case err != nil || k.Service != "kms" || !strings.HasPrefix(k.Resource, "key/") || k.Region == "" || k.AccountID == "":
-		return "", usageError{fmt.Sprintf("--key is %q, which is not the ARN of a KMS key", key), "arn:aws:kms:<region>:<account>:key/<id>"}
+		return k, usageError{fmt.Sprintf("--key is %q, which is not the ARN of a KMS key", key), "arn:aws:kms:<region>:<account>:key/<id>"}
 	case region != "" && k.Region != region:
-		return "", usageError{fmt.Sprintf("the key %s is in %s, and the cluster in %s", key, k.Region, region), "a cluster's key is in its own Region"}
+		return k, usageError{fmt.Sprintf("the key %s is in %s, and the cluster in %s", key, k.Region, region), "a cluster's key is in its own Region"}
 	}
-	return key, nil
+	return k, nil
 }
 
 func iamStatements(c model.Cluster, who, tenant string) ([]iampolicy.Statement, error) {
@@ -289,11 +276,7 @@ func iamStatements(c model.Cluster, who, tenant string) ([]iampolicy.Statement, 
 	case who == forAdmin:
 		return []iampolicy.Statement{keypolicy.Administrators(nil, c.Key.MultiRegion)}, nil
 	case who == forCreator:
-		var strict *keypolicy.StrictGrants
-		if c.Key.StrictGrants {
-			strict = &keypolicy.StrictGrants{Account: c.Place.Account, EKSService: c.Place.Service("eks")}
-		}
-		return keypolicy.ClusterCreators(nil, strict), nil
+		return c.CreatorStatements(), nil
 	case !c.Plugin.Enabled:
 		return nil, usageError{"the configuration has plugin.enabled: false", "there is no plugin to make a policy for"}
 	case tenant == "":

@@ -319,3 +319,13 @@ func (s Statement) OnResource(arn string) Statement {
 	s.Resource = Values{arn}
 	return s
 }
+
+// OnResource is [Statement.OnResource] of each statement. What it is given is left
+// as it is.
+func OnResource(statements []Statement, arn string) []Statement {
+	own := make([]Statement, len(statements))
+	for i, s := range statements {
+		own[i] = s.OnResource(arn)
+	}
+	return own
+}

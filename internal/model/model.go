@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
@@ -47,7 +48,8 @@ func (p Place) ManagedPolicyARN(name string) string {
 	return "arn:" + p.Partition + ":iam::aws:policy/" + name
 }
 
-// Cluster is a configured cluster in its place.
+// Cluster is a configured cluster in its place. A renderer that has a default for
+// the creators of a configuration that names none sets it here.
 type Cluster struct {
 	config.Cluster
 	Place Place
@@ -86,8 +88,6 @@ func (c Cluster) Tenants(roleARN func(tenant string) string) []keypolicy.Tenant 
 // KeyRoles are the roles that the policy of the secrets key names beside those of
 // the configuration. What is empty is left out of the policy.
 type KeyRoles struct {
-	// Creators stand for those of a configuration that names none.
-	Creators []string
 	// Cluster is the role of the cluster. Without it, those under
 	// names.ClusterRolePath are named by their pattern.
 	Cluster string
@@ -96,9 +96,14 @@ type KeyRoles struct {
 	Tenant func(tenant string) string
 }
 
-// KeyStatements returns the policy of a new key.
+// KeyStatements returns the whole policy of the key, which the account that owns it
+// administers: that of an existing key may be another than the cluster's.
 func (c Cluster) KeyStatements(roles KeyRoles) []iampolicy.Statement {
-	statements := []iampolicy.Statement{keypolicy.Account(c.Place.Partition, c.Place.Account, c.Key.MultiRegion)}
+	owner := c.Place.Account
+	if parts := strings.Split(c.Key.ARN, ":"); len(parts) > 4 {
+		owner = parts[4]
+	}
+	statements := []iampolicy.Statement{keypolicy.Account(c.Place.Partition, owner, c.Key.MultiRegion)}
 	return append(statements, c.AddedStatements(roles)...)
 }
 
@@ -109,16 +114,8 @@ func (c Cluster) AddedStatements(roles KeyRoles) []iampolicy.Statement {
 	if len(c.Administrators) > 0 {
 		statements = append(statements, keypolicy.Administrators(c.Administrators, c.Key.MultiRegion))
 	}
-	creators := c.Creators
-	if len(creators) == 0 {
-		creators = roles.Creators
-	}
-	if len(creators) > 0 {
-		var strict *keypolicy.StrictGrants
-		if c.Key.StrictGrants {
-			strict = &keypolicy.StrictGrants{Account: c.Place.Account, EKSService: c.Place.Service("eks")}
-		}
-		statements = append(statements, keypolicy.ClusterCreators(creators, strict)...)
+	if len(c.Creators) > 0 {
+		statements = append(statements, c.CreatorStatements()...)
 	}
 	if roles.Cluster != "" {
 		statements = append(statements, keypolicy.ClusterRole(roles.Cluster))
@@ -136,6 +133,15 @@ func (c Cluster) AddedStatements(roles KeyRoles) []iampolicy.Statement {
 		statements = append(statements, keypolicy.TenantUse(c.Tenants(roles.Tenant))...)
 	}
 	return statements
+}
+
+// CreatorStatements returns what lets the creators create the cluster.
+func (c Cluster) CreatorStatements() []iampolicy.Statement {
+	var strict *keypolicy.StrictGrants
+	if c.Key.StrictGrants {
+		strict = &keypolicy.StrictGrants{Account: c.Place.Account, EKSService: c.Place.Service("eks")}
+	}
+	return keypolicy.ClusterCreators(c.Creators, strict)
 }
 
 // ClusterRolePattern matches the ARNs of the roles under names.ClusterRolePath.
@@ -188,16 +194,13 @@ func (c Cluster) LogsKey() keypolicy.LogGroupKey {
 }
 
 // Alarms returns the alarms on the key and the trail. auditKeyARN is empty if none
-// is made; creators stand for those of a configuration that names none.
-func (c Cluster) Alarms(keyARN, auditKeyARN string, creators []string) []tamper.Rule {
+// is made.
+func (c Cluster) Alarms(keyARN, auditKeyARN string) []tamper.Rule {
 	in := tamper.Input{
 		ClusterName: c.Name,
 		KeyARN:      keyARN,
 		CreatorARNs: c.Creators,
 		AuditKeyARN: auditKeyARN,
-	}
-	if len(in.CreatorARNs) == 0 {
-		in.CreatorARNs = creators
 	}
 	in.TrailName, in.TrailARN = c.Trail()
 	if alias := c.Alias(); alias != "" {
@@ -277,17 +280,10 @@ func (c Cluster) secretsRBAC() manifest.SecretsRBACInput {
 	return in
 }
 
-// In returns the place of an account and a Region, in one of the partitions that a
-// configuration may name: aws, aws-cn and aws-us-gov.
+// In returns the place of an account and a Region.
 func In(account, region string) Place {
-	p := Place{Partition: "aws", Account: account, Region: region, DNSSuffix: "amazonaws.com"}
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		p.Partition, p.DNSSuffix = "aws-cn", "amazonaws.com.cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		p.Partition = "aws-us-gov"
-	}
-	return p
+	partition := cfn.Partition(region)
+	return Place{Partition: partition, Account: account, Region: region, DNSSuffix: cfn.DNSSuffix(partition)}
 }
 
 // BootstrapRole is the role with which CloudFormation works when the CDK CLI

@@ -139,9 +139,17 @@ func (m *module) topic(f *file) {
 	}
 }
 
+// topicARN is the topic of the alarms, the new one or the configured one.
+func (m *module) topicARN() any {
+	if m.c.Audit.TopicARN != "" {
+		return m.c.Audit.TopicARN
+	}
+	return raw("aws_sns_topic.alarms.arn")
+}
+
 func (m *module) alarms(f *file, auditKeyARN string) {
 	rules := map[string]any{}
-	for _, r := range m.c.Alarms(m.keyARN, auditKeyARN, m.roles.Creators) {
+	for _, r := range m.c.Alarms(m.keyARN, auditKeyARN) {
 		rules[r.ID] = map[string]any{"description": r.Description, "pattern": plain(r.Pattern), "template": r.Template}
 	}
 	f.add("The API calls that raise an alarm, and what the alarm says.", "locals", nil, func(b body) {
@@ -155,15 +163,11 @@ func (m *module) alarms(f *file, auditKeyARN string) {
 		b.set("event_pattern", jsonencode(raw("each.value.pattern")))
 		b.set("state", "ENABLED")
 	})
-	topic := any(raw("aws_sns_topic.alarms.arn"))
-	if m.c.Audit.TopicARN != "" {
-		topic = m.c.Audit.TopicARN
-	}
 	f.resource("", "aws_cloudwatch_event_target", "alarm", func(b body) {
 		b.set("for_each", raw("local.alarms"))
 		b.set("rule", raw("aws_cloudwatch_event_rule.alarm[each.key].name"))
 		b.set("target_id", "Topic")
-		b.set("arn", topic)
+		b.set("arn", m.topicARN())
 		b.block("input_transformer", nil, func(b body) {
 			b.set("input_paths", plain(tamper.Paths()))
 			b.set("input_template", raw("each.value.template"))

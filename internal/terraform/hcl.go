@@ -38,6 +38,9 @@ func (r raw) tokens() hclwrite.Tokens {
 	return file.Body().GetAttribute("x").Expr().BuildTokens(nil)
 }
 
+// rawList is a list of expressions.
+func rawList(expressions []string) raw { return raw("[" + strings.Join(expressions, ", ") + "]") }
+
 // call is a call of a function.
 type call struct {
 	name string

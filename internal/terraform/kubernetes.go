@@ -20,7 +20,6 @@ func (m *module) kubernetes() (*file, error) {
 	if err != nil || len(objects) == 0 {
 		return f, err
 	}
-	m.hasObjects = true
 	if m.c.Plugin.Enabled && m.c.Plugin.Image == "" {
 		m.variables.add("", "variable", []string{"plugin_image"}, func(b body) {
 			b.set("description", "Container image of the KMS plugin, with a tag or a digest: build it from the Dockerfile of ekskms, or set plugin.image in ekskms.yaml.")
@@ -60,18 +59,18 @@ func (m *module) kubernetes() (*file, error) {
 				"MANIFESTS": raw("local.kubernetes_manifests"),
 			})
 		})
-		waits := "["
+		var waits []string
 		if m.c.Plugin.Enabled {
-			waits += "aws_eks_pod_identity_association.plugin, "
+			waits = append(waits, "aws_eks_pod_identity_association.plugin")
 		}
 		if len(m.c.AccessEntries()) > 0 {
-			waits += "aws_eks_access_policy_association.this, "
+			waits = append(waits, "aws_eks_access_policy_association.this")
 		}
 		if m.c.Capacity.NodeGroup != nil {
-			waits += "aws_eks_node_group.this, "
+			waits = append(waits, "aws_eks_node_group.this")
 		}
-		if waits != "[" {
-			b.set("depends_on", raw(waits[:len(waits)-2]+"]"))
+		if len(waits) > 0 {
+			b.set("depends_on", rawList(waits))
 		}
 	})
 	return f, nil
@@ -84,7 +83,7 @@ const applyCommand = "KUBECONFIG=$(mktemp)\n" +
 	"aws eks update-kubeconfig --name \"$CLUSTER\" --region \"$REGION\" --kubeconfig \"$KUBECONFIG\" >/dev/null\n" +
 	"printf '%s' \"$MANIFESTS\" | kubectl apply --server-side -f -"
 
-func (m *module) outputs() *file {
+func (m *module) outputs(hasObjects bool) *file {
 	f := newFile("outputs.tf")
 	f.output("cluster_name", "Name of the EKS cluster", raw("aws_eks_cluster.this.name"))
 	f.output("update_kubeconfig", "Command that makes kubectl talk to the cluster",
@@ -95,19 +94,16 @@ func (m *module) outputs() *file {
 			"those that name no role of this module before it is applied, the others after it",
 			jsonencode(plain(m.c.AddedStatements(m.roles))))
 	}
-	trail, topic := any(raw("aws_cloudtrail.this.arn")), any(raw("aws_sns_topic.alarms.arn"))
+	trail := any(raw("aws_cloudtrail.this.arn"))
 	if m.c.Audit.TrailARN != "" {
 		trail = m.c.Audit.TrailARN
 	}
-	if m.c.Audit.TopicARN != "" {
-		topic = m.c.Audit.TopicARN
-	}
 	f.output("trail_arn", "ARN of the trail that records every use of the key", trail)
-	f.output("topic_arn", "ARN of the topic that receives the alarms", topic)
+	f.output("topic_arn", "ARN of the topic that receives the alarms", m.topicARN())
 	if m.c.Plugin.Enabled {
 		f.output("plugin_role_arn", "ARN of the KMS plugin's IAM role", raw("aws_iam_role.plugin.arn"))
 	}
-	if m.hasObjects {
+	if hasObjects {
 		f.output("kubernetes_manifests", "What belongs on the cluster: terraform output -raw kubernetes_manifests | kubectl apply --server-side -f -",
 			raw("local.kubernetes_manifests"))
 	}
@@ -119,7 +115,7 @@ func (m *module) outputs() *file {
 func (m *module) keyOutputs() *file {
 	f := newFile("outputs.tf")
 	creators := ""
-	if len(m.roles.Creators) > 0 {
+	if m.asksCreators {
 		creators = "\n    creator_arns = [\"arn:aws:iam::111122223333:role/Deployer\"] # whoever runs terraform apply"
 	}
 	f.comment(fmt.Sprintf(keyUsage, creators, m.c.Name))

@@ -42,7 +42,7 @@ func Generate(cluster config.Cluster) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := []*file{m.versions(true), m.place(), m.network(), m.key(), m.cluster(), m.audit(), m.plugin(true), kubernetes, m.outputs()}
+	files := []*file{m.versions(true), m.place(), m.network(), m.key(), m.cluster(), m.audit(), m.plugin(true), kubernetes, m.outputs(!kubernetes.empty)}
 	return m.finish(files), nil
 }
 
@@ -63,12 +63,15 @@ type module struct {
 	roles     model.KeyRoles
 	keyARN    string
 	variables *file
-	// hasObjects says that there are Kubernetes objects to apply.
-	hasObjects bool
+	// asksCreators says that the configuration names no creators: they are a variable.
+	asksCreators bool
 }
 
 func newModule(cluster config.Cluster) *module {
-	m := &module{variables: newFile("variables.tf")}
+	m := &module{variables: newFile("variables.tf"), asksCreators: len(cluster.Creators) == 0}
+	if m.asksCreators {
+		cluster.Creators = []string{listRef("var.creator_arns")}
+	}
 	m.c = model.Cluster{Cluster: cluster, Place: model.Place{
 		Partition: ref("local.partition"),
 		Account:   ref("local.account_id"),
@@ -81,8 +84,7 @@ func newModule(cluster config.Cluster) *module {
 	}
 	m.roles.Plugin = ref("aws_iam_role.plugin.arn")
 	m.roles.Tenant = func(name string) string { return ref(fmt.Sprintf("aws_iam_role.tenant[%q].arn", name)) }
-	if len(cluster.Creators) == 0 {
-		m.roles.Creators = []string{listRef("var.creator_arns")}
+	if m.asksCreators {
 		m.variables.add("", "variable", []string{"creator_arns"}, func(b body) {
 			b.set("description", "ARNs of the IAM roles that may create the cluster under the key: those whose credentials run terraform apply. At most 10.")
 			b.set("type", raw("list(string)"))
@@ -301,7 +303,7 @@ func (m *module) cluster() *file {
 			b.block("block_storage", nil, func(b body) { b.set("enabled", auto) })
 		})
 		b.retain()
-		b.set("depends_on", raw("["+strings.Join(waits, ", ")+"]"))
+		b.set("depends_on", rawList(waits))
 	})
 	m.access(f)
 	m.nodes(f, auto)
@@ -416,12 +418,7 @@ func (m *module) plugin(root bool) *file {
 		return f
 	}
 	session := m.c.Session()
-	use := func(statements []iampolicy.Statement) any {
-		for i := range statements {
-			statements[i] = statements[i].OnResource(m.keyARN)
-		}
-		return policy(statements)
-	}
+	use := func(statements []iampolicy.Statement) any { return policy(iampolicy.OnResource(statements, m.keyARN)) }
 	associate := func(name string, each bool, session keypolicy.PodSession) {
 		if !root {
 			return

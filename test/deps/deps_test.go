@@ -49,7 +49,7 @@ var allowed = map[string][]string{
 	"internal/kmsplugin":                 {},
 	"internal/kubectllayer":              {},
 	"internal/manifest":                  {},
-	"internal/model":                     {"internal/config", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/names", "internal/tamper"},
+	"internal/model":                     {"internal/cfn", "internal/config", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/names", "internal/tamper"},
 	"internal/names":                     {},
 	"internal/scaffold":                  {"internal/config", "internal/names"},
 	"internal/synth":                     {"constructs/ekskms", "internal/config", "stacks"},

@@ -57,11 +57,7 @@ var identities = map[string]iampolicy.Document{
 }
 
 func onKey(statements []iampolicy.Statement) iampolicy.Document {
-	own := make([]iampolicy.Statement, len(statements))
-	for i, s := range statements {
-		own[i] = s.OnResource(keyARN)
-	}
-	return iampolicy.NewDocument(own...)
+	return iampolicy.NewDocument(iampolicy.OnResource(statements, keyARN)...)
 }
 
 func anyTenant(d iampolicy.Document) iampolicy.Document {

@@ -21,10 +21,12 @@ type facts map[string]any
 type template struct {
 	t        *testing.T
 	assembly *cfn.Assembly
+	named    map[string]*cfn.Resource // by every name that stands in the template
 }
 
 func readTemplate(t *testing.T, name string) template {
-	return template{t, cfntest.Assembly(t, cfntest.Golden(t, name))}
+	assembly := cfntest.Assembly(t, cfntest.Golden(t, name))
+	return template{t, assembly, names(assembly)}
 }
 
 // at returns the resource with a construct path below the stack, or nil.
@@ -39,7 +41,7 @@ func (c template) at(below string) *cfn.Resource {
 
 // arnOf returns what a reference to a resource stands for.
 func (c template) arnOf(r *cfn.Resource) string {
-	for arn, found := range names(c.assembly) {
+	for arn, found := range c.named {
 		if found == r && strings.HasPrefix(arn, "arn:") && !strings.Contains(arn, ":alias/") {
 			return arn
 		}
