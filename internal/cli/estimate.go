@@ -115,18 +115,17 @@ func writeEstimate(w io.Writer, r estimate.Report, output string) error {
 		line("%s", n)
 	}
 	line("")
-	seen := map[string]bool{}
 	line("Sources:")
+	var sources []string
 	for _, l := range r.Lines {
-		if !seen[l.Source] {
-			seen[l.Source] = true
-			line("  %s", l.Source)
-		}
+		sources = append(sources, l.Source)
 	}
 	for _, q := range r.Quotas {
-		if !seen[q.Source] {
-			seen[q.Source] = true
-			line("  %s", q.Source)
+		sources = append(sources, q.Source)
+	}
+	for i, source := range sources {
+		if slices.Index(sources, source) == i {
+			line("  %s", source)
 		}
 	}
 	return t.Flush()

@@ -40,3 +40,17 @@ func TestLogRetention(t *testing.T) {
 		t.Errorf("365 days are %q, 364 are %q", names.LogRetention(365), names.LogRetention(364))
 	}
 }
+
+// CloudFormation takes no underscores, and no two clusters have one stack.
+func TestStackName(t *testing.T) {
+	if got := names.Stack("team-prod"); got != "ekskms-team-prod" {
+		t.Errorf("the stack is named %s", got)
+	}
+	a, b := names.Stack("team_a-prod"), names.Stack("team-a_prod")
+	if strings.Contains(a, "_") || strings.Contains(b, "_") {
+		t.Errorf("the stacks are named %s and %s, which CloudFormation refuses", a, b)
+	}
+	if a == b || a == names.Stack("team-a-prod") {
+		t.Errorf("two clusters have one stack, %s", a)
+	}
+}

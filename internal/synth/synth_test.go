@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
@@ -120,17 +119,4 @@ func TestRecover(t *testing.T) {
 		_ = key.CreatorArns()
 		return nil
 	})
-}
-
-func TestStackName(t *testing.T) {
-	if got := names.Stack("team-prod"); got != "ekskms-team-prod" {
-		t.Errorf("the stack is named %s", got)
-	}
-	a, b := names.Stack("team_a-prod"), names.Stack("team-a_prod")
-	if strings.Contains(a, "_") || strings.Contains(b, "_") {
-		t.Errorf("the stacks are named %s and %s, which CloudFormation refuses", a, b)
-	}
-	if a == b || a == names.Stack("team-a-prod") {
-		t.Errorf("two clusters have one stack, %s", a)
-	}
 }
