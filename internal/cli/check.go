@@ -199,15 +199,8 @@ func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions 
 	if suppressions, err = accepted(clusters); err != nil {
 		return nil, nil, nil, err
 	}
-	// The folder is made by what synthesizes, which also removes it if that is
-	// interrupted.
-	outdir := filepath.Join(os.TempDir(), "ekskms-check-"+rand.Text())
-	remove = func() { _ = os.RemoveAll(outdir) }
-	done := progress(cmd.ErrOrStderr(), "ekskms: synthesizing")
-	_, err = synth.Run(cmd.Context(), clusters, synth.Options{Outdir: outdir})
-	done()
+	outdir, remove, err := synthesizeAside(cmd, clusters)
 	if err != nil {
-		remove()
 		return nil, nil, nil, err
 	}
 	return func(env cfn.Environment) (*cfn.Assembly, error) {
@@ -222,6 +215,22 @@ func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions 
 		}
 		return assembly, nil
 	}, suppressions, remove, nil
+}
+
+// synthesizeAside makes the cloud assembly of a configuration in a temporary folder,
+// which remove removes.
+func synthesizeAside(cmd *cobra.Command, clusters *config.File) (outdir string, remove func(), err error) {
+	// The folder is made by what synthesizes, which also removes it if that is
+	// interrupted.
+	outdir = filepath.Join(os.TempDir(), "ekskms-"+cmd.Name()+"-"+rand.Text())
+	remove = func() { _ = os.RemoveAll(outdir) }
+	done := progress(cmd.ErrOrStderr(), "ekskms: synthesizing")
+	_, err = synth.Run(cmd.Context(), clusters, synth.Options{Outdir: outdir})
+	done()
+	if err != nil {
+		remove()
+	}
+	return outdir, remove, err
 }
 
 func (f *checkFlags) synthesize(cmd *cobra.Command) (*cfn.Assembly, []check.Suppression, error) {

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -276,7 +275,7 @@ func (f *initFlags) generated(cmd *cobra.Command, file *config.File) ([]scaffold
 		}
 		return files, nil
 	case scaffold.CDK:
-		snapshot, err := snapshotOf(cmd.Context(), cmd.ErrOrStderr(), file)
+		snapshot, err := snapshotOf(cmd, file)
 		if err != nil {
 			printError(cmd.ErrOrStderr(), "the snapshot of the template is missing: "+err.Error(), "go test -update makes it")
 			return nil, nil
@@ -292,18 +291,12 @@ var assetHash = regexp.MustCompile(`[0-9a-f]{64}`)
 
 // snapshotOf synthesizes a file, and returns the template as the project's test
 // writes it.
-func snapshotOf(ctx context.Context, stderr io.Writer, file *config.File) (_ []byte, err error) {
-	out, err := os.MkdirTemp("", "ekskms-init-")
+func snapshotOf(cmd *cobra.Command, file *config.File) ([]byte, error) {
+	out, remove, err := synthesizeAside(cmd, file)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(out)
-	done := progress(stderr, "Synthesizing a snapshot")
-	_, err = synth.Run(ctx, file, synth.Options{Outdir: out})
-	done()
-	if err != nil {
-		return nil, err
-	}
+	defer remove()
 	data, err := os.ReadFile(filepath.Join(out, names.Stack(file.Clusters[0].Name)+".template.json"))
 	if err != nil {
 		return nil, err
