@@ -138,10 +138,10 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 	if a.topic == nil {
 		a.createTopic(cluster, topicName, keyPolicy.TopicARN, props.Emails)
 	} else {
-		awscdk.Annotations_Of(a).AddWarningV2(jsii.String("ekskms:existing-topic-policy"), jsii.String(
+		warn(a, "existing-topic-policy",
 			"The policy of the existing alarm topic can't be changed from here. It must allow sns:Publish to "+
 				"events.amazonaws.com; if the topic is encrypted, its key must allow kms:Decrypt and kms:GenerateDataKey* to it. "+
-				"Without that no alarm arrives."))
+				"Without that no alarm arrives.")
 	}
 	a.createAlarms(cluster, props.SecretsKey)
 	return a
@@ -154,9 +154,9 @@ func (a *AuditTrail) warnOfHomeRegion(at place) {
 	if *awscdk.Token_IsUnresolved(jsii.String(home)) || *awscdk.Token_IsUnresolved(jsii.String(at.region)) || home == at.region {
 		return
 	}
-	awscdk.Annotations_Of(a).AddWarningV2(jsii.String("ekskms:trail-home-region"), jsii.String(
+	warn(a, "trail-home-region",
 		"The existing trail has its home in "+home+". Alarms on the trail itself need rules there: those of this stack, in "+
-			at.region+", do not see them."))
+			at.region+", do not see them.")
 }
 
 // newSupportKey makes a key for what surrounds the cluster, with the defaults of

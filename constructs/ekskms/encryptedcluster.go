@@ -282,9 +282,9 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps, autoMode 
 	if layer == nil {
 		layer = kubectllayer.New(c, jsii.String("KubectlLayer"))
 		if v := *version.Version(); !slices.Contains(kubectllayer.Supports(), v) {
-			awscdk.Annotations_Of(c).AddWarningV2(jsii.String("ekskms:kubectl-skew"), jsii.String(
+			warn(c, "kubectl-skew",
 				"Kubernetes "+v+" is outside the version skew of the bundled kubectl "+kubectllayer.Version+
-					": pass a KubectlLayer with a newer kubectl, or expect 'kubectl apply' to fail on new kinds of objects."))
+					": pass a KubectlLayer with a newer kubectl, or expect 'kubectl apply' to fail on new kinds of objects.")
 		}
 	}
 	endpoint := awseksv2.EndpointAccess_PRIVATE()

@@ -63,6 +63,12 @@ func checkName(typ, prop string, name *string, problems func(string) []string) {
 	}
 }
 
+// warn says something at synthesis that does not stop it. The ID is for those who
+// acknowledge it.
+func warn(scope constructs.Construct, id, text string) {
+	awscdk.Annotations_Of(scope).AddWarningV2(jsii.String("ekskms:"+id), jsii.String(text), nil)
+}
+
 func orDefault[T any](value *T, def T) *T {
 	if value == nil {
 		return &def

@@ -131,10 +131,10 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 		}
 	}
 	k.key, k.arn = props.ExistingKey, *props.ExistingKey.KeyArn()
-	awscdk.Annotations_Of(k).AddWarningV2(jsii.String("ekskms:existing-key-policy"), jsii.String(
+	warn(k, "existing-key-policy",
 		"The policy of the existing key "+resolved(k.at.stack, k.arn)+" can't be changed from here. Its owner must add the statements in the "+
 			"output "+ExistingKeyOutput+": those that name no role of this stack before the deployment, or the cluster can't "+
-			"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist."))
+			"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist.")
 	k.checkPlace()
 	if arns := policyRoles("Administrators", props.Administrators); len(arns) > 0 {
 		k.allow(keypolicy.Administrators(arns, false))
@@ -156,10 +156,10 @@ func (k *SecretsKey) checkPlace() {
 		reject(secretsKeyType, "ExistingKey", "is in %s, must be in the Region of the cluster, %s", *part.Region, k.at.region)
 	}
 	if known(k.at.account) && *part.Account != k.at.account {
-		awscdk.Annotations_Of(k).AddWarningV2(jsii.String("ekskms:key-owner-account"), jsii.String(
+		warn(k, "key-owner-account",
 			"The existing key belongs to account "+*part.Account+". What is done to it there (disabling, deletion, its policy, its "+
 				"rotation, its aliases) is an event of that account: the alarms of this stack, in account "+k.at.account+
-				", do not see it. Its owner needs alarms of his own."))
+				", do not see it. Its owner needs alarms of his own.")
 	}
 }
 
