@@ -4,7 +4,7 @@
 #   docker build --platform linux/arm64 .        the image of another architecture
 #   docker build --build-arg TARGETARCH=arm64 .  the same binary, with the builder's architecture in the image's label
 #
-# Only go.mod, go.sum, cmd/kms-plugin and internal/kmsplugin are read, so a build
+# Only go.mod, go.sum, cmd/kms-plugin, internal/kmsplugin and internal/hint are read, so a build
 # context may hold just these.
 
 # A tag and not a digest: patch releases of Go must reach the image when it is
@@ -14,6 +14,7 @@ FROM --platform=$BUILDPLATFORM golang:1.26-alpine AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 COPY cmd/kms-plugin ./cmd/kms-plugin
+COPY internal/hint ./internal/hint
 COPY internal/kmsplugin ./internal/kmsplugin
 # No defaults here: a default would beat the values that the builder knows.
 ARG TARGETOS

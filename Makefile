@@ -1,7 +1,7 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
-# All targets need Go 1.25 or later; test, goldens and bench also Node and npm.
+# All targets need Go 1.26 or later; test, goldens and bench also Node and npm.
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GORELEASER    := github.com/goreleaser/goreleaser/v2@v2.13.3

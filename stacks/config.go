@@ -2,13 +2,20 @@ package stacks
 
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ekskms/ekskms/constructs/ekskms"
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/config"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // FromFile adds a stack for each cluster that a file such as ekskms.yaml describes,
@@ -30,32 +37,16 @@ func FromFile(scope constructs.Construct, path string) ([]*EncryptedClusterStack
 func FromConfig(scope constructs.Construct, file *config.File) []*EncryptedClusterStack {
 	var all []*EncryptedClusterStack
 	for _, cluster := range file.Clusters {
-		all = append(all, NewEncryptedClusterStack(scope, jsii.String(names.Stack(cluster.Name)), configured(cluster)))
+		all = append(all, configured(scope, cluster.Blueprint()))
 	}
 	return all
 }
 
-func configured(c config.Cluster) *EncryptedClusterStackProps {
-	props := &EncryptedClusterStackProps{
-		ClusterName:              jsii.String(c.Name),
-		KubernetesVersion:        jsii.String(c.KubernetesVersion),
-		AdministratorArns:        list(c.Administrators),
-		CreatorArns:              list(c.Creators),
-		StrictGrants:             jsii.Bool(c.Key.StrictGrants),
-		ControlPlaneLogRetention: logRetention(c.Audit.ControlPlaneLogRetentionDays),
-		TrailArn:                 text(c.Audit.TrailARN),
-		LogReaderArns:            list(c.Audit.Readers),
-		TopicArn:                 text(c.Audit.TopicARN),
-		AlarmEmails:              list(c.Audit.Emails),
-		WithoutPlugin:            jsii.Bool(!c.Plugin.Enabled),
-		PluginImage:              text(c.Plugin.Image),
-		PluginArchitecture:       ekskms.PluginArchitecture(c.Plugin.Architecture),
-		PluginMode:               ekskms.PluginMode(c.Plugin.Mode),
-		SecretsGuard:             ekskms.SecretsGuard(c.Secrets.Guard),
-		SecretsGuardExemptions:   list(c.Secrets.GuardExemptions),
-	}
-	if c.Region != "" {
-		props.Env = &awscdk.Environment{Account: jsii.String(c.Account), Region: jsii.String(c.Region)}
+// configured is the stack of a cluster whose every default is filled in.
+func configured(scope constructs.Construct, c blueprint.Cluster) *EncryptedClusterStack {
+	props := &awscdk.StackProps{}
+	if c.At.Region != nil {
+		props.Env = &awscdk.Environment{Account: jsii.String(c.At.Account.Text()), Region: jsii.String(c.At.Region.Text())}
 	}
 	if len(c.Tags) > 0 {
 		props.Tags = &map[string]*string{}
@@ -63,89 +54,124 @@ func configured(c config.Cluster) *EncryptedClusterStackProps {
 			(*props.Tags)[key] = jsii.String(value)
 		}
 	}
-	if c.VPC.ID != "" {
-		props.VpcId, props.SubnetIds = text(c.VPC.ID), list(c.VPC.SubnetIDs)
+	s := newStack(scope, jsii.String(c.StackName()), c.Name, props)
+	s.build(&EncryptedClusterStackProps{
+		Cluster: s.configuredCluster(c), Key: s.configuredKey(c), Audit: s.configuredAudit(c), Secrets: configuredSecrets(c.Secrets),
+	})
+	return s
+}
+
+func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.EncryptedClusterProps {
+	props := &ekskms.EncryptedClusterProps{
+		ClusterName:              jsii.String(c.Name),
+		KubernetesVersion:        awseksv2.KubernetesVersion_Of(jsii.String(c.KubernetesVersion)),
+		PublicAccessCidrs:        list(c.PublicCIDRs),
+		ControlPlaneLogRetention: retention(c.Audit.ControlPlaneLogRetentionDays),
+		Plugin:                   ekskms.KmsPluginOptions_NONE(),
+	}
+	if n := c.Network; n.ID != "" {
+		props.Vpc, props.VpcSubnets = s.existingVpc(text(n.ID), list(n.SubnetIDs))
 	} else {
-		props.NewVpc = &ekskms.ClusterVpcProps{
-			Cidr:              text(c.VPC.CIDR),
-			AvailabilityZones: list(c.VPC.AvailabilityZones),
-			NatGateways:       jsii.Number(c.VPC.NATGateways),
+		s.chooseAvailabilityZones(list(n.AvailabilityZones))
+		props.Vpc = ekskms.NewClusterVpc(s, jsii.String("Vpc"), &ekskms.ClusterVpcProps{
+			Cidr: text(n.CIDR), AvailabilityZones: list(n.AvailabilityZones), NatGateways: jsii.Number(n.NATGateways),
+		})
+	}
+	if g := c.NodeGroup; g != nil {
+		props.Nodegroup = &awseksv2.NodegroupOptions{MinSize: jsii.Number(g.MinSize), MaxSize: jsii.Number(g.MaxSize), DesiredSize: jsii.Number(g.DesiredSize)}
+		props.Nodegroup.InstanceTypes = each(g.InstanceTypes, func(name string) awsec2.InstanceType { return awsec2.NewInstanceType(text(name)) })
+	}
+	if p := c.Plugin; p != nil {
+		props.Plugin = &ekskms.KmsPluginOptions{
+			Image: text(p.Image), Architecture: ekskms.PluginArchitecture(p.Architecture), Mode: ekskms.PluginMode(p.Mode),
+			Tenants: each(p.Tenants, func(t blueprint.Tenant) *ekskms.PluginTenant {
+				return &ekskms.PluginTenant{Name: text(t.Name), Namespace: text(t.Namespace), ServiceAccount: text(t.ServiceAccount)}
+			}),
 		}
 	}
-	if c.Endpoint.Access == config.EndpointPublicAndPrivate {
-		props.PublicAccessCidrs = list(c.Endpoint.PublicCIDRs)
-	}
-	if g := c.Capacity.NodeGroup; g != nil {
-		props.NodeGroup = &ekskms.NodeGroup{
-			InstanceTypes: list(g.InstanceTypes),
-			MinSize:       jsii.Number(g.MinSize),
-			MaxSize:       jsii.Number(g.MaxSize),
-			DesiredSize:   jsii.Number(g.DesiredSize),
+	props.AccessEntries = each(c.AccessEntries, func(e blueprint.AccessEntry) *ekskms.AccessEntry {
+		scope := &awseksv2.AccessPolicyNameOptions{AccessScopeType: awseksv2.AccessScopeType_CLUSTER}
+		if len(e.Namespaces) > 0 {
+			scope = &awseksv2.AccessPolicyNameOptions{AccessScopeType: awseksv2.AccessScopeType_NAMESPACE, Namespaces: list(e.Namespaces)}
 		}
+		return &ekskms.AccessEntry{
+			Principal:      text(e.PrincipalARN),
+			AccessPolicies: &[]awseksv2.IAccessPolicy{awseksv2.AccessPolicy_FromAccessPolicyName(text(e.Policy), scope)},
+			Groups:         list(e.Groups),
+		}
+	})
+	return props
+}
+
+func (s *EncryptedClusterStack) configuredKey(c blueprint.Cluster) *ekskms.SecretsKeyProps {
+	props := &ekskms.SecretsKeyProps{
+		Administrators: principals(c.Administrators),
+		Creators:       principals(c.Creators),
+		StrictGrants:   jsii.Bool(c.Key.StrictGrants),
 	}
 	if c.Key.ARN != "" {
-		props.KeyArn = text(c.Key.ARN)
+		props.ExistingKey = awskms.Key_FromKeyArn(s, jsii.String("ExistingKey"), text(c.Key.ARN))
+		return props
+	}
+	props.Alias = text(c.Key.Alias)
+	props.RotationPeriod = awscdk.Duration_Days(jsii.Number(c.Key.RotationPeriodDays))
+	props.PendingWindow = awscdk.Duration_Days(jsii.Number(c.Key.PendingWindowDays))
+	props.MultiRegion = jsii.Bool(c.Key.MultiRegion)
+	return props
+}
+
+func (s *EncryptedClusterStack) configuredAudit(c blueprint.Cluster) *ekskms.AuditTrailProps {
+	props := &ekskms.AuditTrailProps{Readers: principals(c.Audit.Readers), Emails: list(c.Audit.Emails)}
+	if c.NewTrail() {
+		props.Retention = awscdk.Duration_Days(jsii.Number(c.Audit.RetentionDays))
+		props.CloudWatchLogs = retention(c.Audit.CloudWatchLogsRetentionDays)
 	} else {
-		props.KeyAlias = text(c.Key.Alias)
-		props.KeyRotationDays = jsii.Number(c.Key.RotationPeriodDays)
-		props.KeyPendingWindowDays = jsii.Number(c.Key.PendingWindowDays)
-		props.KeyMultiRegion = jsii.Bool(c.Key.MultiRegion)
+		props.ExistingTrail = awscloudtrail.CfnTrail_FromTrailArn(s, jsii.String("ExistingTrail"), text(c.Audit.TrailARN))
 	}
-	if c.Audit.TrailARN == "" {
-		props.LogRetentionDays = jsii.Number(c.Audit.RetentionDays)
-		props.TrailCopy = logRetention(c.Audit.CloudWatchLogsRetentionDays)
-	}
-	if len(c.Plugin.Tenants) > 0 {
-		tenants := make([]*ekskms.PluginTenant, len(c.Plugin.Tenants))
-		for i, t := range c.Plugin.Tenants {
-			tenants[i] = &ekskms.PluginTenant{
-				Name:           jsii.String(t.Name),
-				Namespace:      jsii.String(t.Namespace),
-				ServiceAccount: jsii.String(t.ServiceAccount),
-			}
-		}
-		props.PluginTenants = &tenants
-	}
-	if len(c.AccessEntries) > 0 {
-		entries := make([]*ekskms.AccessEntry, len(c.AccessEntries))
-		for i, e := range c.AccessEntries {
-			entries[i] = &ekskms.AccessEntry{
-				PrincipalArn: jsii.String(e.PrincipalARN),
-				Policy:       jsii.String(e.Policy),
-				Namespaces:   list(e.Scope.Namespaces),
-				Groups:       list(e.Groups),
-			}
-		}
-		props.AccessEntries = &entries
-	}
-	if len(c.Secrets.Readers) > 0 {
-		readers := make([]*ekskms.SecretReader, len(c.Secrets.Readers))
-		for i, r := range c.Secrets.Readers {
-			readers[i] = secretReader(r)
-		}
-		props.SecretReaders = &readers
+	if !c.NewTopic() {
+		props.ExistingTopic = awssns.Topic_FromTopicArn(s, jsii.String("ExistingTopic"), text(c.Audit.TopicARN))
 	}
 	return props
 }
 
-func secretReader(r config.SecretReader) *ekskms.SecretReader {
-	reader := &ekskms.SecretReader{
-		Name:          jsii.String(r.Name),
-		Namespace:     jsii.String(r.Namespace),
-		SecretNames:   list(r.SecretNames),
-		Groups:        list(r.Groups),
-		PrincipalArns: list(r.PrincipalARNs),
-		AllowList:     jsii.Bool(r.AllowList),
-		AllowWatch:    jsii.Bool(r.AllowWatch),
+func configuredSecrets(secrets blueprint.Secrets) *ekskms.SecretsRbacProps {
+	if !secrets.Makes() {
+		return nil
 	}
-	if len(r.ServiceAccounts) > 0 {
-		accounts := make([]*ekskms.SecretReaderServiceAccount, len(r.ServiceAccounts))
-		for i, a := range r.ServiceAccounts {
-			accounts[i] = &ekskms.SecretReaderServiceAccount{Name: jsii.String(a.Name), Namespace: jsii.String(a.Namespace)}
-		}
-		reader.ServiceAccounts = &accounts
+	return &ekskms.SecretsRbacProps{
+		Guard:           ekskms.SecretsGuard(secrets.Guard),
+		GuardExemptions: list(secrets.GuardExemptions),
+		Readers: each(secrets.Readers, func(r blueprint.Reader) *ekskms.SecretReader {
+			reader := &ekskms.SecretReader{
+				Name: text(r.Name), Namespace: text(r.Namespace), SecretNames: list(r.SecretNames), Groups: list(r.Groups),
+				PrincipalArns: list(r.PrincipalARNs), AllowList: jsii.Bool(r.AllowList), AllowWatch: jsii.Bool(r.AllowWatch),
+			}
+			accounts := []*ekskms.SecretReaderServiceAccount{}
+			for _, a := range r.ServiceAccounts {
+				accounts = append(accounts, &ekskms.SecretReaderServiceAccount{Name: text(a.Name), Namespace: text(a.Namespace)})
+			}
+			reader.ServiceAccounts = &accounts
+			return reader
+		}),
 	}
-	return reader
+}
+
+// each makes a list of props, or nil of nothing.
+func each[F, T any](from []F, to func(F) T) *[]T {
+	if len(from) == 0 {
+		return nil
+	}
+	all := make([]T, len(from))
+	for i := range from {
+		all[i] = to(from[i])
+	}
+	return &all
+}
+
+// principals takes roles by their ARNs. They may belong to other accounts, and none is
+// changed from here.
+func principals(arns []string) *[]awsiam.IGrantable {
+	return each(arns, func(arn string) awsiam.IGrantable { return awsiam.NewArnPrincipal(text(arn)) })
 }
 
 func text(s string) *string {
@@ -155,15 +181,10 @@ func text(s string) *string {
 	return jsii.String(s)
 }
 
-func list(values []string) *[]*string {
-	if len(values) == 0 {
-		return nil
-	}
-	return jsii.Strings(values...)
-}
+func list(values []string) *[]*string { return each(values, text) }
 
-// logRetention returns a period of CloudWatch Logs, of which package config has
-// checked that it is one.
-func logRetention(days int) awslogs.RetentionDays {
-	return awslogs.RetentionDays(names.LogRetention(days))
+// retention is a period of CloudWatch Logs, of which package config has checked that it
+// is one.
+func retention(days int) awslogs.RetentionDays {
+	return awslogs.RetentionDays(place.LogRetention(days))
 }

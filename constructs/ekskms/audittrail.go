@@ -14,17 +14,32 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/keypolicy"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/tamper"
 )
+
+// IAuditTrail is an [AuditTrail], made in this app or elsewhere. No other type
+// implements it.
+type IAuditTrail interface {
+	constructs.IConstruct
+	// TrailArn is the ARN of the trail.
+	TrailArn() *string
+	// Topic receives the alarms.
+	Topic() awssns.ITopic
+	// GrantRead lets a principal read and decrypt the trail's logs.
+	GrantRead(grantee awsiam.IGrantable) awsiam.Grant
+
+	// watches tells whether it watches over the key, as far as that is known.
+	watches(key *SecretsKey) bool
+}
 
 // AuditTrailProps configures an [AuditTrail].
 type AuditTrailProps struct {
 	// SecretsKey is the key whose use is recorded and whose tampering raises an
 	// alarm. Required.
-	SecretsKey *SecretsKey
+	SecretsKey ISecretsKey
 	// ExistingTrail records the use of the key instead of a new trail. It must
 	// record management events, read and write, without excluding
 	// kms.amazonaws.com, in the Region of the key: that can't be checked from
@@ -32,20 +47,20 @@ type AuditTrailProps struct {
 	// CfnTrail; of an ARN, CfnTrail_FromTrailArn.
 	// Default: a new multi-Region trail.
 	ExistingTrail interfacesawscloudtrail.ITrailRef
-	// Retention is how long the new trail's logs are kept, in whole days.
+	// Retention is how long the new trail's logs are retained, in whole days.
 	// Default: 365 days.
 	Retention awscdk.Duration
 	// CloudWatchLogs sends a copy of the new trail to a log group, encrypted under
-	// the key of the trail, and keeps it for so long. CloudWatch Logs decrypts for
-	// whoever IAM lets read the group: Readers does not limit them. It costs the
-	// ingestion of every management event of the account.
+	// the key of the trail, that retains it for so long. CloudWatch Logs decrypts for
+	// any principal that IAM lets read the group: Readers does not limit them. It
+	// costs the ingestion of every management event of the account.
 	// Default: no copy.
 	CloudWatchLogs awslogs.RetentionDays
 	// Readers may decrypt the new trail's logs. Nobody else can, the account
 	// root included; but see CloudWatchLogs. They need s3:GetObject on the bucket
-	// besides.
+	// besides. Roles or users, also by their ARNs as awsiam.ArnPrincipal.
 	// Default: nobody.
-	Readers *[]awsiam.IRole
+	Readers *[]awsiam.IGrantable
 	// ExistingTopic receives the alarms instead of a new topic. Its policy must
 	// let events.amazonaws.com publish, and so must the policy of its key.
 	// Default: a new, encrypted topic.
@@ -61,19 +76,26 @@ type AuditTrailProps struct {
 //
 // A new trail covers all Regions and all management events, read and write,
 // with nothing excluded, and validates its log files. Its logs are encrypted
-// under a key of their own and kept in a bucket that is versioned, closed to
+// under a key of their own and lie in a bucket that is versioned, closed to
 // the public and retained when the stack is deleted.
 //
 // The alarms are EventBridge rules on API calls that CloudTrail reports, to one
-// encrypted SNS topic.
+// encrypted SNS topic; OnTampering adds further targets.
 type AuditTrail struct {
 	constructs.Construct
-	secretsKey          *SecretsKey
-	trailARN, trailName string
-	trail               awscloudtrail.Trail // nil for an existing one
-	bucket              awss3.Bucket        // nil for an existing trail
-	key                 awskms.Key          // nil if there is nothing to encrypt
-	topic               awssns.ITopic
+	c      blueprint.Cluster
+	watch  *SecretsKey
+	trail  awscloudtrail.Trail // nil for an existing one
+	bucket awss3.Bucket        // nil for an existing trail
+	key    awskms.Key          // nil if there is nothing to encrypt
+	topic  awssns.ITopic
+	alarms []alarm
+}
+
+// alarm is a rule with its targets.
+type alarm struct {
+	rule    awsevents.CfnRule
+	targets []*awsevents.CfnRule_TargetProperty
 }
 
 const auditTrailType = "AuditTrail"
@@ -81,8 +103,8 @@ const auditTrailType = "AuditTrail"
 // NewAuditTrail makes the trail and the alarms.
 //
 // It panics with a [*PropError] when SecretsKey is missing or in another account
-// or Region, when Retention is not a whole number of days, and when a prop of a
-// new trail or topic is set beside an existing one.
+// or Region, when Retention is not a whole number of days, when a Reader is not one
+// IAM principal, and when a prop of a new trail or topic is set beside an existing one.
 func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProps) *AuditTrail {
 	if props == nil {
 		props = &AuditTrailProps{}
@@ -95,115 +117,104 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		reject(auditTrailType, "Emails", "is set beside ExistingTopic, but belongs to its owner: remove it")
 	}
 
-	a := &AuditTrail{secretsKey: props.SecretsKey}
+	key := props.SecretsKey.secretsKey()
+	a := &AuditTrail{watch: key, c: key.c, topic: props.ExistingTopic}
 	constructs.NewConstruct_Override(a, scope, id)
-	cluster := props.SecretsKey.clusterName
-	at := placeOf(a)
-	if !at.sameEnvironment(props.SecretsKey.at) {
+	at := siteOf(a)
+	if !at.sameEnvironment(key.site) {
 		reject(auditTrailType, "SecretsKey", "is in a stack of another account or Region: what is done to the key is an event there, so make the AuditTrail there")
 	}
-
-	keyPolicy := keypolicy.AuditKey{Partition: at.partition, Account: at.account, ReaderARNs: roleARNs(auditTrailType, "Readers", props.Readers)}
+	a.c.At = at.Place
+	a.c.Audit = blueprint.Audit{Readers: principalARNs(auditTrailType, "Readers", props.Readers)}
+	if props.CloudWatchLogs != "" {
+		a.c.Audit.CloudWatchLogsRetentionDays = place.LogDays(string(props.CloudWatchLogs))
+	}
+	if a.topic != nil {
+		a.c.Audit.TopicARN = *a.topic.TopicArn()
+	}
 	if props.ExistingTrail != nil {
 		ref := props.ExistingTrail.TrailRef()
-		a.trailName = *ref.TrailName
-		a.trailARN = at.arn("cloudtrail", "trail/"+a.trailName)
-		if ref.TrailArn != nil {
-			a.trailARN = *ref.TrailArn
-		}
-		a.warnOfHomeRegion(at)
-	} else {
-		// The names are fixed so that the key's policy can name the ARNs before
-		// the trail and the topic, which need the key, are made.
-		a.trailName = names.Trail(cluster, at.region)
-		a.trailARN = at.arn("cloudtrail", "trail/"+a.trailName)
-		keyPolicy.TrailARN = a.trailARN
-		if props.CloudWatchLogs != "" {
-			keyPolicy.LogsService = at.service("logs")
-			keyPolicy.LogGroupARN = at.arn("logs", "log-group:"+names.TrailLogGroup(cluster))
-		}
+		a.c.Refs.TrailName = token(*ref.TrailName)
+		a.c.Audit.TrailARN = *orDefault(ref.TrailArn, a.c.At.ARN("cloudtrail", "trail/"+*ref.TrailName))
+		a.warnOfHomeRegion()
 	}
-	topicName := names.Topic(cluster)
-	if props.ExistingTopic == nil {
-		keyPolicy.TopicARN = at.arn("sns", topicName)
-	}
-	if keyPolicy.TrailARN != "" || keyPolicy.TopicARN != "" {
-		a.key = newSupportKey(a, "Key", names.AuditAlias(cluster), awscdk.RemovalPolicy_RETAIN,
-			"Encrypts the audit trail and the alarms of EKS cluster "+cluster, keyPolicy.Statements())
+
+	if spec, needed := a.c.AuditKey(); needed {
+		a.key = newSupportKey(a, "Key", spec)
+		a.c.Refs.AuditKey = token(*a.key.KeyArn())
 	}
 	if props.ExistingTrail == nil {
-		a.createTrail(at, props.Retention, props.CloudWatchLogs)
+		a.createTrail(props)
+		a.Node().SetDefaultChild(a.trail)
 	}
-	a.topic = props.ExistingTopic
 	if a.topic == nil {
-		a.createTopic(cluster, topicName, keyPolicy.TopicARN, props.Emails)
+		a.createTopic(props.Emails)
 	} else {
 		warn(a, "existing-topic-policy",
 			"The policy of the existing alarm topic can't be changed from here. It must allow sns:Publish to "+
 				"events.amazonaws.com; if the topic is encrypted, its key must allow kms:Decrypt and kms:GenerateDataKey* to it. "+
 				"Without that no alarm arrives.")
 	}
-	a.createAlarms(cluster, props.SecretsKey)
+	a.createAlarms()
 	return a
 }
 
 // warnOfHomeRegion says when nobody will see that the trail is tampered with: the
 // calls are events of the trail's home Region, the rules are in this one.
-func (a *AuditTrail) warnOfHomeRegion(at place) {
-	home := *at.stack.SplitArn(jsii.String(a.trailARN), awscdk.ArnFormat_SLASH_RESOURCE_NAME).Region
-	if *awscdk.Token_IsUnresolved(jsii.String(home)) || *awscdk.Token_IsUnresolved(jsii.String(at.region)) || home == at.region {
+func (a *AuditTrail) warnOfHomeRegion() {
+	arn, ok := place.ParseARN(a.c.Audit.TrailARN)
+	here := a.c.At.Region
+	if home := token(arn.Region); !ok || !home.Known() || !here.Known() || arn.Region == here.Text() {
 		return
 	}
 	warn(a, "trail-home-region",
-		"The existing trail has its home in "+home+". Alarms on the trail itself need rules there: those of this stack, in "+
-			at.region+", do not see them.")
+		"The existing trail has its home in "+arn.Region+". Alarms on the trail itself need rules there: those of this stack, in "+
+			here.Text()+", do not see them.")
 }
 
-// newSupportKey makes a key for what surrounds the cluster, with the defaults of
-// the secrets key.
-func newSupportKey(scope constructs.Construct, id, alias string, removal awscdk.RemovalPolicy, description string, policy []iampolicy.Statement) awskms.Key {
+// newSupportKey makes a key for what surrounds the cluster.
+func newSupportKey(scope constructs.Construct, id string, spec blueprint.KeySpec) awskms.Key {
+	removal := awscdk.RemovalPolicy_RETAIN
+	if spec.DeleteUnused {
+		removal = awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE
+	}
 	return awskms.NewKey(scope, jsii.String(id), &awskms.KeyProps{
-		Alias:             jsii.String(alias),
-		Description:       jsii.String(description),
+		Alias:             jsii.String(spec.Alias),
+		Description:       jsii.String(spec.Description),
 		EnableKeyRotation: jsii.Bool(true),
-		RotationPeriod:    awscdk.Duration_Days(jsii.Number(90)),
-		PendingWindow:     awscdk.Duration_Days(jsii.Number(30)),
+		RotationPeriod:    awscdk.Duration_Days(jsii.Number(spec.RotationDays)),
+		PendingWindow:     awscdk.Duration_Days(jsii.Number(spec.PendingDays)),
 		RemovalPolicy:     removal,
-		Policy:            policyDocument(policy),
+		Policy:            policyDocument(spec.Statements),
 	})
 }
 
-func (a *AuditTrail) createTrail(at place, retention awscdk.Duration, copied awslogs.RetentionDays) {
-	if retention == nil {
-		retention = awscdk.Duration_Days(jsii.Number(365))
-	}
-	checkDays(auditTrailType, "Retention", retention, 1, 36500)
+func (a *AuditTrail) createTrail(props *AuditTrailProps) {
+	retention := days(auditTrailType, "Retention", props.Retention, blueprint.TrailDays)
+	spec := a.c.TrailBucket()
 	a.bucket = awss3.NewBucket(a, jsii.String("Logs"), &awss3.BucketProps{
 		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		EnforceSSL:        jsii.Bool(true),
-		MinimumTLSVersion: jsii.Number(1.2),
+		MinimumTLSVersion: jsii.Number(spec.TLS),
 		ObjectOwnership:   awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
 		Versioned:         jsii.Bool(true),
 		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
-		// CloudTrail asks for its key with every object that it writes. A
-		// default key here would apply to whatever arrives without that, whose
-		// encryption context the key's policy does not allow.
-		Encryption: awss3.BucketEncryption_S3_MANAGED,
+		Encryption:        awss3.BucketEncryption_S3_MANAGED,
 		LifecycleRules: &[]*awss3.LifecycleRule{{
-			Id:                                  jsii.String("Retention"),
+			Id:                                  jsii.String(spec.RuleID),
 			Enabled:                             jsii.Bool(true),
 			Expiration:                          retention,
 			NoncurrentVersionExpiration:         retention,
-			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(7)),
+			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(spec.UploadDays)),
 		}},
 	})
 	policy := a.bucket.Policy()
-	policy.Document().AddStatements(policyStatements(keypolicy.LogBucket(*a.bucket.BucketArn(), at.account, a.trailARN))...)
+	policy.Document().AddStatements(policyStatements(a.c.TrailStatements(*a.bucket.BucketArn()))...)
 	// The policy goes on guarding the bucket when the stack is gone.
 	policy.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN)
 
-	props := &awscloudtrail.TrailProps{
-		TrailName: jsii.String(a.trailName),
+	trail := &awscloudtrail.TrailProps{
+		TrailName: jsii.String(a.c.Trail().Name),
 		// The trail gets the bucket as an imported one, or it would add
 		// statements of its own to the policy, without aws:SourceArn.
 		Bucket:                     awss3.Bucket_FromBucketName(a, jsii.String("LogsByName"), a.bucket.BucketName()),
@@ -213,83 +224,134 @@ func (a *AuditTrail) createTrail(at place, retention awscdk.Duration, copied aws
 		IncludeGlobalServiceEvents: jsii.Bool(true),
 		ManagementEvents:           awscloudtrail.ReadWriteType_ALL,
 	}
-	if copied != "" {
-		props.SendToCloudWatchLogs = jsii.Bool(true)
-		props.CloudWatchLogGroup = awslogs.NewLogGroup(a, jsii.String("TrailCopy"), &awslogs.LogGroupProps{
-			LogGroupName:  jsii.String(names.TrailLogGroup(a.secretsKey.clusterName)),
-			Retention:     copied,
+	if group, copied := a.c.TrailCopy(); copied {
+		trail.SendToCloudWatchLogs = jsii.Bool(true)
+		trail.CloudWatchLogGroup = awslogs.NewLogGroup(a, jsii.String("TrailCopy"), &awslogs.LogGroupProps{
+			LogGroupName:  jsii.String(group.Name),
+			Retention:     props.CloudWatchLogs,
 			EncryptionKey: a.key,
 			RemovalPolicy: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE,
 		})
 	}
-	a.trail = awscloudtrail.NewTrail(a, jsii.String("Trail"), props)
+	a.trail = awscloudtrail.NewTrail(a, jsii.String("Trail"), trail)
 	a.trail.Node().AddDependency(policy)
 }
 
-func (a *AuditTrail) createTopic(cluster, name, arn string, emails *[]*string) {
+func (a *AuditTrail) createTopic(emails *[]*string) {
+	spec := a.c.Topic()
 	topic := awssns.NewTopic(a, jsii.String("Alarms"), &awssns.TopicProps{
-		TopicName:   jsii.String(name),
-		DisplayName: jsii.String(names.TopicDisplay(cluster)),
+		TopicName:   jsii.String(spec.Name),
+		DisplayName: jsii.String(spec.Display),
 		MasterKey:   a.key,
 	})
 	policy := awssns.NewTopicPolicy(a, jsii.String("AlarmsPolicy"), &awssns.TopicPolicyProps{
 		Topics: &[]awssns.ITopic{topic},
 	})
-	policy.Document().AddStatements(policyStatements(keypolicy.AlarmTopic(arn))...)
-	if emails != nil {
-		for _, address := range *emails {
-			topic.AddSubscription(awssnssubscriptions.NewEmailSubscription(address, nil))
-		}
+	policy.Document().AddStatements(policyStatements(a.c.TopicStatements(spec.ARN))...)
+	for _, address := range *orDefault(emails, nil) {
+		topic.AddSubscription(awssnssubscriptions.NewEmailSubscription(address, nil))
 	}
 	a.topic = topic
 }
 
-func (a *AuditTrail) createAlarms(cluster string, key *SecretsKey) {
-	in := tamper.Input{
-		ClusterName: cluster,
-		KeyARN:      key.arn,
-		CreatorARNs: key.creatorARNs,
-		TrailName:   a.trailName,
-		TrailARN:    a.trailARN,
-	}
-	if key.alias != nil {
-		in.AliasARN = key.at.arn("kms", *key.alias)
-	}
-	if a.key != nil {
-		in.AuditKeyARN = *a.key.KeyArn()
-	}
+func (a *AuditTrail) createAlarms() {
 	paths, topic := stringMap(tamper.Paths()), a.topic.TopicArn()
-	for _, rule := range tamper.Rules(in) {
-		awsevents.NewCfnRule(a, jsii.String("Alarm"+rule.ID), &awsevents.CfnRuleProps{
-			Description:  jsii.String(rule.Description),
+	for _, spec := range a.c.Alarms() {
+		targets := []*awsevents.CfnRule_TargetProperty{{
+			Id:  jsii.String("Topic"),
+			Arn: topic,
+			InputTransformer: &awsevents.CfnRule_InputTransformerProperty{
+				InputPathsMap: paths,
+				InputTemplate: jsii.String(spec.Template),
+			},
+		}}
+		rule := awsevents.NewCfnRule(a, jsii.String("Alarm"+spec.ID), &awsevents.CfnRuleProps{
+			Description:  jsii.String(spec.Description),
 			State:        jsii.String("ENABLED"),
-			EventPattern: rule.Pattern,
-			Targets: []*awsevents.CfnRule_TargetProperty{{
-				Id:  jsii.String("Topic"),
-				Arn: topic,
-				InputTransformer: &awsevents.CfnRule_InputTransformerProperty{
-					InputPathsMap: paths,
-					InputTemplate: jsii.String(rule.Template),
-				},
-			}},
+			EventPattern: spec.Pattern,
+			Targets:      targets,
 		})
+		a.alarms = append(a.alarms, alarm{rule, targets})
 	}
+}
+
+// OnTampering has every alarm go to a further target, such as a Lambda function or a
+// queue, beside the topic. What it gets is the event, unless the target says otherwise.
+// EventBridge takes five targets for each rule: four of these.
+//
+// It panics with a [*PropError] when the target or its ID is missing, or the ID is that
+// of another target.
+func (a *AuditTrail) OnTampering(id *string, target awsevents.IRuleTarget) {
+	const typ, most = auditTrailType + ".OnTampering", 5
+	require(typ, "id", id != nil && *id != "")
+	require(typ, "target", target != nil)
+	for i := range a.alarms {
+		to := &a.alarms[i]
+		for _, other := range to.targets {
+			if *other.Id == *id {
+				reject(typ, "id", "is %q, which is that of another target: give it one of its own", *id)
+			}
+		}
+		if len(to.targets) == most {
+			reject(typ, "target", "is one too many: EventBridge takes %d for each rule, the topic among them", most)
+		}
+		to.targets = append(to.targets, targetProperty(*id, target.Bind(to.rule, id), to.rule))
+		to.rule.SetTargets(to.targets)
+	}
+}
+
+// targetProperty is what a target has to say to a rule, in CloudFormation's form.
+func targetProperty(id string, c *awsevents.RuleTargetConfig, rule awsevents.CfnRule) *awsevents.CfnRule_TargetProperty {
+	p := &awsevents.CfnRule_TargetProperty{Id: jsii.String(id), Arn: c.Arn}
+	// A pointer that is nil is no nil interface.
+	set := func(to *any, given bool, value any) {
+		if given {
+			*to = value
+		}
+	}
+	set(&p.AppSyncParameters, c.AppSyncParameters != nil, c.AppSyncParameters)
+	set(&p.BatchParameters, c.BatchParameters != nil, c.BatchParameters)
+	set(&p.DeadLetterConfig, c.DeadLetterConfig != nil, c.DeadLetterConfig)
+	set(&p.EcsParameters, c.EcsParameters != nil, c.EcsParameters)
+	set(&p.HttpParameters, c.HttpParameters != nil, c.HttpParameters)
+	set(&p.KinesisParameters, c.KinesisParameters != nil, c.KinesisParameters)
+	set(&p.RedshiftDataParameters, c.RedshiftDataParameters != nil, c.RedshiftDataParameters)
+	set(&p.RetryPolicy, c.RetryPolicy != nil, c.RetryPolicy)
+	set(&p.RunCommandParameters, c.RunCommandParameters != nil, c.RunCommandParameters)
+	set(&p.SqsParameters, c.SqsParameters != nil, c.SqsParameters)
+	if c.Role != nil {
+		p.RoleArn = c.Role.RoleArn()
+	}
+	if c.Input != nil {
+		input := c.Input.Bind(rule)
+		p.Input, p.InputPath = input.Input, input.InputPath
+		if input.InputTemplate != nil {
+			p.InputTransformer = &awsevents.CfnRule_InputTransformerProperty{InputPathsMap: input.InputPathsMap, InputTemplate: input.InputTemplate}
+		}
+	}
+	return p
 }
 
 // GrantRead lets a principal read and decrypt the new trail's logs. For an
-// existing trail it does nothing: its owner grants that.
-func (a *AuditTrail) GrantRead(role awsiam.IRole) {
+// existing trail it gives nothing, and a warning says so: its owner grants that.
+func (a *AuditTrail) GrantRead(grantee awsiam.IGrantable) awsiam.Grant {
 	if a.bucket == nil {
-		return
+		return cannotRead(a, grantee)
 	}
-	a.bucket.GrantRead(role, nil)
-	read := keypolicy.LogReaders([]string{*role.RoleArn()})
+	given := a.bucket.GrantRead(grantee, nil)
+	read := keypolicy.LogReaders([]string{principalARN(auditTrailType+".GrantRead", "grantee", grantee)})
 	read.Sid = "" // there may be many, and a Sid is unique
 	a.key.AddToResourcePolicy(policyStatement(read), jsii.Bool(false))
+	return given
+}
+
+func cannotRead(trail constructs.Construct, grantee awsiam.IGrantable) awsiam.Grant {
+	warn(trail, "existing-trail-read", "GrantRead gave nothing: the trail was made elsewhere, and its bucket and key are its owner's to open.")
+	return awsiam.Grant_Drop(grantee, jsii.String("read the logs of an existing trail"))
 }
 
 // TrailArn returns the ARN of the trail.
-func (a *AuditTrail) TrailArn() *string { return jsii.String(a.trailARN) }
+func (a *AuditTrail) TrailArn() *string { return jsii.String(a.c.Trail().ARN) }
 
 // Trail returns the new trail, or nil if an existing one is used.
 func (a *AuditTrail) Trail() awscloudtrail.Trail { return a.trail }
@@ -314,3 +376,44 @@ func (a *AuditTrail) Key() awskms.IKey {
 
 // Topic returns the topic that receives the alarms.
 func (a *AuditTrail) Topic() awssns.ITopic { return a.topic }
+
+func (a *AuditTrail) watches(key *SecretsKey) bool { return a.watch == key }
+
+// AuditTrailAttributes describe an [AuditTrail] that was made elsewhere.
+type AuditTrailAttributes struct {
+	// TrailArn is the ARN of the trail. Required.
+	TrailArn *string
+	// TopicArn is the ARN of the topic that receives the alarms. Required.
+	TopicArn *string
+}
+
+// AuditTrail_FromAuditTrailAttributes refers to an [AuditTrail] that was made elsewhere,
+// where it watches over the key: nothing is made here.
+//
+// It panics with a [*PropError] when an attribute is missing.
+func AuditTrail_FromAuditTrailAttributes(scope constructs.Construct, id *string, attrs *AuditTrailAttributes) IAuditTrail {
+	if attrs == nil {
+		attrs = &AuditTrailAttributes{}
+	}
+	require(auditTrailType, "TrailArn", attrs.TrailArn != nil)
+	require(auditTrailType, "TopicArn", attrs.TopicArn != nil)
+	t := &importedTrail{trailARN: attrs.TrailArn}
+	constructs.NewConstruct_Override(t, scope, id)
+	t.topic = awssns.Topic_FromTopicArn(t, jsii.String("Topic"), attrs.TopicArn)
+	return t
+}
+
+type importedTrail struct {
+	constructs.Construct
+	trailARN *string
+	topic    awssns.ITopic
+}
+
+func (t *importedTrail) TrailArn() *string    { return t.trailARN }
+func (t *importedTrail) Topic() awssns.ITopic { return t.topic }
+
+func (t *importedTrail) GrantRead(grantee awsiam.IGrantable) awsiam.Grant {
+	return cannotRead(t, grantee)
+}
+
+func (t *importedTrail) watches(*SecretsKey) bool { return true }

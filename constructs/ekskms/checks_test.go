@@ -190,7 +190,7 @@ func TestCDKsOwnWays(t *testing.T) {
 		})
 		plainCluster(app, "Two")
 	})
-	if len(found) > 0 || failure != "" {
+	if !slices.Equal(found, []string{"error secrets-not-encrypted Two/Cluster"}) || failure == "" {
 		t.Errorf("acknowledged at one cluster, and found %q, failed with %q", found, failure)
 	}
 	found, failure = checked(t, nil, func(app awscdk.App) {

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
@@ -24,6 +25,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Support of Kubernetes versions is judged as of 2026-11-27.
+	_ = os.Setenv("SOURCE_DATE_EPOCH", "1795737600")
 	// Before the first call of jsii, so that Node gets it: the fast path of
 	// synthesis. See the guide.
 	_ = os.Setenv("CDK_VALIDATION", "false")
@@ -43,6 +46,11 @@ func newStack(t *testing.T) awscdk.Stack {
 
 func newKey(stack awscdk.Stack) *ekskms.SecretsKey {
 	return ekskms.NewSecretsKey(stack, jsii.String("Key"), &ekskms.SecretsKeyProps{ClusterName: jsii.String("demo")})
+}
+
+func policies(name string) *[]awseksv2.IAccessPolicy {
+	return &[]awseksv2.IAccessPolicy{awseksv2.AccessPolicy_FromAccessPolicyName(jsii.String(name),
+		&awseksv2.AccessPolicyNameOptions{AccessScopeType: awseksv2.AccessScopeType_CLUSTER})}
 }
 
 func newRole(stack awscdk.Stack, id string) awsiam.Role {
@@ -87,7 +95,7 @@ func TestBadProps(t *testing.T) {
 			}},
 		{"ekskms.SecretsKey: Creators has 11 roles, must have at most 10",
 			func(s awscdk.Stack) {
-				roles := make([]awsiam.IRole, 11)
+				roles := make([]awsiam.IGrantable, 11)
 				for i := range roles {
 					roles[i] = newRole(s, "R"+strconv.Itoa(i))
 				}
@@ -95,7 +103,7 @@ func TestBadProps(t *testing.T) {
 			}},
 		{"ekskms.SecretsKey: Administrators has 11 roles, must have at most 10",
 			func(s awscdk.Stack) {
-				roles := make([]awsiam.IRole, 11)
+				roles := make([]awsiam.IGrantable, 11)
 				for i := range roles {
 					roles[i] = newRole(s, "R"+strconv.Itoa(i))
 				}
@@ -151,7 +159,7 @@ func TestBadProps(t *testing.T) {
 			}},
 		{"ekskms.SecretsKey: Creators has ARNs of 2000 characters in all, must have at most 1400",
 			func(s awscdk.Stack) {
-				roles := make([]awsiam.IRole, 10)
+				roles := make([]awsiam.IGrantable, 10)
 				for i := range roles {
 					id := "R" + strconv.Itoa(i)
 					arn := "arn:aws:iam::111122223333:role/" + strings.Repeat("p", 167) + id
@@ -163,10 +171,10 @@ func TestBadProps(t *testing.T) {
 			func(s awscdk.Stack) {
 				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: name, PublicAccessCidrs: jsii.Strings("office")})
 			}},
-		{`ekskms.EncryptedCluster: PluginArchitecture is "amd64", must be "arm64" as the instance types of NodeGroup are`,
+		{`ekskms.EncryptedCluster: Plugin.Architecture is "amd64", must be "arm64" as the instance types of Nodegroup are`,
 			func(s awscdk.Stack) {
 				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{
-					ClusterName: name, NodeGroup: &ekskms.NodeGroup{InstanceTypes: jsii.Strings("m7g.large")}, PluginArchitecture: ekskms.PluginArchitectureAmd64})
+					ClusterName: name, Nodegroup: &awseksv2.NodegroupOptions{InstanceTypes: &[]awsec2.InstanceType{awsec2.NewInstanceType(jsii.String("m7g.large"))}}, Plugin: &ekskms.KmsPluginOptions{Architecture: ekskms.PluginArchitectureAmd64}})
 			}},
 		{"ekskms.EncryptedCluster: AccessEntries[0] is missing, it has no default",
 			func(s awscdk.Stack) {
@@ -176,17 +184,17 @@ func TestBadProps(t *testing.T) {
 			func(s awscdk.Stack) {
 				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: name, PublicAccessCidrs: jsii.Strings("0.0.0.0/1", "128.0.0.0/1")})
 			}},
-		{"ekskms.EncryptedCluster: AccessEntries[0].Policy is missing, it has no default",
+		{"ekskms.EncryptedCluster: AccessEntries[0] has neither AccessPolicies nor Groups: say what the principal may do",
 			func(s awscdk.Stack) {
 				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{
-					ClusterName: name, AccessEntries: &[]*ekskms.AccessEntry{{PrincipalArn: name}}})
+					ClusterName: name, AccessEntries: &[]*ekskms.AccessEntry{{Principal: name}}})
 			}},
 		{"ekskms.KmsPlugin: Cluster is missing, it has no default",
 			func(s awscdk.Stack) { ekskms.NewKmsPlugin(s, jsii.String("X"), nil) }},
-		{`ekskms.EncryptedCluster: PluginArchitecture is "arm64", must be "amd64" as the instance types of NodeGroup are`,
+		{`ekskms.EncryptedCluster: Plugin.Architecture is "arm64", must be "amd64" as the instance types of Nodegroup are`,
 			func(s awscdk.Stack) {
 				ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{
-					ClusterName: name, NodeGroup: &ekskms.NodeGroup{}, PluginArchitecture: ekskms.PluginArchitectureArm64})
+					ClusterName: name, Nodegroup: &awseksv2.NodegroupOptions{}, Plugin: &ekskms.KmsPluginOptions{Architecture: ekskms.PluginArchitectureArm64}})
 			}},
 		{`ekskms.KmsPlugin: SecretsKey is the key of cluster "demo", must be that of "other"`,
 			func(s awscdk.Stack) {
@@ -277,17 +285,19 @@ func TestExistingKey(t *testing.T) {
 		ClusterName: jsii.String("demo"),
 		ExistingKey: awskms.Key_FromKeyArn(stack, jsii.String("Existing"), jsii.String(arn)),
 	})
-	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-		ClusterName: jsii.String("demo"), SecretsKey: key, PluginImage: jsii.String("registry.example/kms-plugin:v1")})
 	if key.AliasName() != nil {
 		t.Error("an existing key has an alias of ours")
 	}
+	// What is asked for after this is in it too.
+	awscdk.NewCfnOutput(stack, jsii.String("Required"), &awscdk.CfnOutputProps{Value: key.RequiredKeyPolicyStatements()})
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), SecretsKey: key, Plugin: &ekskms.KmsPluginOptions{Image: jsii.String("registry.example/kms-plugin:v1")}})
 	warnings := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("/Test/Key"), assertions.Match_StringLikeRegexp(jsii.String(arn)))
 	if len(*warnings) != 1 {
 		t.Errorf("got %d warnings that name the key, want 1", len(*warnings))
 	}
 	template := assertions.Template_FromStack(stack, nil)
-	output := (*template.FindOutputs(jsii.String(ekskms.ExistingKeyOutput), nil))[ekskms.ExistingKeyOutput]
+	output := (*template.FindOutputs(jsii.String("Required"), nil))["Required"]
 	join := (*output)["Value"].(map[string]any)["Fn::Join"].([]any)[1].([]any)
 	var text strings.Builder
 	for _, part := range join {
@@ -372,7 +382,7 @@ func TestOwnKubectlLayer(t *testing.T) {
 	layer := awslambda.LayerVersion_FromLayerVersionArn(stack, jsii.String("Layer"), jsii.String("arn:aws:lambda:eu-central-1:111122223333:layer:kubectl:1"))
 	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
 		ClusterName: jsii.String("demo"), KubernetesVersion: awseksv2.KubernetesVersion_V1_36(),
-		KubectlLayer: layer, WithoutPlugin: jsii.Bool(true)})
+		KubectlLayer: layer, Plugin: ekskms.KmsPluginOptions_NONE()})
 	template := assertions.Template_FromStack(stack, nil)
 	template.ResourceCountIs(jsii.String("AWS::Lambda::LayerVersion"), jsii.Number(1)) // the AWS CLI
 	template.ResourceCountIs(jsii.String("AWS::EKS::PodIdentityAssociation"), jsii.Number(0))
@@ -386,7 +396,7 @@ func TestKubectlSkew(t *testing.T) {
 	for version, want := range map[string]int{"1.32": 1, "1.33": 0, "1.35": 0, "1.36": 1} {
 		stack := newStack(t)
 		ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-			ClusterName: jsii.String("demo"), KubernetesVersion: awseksv2.KubernetesVersion_Of(jsii.String(version)), WithoutPlugin: jsii.Bool(true)})
+			ClusterName: jsii.String("demo"), KubernetesVersion: awseksv2.KubernetesVersion_Of(jsii.String(version)), Plugin: ekskms.KmsPluginOptions_NONE()})
 		if w := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("/Test/Cluster"), assertions.Match_StringLikeRegexp(jsii.String("version skew"))); len(*w) != want {
 			t.Errorf("%s: got %d warnings, want %d", version, len(*w), want)
 		}
@@ -410,7 +420,7 @@ func TestKeyInAnotherStack(t *testing.T) {
 	key := newKey(security)
 	audit := ekskms.NewAuditTrail(security, jsii.String("Audit"), &ekskms.AuditTrailProps{SecretsKey: key})
 	ekskms.NewEncryptedCluster(platform, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-		ClusterName: jsii.String("demo"), SecretsKey: key, AuditTrail: audit, PluginImage: jsii.String("registry.example/kms-plugin:v1")})
+		ClusterName: jsii.String("demo"), SecretsKey: key, AuditTrail: audit, Plugin: &ekskms.KmsPluginOptions{Image: jsii.String("registry.example/kms-plugin:v1")}})
 	app.Synth(nil) // fails on a cycle
 	policy := statements(t, assertions.Template_FromStack(security, nil), "Key")
 	for sid, role := range map[string]string{"ClusterRole": "KeyClusterRole", "PluginUse": "KeyPluginRole"} {
@@ -451,22 +461,23 @@ func TestKeyOfAnotherAccount(t *testing.T) {
 	}
 }
 
-// TestSeveralExistingKeys: each has an output of its own, though their names
-// look alike in a logical ID.
+// TestSeveralExistingKeys: each tells its own statements, and none makes an output in
+// the scope of whoever asks.
 func TestSeveralExistingKeys(t *testing.T) {
 	stack := newStack(t)
-	for _, name := range []string{"one", "two", "t-wo"} {
-		ekskms.NewSecretsKey(stack, jsii.String(name), &ekskms.SecretsKeyProps{ClusterName: jsii.String(name), ExistingKey: awskms.Key_FromKeyArn(
-			stack, jsii.String("Existing"+name), jsii.String("arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"))})
+	var keys []*ekskms.SecretsKey
+	for _, name := range []string{"one", "two"} {
+		keys = append(keys, ekskms.NewSecretsKey(stack, jsii.String(name), &ekskms.SecretsKeyProps{ClusterName: jsii.String(name), ExistingKey: awskms.Key_FromKeyArn(
+			stack, jsii.String("Existing"+name), jsii.String("arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"))}))
 	}
-	outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String("*"), nil)
-	for _, id := range []string{ekskms.ExistingKeyOutput, ekskms.ExistingKeyOutput + "Fortwo"} {
-		if outputs[id] == nil {
-			t.Errorf("there is no output %s", id)
-		}
+	if outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String("*"), nil); len(outputs) != 0 {
+		t.Errorf("there are outputs: %v", outputs)
 	}
-	if len(outputs) != 3 {
-		t.Errorf("there are %d outputs, want 3", len(outputs))
+	if keys[0].RequiredKeyPolicyStatements() == nil || *keys[0].RequiredKeyPolicyStatements() == *keys[1].RequiredKeyPolicyStatements() {
+		t.Error("the statements are those of another key")
+	}
+	if newKey(stack).RequiredKeyPolicyStatements() != nil {
+		t.Error("a new key wants statements of its owner")
 	}
 }
 
@@ -489,7 +500,7 @@ func TestExecutionRole(t *testing.T) {
 			app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir())})
 			stack := awscdk.NewStack(app, jsii.String("Stack"), &awscdk.StackProps{Synthesizer: synthesizer})
 			deployer := awsiam.Role_FromRoleArn(stack, jsii.String("Deployer"), jsii.String("arn:aws:iam::111122223333:role/Deployer"), nil)
-			ekskms.NewSecretsKey(stack, jsii.String("Named"), &ekskms.SecretsKeyProps{ClusterName: jsii.String("named"), Creators: &[]awsiam.IRole{deployer}})
+			ekskms.NewSecretsKey(stack, jsii.String("Named"), &ekskms.SecretsKeyProps{ClusterName: jsii.String("named"), Creators: &[]awsiam.IGrantable{deployer}})
 			defer func() {
 				var prop *ekskms.PropError
 				if err, ok := recover().(error); !ok || !errors.As(err, &prop) || prop.Prop != "Creators" {
@@ -505,7 +516,7 @@ func TestExecutionRole(t *testing.T) {
 func TestPluginArchitecture(t *testing.T) {
 	stack := newStack(t)
 	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-		ClusterName: jsii.String("demo"), NodeGroup: &ekskms.NodeGroup{InstanceTypes: jsii.Strings("m7g.large")}})
+		ClusterName: jsii.String("demo"), Nodegroup: &awseksv2.NodegroupOptions{InstanceTypes: &[]awsec2.InstanceType{awsec2.NewInstanceType(jsii.String("m7g.large"))}}})
 	assertions.Template_FromStack(stack, nil).HasResourceProperties(jsii.String("AWS::EKS::Nodegroup"), map[string]any{"AmiType": "AL2023_ARM_64_STANDARD"})
 	template, err := json.Marshal(assertions.Template_FromStack(stack, nil).ToJSON())
 	if err != nil {

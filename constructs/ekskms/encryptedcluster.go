@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
@@ -15,42 +14,23 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
-	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/eksversion"
 	"github.com/ekskms/ekskms/internal/kubectllayer"
 	"github.com/ekskms/ekskms/internal/manifest"
-	"github.com/ekskms/ekskms/internal/names"
 )
-
-// NodeGroup is a managed node group as the capacity of a cluster.
-type NodeGroup struct {
-	// InstanceTypes are EC2 instance types of one CPU architecture.
-	// Default: m7i.large.
-	InstanceTypes *[]*string
-	// MinSize is the least number of nodes.
-	// Default: 2.
-	MinSize *float64
-	// MaxSize is the largest number of nodes.
-	// Default: 4.
-	MaxSize *float64
-	// DesiredSize is the number of nodes at first.
-	// Default: MinSize.
-	DesiredSize *float64
-}
 
 // AccessEntry gives an IAM principal access to the Kubernetes API.
 type AccessEntry struct {
-	// PrincipalArn is the ARN of an IAM role or user. Required.
-	PrincipalArn *string
-	// Policy is the name of an EKS access policy, such as AmazonEKSViewPolicy.
-	// Required.
-	Policy *string
-	// Namespaces to which the policy applies.
-	// Default: the whole cluster.
-	Namespaces *[]*string
-	// Groups are Kubernetes groups that the principal is in, beside what Policy
-	// gives: see [SecretReader].
+	// Principal is the ARN of an IAM role or user. Required.
+	Principal *string
+	// AccessPolicies say what the principal may do, and where: see
+	// awseksv2.AccessPolicy_FromAccessPolicyName.
+	// Default: none, and then Groups must be given.
+	AccessPolicies *[]awseksv2.IAccessPolicy
+	// Groups are Kubernetes groups that the principal is in, beside what the policies
+	// give: see [SecretReader].
 	// Default: none.
 	Groups *[]*string
 }
@@ -78,41 +58,36 @@ type EncryptedClusterProps struct {
 	// besides the VPC. 0.0.0.0/0 is refused.
 	// Default: the API can be reached from the VPC only.
 	PublicAccessCidrs *[]*string
-	// NodeGroup is a managed node group that carries the workloads.
+	// Nodegroup is a managed node group that carries the workloads. What it leaves
+	// open: instances m7i.large, Amazon Linux 2023 for their architecture, 2 to 4
+	// nodes, the VpcSubnets.
 	// Default: EKS Auto Mode.
-	NodeGroup *NodeGroup
+	Nodegroup *awseksv2.NodegroupOptions
 	// SecretsKey encrypts the secrets. Make one with [NewSecretsKey] to choose
 	// its props; its ClusterName must be that of this cluster.
 	// Default: a new key with default props.
-	SecretsKey *SecretsKey
+	SecretsKey ISecretsKey
 	// AuditTrail records the use of the key. Make one with [NewAuditTrail] to
 	// choose its props; its SecretsKey must be that of this cluster.
 	// Default: a new trail and alarms with default props.
-	AuditTrail *AuditTrail
+	AuditTrail IAuditTrail
 	// ControlPlaneLogRetention is how long the logs of the control plane are
-	// kept.
+	// retained.
 	// Default: one year.
 	ControlPlaneLogRetention awslogs.RetentionDays
 	// AccessEntries give principals access to the Kubernetes API. Nobody has
-	// access without one, whoever creates the cluster included; only the
-	// kubectl handler of this stack is an administrator.
+	// access without one, not even the principal that creates the cluster; only the
+	// kubectl handler of this stack is an administrator. AddAccessEntry adds others.
 	// Default: none.
 	AccessEntries *[]*AccessEntry
 	// KubectlLayer is the Lambda layer with kubectl and Helm for the handler
 	// that applies Kubernetes objects.
 	// Default: a layer with kubectl 1.34.
 	KubectlLayer awslambda.ILayerVersion
-	// WithoutPlugin leaves the KMS plugin out. The secrets of EKS's own API
-	// server are encrypted all the same.
-	// Default: false.
-	WithoutPlugin *bool
-	// PluginImage, PluginArchitecture, PluginMode and PluginTenants are those of
-	// [KmsPluginProps].
-	// Default: as there; the architecture is that of the NodeGroup.
-	PluginImage        *string
-	PluginArchitecture PluginArchitecture
-	PluginMode         PluginMode
-	PluginTenants      *[]*PluginTenant
+	// Plugin says how the KMS plugin is deployed. [KmsPluginOptions_NONE] leaves it
+	// out: the secrets of EKS's own API server are encrypted all the same.
+	// Default: the plugin with default options.
+	Plugin *KmsPluginOptions
 }
 
 // EncryptedCluster is an EKS cluster whose secrets are encrypted under a
@@ -124,15 +99,16 @@ type EncryptedClusterProps struct {
 // cluster alone.
 type EncryptedCluster struct {
 	constructs.Construct
+	c          blueprint.Cluster
 	cluster    awseksv2.Cluster
 	vpc        awsec2.IVpc
 	role       awsiam.Role
-	secretsKey *SecretsKey
-	auditTrail *AuditTrail
+	secretsKey ISecretsKey
+	auditTrail IAuditTrail
 	plugin     *KmsPlugin
 	logGroup   awslogs.LogGroup
 	logKey     awskms.Key
-	region     string
+	entries    int
 }
 
 const encryptedClusterType = "EncryptedCluster"
@@ -142,8 +118,8 @@ const encryptedClusterType = "EncryptedCluster"
 // It panics with a [*PropError] when ClusterName is missing or not a name that
 // EKS takes, when the SecretsKey is for another cluster, when PublicAccessCidrs
 // is empty or open to much of the world, when the SecretsKey is in another
-// account or Region, when an access entry is incomplete, and when
-// PluginArchitecture is not that of the NodeGroup.
+// account or Region, when an access entry is incomplete, and when the Architecture
+// of the Plugin is not that of the Nodegroup.
 func NewEncryptedCluster(scope constructs.Construct, id *string, props *EncryptedClusterProps) *EncryptedCluster {
 	if props == nil {
 		props = &EncryptedClusterProps{}
@@ -152,10 +128,8 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 
 	c := &EncryptedCluster{secretsKey: props.SecretsKey, auditTrail: props.AuditTrail, vpc: props.Vpc}
 	constructs.NewConstruct_Override(c, scope, id)
-	name := *props.ClusterName
-	at := placeOf(c)
-	c.region = at.region
-	autoMode := props.NodeGroup == nil
+	at := siteOf(c)
+	group := nodegroup(props.Nodegroup, props.subnets())
 
 	if c.vpc == nil {
 		c.vpc = NewClusterVpc(c, jsii.String("Vpc"), nil)
@@ -163,28 +137,33 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	if c.secretsKey == nil {
 		c.secretsKey = NewSecretsKey(c, jsii.String("SecretsKey"), &SecretsKeyProps{ClusterName: props.ClusterName})
 	}
-	if !at.sameEnvironment(c.secretsKey.at) {
+	key := c.secretsKey.secretsKey()
+	if !at.sameEnvironment(key.site) {
 		reject(encryptedClusterType, "SecretsKey", "is in a stack of another account or Region, must be where the cluster is")
 	}
-	c.role = newRole(c.secretsKey.roleScope(c, at), "ClusterRole", &awsiam.RoleProps{
-		Description:     jsii.String("Role of EKS cluster " + name),
-		Path:            c.secretsKey.ClusterRolePath(),
-		ManagedPolicies: &[]awsiam.IManagedPolicy{awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String("AmazonEKSClusterPolicy"))},
-	}, keypolicy.ClusterTrust(at.account, at.arn("eks", "cluster/"+name), autoMode))
-	c.secretsKey.GrantClusterRole(c.role)
-	c.createLogGroup(at, name, props.ControlPlaneLogRetention)
-	c.createCluster(props, autoMode)
-	c.addAccess(props.AccessEntries)
-	var nodes PluginArchitecture // any, in Auto Mode
-	if props.NodeGroup != nil {
-		nodes = c.addNodeGroup(props.NodeGroup, props.subnets())
+	c.c = key.c
+	c.c.At = at.Place
+	if group != nil {
+		c.c.NodeGroup = &blueprint.NodeGroup{InstanceTypes: instanceNames(group)}
+	}
+	c.role = newRole(key.roleScope(c, at), "ClusterRole", c.c.ClusterRole())
+	c.role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String(c.c.ClusterRole().Managed[0])))
+	key.GrantClusterRole(c.role)
+	c.createLogGroup(props.ControlPlaneLogRetention)
+	c.createCluster(props)
+	for _, entry := range *orDefault(props.AccessEntries, nil) {
+		c.addAccess(entry)
+	}
+	if group != nil {
+		c.addNodes(group)
 	}
 	if c.auditTrail == nil {
 		c.auditTrail = NewAuditTrail(c, jsii.String("AuditTrail"), &AuditTrailProps{SecretsKey: c.secretsKey})
 	}
-	if !*orDefault(props.WithoutPlugin, false) {
-		c.addPlugin(props, nodes, autoMode)
+	if options := orDefault(props.Plugin, KmsPluginOptions{}); !options.none {
+		c.addPlugin(options)
 	}
+	c.Node().SetDefaultChild(c.cluster)
 	return c
 }
 
@@ -192,13 +171,15 @@ func (props *EncryptedClusterProps) check() {
 	const typ = encryptedClusterType
 	checkClusterName(typ, props.ClusterName)
 	name := *props.ClusterName
-	switch {
-	case props.SecretsKey != nil && props.SecretsKey.clusterName != name:
-		reject(typ, "SecretsKey", "is the key of cluster %q, must be that of %q", props.SecretsKey.clusterName, name)
-	case props.AuditTrail != nil && props.AuditTrail.secretsKey != props.SecretsKey:
+	var key *SecretsKey
+	if props.SecretsKey != nil {
+		key = props.SecretsKey.secretsKey()
+		if key.c.Name != name {
+			reject(typ, "SecretsKey", "is the key of cluster %q, must be that of %q", key.c.Name, name)
+		}
+	}
+	if props.AuditTrail != nil && !props.AuditTrail.watches(key) {
 		reject(typ, "AuditTrail", "watches another key, must watch the SecretsKey of this cluster: pass that too")
-	case props.PluginTenants != nil && *orDefault(props.WithoutPlugin, false):
-		reject(typ, "PluginTenants", "is set beside WithoutPlugin, which leaves their identities out too: remove one of them")
 	}
 	if cidrs := props.PublicAccessCidrs; cidrs != nil {
 		if len(*cidrs) == 0 {
@@ -218,24 +199,27 @@ func (props *EncryptedClusterProps) check() {
 			}
 		}
 	}
-	if props.AccessEntries != nil {
-		for i, entry := range *props.AccessEntries {
-			require(typ, "AccessEntries["+strconv.Itoa(i)+"]", entry != nil)
-			require(typ, "AccessEntries["+strconv.Itoa(i)+"].PrincipalArn", entry.PrincipalArn != nil)
-			require(typ, "AccessEntries["+strconv.Itoa(i)+"].Policy", entry.Policy != nil)
-			if strings.Contains(*entry.Policy, ":") {
-				reject(typ, "AccessEntries["+strconv.Itoa(i)+"].Policy", "is %q, must be the name of an access policy, such as AmazonEKSViewPolicy", *entry.Policy)
-			}
-			for j, group := range *orDefault(entry.Groups, nil) {
-				at := "AccessEntries[" + strconv.Itoa(i) + "].Groups[" + strconv.Itoa(j) + "]"
-				require(typ, at, group != nil)
-				if problem := manifest.GroupProblem(*group); problem != "" {
-					reject(typ, at, "is %q: %s", *group, problem)
-				}
-			}
-			if entry.Namespaces != nil && len(*entry.Namespaces) == 0 {
-				reject(typ, "AccessEntries["+strconv.Itoa(i)+"].Namespaces", "is an empty list: leave it out, or name namespaces")
-			}
+	for i, entry := range *orDefault(props.AccessEntries, nil) {
+		entry.check("AccessEntries[" + strconv.Itoa(i) + "]")
+	}
+}
+
+func (entry *AccessEntry) check(at string) {
+	const typ = encryptedClusterType
+	require(typ, at, entry != nil)
+	require(typ, at+".Principal", entry.Principal != nil)
+	policies, groups := *orDefault(entry.AccessPolicies, nil), *orDefault(entry.Groups, nil)
+	if len(policies)+len(groups) == 0 {
+		reject(typ, at, "has neither AccessPolicies nor Groups: say what the principal may do")
+	}
+	for i, policy := range policies {
+		require(typ, at+".AccessPolicies["+strconv.Itoa(i)+"]", policy != nil)
+	}
+	for i, group := range groups {
+		prop := at + ".Groups[" + strconv.Itoa(i) + "]"
+		require(typ, prop, group != nil)
+		if problem := manifest.GroupProblem(*group); problem != "" {
+			reject(typ, prop, "is %q: %s", *group, problem)
 		}
 	}
 }
@@ -247,41 +231,35 @@ func (props *EncryptedClusterProps) subnets() *awsec2.SubnetSelection {
 	return &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PRIVATE_WITH_EGRESS}
 }
 
-// createLogGroup makes the log group to which EKS writes by its name. If it
-// were not there, EKS would make one that is neither encrypted with a CMK nor
-// ever cleared.
-func (c *EncryptedCluster) createLogGroup(at place, name string, retention awslogs.RetentionDays) {
+// createLogGroup makes the log group to which EKS writes. It has a fixed name: if it
+// stayed behind when the first deployment failed, no other could succeed. Its key is of
+// no use without it.
+func (c *EncryptedCluster) createLogGroup(retention awslogs.RetentionDays) {
 	if retention == "" {
 		retention = awslogs.RetentionDays_ONE_YEAR
 	}
-	// The group has a fixed name: if it stayed behind when the first deployment
-	// failed, no other could succeed. Its key is of no use without it.
-	removal := awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE
-	logs := names.ControlPlaneLogGroup(name)
-	c.logKey = newSupportKey(c, "LogsKey", names.LogsAlias(name), removal,
-		"Encrypts the control-plane logs of EKS cluster "+name, keypolicy.LogGroupKey{
-			Partition:   at.partition,
-			Account:     at.account,
-			LogsService: at.service("logs"),
-			LogGroupARN: at.arn("logs", "log-group:"+logs),
-		}.Statements())
+	c.logKey = newSupportKey(c, "LogsKey", c.c.LogsKey())
 	c.logGroup = awslogs.NewLogGroup(c, jsii.String("Logs"), &awslogs.LogGroupProps{
-		LogGroupName:  jsii.String(logs),
+		LogGroupName:  jsii.String(c.c.ControlPlaneLogs().Name),
 		Retention:     retention,
 		EncryptionKey: c.logKey,
-		RemovalPolicy: removal,
+		RemovalPolicy: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE,
 	})
 }
 
-func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps, autoMode bool) {
+func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps) {
 	version := props.KubernetesVersion
 	if version == nil {
-		version = awseksv2.KubernetesVersion_V1_35()
+		version = awseksv2.KubernetesVersion_Of(jsii.String(eksversion.Default()))
+	}
+	c.c.KubernetesVersion = *version.Version()
+	if s := eksversion.At(c.c.KubernetesVersion, eksversion.Now()); s.Phase == eksversion.Unconfirmed {
+		warn(c, "kubernetes-unconfirmed", s.Warning()+".")
 	}
 	layer := props.KubectlLayer
 	if layer == nil {
 		layer = kubectllayer.New(c, jsii.String("KubectlLayer"))
-		if v := *version.Version(); !slices.Contains(kubectllayer.Supports(), v) {
+		if v := c.c.KubernetesVersion; !slices.Contains(kubectllayer.Supports(), v) {
 			warn(c, "kubectl-skew",
 				"Kubernetes "+v+" is outside the version skew of the bundled kubectl "+kubectllayer.Version+
 					": pass a KubectlLayer with a newer kubectl, or expect 'kubectl apply' to fail on new kinds of objects.")
@@ -292,7 +270,7 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps, autoMode 
 		endpoint = awseksv2.EndpointAccess_PUBLIC_AND_PRIVATE().OnlyFrom(*props.PublicAccessCidrs...)
 	}
 	capacity, instances := awseksv2.DefaultCapacityType_AUTOMODE, (*float64)(nil)
-	if !autoMode {
+	if !c.c.AutoMode() {
 		// The node group is made by this construct, with all its settings.
 		capacity, instances = awseksv2.DefaultCapacityType_NODEGROUP, jsii.Number(0)
 	}
@@ -312,7 +290,7 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps, autoMode 
 			awseksv2.ClusterLoggingTypes_CONTROLLER_MANAGER,
 			awseksv2.ClusterLoggingTypes_SCHEDULER,
 		},
-		SecretsEncryptionKey:                    c.secretsKey.key,
+		SecretsEncryptionKey:                    c.secretsKey.Key(),
 		BootstrapClusterCreatorAdminPermissions: jsii.Bool(false),
 		OutputConfigCommand:                     jsii.Bool(false),
 		KubectlProviderOptions:                  &awseksv2.KubectlProviderOptions{KubectlLayer: layer},
@@ -322,106 +300,115 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps, autoMode 
 	resource.Node().AddDependency(c.logGroup, c.role)
 }
 
-func (c *EncryptedCluster) addAccess(entries *[]*AccessEntry) {
-	if entries == nil {
-		return
+// AddAccessEntry gives a further principal access to the Kubernetes API. A principal
+// can have one entry.
+//
+// It panics with a [*PropError] when the entry is incomplete.
+func (c *EncryptedCluster) AddAccessEntry(entry *AccessEntry) {
+	entry.check("AddAccessEntry")
+	c.addAccess(entry)
+}
+
+func (c *EncryptedCluster) addAccess(entry *AccessEntry) {
+	id := jsii.String("Access" + strconv.Itoa(c.entries))
+	c.entries++
+	c.cluster.GrantAccess(id, entry.Principal, orDefault(entry.AccessPolicies, []awseksv2.IAccessPolicy{}), nil)
+	if entry.Groups != nil {
+		resource := c.cluster.Node().FindChild(id).Node().DefaultChild().(awseksv2.CfnAccessEntry)
+		resource.SetKubernetesGroups(entry.Groups)
 	}
-	for i, entry := range *entries {
-		scope := &awseksv2.AccessPolicyNameOptions{AccessScopeType: awseksv2.AccessScopeType_CLUSTER}
-		if entry.Namespaces != nil {
-			scope = &awseksv2.AccessPolicyNameOptions{
-				AccessScopeType: awseksv2.AccessScopeType_NAMESPACE,
-				Namespaces:      entry.Namespaces,
-			}
+}
+
+// nodegroup fills in what the options of a node group leave open, in a copy.
+func nodegroup(given *awseksv2.NodegroupOptions, subnets *awsec2.SubnetSelection) *awseksv2.NodegroupOptions {
+	if given == nil {
+		return nil
+	}
+	group := *given
+	if group.InstanceTypes == nil || len(*group.InstanceTypes) == 0 {
+		group.InstanceTypes = &[]awsec2.InstanceType{awsec2.NewInstanceType(jsii.String(blueprint.DefaultInstanceType))}
+	}
+	for i, t := range *group.InstanceTypes {
+		require(encryptedClusterType, "Nodegroup.InstanceTypes["+strconv.Itoa(i)+"]", t != nil)
+	}
+	if group.AmiType == "" && group.LaunchTemplateSpec == nil {
+		// Not left to a feature flag of the app: without it CDK takes Amazon Linux 2.
+		group.AmiType = awseksv2.NodegroupAmiType_AL2023_X86_64_STANDARD
+		if blueprint.ArchitectureOf(instanceNames(&group)[0]) == blueprint.ARM64 {
+			group.AmiType = awseksv2.NodegroupAmiType_AL2023_ARM_64_STANDARD
 		}
-		id := jsii.String("Access" + strconv.Itoa(i))
-		c.cluster.GrantAccess(id, entry.PrincipalArn,
-			&[]awseksv2.IAccessPolicy{awseksv2.AccessPolicy_FromAccessPolicyName(entry.Policy, scope)}, nil)
-		if entry.Groups != nil {
-			resource := c.cluster.Node().FindChild(id).Node().DefaultChild().(awseksv2.CfnAccessEntry)
-			resource.SetKubernetesGroups(entry.Groups)
+	}
+	if group.MinSize == nil {
+		group.MinSize = jsii.Number(blueprint.MinNodes.Default)
+	}
+	if group.MaxSize == nil {
+		group.MaxSize = jsii.Number(max(float64(blueprint.MaxNodes.Default), *group.MinSize))
+	}
+	if group.DesiredSize == nil {
+		group.DesiredSize = group.MinSize
+	}
+	if group.Subnets == nil {
+		group.Subnets = subnets
+	}
+	return &group
+}
+
+func instanceNames(group *awseksv2.NodegroupOptions) []string {
+	names := make([]string, len(*group.InstanceTypes))
+	for i, t := range *group.InstanceTypes {
+		names[i] = *t.ToString()
+	}
+	return names
+}
+
+// addNodes adds the nodes, and the add-ons that Auto Mode has built in.
+func (c *EncryptedCluster) addNodes(group *awseksv2.NodegroupOptions) {
+	nodes := c.cluster.AddNodegroupCapacity(jsii.String("Nodes"), group)
+	for _, spec := range c.c.AddOns() {
+		props := &awseksv2.AddonProps{Cluster: c.cluster, AddonName: jsii.String(spec.Name)}
+		if spec.Settings != nil {
+			props.ConfigurationValues = &spec.Settings
+		}
+		addon := awseksv2.NewAddon(c, jsii.String(spec.ID), props)
+		if spec.Overwrite {
+			addon.Node().DefaultChild().(awseksv2.CfnAddon).SetResolveConflicts(jsii.String("OVERWRITE"))
+			nodes.Node().AddDependency(addon)
 		}
 	}
 }
 
-// addNodeGroup adds the nodes, and the two add-ons that Auto Mode has built in:
-// the Pod Identity agent, and network policies in the VPC CNI. It returns the
-// architecture of the nodes.
-func (c *EncryptedCluster) addNodeGroup(group *NodeGroup, subnets *awsec2.SubnetSelection) PluginArchitecture {
-	least := orDefault(group.MinSize, 2)
-	types, architecture := group.instances()
-	// Not left to a feature flag of the app: without it CDK takes Amazon Linux 2,
-	// of which there is no image for these versions of Kubernetes.
-	ami := awseksv2.NodegroupAmiType_AL2023_X86_64_STANDARD
-	if architecture == PluginArchitectureArm64 {
-		ami = awseksv2.NodegroupAmiType_AL2023_ARM_64_STANDARD
-	}
-	nodes := c.cluster.AddNodegroupCapacity(jsii.String("Nodes"), &awseksv2.NodegroupOptions{
-		InstanceTypes: &types,
-		AmiType:       ami,
-		MinSize:       least,
-		MaxSize:       orDefault(group.MaxSize, max(4, *least)),
-		DesiredSize:   orDefault(group.DesiredSize, *least),
-		Subnets:       subnets,
-	})
-	awseksv2.NewAddon(c, jsii.String("PodIdentityAgent"), &awseksv2.AddonProps{
-		Cluster:   c.cluster,
-		AddonName: jsii.String("eks-pod-identity-agent"),
-	})
-	cni := awseksv2.NewAddon(c, jsii.String("VpcCni"), &awseksv2.AddonProps{
-		Cluster:             c.cluster,
-		AddonName:           jsii.String("vpc-cni"),
-		ConfigurationValues: &map[string]any{"enableNetworkPolicy": "true"},
-	})
-	// The add-on takes over from the copy with which EKS starts a cluster.
-	cni.Node().DefaultChild().(awseksv2.CfnAddon).SetResolveConflicts(jsii.String("OVERWRITE"))
-	nodes.Node().AddDependency(cni)
-	return architecture
-}
-
-// instances returns the instance types of the group, and their architecture.
-func (group *NodeGroup) instances() ([]awsec2.InstanceType, PluginArchitecture) {
-	names := group.InstanceTypes
-	if names == nil || len(*names) == 0 {
-		names = jsii.Strings("m7i.large")
-	}
-	types := make([]awsec2.InstanceType, len(*names))
-	for i, name := range *names {
-		require(encryptedClusterType, "NodeGroup.InstanceTypes["+strconv.Itoa(i)+"]", name != nil)
-		types[i] = awsec2.NewInstanceType(name)
-	}
-	if types[0].Architecture() == awsec2.InstanceArchitecture_ARM_64 {
-		return types, PluginArchitectureArm64
-	}
-	return types, PluginArchitectureAmd64
-}
-
-func (c *EncryptedCluster) addPlugin(props *EncryptedClusterProps, nodes PluginArchitecture, autoMode bool) {
-	architecture := props.PluginArchitecture
-	switch {
-	case architecture == "":
-		architecture = nodes
-	case nodes != "" && architecture != nodes:
-		reject(encryptedClusterType, "PluginArchitecture", "is %q, must be %q as the instance types of NodeGroup are", architecture, nodes)
+func (c *EncryptedCluster) addPlugin(options *KmsPluginOptions) {
+	architecture := options.Architecture
+	if !c.c.AutoMode() { // whose nodes are of any
+		nodes := PluginArchitecture(c.c.NodeGroup.Architecture())
+		switch architecture {
+		case "":
+			architecture = nodes
+		case nodes:
+		default:
+			reject(encryptedClusterType, "Plugin.Architecture", "is %q, must be %q as the instance types of Nodegroup are", architecture, nodes)
+		}
 	}
 	c.plugin = NewKmsPlugin(c, jsii.String("KmsPlugin"), &KmsPluginProps{
 		Cluster:      c.cluster,
 		SecretsKey:   c.secretsKey,
-		Image:        props.PluginImage,
+		Image:        options.Image,
 		Architecture: architecture,
-		Mode:         props.PluginMode,
-		Tenants:      props.PluginTenants,
+		Mode:         options.Mode,
+		Tenants:      options.Tenants,
 	})
-	if autoMode {
-		// Auto Mode enforces network policies only where this says so. Source:
-		// Amazon EKS User Guide, "Use Network Policies with EKS Auto Mode".
-		enabled := newManifest(c, "NetworkPolicies", c.cluster, []runtime.Object{manifest.EnableNetworkPolicies()})
+	if c.c.AutoMode() {
+		enabled := newManifest(c, "NetworkPolicies", c.cluster, blueprint.NetworkPolicies())
 		c.plugin.manifest.Node().AddDependency(enabled)
 	}
 }
 
 // Cluster returns the EKS cluster.
 func (c *EncryptedCluster) Cluster() awseksv2.Cluster { return c.cluster }
+
+// Connections returns the network connections of the cluster: those of its control
+// plane's security group.
+func (c *EncryptedCluster) Connections() awsec2.Connections { return c.cluster.Connections() }
 
 // Vpc returns the VPC of the cluster.
 func (c *EncryptedCluster) Vpc() awsec2.IVpc { return c.vpc }
@@ -430,10 +417,10 @@ func (c *EncryptedCluster) Vpc() awsec2.IVpc { return c.vpc }
 func (c *EncryptedCluster) Role() awsiam.IRole { return c.role }
 
 // SecretsKey returns the key that encrypts the secrets.
-func (c *EncryptedCluster) SecretsKey() *SecretsKey { return c.secretsKey }
+func (c *EncryptedCluster) SecretsKey() ISecretsKey { return c.secretsKey }
 
 // AuditTrail returns the record of the key's use and the alarms.
-func (c *EncryptedCluster) AuditTrail() *AuditTrail { return c.auditTrail }
+func (c *EncryptedCluster) AuditTrail() IAuditTrail { return c.auditTrail }
 
 // KmsPlugin returns the plugin, or nil if it was left out.
 func (c *EncryptedCluster) KmsPlugin() *KmsPlugin { return c.plugin }
@@ -447,5 +434,5 @@ func (c *EncryptedCluster) LogsKey() awskms.IKey { return c.logKey }
 // UpdateKubeconfigCommand returns the command with which a principal that has
 // an access entry makes kubectl talk to the cluster.
 func (c *EncryptedCluster) UpdateKubeconfigCommand() *string {
-	return jsii.String("aws eks update-kubeconfig --name " + *c.cluster.ClusterName() + " --region " + c.region)
+	return jsii.String(blueprint.UpdateKubeconfig(*c.cluster.ClusterName(), c.c.At.Region.Text()))
 }

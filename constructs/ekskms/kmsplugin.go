@@ -4,7 +4,6 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsecrassets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
@@ -13,10 +12,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	buildcontext "github.com/ekskms/ekskms"
+	_ "github.com/ekskms/ekskms" // embeds the sources of the image
+	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/buildcontext"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // PluginMode is the way in which the plugin runs on the cluster.
@@ -47,13 +49,8 @@ const (
 	PluginArchitectureArm64 PluginArchitecture = "arm64"
 )
 
-// KmsPluginProps configures a [KmsPlugin].
-type KmsPluginProps struct {
-	// Cluster on which the plugin runs. It must have a kubectl provider.
-	// Required.
-	Cluster awseksv2.ICluster
-	// SecretsKey is the key that the plugin uses. Required.
-	SecretsKey *SecretsKey
+// KmsPluginOptions say how the plugin is deployed.
+type KmsPluginOptions struct {
 	// Image is a container image reference with the plugin as its entry point.
 	// Default: built from this module's sources as a CDK asset, for which
 	// `cdk deploy` needs Docker.
@@ -61,7 +58,8 @@ type KmsPluginProps struct {
 	// Architecture of the image that is built, and of the nodes that may run
 	// it. With Image set, the pods run on nodes of any architecture unless this
 	// is set too.
-	// Default: PluginArchitectureAmd64, if the image is built.
+	// Default: that of the Nodegroup of an [EncryptedCluster], otherwise
+	// PluginArchitectureAmd64, if the image is built.
 	Architecture PluginArchitecture
 	// Mode is the way in which the plugin runs.
 	// Default: PluginModeDeployment, or PluginModeSidecar with Tenants.
@@ -69,9 +67,30 @@ type KmsPluginProps struct {
 	// Tenants are the hosted control planes on the cluster whose API servers have
 	// the plugin as a sidecar: at most 20, whose names, namespaces and service
 	// accounts have 2,400 characters together. Only with PluginModeSidecar, which
-	// needs at least one.
+	// needs at least one. AddTenant adds others.
 	// Default: none.
 	Tenants *[]*PluginTenant
+
+	none bool
+}
+
+// KmsPluginOptions_NONE deploys no plugin. The secrets of EKS's own API server are
+// encrypted all the same: AWS runs a plugin of its own there.
+func KmsPluginOptions_NONE() *KmsPluginOptions { return &KmsPluginOptions{none: true} }
+
+// KmsPluginProps configures a [KmsPlugin].
+type KmsPluginProps struct {
+	// Cluster on which the plugin runs. It must have a kubectl provider and EKS Pod
+	// Identity. Required.
+	Cluster awseksv2.ICluster
+	// SecretsKey is the key that the plugin uses. Required.
+	SecretsKey ISecretsKey
+	// Image, Architecture, Mode and Tenants are those of [KmsPluginOptions].
+	// Default: as there.
+	Image        *string
+	Architecture PluginArchitecture
+	Mode         PluginMode
+	Tenants      *[]*PluginTenant
 }
 
 // PluginTenant is a hosted control plane, such as a vCluster, on the cluster. Its
@@ -101,10 +120,14 @@ type PluginTenant struct {
 // its own. What it serves is said in the package comment.
 type KmsPlugin struct {
 	constructs.Construct
+	c            blueprint.Cluster
+	cluster      awseksv2.ICluster
+	key          *SecretsKey
 	role         awsiam.Role
 	association  awseksv2.CfnPodIdentityAssociation
 	manifest     awseksv2.KubernetesManifest
 	nodeManifest awseksv2.KubernetesManifest
+	tenantRoles  map[string]awsiam.Role // by tenant
 }
 
 const kmsPluginType = "KmsPlugin"
@@ -113,7 +136,7 @@ const kmsPluginType = "KmsPlugin"
 //
 // It panics with a [*PropError] when Cluster or SecretsKey is missing, when the
 // key is in another account or Region or of another cluster, and when
-// Mode or Architecture has a value that there is not. It does so too when
+// Mode or Architecture is none of those there are. It does so too when
 // there are Tenants without the mode for them or the mode without Tenants, when a
 // tenant is incomplete or not unique, and when there are too many.
 func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps) *KmsPlugin {
@@ -122,10 +145,11 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 	}
 	require(kmsPluginType, "Cluster", props.Cluster != nil)
 	require(kmsPluginType, "SecretsKey", props.SecretsKey != nil)
-	if name := props.Cluster.ClusterName(); !*awscdk.Token_IsUnresolved(name) && *name != props.SecretsKey.clusterName {
-		reject(kmsPluginType, "SecretsKey", "is the key of cluster %q, must be that of %q", props.SecretsKey.clusterName, *name)
+	key := props.SecretsKey.secretsKey()
+	if name := props.Cluster.ClusterName(); token(*name).Known() && *name != key.c.Name {
+		reject(kmsPluginType, "SecretsKey", "is the key of cluster %q, must be that of %q", key.c.Name, *name)
 	}
-	if !placeOf(scope).sameEnvironment(props.SecretsKey.at) {
+	if !siteOf(scope).sameEnvironment(key.site) {
 		reject(kmsPluginType, "SecretsKey", "is in a stack of another account or Region, must be where the cluster is")
 	}
 	mode := props.Mode
@@ -139,7 +163,6 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 	default:
 		reject(kmsPluginType, "Mode", "is %q, must be %q, %q or %q", mode, PluginModeDeployment, PluginModeSidecar, PluginModeDaemonSet)
 	}
-	tenants := checkTenants(props.Tenants, mode)
 	architecture := props.Architecture
 	switch architecture {
 	case PluginArchitectureAmd64, PluginArchitectureArm64:
@@ -151,26 +174,20 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 		reject(kmsPluginType, "Architecture", "is %q, must be %q or %q", architecture, PluginArchitectureAmd64, PluginArchitectureArm64)
 	}
 
-	p := &KmsPlugin{}
+	// The ARN of the cluster is made of its name and not from props.Cluster: the key's
+	// policy would depend on the cluster, and the cluster depends on the key.
+	p := &KmsPlugin{c: key.c, cluster: props.Cluster, key: key, tenantRoles: map[string]awsiam.Role{}}
+	p.c.Plugin = &blueprint.Plugin{Mode: manifest.Mode(mode), Architecture: string(architecture)}
+	tenants := checkTenants("Tenants", nil, props.Tenants, mode)
 	constructs.NewConstruct_Override(p, scope, id)
 	image := props.Image
 	if image == nil {
 		image = buildImage(p, architecture)
 	}
-	// Not from props.Cluster: the key's policy would depend on the cluster, and
-	// the cluster depends on the key.
-	clusterARN := props.SecretsKey.clusterARN()
-	p.createIdentity(props, clusterARN)
-	p.createTenants(props, clusterARN, tenants)
-	p.deploy(props, manifest.PluginInput{
-		ClusterName:       props.SecretsKey.clusterName,
-		ClusterARN:        clusterARN,
-		KeyARN:            props.SecretsKey.arn,
-		Image:             *image,
-		EncryptionContext: keypolicy.ClusterContext(clusterARN),
-		Mode:              manifest.Mode(mode),
-		Architecture:      string(architecture),
-	})
+	p.createIdentity()
+	p.addTenants(tenants)
+	p.deploy(*image)
+	p.Node().SetDefaultChild(p.manifest)
 	return p
 }
 
@@ -198,30 +215,23 @@ func buildImage(scope constructs.Construct, architecture PluginArchitecture) *st
 	}).ImageUri()
 }
 
-func (p *KmsPlugin) createIdentity(props *KmsPluginProps, clusterARN string) {
-	session := keypolicy.PodSession{
-		ClusterARN:     clusterARN,
-		Namespace:      manifest.DefaultNamespace,
-		ServiceAccount: manifest.DefaultServiceAccount,
-	}
-	scope := props.SecretsKey.roleScope(p, placeOf(p))
+func (p *KmsPlugin) createIdentity() {
+	session := p.c.Session()
+	scope := p.key.roleScope(p, siteOf(p))
 	id := "Role"
 	if scope != constructs.Construct(p) {
 		id = "PluginRole"
 	}
-	p.role = newRole(scope, id, &awsiam.RoleProps{
-		Description: jsii.String("Lets the KMS plugin on EKS cluster " + props.SecretsKey.clusterName + " use the key of its secrets"),
-	}, keypolicy.PluginTrust(session))
-	props.SecretsKey.GrantPluginUse(p.role, &PluginIdentity{
+	p.role = newRole(scope, id, p.c.PluginRole())
+	p.key.GrantPluginUse(p.role, &PluginIdentity{
 		Namespace:      jsii.String(session.Namespace),
 		ServiceAccount: jsii.String(session.ServiceAccount),
 	})
-	p.association = p.associate("PodIdentity", props.Cluster, session, p.role)
+	p.association = p.associate("PodIdentity", session, p.role)
 }
 
-// checkTenants returns the tenants, without their roles and their cluster.
-func checkTenants(tenants *[]*PluginTenant, mode PluginMode) []keypolicy.Tenant {
-	const prop = "Tenants"
+// checkTenants returns the tenants that are added to those there are.
+func checkTenants(prop string, there []blueprint.Tenant, tenants *[]*PluginTenant, mode PluginMode) []blueprint.Tenant {
 	switch {
 	case tenants == nil && mode == PluginModeSidecar:
 		reject(kmsPluginType, prop, "is missing, but Mode is %q: name a tenant, or leave Mode out", mode)
@@ -229,59 +239,82 @@ func checkTenants(tenants *[]*PluginTenant, mode PluginMode) []keypolicy.Tenant 
 		return nil
 	case mode != PluginModeSidecar:
 		reject(kmsPluginType, prop, "is set, but Mode is %q: set it to %q, or leave it out", mode, PluginModeSidecar)
-	case len(*tenants) == 0 || len(*tenants) > keypolicy.MaxTenants:
-		reject(kmsPluginType, prop, "has %d tenants, must have 1 to %d", len(*tenants), keypolicy.MaxTenants)
+	}
+	if n := len(there) + len(*tenants); n == 0 || n > blueprint.MaxTenants {
+		reject(kmsPluginType, prop, "has %d tenants, must have 1 to %d", n, blueprint.MaxTenants)
 	}
 	type pod struct{ namespace, serviceAccount string }
-	names := map[string]int{}
-	pods := map[pod]string{{manifest.DefaultNamespace, manifest.DefaultServiceAccount}: "the plugin itself"}
-	all, text := make([]keypolicy.Tenant, len(*tenants)), 0
+	names, pods, text := map[string]string{}, map[pod]string{{manifest.DefaultNamespace, manifest.DefaultServiceAccount}: "the plugin itself"}, 0
+	for _, t := range there {
+		names[t.Name] = "another tenant"
+		pods[pod{t.Namespace, t.ServiceAccount}] = "tenant " + t.Name
+		text += len(t.Name) + len(t.Namespace) + len(t.ServiceAccount)
+	}
+	var all []blueprint.Tenant
 	for i, t := range *tenants {
 		at := prop + "[" + strconv.Itoa(i) + "]"
 		require(kmsPluginType, at, t != nil)
 		checkName(kmsPluginType, at+".Name", t.Name, validation.IsDNS1123Label)
 		checkName(kmsPluginType, at+".Namespace", t.Namespace, validation.IsDNS1123Label)
 		checkName(kmsPluginType, at+".ServiceAccount", t.ServiceAccount, validation.IsDNS1123Subdomain)
-		if first, twice := names[*t.Name]; twice {
-			reject(kmsPluginType, at+".Name", "is %q, which is the name of Tenants[%d]: give it another", *t.Name, first)
+		if other, twice := names[*t.Name]; twice {
+			reject(kmsPluginType, at+".Name", "is %q, which is the name of %s: give it another", *t.Name, other)
 		}
-		names[*t.Name] = i
+		names[*t.Name] = at
 		p := pod{*t.Namespace, *t.ServiceAccount}
 		if other, twice := pods[p]; twice {
 			reject(kmsPluginType, at+".ServiceAccount", "is %q in namespace %q, which is that of %s: give it one of its own", p.serviceAccount, p.namespace, other)
 		}
 		pods[p] = at
 		text += len(*t.Name) + len(p.namespace) + len(p.serviceAccount)
-		all[i] = keypolicy.Tenant{Name: *t.Name, Session: keypolicy.PodSession{Namespace: p.namespace, ServiceAccount: p.serviceAccount}}
+		all = append(all, blueprint.Tenant{Name: *t.Name, Namespace: p.namespace, ServiceAccount: p.serviceAccount})
 	}
-	if text > keypolicy.MaxTenantText {
-		reject(kmsPluginType, prop, "has names, namespaces and service accounts of %d characters in all, must have at most %d", text, keypolicy.MaxTenantText)
+	if text > blueprint.MaxTenantText {
+		reject(kmsPluginType, prop, "has names, namespaces and service accounts of %d characters in all, must have at most %d", text, blueprint.MaxTenantText)
 	}
 	return all
 }
 
-func (p *KmsPlugin) createTenants(props *KmsPluginProps, clusterARN string, tenants []keypolicy.Tenant) {
+// AddTenant adds a hosted control plane to the Tenants of a plugin in PluginModeSidecar,
+// or in PluginModeDeployment, which has the same objects. It returns the role of the
+// tenant's plugin.
+//
+// It panics with a [*PropError] when the tenant is incomplete or not unique, when there
+// are too many, and when the mode is another.
+func (p *KmsPlugin) AddTenant(tenant *PluginTenant) awsiam.IRole {
+	mode := PluginMode(p.c.Plugin.Mode)
+	if mode == PluginModeDeployment {
+		mode = PluginModeSidecar
+	}
+	added := checkTenants("AddTenant", p.c.Plugin.Tenants, &[]*PluginTenant{tenant}, mode)
+	p.c.Plugin.Mode = manifest.Mode(mode)
+	p.addTenants(added)
+	return p.tenantRoles[added[0].Name]
+}
+
+// addTenants makes the identities of tenants, and lets them use the key.
+func (p *KmsPlugin) addTenants(tenants []blueprint.Tenant) {
 	if len(tenants) == 0 {
 		return
 	}
-	scope := props.SecretsKey.roleScope(p, placeOf(p))
-	for i := range tenants {
-		t := &tenants[i]
-		t.Session.ClusterARN = clusterARN
-		role := newRole(scope, "TenantRole-"+t.Name, &awsiam.RoleProps{
-			Description: jsii.String("Lets the KMS plugin of tenant " + t.Name + " on EKS cluster " + props.SecretsKey.clusterName + " use the key of the cluster"),
-		}, keypolicy.PluginTrust(t.Session))
-		t.RoleARN = *role.RoleArn()
-		props.SecretsKey.grant(role, keypolicy.TenantUse([]keypolicy.Tenant{*t}))
-		p.associate("TenantPodIdentity-"+t.Name, props.Cluster, t.Session, role)
+	p.c.Refs.TenantRole = func(name string) place.Value { return token(*p.tenantRoles[name].RoleArn()) }
+	scope := p.key.roleScope(p, siteOf(p))
+	for _, t := range tenants {
+		spec := p.c.TenantRole(t)
+		role := newRole(scope, "TenantRole-"+t.Name, spec)
+		p.tenantRoles[t.Name] = role
+		grant(role, spec.Policy)
+		p.associate("TenantPodIdentity-"+t.Name, p.c.TenantSession(t), role)
 	}
-	props.SecretsKey.allow(keypolicy.TenantUse(tenants)...)
+	first := len(p.c.Plugin.Tenants)
+	p.c.Plugin.Tenants = append(p.c.Plugin.Tenants, tenants...)
+	p.key.allowTenants(p.c.TenantStatements(), first)
 }
 
 // associate gives the pods of a service account the role.
-func (p *KmsPlugin) associate(id string, cluster awseksv2.ICluster, session keypolicy.PodSession, role awsiam.IRole) awseksv2.CfnPodIdentityAssociation {
+func (p *KmsPlugin) associate(id string, session keypolicy.PodSession, role awsiam.IRole) awseksv2.CfnPodIdentityAssociation {
 	return awseksv2.NewCfnPodIdentityAssociation(p, jsii.String(id), &awseksv2.CfnPodIdentityAssociationProps{
-		ClusterName:    cluster.ClusterName(),
+		ClusterName:    p.cluster.ClusterName(),
 		Namespace:      jsii.String(session.Namespace),
 		ServiceAccount: jsii.String(session.ServiceAccount),
 		RoleArn:        role.RoleArn(),
@@ -290,20 +323,26 @@ func (p *KmsPlugin) associate(id string, cluster awseksv2.ICluster, session keyp
 
 // newRole makes a role whose trust policy is exactly the statement: what CDK or
 // another construct adds to it later has no effect.
-func newRole(scope constructs.Construct, id string, props *awsiam.RoleProps, trust iampolicy.Statement) awsiam.Role {
-	props.AssumedBy = awsiam.NewServicePrincipal(jsii.String(trust.Principal.Service[0]), nil)
+func newRole(scope constructs.Construct, id string, spec blueprint.Role) awsiam.Role {
+	props := &awsiam.RoleProps{
+		AssumedBy:   awsiam.NewServicePrincipal(jsii.String(spec.Trust.Principal.Service[0]), nil),
+		Description: jsii.String(spec.Description),
+	}
+	if spec.Path != "" {
+		props.Path = jsii.String(spec.Path)
+	}
 	role := awsiam.NewRole(scope, jsii.String(id), props)
 	role.Node().DefaultChild().(awsiam.CfnRole).AddPropertyOverride(
-		jsii.String("AssumeRolePolicyDocument"), documentMap([]iampolicy.Statement{trust}))
+		jsii.String("AssumeRolePolicyDocument"), documentMap([]iampolicy.Statement{spec.Trust}))
 	return role
 }
 
-func (p *KmsPlugin) deploy(props *KmsPluginProps, in manifest.PluginInput) {
-	everywhere, node, err := manifest.PluginParts(in)
+func (p *KmsPlugin) deploy(image string) {
+	everywhere, node, err := manifest.PluginParts(p.c.PluginInput(image))
 	if err != nil {
 		panic(err)
 	}
-	p.manifest = newManifest(p, "Manifest", props.Cluster, everywhere)
+	p.manifest = newManifest(p, "Manifest", p.cluster, everywhere)
 	// EKS gives a pod its credentials when the pod is made, not later.
 	p.manifest.Node().AddDependency(p.association)
 	if len(node) == 0 {
@@ -313,7 +352,7 @@ func (p *KmsPlugin) deploy(props *KmsPluginProps, in manifest.PluginInput) {
 	// object is missing from a resource that is still there are no admission
 	// policies, and these refuse pods. Source: the default list of
 	// `kubectl apply --prune`.
-	p.nodeManifest = newManifest(p, "NodeManifest", props.Cluster, node)
+	p.nodeManifest = newManifest(p, "NodeManifest", p.cluster, node)
 	p.nodeManifest.Node().AddDependency(p.manifest)
 }
 

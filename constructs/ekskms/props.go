@@ -3,15 +3,17 @@ package ekskms
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // PropError is what a constructor of this package panics with when a prop is
@@ -41,15 +43,12 @@ func require(typ, prop string, given bool) {
 	}
 }
 
-// clusterName is the pattern of CreateCluster in the Amazon EKS API Reference.
-var clusterName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
-
 func checkClusterName(typ string, name *string) {
 	require(typ, "ClusterName", name != nil && *name != "")
 	switch {
 	case *awscdk.Token_IsUnresolved(name):
 		reject(typ, "ClusterName", "is not known at synthesis, but the names of the key and the trail are made of it: pass a literal")
-	case !clusterName.MatchString(*name):
+	case !place.IsClusterName(*name):
 		reject(typ, "ClusterName", "is %q, must be 1 to 100 letters, digits, hyphens and underscores, and begin with a letter or digit", *name)
 	}
 }
@@ -76,28 +75,73 @@ func orDefault[T any](value *T, def T) *T {
 	return value
 }
 
-// checkDays wants a duration of whole days within AWS's limits, unless it is a
-// token.
-func checkDays(typ, prop string, d awscdk.Duration, least, most float64) {
-	if *d.IsUnresolved() {
-		return
+// days returns a duration of whole days within AWS's limits, unless it is a token, or
+// the default.
+func days(typ, prop string, d awscdk.Duration, of blueprint.Number) awscdk.Duration {
+	switch {
+	case d == nil:
+		return awscdk.Duration_Days(jsii.Number(of.Default))
+	case *d.IsUnresolved():
+		return d
 	}
 	n := *d.ToDays(&awscdk.TimeConversionOptions{Integral: jsii.Bool(false)})
-	if n < least || n > most || n != float64(int(n)) {
-		reject(typ, prop, "is %v days, must be %v to %v", n, least, most)
+	if n < float64(of.Least) || n > float64(of.Most) || n != float64(int(n)) {
+		reject(typ, prop, "is %v days, must be %d to %d", n, of.Least, of.Most)
 	}
+	return d
 }
 
-func roleARNs(typ, prop string, roles *[]awsiam.IRole) []string {
-	if roles == nil {
-		return nil
+// principalARN returns the ARN of the one principal that a grantable stands for: a role
+// or a user, by itself or as an awsiam.ArnPrincipal.
+func principalARN(typ, prop string, grantee awsiam.IGrantable) string {
+	require(typ, prop, grantee != nil)
+	fragment := grantee.GrantPrincipal().PolicyFragment()
+	var arns []*string
+	for kind, list := range *fragment.PrincipalJson() {
+		if kind != "AWS" || list == nil {
+			reject(typ, prop, "is a principal of the kind %q, must be an IAM role or user", kind)
+		}
+		arns = append(arns, *list...)
 	}
-	arns := make([]string, len(*roles))
-	for i, role := range *roles {
-		require(typ, prop+"["+strconv.Itoa(i)+"]", role != nil)
-		arns[i] = *role.RoleArn()
+	switch {
+	case len(arns) != 1:
+		reject(typ, prop, "stands for %d principals, must be one IAM role or user", len(arns))
+	case len(*fragment.Conditions()) > 0:
+		reject(typ, prop, "is %s under conditions, which would be lost here: pass the role or user itself", *arns[0])
+	case strings.Contains(*arns[0], "*") || strings.HasSuffix(*arns[0], ":root"):
+		reject(typ, prop, "is %s, which stands for many: name a role or user", *arns[0])
+	}
+	return *arns[0]
+}
+
+func principalARNs(typ, prop string, grantees *[]awsiam.IGrantable) []string {
+	var arns []string
+	for i, grantee := range *orDefault(grantees, nil) {
+		arns = append(arns, principalARN(typ, prop+"["+strconv.Itoa(i)+"]", grantee))
 	}
 	return arns
+}
+
+// grant writes statements into the identity policy of a principal, as far as it has one
+// that can be changed from here.
+func grant(grantee awsiam.IGrantable, statements []iampolicy.Statement) awsiam.Grant {
+	all := awsiam.Grant_Drop(grantee, jsii.String("ekskms"))
+	for _, s := range statements {
+		options := &awsiam.GrantOnPrincipalOptions{Grantee: grantee, Actions: jsii.Strings(s.Action...), ResourceArns: jsii.Strings(s.Resource...)}
+		if conditions, ok := s.Map()["Condition"].(map[string]any); ok {
+			options.Conditions = &map[string]*map[string]any{}
+			for operator, values := range conditions {
+				m := values.(map[string]any)
+				(*options.Conditions)[operator] = &m
+			}
+		}
+		one := awsiam.Grant_AddToPrincipal(options)
+		if added := one.PrincipalStatement(); added != nil && s.Sid != "" {
+			added.SetSid(jsii.String(s.Sid))
+		}
+		all = all.Combine(one)
+	}
+	return all
 }
 
 // policyDocument hands statements to CDK as they are.
@@ -125,33 +169,35 @@ func policyStatements(statements []iampolicy.Statement) []awsiam.PolicyStatement
 	return list
 }
 
-// place is what the ARNs of a stack are made of. The values are literals where
-// the stack's environment is known and tokens where it is not. Each of them is a
-// call to Node: constructs ask once.
-type place struct {
-	stack                      awscdk.Stack
-	partition, account, region string
+// token is a text of the CDK as a value of the blueprint.
+type token string
+
+// Text returns the token, or what it would stand for.
+func (t token) Text() string { return string(t) }
+
+// Known tells whether that is the value itself.
+func (t token) Known() bool { return !*awscdk.Token_IsUnresolved(jsii.String(string(t))) }
+
+// site is the place of a stack. The values are literals where the stack's environment
+// is known and tokens where it is not. Each of them is a call to Node: constructs ask
+// once.
+type site struct {
+	place.Place
+	stack awscdk.Stack
 }
 
-func placeOf(scope constructs.Construct) place {
+func siteOf(scope constructs.Construct) site {
 	stack := awscdk.Stack_Of(scope)
-	return place{stack, *stack.Partition(), *stack.Account(), *stack.Region()}
+	return site{stack: stack, Place: place.Place{
+		Partition: token(*stack.Partition()), Account: token(*stack.Account()),
+		Region: token(*stack.Region()), DNSSuffix: token(*stack.UrlSuffix()),
+	}}
 }
 
-func (p place) arn(service, resource string) string {
-	return "arn:" + p.partition + ":" + service + ":" + p.region + ":" + p.account + ":" + resource
-}
-
-// sameEnvironment tells whether two places may share resources, as far as that is
-// known at synthesis.
-func (p place) sameEnvironment(other place) bool {
-	return p.account == other.account && p.region == other.region
-}
-
-// service returns the endpoint name of a service in the Region, which is also
-// the name of some service principals and of kms:ViaService.
-func (p place) service(name string) string {
-	return name + "." + p.region + "." + *p.stack.UrlSuffix()
+// sameEnvironment tells whether two sites may share resources, as far as that is known
+// at synthesis.
+func (s site) sameEnvironment(other site) bool {
+	return s.Account == other.Account && s.Region == other.Region
 }
 
 // resolved returns a value as far as it is known at synthesis: itself, or the

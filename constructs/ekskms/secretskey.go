@@ -1,7 +1,7 @@
 package ekskms
 
 import (
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,10 +11,41 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 )
+
+// ISecretsKey is a [SecretsKey], made in this app or elsewhere. No other type
+// implements it.
+type ISecretsKey interface {
+	constructs.IConstruct
+	// Key is the CMK. The grant methods of awskms on it give more than they say: prefer
+	// those of this type.
+	Key() awskms.IKey
+	// KeyArn is the ARN of the CMK.
+	KeyArn() *string
+	// AliasName is the alias with its prefix "alias/", or nil if none is known.
+	AliasName() *string
+	// ClusterName is the name of the cluster whose secrets the key encrypts.
+	ClusterName() *string
+	// CreatorArns are the ARNs of the roles that may create the cluster.
+	CreatorArns() *[]*string
+	// ClusterRolePath is the IAM path that the cluster's role must have: "/", unless
+	// the policy of the key can't be changed from here and names the role by it.
+	ClusterRolePath() *string
+	// RequiredKeyPolicyStatements is what the owner of a key whose policy can't be
+	// changed from here must add to it, as a JSON list: complete once the app is
+	// synthesized. Nil for a key that this app makes.
+	RequiredKeyPolicyStatements() *string
+	// GrantClusterRole lets the cluster's IAM role describe the key and list its grants.
+	GrantClusterRole(role awsiam.IGrantable) awsiam.Grant
+	// GrantPluginUse lets the role of a KMS plugin use the key.
+	GrantPluginUse(role awsiam.IGrantable, identity *PluginIdentity) awsiam.Grant
+
+	secretsKey() *SecretsKey
+}
 
 // SecretsKeyProps configures a [SecretsKey].
 type SecretsKeyProps struct {
@@ -23,8 +54,8 @@ type SecretsKeyProps struct {
 	ClusterName *string
 	// ExistingKey is a symmetric CMK in the Region of the cluster. No key is
 	// made then, and the props of a new key may not be set. The policy of an
-	// existing key can't be changed from here: the stack outputs the statements
-	// that its owner must add, and warns.
+	// existing key can't be changed from here: RequiredKeyPolicyStatements has
+	// the statements that its owner must add, and a warning says so.
 	// Default: a new key.
 	ExistingKey awskms.IKey
 	// Alias of the new key, with the prefix "alias/".
@@ -44,10 +75,11 @@ type SecretsKeyProps struct {
 	MultiRegion *bool
 	// Administrators may administer the key, beside the account root. Neither
 	// may use it. For an existing key they are among the statements that its
-	// owner is asked to add. At most 10, whose ARNs have 1,400 characters
+	// owner is asked to add. Roles or users, also by their ARNs as
+	// awsiam.ArnPrincipal: at most 10, whose ARNs have 1,400 characters
 	// together.
 	// Default: the account root alone.
-	Administrators *[]awsiam.IRole
+	Administrators *[]awsiam.IGrantable
 	// Creators are the roles that may create the cluster: they get
 	// kms:DescribeKey and kms:CreateGrant. Whoever else deploys the template
 	// fails at the cluster with an access denied on kms:CreateGrant. At most 10,
@@ -55,7 +87,7 @@ type SecretsKeyProps struct {
 	// Required where a synthesizer is passed to the stack or the app.
 	// Default: CloudFormation's execution role of the CDK bootstrap stack, in
 	// the environment of this stack, with the qualifier that the context names.
-	Creators *[]awsiam.IRole
+	Creators *[]awsiam.IGrantable
 	// StrictGrants allows the creators' kms:CreateGrant only through EKS, from
 	// this account, for Encrypt and Decrypt, and with an encryption context
 	// constraint. Derived from documentation and not tried against AWS.
@@ -71,52 +103,99 @@ type SecretsKeyProps struct {
 // policy alone hand out cryptographic use: see the package comment.
 type SecretsKey struct {
 	constructs.Construct
-	at          place
-	key         awskms.IKey
-	arn         string
-	policy      awsiam.PolicyDocument // nil for an existing key
-	alias       *string
-	clusterName string
-	creatorARNs []string
-	used        map[string]bool // Sids
-	// requested are the statements that the owner of an existing key must add.
+	site   site
+	c      blueprint.Cluster
+	key    awskms.IKey
+	policy awsiam.PolicyDocument // nil where it can't be changed from here
+	used   []string              // Sids
+	// tenants is the statement of the policy that lets all tenants describe the key.
+	tenants awsiam.PolicyStatement
+	// requested are the statements that the owner of the key must add.
 	requested []any
-	output    awscdk.CfnOutput
+	required  *string
 }
 
 const secretsKeyType = "SecretsKey"
-
-// ExistingKeyOutput is the logical ID of the stack output that holds the
-// statements which the owner of an existing key must add. A further existing key
-// in the same stack has "For" and the name of its cluster behind it.
-const ExistingKeyOutput = "ExistingKeyPolicyStatements"
 
 // NewSecretsKey makes the key, or takes an existing one.
 //
 // It panics with a [*PropError] when ClusterName is missing or not a name that
 // EKS takes, when a period is outside AWS's limits, when the alias has no
 // "alias/" prefix or the reserved prefix "alias/aws/", when props of a new key
-// are set beside ExistingKey, when that is an alias or in another Region, and
-// when there are too many Creators, or none and no default.
+// are set beside ExistingKey, when that is an alias or in another Region, when an
+// Administrator or a Creator is not one IAM principal, and when there are too many
+// of them, or no Creators and no default.
 func NewSecretsKey(scope constructs.Construct, id *string, props *SecretsKeyProps) *SecretsKey {
 	if props == nil {
 		props = &SecretsKeyProps{}
 	}
-	checkClusterName(secretsKeyType, props.ClusterName)
-
-	k := &SecretsKey{clusterName: *props.ClusterName, used: map[string]bool{}}
-	constructs.NewConstruct_Override(k, scope, id)
-	k.at = placeOf(k)
+	k := newKey(scope, id, props.ClusterName)
+	k.c.Key.MultiRegion = *orDefault(props.MultiRegion, false)
+	k.c.Key.StrictGrants = *orDefault(props.StrictGrants, false)
+	k.c.Administrators = policyARNs("Administrators", props.Administrators)
+	k.c.Creators = policyARNs("Creators", props.Creators)
+	if len(k.c.Creators) == 0 {
+		k.c.Creators = []string{k.executionRole("Creators")}
+	}
 	if props.ExistingKey != nil {
-		k.takeExisting(props)
+		k.refuseOwned(props)
+		k.take(props.ExistingKey)
+		k.allow(k.c.ManagerStatements()...)
 	} else {
 		k.create(props)
 	}
-	k.grantCreators(props)
 	return k
 }
 
-func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
+func newKey(scope constructs.Construct, id, cluster *string) *SecretsKey {
+	checkClusterName(secretsKeyType, cluster)
+	k := &SecretsKey{}
+	constructs.NewConstruct_Override(k, scope, id)
+	k.site = siteOf(k)
+	k.c = blueprint.Cluster{Name: *cluster, At: k.site.Place}
+	return k
+}
+
+// SecretsKeyAttributes describe a [SecretsKey] that was made elsewhere, in another app
+// or account.
+type SecretsKeyAttributes struct {
+	// KeyArn is the ARN of the CMK. Required.
+	KeyArn *string
+	// ClusterName is the name of the cluster whose secrets the key encrypts. Required.
+	ClusterName *string
+	// AliasName is the alias of the key, with the prefix "alias/", for the alarm on it.
+	// Default: none is watched.
+	AliasName *string
+	// CreatorArns are the roles that may create the cluster, for the alarm on grants of
+	// others.
+	// Default: as that of [SecretsKeyProps].
+	CreatorArns *[]*string
+}
+
+// SecretsKey_FromSecretsKeyAttributes refers to a [SecretsKey] that was made elsewhere.
+// Its policy can't be changed from here: what is granted is written into the principals'
+// own policies, and RequiredKeyPolicyStatements has what its owner must add.
+//
+// It panics with a [*PropError] when KeyArn or ClusterName is missing or no such thing,
+// and when the key is in another Region.
+func SecretsKey_FromSecretsKeyAttributes(scope constructs.Construct, id *string, attrs *SecretsKeyAttributes) ISecretsKey {
+	if attrs == nil {
+		attrs = &SecretsKeyAttributes{}
+	}
+	require(secretsKeyType, "KeyArn", attrs.KeyArn != nil)
+	k := newKey(scope, id, attrs.ClusterName)
+	for _, arn := range *orDefault(attrs.CreatorArns, nil) {
+		k.c.Creators = append(k.c.Creators, *arn)
+	}
+	if len(k.c.Creators) == 0 {
+		k.c.Creators = []string{k.executionRole("CreatorArns")}
+	}
+	k.take(awskms.Key_FromKeyArn(k, jsii.String("Key"), attrs.KeyArn))
+	k.c.Key.Alias = *orDefault(attrs.AliasName, "")
+	return k
+}
+
+func (k *SecretsKey) refuseOwned(props *SecretsKeyProps) {
 	for _, p := range []struct {
 		name string
 		set  bool
@@ -130,161 +209,150 @@ func (k *SecretsKey) takeExisting(props *SecretsKeyProps) {
 			reject(secretsKeyType, p.name, "is set beside ExistingKey, but belongs to the owner of that key: remove it")
 		}
 	}
-	k.key, k.arn = props.ExistingKey, *props.ExistingKey.KeyArn()
-	warn(k, "existing-key-policy",
-		"The policy of the existing key "+resolved(k.at.stack, k.arn)+" can't be changed from here. Its owner must add the statements in the "+
-			"output "+ExistingKeyOutput+": those that name no role of this stack before the deployment, or the cluster can't "+
-			"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist.")
-	k.checkPlace()
-	if arns := policyRoles("Administrators", props.Administrators); len(arns) > 0 {
-		k.allow(keypolicy.Administrators(arns, false))
-	}
 }
 
-// checkPlace refuses an existing key that EKS can't use, and warns of one whose
-// tampering is not seen from here.
-func (k *SecretsKey) checkPlace() {
-	if *awscdk.Token_IsUnresolved(jsii.String(k.arn)) {
+// take uses a key whose policy can't be changed from here. What is known of its ARN must
+// say that it is a key in the cluster's Region.
+func (k *SecretsKey) take(key awskms.IKey) {
+	const prop = "ExistingKey"
+	k.key, k.c.Key.ARN = key, *key.KeyArn()
+	// The list is read at synthesis, with what is granted until then.
+	k.required = awscdk.Lazy_UncachedString(&requestedStatements{k}, nil)
+	if !token(k.c.Key.ARN).Known() {
 		return
 	}
-	part := k.at.stack.SplitArn(jsii.String(k.arn), awscdk.ArnFormat_SLASH_RESOURCE_NAME)
-	if *part.Resource != "key" || *part.Region == "" || *part.Account == "" {
-		reject(secretsKeyType, "ExistingKey", "has the ARN %q, must have that of a key: arn:<partition>:kms:<region>:<account>:key/<id>", k.arn)
+	arn, ok := place.ParseARN(k.c.Key.ARN)
+	if !ok || !strings.HasPrefix(arn.Resource, "key/") || arn.Region == "" || arn.AccountID == "" {
+		reject(secretsKeyType, prop, "has the ARN %q, must have that of a key: arn:<partition>:kms:<region>:<account>:key/<id>", k.c.Key.ARN)
 	}
-	known := func(value string) bool { return !*awscdk.Token_IsUnresolved(jsii.String(value)) }
-	if known(k.at.region) && *part.Region != k.at.region {
-		reject(secretsKeyType, "ExistingKey", "is in %s, must be in the Region of the cluster, %s", *part.Region, k.at.region)
+	if region := k.site.Region; region.Known() && arn.Region != region.Text() {
+		reject(secretsKeyType, prop, "is in %s, must be in the Region of the cluster, %s", arn.Region, region.Text())
 	}
-	if known(k.at.account) && *part.Account != k.at.account {
+	if account := k.site.Account; account.Known() && arn.AccountID != account.Text() {
 		warn(k, "key-owner-account",
-			"The existing key belongs to account "+*part.Account+". What is done to it there (disabling, deletion, its policy, its "+
-				"rotation, its aliases) is an event of that account: the alarms of this stack, in account "+k.at.account+
+			"The existing key belongs to account "+arn.AccountID+". What is done to it there (disabling, deletion, its policy, its "+
+				"rotation, its aliases) is an event of that account: the alarms of this stack, in account "+account.Text()+
 				", do not see it. Its owner needs alarms of his own.")
 	}
 }
 
+// requestedStatements tells the CDK what the owner of a key must add, when it asks.
+type requestedStatements struct{ key *SecretsKey }
+
+// Produce returns the statements as a JSON list.
+func (r *requestedStatements) Produce(awscdk.IResolveContext) *string {
+	return r.key.site.stack.ToJsonString(r.key.requested, nil)
+}
+
 func (k *SecretsKey) create(props *SecretsKeyProps) {
-	alias := *orDefault(props.Alias, names.SecretsAlias(k.clusterName))
-	if !*awscdk.Token_IsUnresolved(jsii.String(alias)) {
+	alias := *orDefault(props.Alias, place.SecretsAlias(k.c.Name))
+	if token(alias).Known() {
 		switch {
 		case !strings.HasPrefix(alias, "alias/") || alias == "alias/":
 			reject(secretsKeyType, "Alias", "is %q, must begin with \"alias/\"", alias)
 		case strings.HasPrefix(alias, "alias/aws/"):
 			reject(secretsKeyType, "Alias", "is %q, but the prefix \"alias/aws/\" is reserved for AWS", alias)
-		case alias == names.AuditAlias(k.clusterName) || alias == names.LogsAlias(k.clusterName):
+		case alias == place.AuditAlias(k.c.Name) || alias == place.LogsAlias(k.c.Name):
 			reject(secretsKeyType, "Alias", "is %q, which is that of another key of this cluster", alias)
 		}
 	}
-	rotation, pending := props.RotationPeriod, props.PendingWindow
-	if rotation == nil {
-		rotation = awscdk.Duration_Days(jsii.Number(90))
-	}
-	if pending == nil {
-		pending = awscdk.Duration_Days(jsii.Number(30))
-	}
-	checkDays(secretsKeyType, "RotationPeriod", rotation, 90, 2560)
-	checkDays(secretsKeyType, "PendingWindow", pending, 7, 30)
-	multiRegion := *orDefault(props.MultiRegion, false)
-
-	statements := []iampolicy.Statement{keypolicy.Account(k.at.partition, k.at.account, multiRegion)}
-	if arns := policyRoles("Administrators", props.Administrators); len(arns) > 0 {
-		statements = append(statements, keypolicy.Administrators(arns, multiRegion))
-	}
-	k.policy = policyDocument(statements)
-	k.key = awskms.NewKey(k, jsii.String("Resource"), &awskms.KeyProps{
-		Description:       jsii.String("Encrypts the Kubernetes secrets of EKS cluster " + k.clusterName),
+	k.c.Key.Alias = alias
+	spec := k.c.SecretsKey()
+	// The account and the managers; roles that are made later follow.
+	own := append([]iampolicy.Statement{spec.Statements[0]}, k.c.ManagerStatements()...)
+	k.policy = policyDocument(nil)
+	k.allow(own...)
+	key := awskms.NewKey(k, jsii.String("Resource"), &awskms.KeyProps{
+		Description:       jsii.String(spec.Description),
 		EnableKeyRotation: jsii.Bool(true),
-		RotationPeriod:    rotation,
-		PendingWindow:     pending,
-		MultiRegion:       jsii.Bool(multiRegion),
+		RotationPeriod:    days(secretsKeyType, "RotationPeriod", props.RotationPeriod, blueprint.RotationDays),
+		PendingWindow:     days(secretsKeyType, "PendingWindow", props.PendingWindow, blueprint.PendingDays),
+		MultiRegion:       jsii.Bool(spec.MultiRegion),
 		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
 		Policy:            k.policy,
 	})
-	k.arn = *k.key.KeyArn()
-	k.alias = jsii.String(alias)
-	awskms.NewAlias(k, jsii.String("Alias"), &awskms.AliasProps{AliasName: k.alias, TargetKey: k.key})
+	k.key, k.c.Refs.Key = key, token(*key.KeyArn())
+	awskms.NewAlias(k, jsii.String("Alias"), &awskms.AliasProps{AliasName: jsii.String(spec.Alias), TargetKey: key})
 }
 
-func (k *SecretsKey) grantCreators(props *SecretsKeyProps) {
-	k.creatorARNs = policyRoles("Creators", props.Creators)
-	if len(k.creatorARNs) == 0 {
-		k.creatorARNs = []string{executionRoleARN(k.at)}
+// policyARNs returns the ARNs of principals that the key policy lists, of which there is
+// room for so many.
+func policyARNs(prop string, grantees *[]awsiam.IGrantable) []string {
+	arns := principalARNs(secretsKeyType, prop, grantees)
+	if n := len(arns); n > blueprint.MaxRoles {
+		reject(secretsKeyType, prop, "has %d roles, must have at most %d", n, blueprint.MaxRoles)
 	}
-	var strict *keypolicy.StrictGrants
-	if *orDefault(props.StrictGrants, false) {
-		strict = &keypolicy.StrictGrants{Account: k.at.account, EKSService: k.at.service("eks")}
-	}
-	k.allow(keypolicy.ClusterCreators(k.creatorARNs, strict)...)
-}
-
-// policyRoles returns the ARNs of roles that the key policy lists, of which there
-// is room for so many.
-func policyRoles(prop string, roles *[]awsiam.IRole) []string {
-	arns := roleARNs(secretsKeyType, prop, roles)
-	if n := len(arns); n > keypolicy.MaxRoles {
-		reject(secretsKeyType, prop, "has %d roles, must have at most %d", n, keypolicy.MaxRoles)
-	}
-	if n := len(strings.Join(arns, "")); n > keypolicy.MaxRoleText {
-		reject(secretsKeyType, prop, "has ARNs of %d characters in all, must have at most %d", n, keypolicy.MaxRoleText)
+	if n := len(strings.Join(arns, "")); n > blueprint.MaxRoleText {
+		reject(secretsKeyType, prop, "has ARNs of %d characters in all, must have at most %d", n, blueprint.MaxRoleText)
 	}
 	return arns
 }
 
-// executionRoleARN names the role with which CloudFormation works when the CDK
-// CLI deploys into a bootstrapped environment. Source: AWS CDK Developer Guide,
-// "Customize AWS CDK bootstrapping".
-func executionRoleARN(at place) string {
-	qualifier := at.stack.Synthesizer().BootstrapQualifier()
+// executionRole is the role with which CloudFormation works when the CDK CLI deploys.
+func (k *SecretsKey) executionRole(prop string) string {
+	qualifier := k.site.stack.Synthesizer().BootstrapQualifier()
 	if qualifier == nil {
 		// jsii gives the synthesizer as it was before it was bound to the stack.
-		reject(secretsKeyType, "Creators",
+		reject(secretsKeyType, prop,
 			"is missing, and the execution role of a synthesizer that is passed to a stack or an app can't be read from here: name the roles that create the cluster")
 	}
-	return "arn:" + at.partition + ":iam::" + at.account + ":role/cdk-" + *qualifier + "-cfn-exec-role-" + at.account + "-" + at.region
+	return k.site.ExecutionRole(*qualifier)
 }
 
-// allow adds statements to the policy, or to what the owner of an existing key
-// is asked for.
-func (k *SecretsKey) allow(statements ...iampolicy.Statement) {
+// allow adds statements to the policy, or to what the owner of the key is asked for. It
+// returns what was added to the policy.
+func (k *SecretsKey) allow(statements ...iampolicy.Statement) []awsiam.PolicyStatement {
 	for i := range statements {
 		base, sid := statements[i].Sid, &statements[i].Sid
-		for n := 2; k.used[*sid]; n++ {
+		for n := 2; slices.Contains(k.used, *sid); n++ {
 			*sid = base + strconv.Itoa(n)
 		}
-		k.used[*sid] = true
+		k.used = append(k.used, *sid)
 	}
 	if k.policy != nil {
-		k.policy.AddStatements(policyStatements(statements)...)
-		return
+		added := policyStatements(statements)
+		k.policy.AddStatements(added...)
+		return added
+	}
+	if len(k.requested) == 0 && len(statements) > 0 {
+		warn(k, "existing-key-policy",
+			"The policy of the existing key "+resolved(k.site.stack, k.c.Key.ARN)+" can't be changed from here. Its owner must add the "+
+				"statements of RequiredKeyPolicyStatements, which a stack of ekskms has as the output "+blueprint.OutputExistingKey.ID+
+				": those that name no role of this stack before the deployment, or the cluster can't "+
+				"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist.")
 	}
 	for _, s := range statements {
 		k.requested = append(k.requested, s.Map())
 	}
-	value := k.at.stack.ToJsonString(k.requested, nil)
-	if k.output != nil {
-		k.output.SetValue(value)
-		return
-	}
-	id := ExistingKeyOutput
-	if k.at.stack.Node().TryFindChild(jsii.String(id)) != nil {
-		id += "For" + outputName(k.clusterName)
-	}
-	k.output = awscdk.NewCfnOutput(k.at.stack, jsii.String(id), &awscdk.CfnOutputProps{
-		Value:       value,
-		Description: jsii.String("What the owner of the existing key must add to its policy, as a JSON list of statements."),
-	})
+	return nil
 }
 
-var notAlphanumeric = regexp.MustCompile(`[^0-9A-Za-z]`)
-
-// outputName makes the name of a cluster part of a logical ID, in which there
-// are letters and digits only.
-func outputName(cluster string) string {
-	name := notAlphanumeric.ReplaceAllString(cluster, "")
-	if name == cluster {
-		return name
+// allowTenants takes the statements of all tenants, of which the first so many are in the
+// policy already: one that lets all of them describe the key, which is widened, and one
+// for each.
+func (k *SecretsKey) allowTenants(statements []iampolicy.Statement, there int) {
+	if there == 0 {
+		if added := k.allow(statements...); added != nil {
+			k.tenants = added[0]
+		}
+		return
 	}
-	return name + names.ShortHash(cluster)
+	k.allow(statements[1+there:]...)
+	describe := statements[0]
+	if k.policy == nil {
+		for i, s := range k.requested {
+			if s.(map[string]any)["Sid"] == describe.Sid {
+				k.requested[i] = describe.Map()
+			}
+		}
+		return
+	}
+	for _, arn := range describe.Principal.AWS[there:] {
+		k.tenants.AddArnPrincipal(jsii.String(arn))
+	}
+	for operator, values := range describe.Map()["Condition"].(map[string]any) {
+		k.tenants.AddCondition(jsii.String(operator), values)
+	}
 }
 
 // GrantClusterRole lets the cluster's IAM role describe the key and list its
@@ -294,21 +362,20 @@ func outputName(cluster string) string {
 // The owner of an existing key must add the statement before the role is made,
 // so there it names the roles under the path [SecretsKey.ClusterRolePath], and
 // the role needs an identity policy as well, which it gets.
-func (k *SecretsKey) GrantClusterRole(role awsiam.IRole) {
+func (k *SecretsKey) GrantClusterRole(role awsiam.IGrantable) awsiam.Grant {
+	c := k.c
 	if k.policy != nil {
-		k.allow(keypolicy.ClusterRole(*role.RoleArn()))
-		return
+		c.Refs.ClusterRole = token(principalARN(secretsKeyType+".GrantClusterRole", "role", role))
 	}
-	pattern := "arn:" + k.at.partition + ":iam::" + k.at.account + ":role" + *k.ClusterRolePath() + "*"
-	k.allow(keypolicy.FutureClusterRole(k.at.partition, k.at.account, pattern))
-	role.AddToPrincipalPolicy(policyStatement(keypolicy.ClusterRole("").OnResource(k.arn)))
+	k.allow(c.ClusterRoleStatements()...)
+	return grant(role, c.ClusterRole().Policy)
 }
 
 // roleScope returns where to make a role that the key's policy names, for a
 // construct that uses the key: beside the key, if the construct is in another
 // stack. There it would depend on the key, whose policy would depend on it.
-func (k *SecretsKey) roleScope(user constructs.Construct, at place) constructs.Construct {
-	if at.stack == k.at.stack {
+func (k *SecretsKey) roleScope(user constructs.Construct, at site) constructs.Construct {
+	if at.stack == k.site.stack {
 		return user
 	}
 	return k
@@ -316,12 +383,11 @@ func (k *SecretsKey) roleScope(user constructs.Construct, at place) constructs.C
 
 // ClusterRolePath is the IAM path that the cluster's role must have. It is "/"
 // unless the key is an existing one.
-func (k *SecretsKey) ClusterRolePath() *string {
-	if k.policy != nil {
-		return jsii.String("/")
-	}
-	return jsii.String(names.ClusterRolePath(k.clusterName))
-}
+func (k *SecretsKey) ClusterRolePath() *string { return jsii.String(k.c.ClusterRole().Path) }
+
+// RequiredKeyPolicyStatements is what the owner of an existing key must add to its
+// policy, as a JSON list: complete once the app is synthesized. Nil for a new key.
+func (k *SecretsKey) RequiredKeyPolicyStatements() *string { return k.required }
 
 // PluginIdentity says which pods may use the key through a role.
 type PluginIdentity struct {
@@ -344,34 +410,19 @@ type PluginIdentity struct {
 // It changes both the key policy and the role's identity policy. The latter is
 // what a key in another account needs. The plugins of tenants get less: see
 // [KmsPluginProps].
-func (k *SecretsKey) GrantPluginUse(role awsiam.IRole, identity *PluginIdentity) {
+func (k *SecretsKey) GrantPluginUse(role awsiam.IGrantable, identity *PluginIdentity) awsiam.Grant {
 	const typ = secretsKeyType + ".GrantPluginUse"
 	require(typ, "Namespace", identity != nil && identity.Namespace != nil)
 	require(typ, "ServiceAccount", identity.ServiceAccount != nil)
 	session := keypolicy.PodSession{
-		ClusterARN:     k.clusterARN(),
+		ClusterARN:     *orDefault(identity.ClusterArn, k.c.ARN()),
 		Namespace:      *identity.Namespace,
 		ServiceAccount: *identity.ServiceAccount,
 	}
-	if identity.ClusterArn != nil {
-		session.ClusterARN = *identity.ClusterArn
-	}
-	statements := keypolicy.PluginUse(*role.RoleArn(), keypolicy.ClusterContext(session.ClusterARN), &session)
-	k.grant(role, statements)
+	statements := keypolicy.PluginUse(principalARN(typ, "role", role), keypolicy.ClusterContext(session.ClusterARN), &session)
+	given := grant(role, iampolicy.OnResource(statements, k.c.KeyARN()))
 	k.allow(statements...)
-}
-
-// grant writes statements of the key policy into a role's identity policy.
-func (k *SecretsKey) grant(role awsiam.IRole, statements []iampolicy.Statement) {
-	for _, s := range statements {
-		role.AddToPrincipalPolicy(policyStatement(s.OnResource(k.arn)))
-	}
-}
-
-// clusterARN is built from the cluster's name, not read from the cluster: the
-// key must be complete before the cluster is made.
-func (k *SecretsKey) clusterARN() string {
-	return k.at.arn("eks", "cluster/"+k.clusterName)
+	return given
 }
 
 // Key returns the CMK. The grant methods of awskms on it give more than they
@@ -379,14 +430,21 @@ func (k *SecretsKey) clusterARN() string {
 func (k *SecretsKey) Key() awskms.IKey { return k.key }
 
 // KeyArn returns the ARN of the CMK.
-func (k *SecretsKey) KeyArn() *string { return jsii.String(k.arn) }
+func (k *SecretsKey) KeyArn() *string { return jsii.String(k.c.KeyARN()) }
 
 // AliasName returns the alias with its prefix "alias/", or nil for an existing
 // key.
-func (k *SecretsKey) AliasName() *string { return k.alias }
+func (k *SecretsKey) AliasName() *string {
+	if k.c.Key.Alias == "" {
+		return nil
+	}
+	return jsii.String(k.c.Key.Alias)
+}
 
 // ClusterName returns the name of the cluster whose secrets the key encrypts.
-func (k *SecretsKey) ClusterName() *string { return jsii.String(k.clusterName) }
+func (k *SecretsKey) ClusterName() *string { return jsii.String(k.c.Name) }
 
 // CreatorArns returns the ARNs of the roles that may create the cluster.
-func (k *SecretsKey) CreatorArns() *[]*string { return jsii.Strings(k.creatorARNs...) }
+func (k *SecretsKey) CreatorArns() *[]*string { return jsii.Strings(k.c.Creators...) }
+
+func (k *SecretsKey) secretsKey() *SecretsKey { return k }

@@ -2,8 +2,6 @@ package ekskms
 
 import (
 	"errors"
-	"regexp"
-	"slices"
 	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -14,8 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/manifest"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // SecretsGuard says what happens to a Role or ClusterRole that gives access to
@@ -78,8 +77,8 @@ type SecretReaderServiceAccount struct {
 type SecretsRbacProps struct {
 	// Cluster whose secrets are read. It must have a kubectl provider. Required.
 	Cluster awseksv2.ICluster
-	// Readers may read secrets: at most 50.
-	// Default: none, and then Guard must be given.
+	// Readers may read secrets: at most 50. AddReader adds others.
+	// Default: none.
 	Readers *[]*SecretReader
 	// Guard is what happens to a Role or ClusterRole, or a new rule in one, that
 	// gives access to secrets without naming them. It is a
@@ -98,11 +97,14 @@ type SecretsRbacProps struct {
 // list or watch of a whole namespace, which would reveal the contents of every
 // secret in it.
 //
-// Encryption at rest does not stop whoever may read secrets through the API: this
-// is what does.
+// Encryption at rest does not stop a principal that may read secrets through the API:
+// this is what does.
 type SecretsRbac struct {
 	constructs.Construct
-	guard awseksv2.KubernetesManifest
+	cluster awseksv2.ICluster
+	secrets blueprint.Secrets
+	entries map[string]awseksv2.CfnAccessEntry // by the IDs of the constructs
+	guard   awseksv2.KubernetesManifest
 }
 
 const secretsRbacType = "SecretsRbac"
@@ -110,47 +112,80 @@ const secretsRbacType = "SecretsRbac"
 // NewSecretsRbac makes the roles, their bindings and access entries, and the
 // guard.
 //
-// It panics with a [*PropError] when Cluster is missing, when there is nothing to
-// make, when a reader is incomplete, has a name that Kubernetes or EKS does not
-// take, a wildcard or something twice, and when there is too much of anything.
+// It panics with a [*PropError] when Cluster is missing, when a reader is incomplete,
+// has a name that Kubernetes or EKS does not take, a wildcard or something twice, and
+// when there is too much of anything.
 func NewSecretsRbac(scope constructs.Construct, id *string, props *SecretsRbacProps) *SecretsRbac {
 	if props == nil {
 		props = &SecretsRbacProps{}
 	}
 	require(secretsRbacType, "Cluster", props.Cluster != nil)
-	in := manifest.SecretsRBACInput{
-		Guard:           manifest.Guard(props.Guard),
-		GuardExemptions: texts("GuardExemptions", props.GuardExemptions),
-	}
+	s := &SecretsRbac{cluster: props.Cluster, entries: map[string]awseksv2.CfnAccessEntry{}}
+	s.secrets = blueprint.Secrets{Guard: manifest.Guard(props.Guard), GuardExemptions: texts("GuardExemptions", props.GuardExemptions)}
 	for i, reader := range *orDefault(props.Readers, nil) {
-		in.Readers = append(in.Readers, reader.input("Readers["+strconv.Itoa(i)+"]"))
+		s.secrets.Readers = append(s.secrets.Readers, reader.input("Readers["+strconv.Itoa(i)+"]"))
+	}
+	objects := s.objects(s.secrets)
+	constructs.NewConstruct_Override(s, scope, id)
+	s.admit()
+	s.apply(objects)
+	return s
+}
+
+// objects are those of readers and a guard, in the order in which to apply them.
+func (s *SecretsRbac) objects(secrets blueprint.Secrets) []runtime.Object {
+	in := secrets.Input()
+	if len(in.Readers) == 0 && (in.Guard == "" || in.Guard == manifest.GuardOff) && in.GuardExemptions == nil {
+		return nil // until AddReader
 	}
 	objects, err := manifest.SecretsRBAC(in)
 	if fault := (*manifest.FieldError)(nil); errors.As(err, &fault) {
 		reject(secretsRbacType, fault.Field, "%s", fault.Reason)
 	}
+	return objects
+}
 
-	s := &SecretsRbac{}
-	constructs.NewConstruct_Override(s, scope, id)
-	s.admit(props)
-	s.apply(props.Cluster, objects)
-	return s
+// AddReader adds a reader to the Readers.
+//
+// It panics with a [*PropError] as [NewSecretsRbac] does.
+func (s *SecretsRbac) AddReader(reader *SecretReader) {
+	i := len(s.secrets.Readers)
+	s.secrets.Readers = append(s.secrets.Readers, reader.input("Readers["+strconv.Itoa(i)+"]"))
+	// All of them are judged, and what is new is made.
+	made := map[string]bool{}
+	for _, object := range s.objects(blueprint.Secrets{Guard: s.secrets.Guard, GuardExemptions: s.secrets.GuardExemptions, Readers: s.secrets.Readers[:i]}) {
+		made[keyOf(object)] = true
+	}
+	s.admit()
+	var added []runtime.Object
+	for _, object := range s.objects(s.secrets) {
+		if !made[keyOf(object)] {
+			added = append(added, object)
+		}
+	}
+	s.apply(added)
+}
+
+// keyOf tells objects apart.
+func keyOf(object runtime.Object) string {
+	m := object.(metav1.Object)
+	return object.GetObjectKind().GroupVersionKind().Kind + " " + m.GetNamespace() + " " + m.GetName()
 }
 
 // input is what package manifest makes of a reader. It checks what has to be
 // there; manifest checks what is there.
-func (r *SecretReader) input(at string) manifest.SecretReader {
+func (r *SecretReader) input(at string) blueprint.Reader {
 	require(secretsRbacType, at, r != nil)
 	require(secretsRbacType, at+".Name", r.Name != nil)
 	require(secretsRbacType, at+".Namespace", r.Namespace != nil)
-	in := manifest.SecretReader{
+	in := blueprint.Reader{SecretReader: manifest.SecretReader{
 		Name:        *r.Name,
 		Namespace:   *r.Namespace,
 		SecretNames: texts(at+".SecretNames", r.SecretNames),
 		Groups:      texts(at+".Groups", r.Groups),
 		AllowList:   *orDefault(r.AllowList, false),
 		AllowWatch:  *orDefault(r.AllowWatch, false),
-	}
+	}}
 	for i, a := range *orDefault(r.ServiceAccounts, nil) {
 		account := at + ".ServiceAccounts[" + strconv.Itoa(i) + "]"
 		require(secretsRbacType, account, a != nil)
@@ -158,24 +193,20 @@ func (r *SecretReader) input(at string) manifest.SecretReader {
 		in.ServiceAccounts = append(in.ServiceAccounts, manifest.ServiceAccount{Name: *a.Name, Namespace: *orDefault(a.Namespace, "")})
 	}
 	principals := at + ".PrincipalArns"
-	arns := texts(principals, r.PrincipalArns)
+	in.PrincipalARNs = texts(principals, r.PrincipalArns)
 	switch {
-	case len(arns) > 20:
-		reject(secretsRbacType, principals, "has %d items, must have at most 20", len(arns))
-	case len(arns) > 0 && len(in.Groups) == 0:
+	case len(in.PrincipalARNs) > blueprint.MaxPerReader:
+		reject(secretsRbacType, principals, "has %d items, must have at most %d", len(in.PrincipalARNs), blueprint.MaxPerReader)
+	case len(in.PrincipalARNs) > 0 && len(in.Groups) == 0:
 		reject(secretsRbacType, principals, "is set, but Groups is empty: name a group to put them in")
 	}
-	for i, arn := range arns {
-		if !*awscdk.Token_IsUnresolved(jsii.String(arn)) && !principalARN.MatchString(arn) {
+	for i, arn := range in.PrincipalARNs {
+		if token(arn).Known() && !place.IsPrincipal(arn) {
 			reject(secretsRbacType, principals+"["+strconv.Itoa(i)+"]", "is %q, must be the ARN of an IAM role or user", arn)
 		}
 	}
 	return in
 }
-
-// principalARN is what an access entry takes. A wildcard would be one of no
-// principal.
-var principalARN = regexp.MustCompile(`^arn:[a-z-]+:iam::[0-9]{12}:(role|user)/[0-9A-Za-z_+=,.@/-]+$`)
 
 // texts reads a list of strings that must all be there.
 func texts(prop string, list *[]*string) []string {
@@ -189,30 +220,21 @@ func texts(prop string, list *[]*string) []string {
 
 // admit makes one access entry for each principal, with the groups of all readers
 // that name it.
-func (s *SecretsRbac) admit(props *SecretsRbacProps) {
+func (s *SecretsRbac) admit() {
 	stack := awscdk.Stack_Of(s)
-	var order []string
-	arns, groups := map[string]string{}, map[string][]string{}
-	for _, reader := range *orDefault(props.Readers, nil) {
-		for _, arn := range texts("", reader.PrincipalArns) {
-			// Not the ARN itself, which for a role of this app is a token whose
-			// number may change with every synthesis.
-			id := "Access-" + names.ShortHash(resolved(stack, arn))
-			if arns[id] == "" {
-				order, arns[id] = append(order, id), arn
-			}
-			for _, group := range texts("", reader.Groups) {
-				if !slices.Contains(groups[id], group) {
-					groups[id] = append(groups[id], group)
-				}
-			}
+	for _, e := range (blueprint.Cluster{Secrets: s.secrets}).AllAccessEntries() {
+		// Not the ARN itself, which for a role of this app is a token whose
+		// number may change with every synthesis.
+		id := "Access-" + place.ShortHash(resolved(stack, e.PrincipalARN))
+		groups := jsii.Strings(e.Groups...)
+		if entry := s.entries[id]; entry != nil {
+			entry.SetKubernetesGroups(groups)
+			continue
 		}
-	}
-	for _, id := range order {
-		awseksv2.NewCfnAccessEntry(s, jsii.String(id), &awseksv2.CfnAccessEntryProps{
-			ClusterName:      props.Cluster.ClusterName(),
-			PrincipalArn:     jsii.String(arns[id]),
-			KubernetesGroups: jsii.Strings(groups[id]...),
+		s.entries[id] = awseksv2.NewCfnAccessEntry(s, jsii.String(id), &awseksv2.CfnAccessEntryProps{
+			ClusterName:      s.cluster.ClusterName(),
+			PrincipalArn:     jsii.String(e.PrincipalARN),
+			KubernetesGroups: groups,
 			Type:             jsii.String("STANDARD"),
 		})
 	}
@@ -222,7 +244,7 @@ func (s *SecretsRbac) admit(props *SecretsRbacProps) {
 // when an object is missing from a resource that is still there are not roles, so
 // a reader that is taken out must take its resource along. Source: the default
 // list of `kubectl apply --prune`.
-func (s *SecretsRbac) apply(cluster awseksv2.ICluster, objects []runtime.Object) {
+func (s *SecretsRbac) apply(objects []runtime.Object) {
 	var guard []runtime.Object
 	var order []string
 	readers := map[string][]runtime.Object{}
@@ -240,11 +262,19 @@ func (s *SecretsRbac) apply(cluster awseksv2.ICluster, objects []runtime.Object)
 			readers[id] = append(readers[id], object)
 		}
 	}
+	var first awseksv2.KubernetesManifest
 	for _, id := range order {
-		newManifest(s, id, cluster, readers[id])
+		made := newManifest(s, id, s.cluster, readers[id])
+		if first == nil {
+			first = made
+		}
 	}
 	if len(guard) > 0 {
-		s.guard = newManifest(s, "Guard", cluster, guard)
+		s.guard = newManifest(s, "Guard", s.cluster, guard)
+		first = s.guard
+	}
+	if first != nil && s.Node().DefaultChild() == nil {
+		s.Node().SetDefaultChild(first)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 func newCluster(stack awscdk.Stack) *ekskms.EncryptedCluster {
 	return ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-		ClusterName: jsii.String("demo"), WithoutPlugin: jsii.Bool(true)})
+		ClusterName: jsii.String("demo"), Plugin: ekskms.KmsPluginOptions_NONE()})
 }
 
 func reader(change func(*ekskms.SecretReader)) *ekskms.SecretReader {
@@ -37,8 +37,7 @@ func TestBadReaders(t *testing.T) {
 		many[i] = "arn:aws:iam::111122223333:role/r" + strconv.Itoa(i)
 	}
 	for want, props := range map[string]*ekskms.SecretsRbacProps{
-		`Readers is empty and Guard is "off": there is nothing to make`: {},
-		`Guard is "audit", must be "off", "warn" or "deny"`:             {Guard: "audit"},
+		`Guard is "audit", must be "off", "warn" or "deny"`: {Guard: "audit"},
 		`GuardExemptions is set, but Guard is "off": set that to "warn" or "deny", or leave this out`: {
 			Readers: &[]*ekskms.SecretReader{reader(nil)}, GuardExemptions: jsii.Strings("monitoring")},
 		`GuardExemptions[0] is missing, it has no default`: {Guard: ekskms.SecretsGuardWarn, GuardExemptions: &[]*string{nil}},
@@ -79,7 +78,7 @@ func TestBadReaders(t *testing.T) {
 	refused(t, "ekskms.SecretsRbac: Cluster is missing, it has no default", func(s awscdk.Stack) { ekskms.NewSecretsRbac(s, jsii.String("X"), nil) })
 	refused(t, `ekskms.EncryptedCluster: AccessEntries[0].Groups[0] is "system:masters": the prefix system: is reserved, give a group of your own`, func(s awscdk.Stack) {
 		ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: jsii.String("demo"), AccessEntries: &[]*ekskms.AccessEntry{{
-			PrincipalArn: jsii.String(many[0]), Policy: jsii.String("AmazonEKSViewPolicy"), Groups: jsii.Strings("system:masters")}}})
+			Principal: jsii.String(many[0]), AccessPolicies: policies("AmazonEKSViewPolicy"), Groups: jsii.Strings("system:masters")}}})
 	})
 }
 
@@ -134,10 +133,10 @@ func TestGroupsOfAccessEntries(t *testing.T) {
 	const with, without = "arn:aws:iam::111122223333:role/Team", "arn:aws:iam::111122223333:role/Auditor"
 	stack := newStack(t)
 	entry := func(arn string, groups *[]*string) *ekskms.AccessEntry {
-		return &ekskms.AccessEntry{PrincipalArn: jsii.String(arn), Policy: jsii.String("AmazonEKSViewPolicy"), Groups: groups}
+		return &ekskms.AccessEntry{Principal: jsii.String(arn), AccessPolicies: policies("AmazonEKSViewPolicy"), Groups: groups}
 	}
 	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-		ClusterName: jsii.String("demo"), WithoutPlugin: jsii.Bool(true),
+		ClusterName: jsii.String("demo"), Plugin: ekskms.KmsPluginOptions_NONE(),
 		AccessEntries: &[]*ekskms.AccessEntry{entry(with, jsii.Strings("web", "team")), entry(without, nil)},
 	})
 	template := assertions.Template_FromStack(stack, nil)

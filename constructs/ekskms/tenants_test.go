@@ -24,7 +24,7 @@ func tenant(name, namespace, serviceAccount string) *ekskms.PluginTenant {
 
 func clusterProps(tenants ...*ekskms.PluginTenant) *ekskms.EncryptedClusterProps {
 	return &ekskms.EncryptedClusterProps{
-		ClusterName: jsii.String("demo"), PluginImage: jsii.String("registry.example/kms-plugin:v1"), PluginTenants: &tenants}
+		ClusterName: jsii.String("demo"), Plugin: &ekskms.KmsPluginOptions{Image: jsii.String("registry.example/kms-plugin:v1"), Tenants: &tenants}}
 }
 
 func TestBadTenants(t *testing.T) {
@@ -39,13 +39,11 @@ func TestBadTenants(t *testing.T) {
 	}
 	with := func(mode ekskms.PluginMode, tenants ...*ekskms.PluginTenant) *ekskms.EncryptedClusterProps {
 		props := clusterProps(tenants...)
-		props.PluginMode = mode
+		props.Plugin.Mode = mode
 		return props
 	}
 	sidecars := with(ekskms.PluginModeSidecar)
-	sidecars.PluginTenants = nil
-	without := clusterProps(tenant("a", "n", "s"))
-	without.WithoutPlugin = jsii.Bool(true)
+	sidecars.Plugin.Tenants = nil
 	for want, props := range map[string]*ekskms.EncryptedClusterProps{
 		`KmsPlugin: Mode is "sidecars", must be "deployment", "sidecar" or "daemonset"`:                                                                 with("sidecars"),
 		`KmsPlugin: Tenants is missing, but Mode is "sidecar": name a tenant, or leave Mode out`:                                                        sidecars,
@@ -58,7 +56,6 @@ func TestBadTenants(t *testing.T) {
 		`KmsPlugin: Tenants[1].Name is "a", which is the name of Tenants[0]: give it another`:                                                           clusterProps(tenant("a", "n", "s"), tenant("a", "n", "t")),
 		`KmsPlugin: Tenants[1].ServiceAccount is "s" in namespace "n", which is that of Tenants[0]: give it one of its own`:                             clusterProps(tenant("a", "n", "s"), tenant("b", "n", "s")),
 		`KmsPlugin: Tenants[0].ServiceAccount is "kms-plugin" in namespace "ekskms-system", which is that of the plugin itself: give it one of its own`: clusterProps(tenant("a", "ekskms-system", "kms-plugin")),
-		`EncryptedCluster: PluginTenants is set beside WithoutPlugin, which leaves their identities out too: remove one of them`:                        without,
 	} {
 		t.Run(want, func(t *testing.T) {
 			refused(t, "ekskms."+want, func(s awscdk.Stack) { ekskms.NewEncryptedCluster(s, jsii.String("X"), props) })
@@ -118,7 +115,7 @@ func TestModeLeft(t *testing.T) {
 	ids := func(mode ekskms.PluginMode) (map[string]string, assertions.Template) {
 		stack := newStack(t)
 		cluster := ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-			ClusterName: jsii.String("demo"), PluginImage: jsii.String("registry.example/kms-plugin:v1"), PluginMode: mode})
+			ClusterName: jsii.String("demo"), Plugin: &ekskms.KmsPluginOptions{Image: jsii.String("registry.example/kms-plugin:v1"), Mode: mode}})
 		if node := cluster.KmsPlugin().NodeManifest(); (node != nil) != (mode == ekskms.PluginModeDaemonSet) {
 			t.Errorf("mode %q has a manifest for nodes: %v", mode, node != nil)
 		}

@@ -74,17 +74,6 @@ func TestIntrinsics(t *testing.T) {
 	}
 }
 
-func TestPartitionOfRegion(t *testing.T) {
-	for region, want := range map[string]string{
-		"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov", "us-iso-east-1": "aws-iso",
-		"us-isob-east-1": "aws-iso-b", "eusc-de-east-1": "aws-eusc",
-	} {
-		if got := Partition(region); got != want {
-			t.Errorf("%s: got %s, want %s", region, got, want)
-		}
-	}
-}
-
 const yamlTemplate = `Parameters:
   Name: {Type: String, Default: demo}
 Conditions:

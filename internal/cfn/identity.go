@@ -2,33 +2,9 @@ package cfn
 
 import (
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/place"
 )
-
-// Partition returns the partition of a Region. Source: AWS General Reference.
-func Partition(region string) string {
-	for prefix, name := range map[string]string{
-		"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b",
-		"eu-isoe-": "aws-iso-e", "us-isof-": "aws-iso-f", "eusc-": "aws-eusc",
-	} {
-		if strings.HasPrefix(region, prefix) {
-			return name
-		}
-	}
-	return "aws"
-}
-
-// DNSSuffix returns the suffix of a partition's service endpoints.
-func DNSSuffix(partition string) string {
-	if suffix, ok := suffixes[partition]; ok {
-		return suffix
-	}
-	return "amazonaws.com"
-}
-
-var suffixes = map[string]string{
-	"aws-cn": "amazonaws.com.cn", "aws-iso": "c2s.ic.gov", "aws-iso-b": "sc2s.sgov.gov",
-	"aws-iso-e": "cloud.adc-e.uk", "aws-iso-f": "csp.hci.ic.gov", "aws-eusc": "amazonaws.eu",
-}
 
 // identity says how resources of a type are named.
 type identity struct {
@@ -130,7 +106,7 @@ func (r *resolver) ref(name string) any {
 	case "AWS::Partition":
 		return t.Partition
 	case "AWS::URLSuffix":
-		return DNSSuffix(t.Partition)
+		return place.DNSSuffix(t.Partition)
 	case "AWS::StackName":
 		return t.Name
 	case "AWS::StackId":

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // maxSize bounds a file: CloudFormation takes 1 MB, and an assembly's template may
@@ -156,7 +158,7 @@ func (l *loader) parse(name, path string, data []byte, environment string, paren
 	if t.Region == "" {
 		t.Region, t.Assumed = ExampleRegion, true
 	}
-	t.Partition = Partition(t.Region)
+	t.Partition = place.Partition(t.Region)
 	r := newResolver(t, raw, l, parent)
 	l.resolvers = append(l.resolvers, r)
 	return l.nested(r, filepath.Dir(path))

@@ -56,7 +56,7 @@ func Identities(assembly *cfn.Assembly) (map[string][]iampolicy.NamedDocument, [
 				}
 			}
 			for _, managed := range list(r.Properties["ManagedPolicyArns"]) {
-				if arnPart(text(managed), 4) != "aws" && assembly.Lookup(managed) == nil {
+				if accountOf(text(managed)) != "aws" && assembly.Lookup(managed) == nil {
 					notes = append(notes, Note{r.Path, fmt.Sprintf("its IAM policy %s is not in the templates: it was not judged", show(managed))})
 				}
 			}

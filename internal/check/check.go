@@ -15,8 +15,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/eksversion"
 )
 
 //go:generate go run ./gen
@@ -158,6 +160,8 @@ type Suppression struct {
 type Options struct {
 	// Suppressions apply beside those in the metadata of resources.
 	Suppressions []Suppression
+	// Now is when support of Kubernetes versions is judged. Default: eksversion.Now.
+	Now time.Time
 }
 
 // MetadataKey is the key in a resource's Metadata under which suppressions for
@@ -191,7 +195,10 @@ func Run(assembly *cfn.Assembly, opts Options) (*Report, error) {
 			return nil, err
 		}
 	}
-	c := &checker{assembly: assembly, report: Report{Tool: "ekskms check", Rules: Rules()}}
+	if opts.Now.IsZero() {
+		opts.Now = eksversion.Now()
+	}
+	c := &checker{assembly: assembly, now: opts.Now, report: Report{Tool: "ekskms check", Rules: Rules()}}
 	suppressions, err := collect(assembly, opts.Suppressions)
 	if err != nil {
 		return nil, err
@@ -301,6 +308,7 @@ func (c *checker) suppress(all []*scoped) {
 // checker holds what the rules share.
 type checker struct {
 	assembly *cfn.Assembly
+	now      time.Time
 	report   Report
 	clusters []*cluster
 	keys     []*usedKey

@@ -7,6 +7,8 @@ import (
 	"unicode"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/eksversion"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // The resource types that make an EKS cluster. The second is that of CDK's older
@@ -81,6 +83,20 @@ func (c *checker) checkCluster(cl *cluster) {
 	c.checkEncryption(cl)
 	c.checkEndpoint(cl)
 	c.checkAuditLog(cl)
+	c.checkVersion(cl)
+}
+
+// checkVersion judges no version that is not in the template: AWS chooses its default
+// then, which it supports.
+func (c *checker) checkVersion(cl *cluster) {
+	version := at(cl.spec, "Version")
+	if unknown(version) {
+		c.noteAt(cl.Path, "Version is %s, which is not in the template: whether AWS supports it was not judged", show(version))
+		return
+	}
+	if s := eksversion.At(text(version), c.now); s.Phase == eksversion.Ended {
+		c.find("kubernetes-version-ended", cl.Resource, "%s", s.Warning())
+	}
 }
 
 func (c *checker) checkEncryption(cl *cluster) {
@@ -119,7 +135,8 @@ func firstUnknown(values ...any) any {
 }
 
 func (c *checker) checkKeyRegion(cl *cluster) {
-	region := arnPart(text(cl.keyARN), 3)
+	key, _ := place.ParseARN(text(cl.keyARN))
+	region := key.Region
 	if cl.key != nil {
 		region = cl.key.Template.Region
 	}

@@ -33,6 +33,7 @@ var (
 	cis542 = Control{Framework: cisEKS, ID: "5.4.2", Title: "Ensure clusters are created with Private Endpoint Enabled and Public Access Disabled", Source: cisSource}
 
 	eks1 = Control{Framework: fsbp, ID: "EKS.1", Title: "EKS cluster endpoints should not be publicly accessible", Source: hubSource + "eks-controls.html#eks-1"}
+	eks2 = Control{Framework: fsbp, ID: "EKS.2", Title: "EKS clusters should run on a supported Kubernetes version", Source: hubSource + "eks-controls.html#eks-2"}
 	eks3 = Control{Framework: fsbp, ID: "EKS.3", Title: "EKS clusters should use encrypted Kubernetes secrets", Source: hubSource + "eks-controls.html#eks-3"}
 	eks8 = Control{Framework: fsbp, ID: "EKS.8", Title: "EKS clusters should have audit logging enabled", Source: hubSource + "eks-controls.html#eks-8"}
 	kms1 = Control{Framework: fsbp, ID: "KMS.1", Title: "IAM customer managed policies should not allow decryption actions on all KMS keys", Source: hubSource + "kms-controls.html#kms-1"}
@@ -71,6 +72,7 @@ var (
 	sc28  = Control{Framework: nist, ID: "SC-28", Title: "Protection of Information at Rest", Source: nistSource}
 	sc281 = Control{Framework: nist, ID: "SC-28(1)", Title: "Cryptographic Protection", Source: nistSource}
 	sc283 = Control{Framework: nist, ID: "SC-28(3)", Title: "Cryptographic Keys", Source: nistSource}
+	si2   = Control{Framework: nist, ID: "SI-2", Title: "Flaw Remediation", Source: nistSource}
 	si45  = Control{Framework: nist, ID: "SI-4(5)", Title: "System-generated Alerts", Source: nistSource}
 	si77  = Control{Framework: nist, ID: "SI-7(7)", Title: "Integration of Detection and Response", Source: nistSource}
 

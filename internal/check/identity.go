@@ -174,7 +174,7 @@ func (c *checker) joinGroups() {
 
 // managedName is the name of a policy of AWS, or empty.
 func managedName(arn string) string {
-	if arnPart(arn, 4) != "aws" {
+	if accountOf(arn) != "aws" {
 		return ""
 	}
 	return arn[strings.LastIndex(arn, "/")+1:]

@@ -182,7 +182,7 @@ func (kp *keyPolicy) undecided() (accounts []string) {
 	}
 	for _, s := range kp.statements {
 		for _, p := range s.principals {
-			if account := arnPart(p, 4); accountNumber.MatchString(account) && account != cfn.ExampleAccount && !slices.Contains(accounts, account) {
+			if account := accountOf(p); accountNumber.MatchString(account) && account != cfn.ExampleAccount && !slices.Contains(accounts, account) {
 				accounts = append(accounts, account)
 			}
 		}
@@ -201,7 +201,7 @@ func (kp *keyPolicy) findSubjects() {
 		s := &subject{arn: arn, service: service, root: arn == kp.root}
 		if !service {
 			s.role = kp.c.assembly.Lookup(arn)
-			account := arnPart(arn, 4)
+			account := accountOf(arn)
 			s.foreign = account != "" && account != kp.key.Template.Account
 			if s.foreign && strings.HasPrefix(account, "unknown-") {
 				kp.c.noteAt(kp.key.Path, "the key policy names %s, whose account is not in the template: whether it is another account was not judged", arn)
@@ -259,7 +259,7 @@ func (kp *keyPolicy) meant(s statement) (arns []string) {
 // explain asks the evaluator what a subject may do, and under which conditions.
 func (kp *keyPolicy) explain(s *subject, action string, context iampolicy.Context) iampolicy.Outcome {
 	known := iampolicy.Context{}
-	if account := arnPart(s.arn, 4); account != "" {
+	if account := accountOf(s.arn); account != "" {
 		known["kms:CallerAccount"], known["aws:PrincipalAccount"] = iampolicy.Values{account}, iampolicy.Values{account}
 		known["aws:PrincipalIsAWSService"] = iampolicy.Values{"false"}
 	}
@@ -449,7 +449,7 @@ func (kp *keyPolicy) checkOtherAccounts() {
 			}
 		}
 		if len(may) > 0 {
-			kp.c.find("key-policy-cross-account", kp.key.Resource, "%s of account %s may do %s", s.arn, arnPart(s.arn, 4), strings.Join(may, ", "))
+			kp.c.find("key-policy-cross-account", kp.key.Resource, "%s of account %s may do %s", s.arn, accountOf(s.arn), strings.Join(may, ", "))
 		}
 	}
 	for _, s := range kp.statements {

@@ -45,6 +45,13 @@ var rules = []Rule{
 		Fix:      "Add the type audit to Logging's ClusterLogging.EnabledTypes.",
 		Controls: append([]Control{cis211, eks8}, inferred(au2, au12, pci1021)...),
 	},
+	{
+		ID: "kubernetes-version-ended", Severity: Medium,
+		Title:    "AWS has ended its support of the cluster's Kubernetes version",
+		Why:      "AWS upgrades such a cluster by itself, at a time of its choice. Until then nobody fixes the API server, which holds the secrets decrypted.",
+		Fix:      "Set Version to a supported one, a minor version at a time, and let nodes and add-ons follow.",
+		Controls: append([]Control{eks2}, inferred(si2)...),
+	},
 	// The key.
 	{
 		ID: "key-rotation-off", Severity: High,

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 const kmsSource = "kms.amazonaws.com"
@@ -190,7 +191,7 @@ func (c *checker) trailElsewhere() string {
 	for _, t := range c.assembly.Templates {
 		for _, name := range sortedKeys(t.Outputs) {
 			value := text(t.Outputs[name])
-			if arnPart(value, 2) == "cloudtrail" && strings.HasPrefix(arnPart(value, 5), "trail/") {
+			if arn, _ := place.ParseARN(value); arn.Service == "cloudtrail" && strings.HasPrefix(arn.Resource, "trail/") {
 				return value
 			}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/cfn/value"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
@@ -47,14 +48,10 @@ func wild(pattern, s string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// arnPart returns a part of an ARN: 1 is the partition, 2 the service, 3 the
-// Region, 4 the account, 5 the resource. Empty if it is no ARN.
-func arnPart(arn string, n int) string {
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) < 6 || parts[0] != "arn" {
-		return ""
-	}
-	return parts[n]
+// accountOf returns the account in an ARN, or "" if there is none.
+func accountOf(text string) string {
+	parts, _ := place.ParseARN(text)
+	return parts.AccountID
 }
 
 // retained tells that CloudFormation keeps a resource when its stack is deleted,

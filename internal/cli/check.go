@@ -18,7 +18,8 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/hint"
+	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/synth"
 )
 
@@ -66,21 +67,21 @@ func (f *checkFlags) addCommon(set *pflag.FlagSet) {
 
 // parse reads the flags of addCommon.
 func (f *checkFlags) parse(command string) error {
-	hint := fmt.Sprintf("run 'ekskms %s --help'", command)
+	advice := fmt.Sprintf("run 'ekskms %s --help'", command)
 	f.write = map[string]func(*check.Report, io.Writer) error{
 		"text": (*check.Report).WriteText, "json": (*check.Report).WriteJSON, "sarif": (*check.Report).WriteSARIF, "junit": (*check.Report).WriteJUnit,
 	}[f.output]
 	if f.write == nil {
-		return usageError{fmt.Sprintf("--output is %q, must be text, json, sarif or junit", f.output), hint}
+		return usage(fmt.Sprintf("--output is %q, must be text, json, sarif or junit", f.output), advice)
 	}
 	if f.failOn == "never" {
 		f.least = check.Critical + 1
 	} else if err := f.least.UnmarshalText([]byte(f.failOn)); err != nil {
-		return usageError{fmt.Sprintf("--fail-on is %q, must be low, medium, high, critical or never", f.failOn), hint}
+		return usage(fmt.Sprintf("--fail-on is %q, must be low, medium, high, critical or never", f.failOn), advice)
 	}
 	parameters, err := parseParameters(f.parameters)
 	if err != nil {
-		return usageError{err.Error(), hint}
+		return usage(err.Error(), advice)
 	}
 	f.environment.Parameters = parameters
 	return nil
@@ -98,12 +99,12 @@ func (f *checkFlags) finish(cmd *cobra.Command, report *check.Report) error {
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
-	const hint = "run 'ekskms check --help'"
+	const advice = "run 'ekskms check --help'"
 	if err := f.parse("check"); err != nil {
 		return err
 	}
 	if len(args) > 0 && cmd.Flags().Changed("file") {
-		return usageError{"--file and PATH are both given, must be one of them", hint}
+		return usage("--file and PATH are both given, must be one of them", advice)
 	}
 	var opts check.Options
 	var assembly *cfn.Assembly
@@ -151,7 +152,7 @@ func from(cmd *cobra.Command, name string) (source, error) {
 	return func(env cfn.Environment) (*cfn.Assembly, error) {
 		assembly, err := cfn.Load(name, env)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, &synth.Error{What: fmt.Sprintf("there is no %s", name), Hint: "name a template, a cloud assembly or its folder; 'ekskms synth' writes cdk.out"}
+			return nil, &hint.Error{What: fmt.Sprintf("there is no %s", name), Hint: "name a template, a cloud assembly or its folder; 'ekskms synth' writes cdk.out"}
 		}
 		return assembly, err
 	}, nil
@@ -249,7 +250,7 @@ func accepted(clusters *config.File) ([]check.Suppression, error) {
 	var all []check.Suppression
 	for _, c := range clusters.Clusters {
 		for _, s := range c.Checks.Suppress {
-			suppression := check.Suppression{ID: s.ID, Resource: cmp.Or(s.Resource, names.Stack(c.Name)), Reason: s.Reason}
+			suppression := check.Suppression{ID: s.ID, Resource: cmp.Or(s.Resource, place.Stack(c.Name)), Reason: s.Reason}
 			if err := suppression.Validate(); err != nil {
 				return nil, fmt.Errorf("cluster %s: %w", c.Name, err)
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/synth"
 	_ "github.com/ekskms/ekskms/internal/tempdir" // before jsii makes its own
 )
@@ -76,14 +77,14 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 
 	cmd, err := root.ExecuteContextC(ctx)
-	var usage usageError
+	var hinted *hint.Error
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.Is(err, errFindings):
 		return exitFailed
-	case errors.As(err, &usage):
-		printError(stderr, usage.what, usage.hint)
+	case errors.As(err, &hinted) && hinted.Usage:
+		report(stderr, err)
 		return exitUsage
 	case !begun:
 		path := cmd.CommandPath()
@@ -138,14 +139,12 @@ func helpArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// usageError is a wrong command line that only the command itself can see.
-type usageError struct{ what, hint string }
-
-func (e usageError) Error() string { return e.what }
+// usage is a wrong command line that only the command itself can see.
+func usage(what, advice string) error { return &hint.Error{What: what, Hint: advice, Usage: true} }
 
 func report(stderr io.Writer, err error) {
 	var faults config.Faults
-	var hinted *synth.Error
+	var hinted *hint.Error
 	switch {
 	case errors.As(err, &faults):
 		for _, fault := range faults {

@@ -3,12 +3,14 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/scaffold"
-	"github.com/ekskms/ekskms/internal/synth"
 )
 
 func newEject() *cobra.Command {
@@ -21,7 +23,7 @@ func newEject() *cobra.Command {
 			"spelled out, for whoever outgrows the file. It synthesizes to the same template, byte for byte:\n" +
 			"deploying it changes nothing.\n" +
 			"\n" +
-			"In a project of 'ekskms init' it takes the place of main.go: cdk.json and go.mod stay.",
+			"In a project of 'ekskms init' it takes the place of main.go: the test, cdk.json and go.mod stay.",
 		Example: "  ekskms eject --file ekskms.yaml --out .",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -32,7 +34,7 @@ func newEject() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			code, err := scaffold.Eject(configuration.Clusters[0])
+			code, err := scaffold.Eject(configuration.Clusters[0].Blueprint())
 			if err != nil {
 				return err
 			}
@@ -40,7 +42,13 @@ func newEject() *cobra.Command {
 				_, err := cmd.OutOrStdout().Write(code)
 				return err
 			}
-			return writeProject(cmd, out, []scaffold.File{{Path: "main.go", Content: code}}, force)
+			if err := writeProject(cmd, out, []scaffold.File{{Path: "main.go", Content: code}}, force); err != nil {
+				return err
+			}
+			if _, err := os.Stat(filepath.Join(out, config.FileName)); err == nil {
+				printError(cmd.ErrOrStderr(), "main.go does not read "+config.FileName+" any more", "remove it once the snapshot test has passed, and name cdk.out to 'ekskms check' and 'ekskms guard'")
+			}
+			return nil
 		},
 	}
 	flags := cmd.Flags()
@@ -56,7 +64,7 @@ func writeProject(cmd *cobra.Command, folder string, files []scaffold.File, forc
 	var exists *scaffold.ExistsError
 	switch {
 	case errors.As(err, &exists):
-		return &synth.Error{What: err.Error(), Hint: "look at it, and give --force to replace it, or another folder"}
+		return &hint.Error{What: err.Error(), Hint: "look at it, and give --force to replace it, or another folder"}
 	case err != nil:
 		return err
 	}

@@ -31,7 +31,7 @@ func newEstimate() *cobra.Command {
 				return err
 			}
 			if !slices.Contains([]string{"text", "json"}, output) {
-				return usageError{fmt.Sprintf("--output is %q, must be text or json", output), ""}
+				return usage(fmt.Sprintf("--output is %q, must be text or json", output), "")
 			}
 			for _, n := range []struct {
 				flag        string
@@ -42,17 +42,17 @@ func newEstimate() *cobra.Command {
 				{"trails", float64(load.Trails), 0}, {"events", load.Events, 0}, {"log-gb", load.LogGB, 0}, {"alarms", float64(load.Alarms), 0},
 			} {
 				if !(n.value >= n.from && n.value <= 1e12) {
-					return usageError{fmt.Sprintf("--%s is %v, must be %v to 1000000000000", n.flag, n.value, n.from), ""}
+					return usage(fmt.Sprintf("--%s is %v, must be %v to 1000000000000", n.flag, n.value, n.from), "")
 				}
 			}
 			if load.Latency < time.Microsecond || load.Latency > time.Minute {
-				return usageError{fmt.Sprintf("--latency is %s, must be 1µs to 1m", load.Latency), ""}
+				return usage(fmt.Sprintf("--latency is %s, must be 1µs to 1m", load.Latency), "")
 			}
 			configuration, err := loadConfig(cmd, file)
 			if err != nil {
 				return err
 			}
-			report := estimate.Make(configuration.Clusters[0], load, estimate.ReadPrices())
+			report := estimate.Make(configuration.Clusters[0].Blueprint(), load, estimate.ReadPrices())
 			if err := writeEstimate(cmd.OutOrStdout(), report, output); err != nil {
 				return err
 			}

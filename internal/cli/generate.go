@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/ekskms/ekskms/internal/synth"
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // generatedBy begins every file that is written here and can hold a comment.
@@ -109,7 +109,7 @@ func mayWrite(path, content string, force bool) error {
 	case err != nil:
 		return err
 	case string(old) != content && !force:
-		return &synth.Error{What: path + " exists with another content, and nothing was written", Hint: "look at it, and give --force to replace it, or another --out"}
+		return &hint.Error{What: path + " exists with another content, and nothing was written", Hint: "look at it, and give --force to replace it, or another --out"}
 	}
 	return nil
 }
@@ -150,5 +150,5 @@ func notEmpty(cmd *cobra.Command) (err error) {
 
 // missing is a value that only a flag can bring.
 func missing(flag, what, hint string) error {
-	return usageError{fmt.Sprintf("--%s is required: %s", flag, what), hint}
+	return usage(fmt.Sprintf("--%s is required: %s", flag, what), hint)
 }

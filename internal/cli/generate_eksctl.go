@@ -7,14 +7,12 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
-	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
-	"github.com/ekskms/ekskms/internal/keypolicy"
-	"github.com/ekskms/ekskms/internal/model"
 )
 
 func newGenerateEksctl() *cobra.Command {
-	var place placeFlags
+	var at placeFlags
 	var key, clusterRole, pluginRole string
 	cmd := &cobra.Command{
 		Use:   "eksctl",
@@ -27,7 +25,7 @@ func newGenerateEksctl() *cobra.Command {
 		Example: "  ekskms generate eksctl --file ekskms.yaml --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, k, err := place.withKey(cmd, key)
+			c, k, err := at.withKey(cmd, key)
 			if err != nil {
 				return err
 			}
@@ -45,7 +43,7 @@ func newGenerateEksctl() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	place.register(flags)
+	at.register(flags)
 	flags.StringVar(&key, "key", "", "`ARN` of the key, where the configuration has none")
 	flags.StringVar(&clusterRole, "cluster-role-arn", "", "`ARN` of a role for the cluster (default: eksctl makes one)")
 	flags.StringVar(&pluginRole, "plugin-role-arn", "", "`ARN` of a role for the plugin (default: eksctl makes one)")
@@ -58,7 +56,7 @@ func pluginRoleName(cluster string) string {
 	return "ekskms-" + cluster[:min(len(cluster), 50)] + "-plugin"
 }
 
-func eksctlComments(c model.Cluster, keyARN, clusterRole, pluginRole string) []string {
+func eksctlComments(c blueprint.Cluster, keyARN, clusterRole, pluginRole string) []string {
 	lines := []string{
 		"eksctl for cluster " + c.Name + ".",
 		"Key:     " + keyARN,
@@ -69,16 +67,16 @@ func eksctlComments(c model.Cluster, keyARN, clusterRole, pluginRole string) []s
 			"         eksctl makes the cluster's role. So that EKS can tell the health of the key, name it in the",
 			"         policy later, with ekskms generate key-policy --cluster-role-arn.")
 	}
-	if c.Plugin.Enabled && pluginRole == "" {
+	if c.Plugin != nil && pluginRole == "" {
 		lines = append(lines,
 			"         The plugin's role is "+pluginRoleName(c.Name)+": once it is there, name it in the policy",
 			"         with ekskms generate key-policy --plugin-role-arn.")
 	}
-	if c.Endpoint.Access == config.EndpointPrivate {
+	if len(c.PublicCIDRs) == 0 {
 		lines = append(lines, "         The Kubernetes API is private: run eksctl where the VPC can be reached.")
 	}
 	lines = append(lines, "Next:    eksctl create cluster -f FILE")
-	if c.Plugin.Enabled {
+	if c.Plugin != nil {
 		lines = append(lines, "         ekskms generate manifests --key "+keyARN+" --image IMAGE | kubectl apply --server-side -f -")
 	}
 	return append(lines,
@@ -88,8 +86,8 @@ func eksctlComments(c model.Cluster, keyARN, clusterRole, pluginRole string) []s
 
 // eksctlConfig is a ClusterConfig. Source of the fields: the schema of eksctl
 // 0.215, against which the tests hold it.
-func eksctlConfig(c model.Cluster, keyARN, clusterRole, pluginRole string) map[string]any {
-	metadata := map[string]any{"name": c.Name, "region": c.Place.Region, "version": c.KubernetesVersion}
+func eksctlConfig(c blueprint.Cluster, keyARN, clusterRole, pluginRole string) map[string]any {
+	metadata := map[string]any{"name": c.Name, "region": c.At.Region.Text(), "version": c.KubernetesVersion}
 	if len(c.Tags) > 0 {
 		metadata["tags"] = c.Tags
 	}
@@ -98,14 +96,14 @@ func eksctlConfig(c model.Cluster, keyARN, clusterRole, pluginRole string) map[s
 		"kind":              "ClusterConfig",
 		"metadata":          metadata,
 		"secretsEncryption": map[string]any{"keyARN": keyARN},
-		"vpc":               eksctlVPC(c.Cluster),
+		"vpc":               eksctlVPC(c),
 		"accessConfig": map[string]any{
-			"authenticationMode":                      "API",
+			"authenticationMode":                      blueprint.AuthenticationMode,
 			"bootstrapClusterCreatorAdminPermissions": false,
 			"accessEntries":                           eksctlAccess(c),
 		},
 		"cloudWatch": map[string]any{"clusterLogging": map[string]any{
-			"enableTypes":        []string{"api", "audit", "authenticator", "controllerManager", "scheduler"},
+			"enableTypes":        blueprint.LogTypes,
 			"logRetentionInDays": c.Audit.ControlPlaneLogRetentionDays,
 		}},
 	}
@@ -113,77 +111,86 @@ func eksctlConfig(c model.Cluster, keyARN, clusterRole, pluginRole string) map[s
 	if clusterRole != "" {
 		iam["serviceRoleARN"] = clusterRole
 	}
-	if c.Plugin.Enabled {
+	if c.Plugin != nil {
 		session := c.Session()
 		association := map[string]any{"namespace": session.Namespace, "serviceAccountName": session.ServiceAccount}
 		if pluginRole != "" {
 			association["roleARN"] = pluginRole
 		} else {
-			statements := keypolicy.PluginUse("", keypolicy.ClusterContext(session.ClusterARN), &session)
 			association["roleName"] = pluginRoleName(c.Name)
-			association["permissionPolicy"] = object(iampolicy.NewDocument(iampolicy.OnResource(statements, keyARN)...))
+			association["permissionPolicy"] = object(iampolicy.NewDocument(c.PluginRole().Policy...))
 		}
 		iam["podIdentityAssociations"] = []any{association}
 	}
 	if len(iam) > 0 {
 		cluster["iam"] = iam
 	}
-	if len(c.VPC.AvailabilityZones) > 0 {
-		cluster["availabilityZones"] = c.VPC.AvailabilityZones
+	if len(c.Network.AvailabilityZones) > 0 {
+		cluster["availabilityZones"] = c.Network.AvailabilityZones
 	}
-	group := c.Capacity.NodeGroup
+	group := c.NodeGroup
 	if group == nil {
-		cluster["autoModeConfig"] = map[string]any{"enabled": true, "nodePools": []string{"general-purpose", "system"}}
+		cluster["autoModeConfig"] = map[string]any{"enabled": true, "nodePools": blueprint.NodePools}
 		return cluster
 	}
 	cluster["managedNodeGroups"] = []any{map[string]any{
 		"name": "nodes", "amiFamily": "AmazonLinux2023", "instanceTypes": group.InstanceTypes, "privateNetworking": true,
 		"minSize": group.MinSize, "maxSize": group.MaxSize, "desiredCapacity": group.DesiredSize,
 	}}
-	cluster["addons"] = []any{
-		map[string]any{"name": "eks-pod-identity-agent"},
-		map[string]any{"name": "vpc-cni", "configurationValues": `{"enableNetworkPolicy":"true"}`, "resolveConflicts": "overwrite"},
-		map[string]any{"name": "coredns"},
-		map[string]any{"name": "kube-proxy"},
+	var addons []any
+	for _, a := range c.AddOns() {
+		addon := map[string]any{"name": a.Name}
+		if a.Settings != nil {
+			settings, err := json.Marshal(a.Settings)
+			if err != nil {
+				panic(err) // a map of texts
+			}
+			addon["configurationValues"] = string(settings)
+		}
+		if a.Overwrite {
+			addon["resolveConflicts"] = "overwrite"
+		}
+		addons = append(addons, addon)
 	}
+	cluster["addons"] = append(addons, map[string]any{"name": "coredns"}, map[string]any{"name": "kube-proxy"})
 	return cluster
 }
 
-func eksctlVPC(c config.Cluster) map[string]any {
-	public := c.Endpoint.Access == config.EndpointPublicAndPrivate
+func eksctlVPC(c blueprint.Cluster) map[string]any {
+	public := len(c.PublicCIDRs) > 0
 	vpc := map[string]any{"clusterEndpoints": map[string]any{"privateAccess": true, "publicAccess": public}}
 	if public {
-		vpc["publicAccessCIDRs"] = c.Endpoint.PublicCIDRs
+		vpc["publicAccessCIDRs"] = c.PublicCIDRs
 	}
-	if c.VPC.ID == "" {
-		vpc["cidr"] = c.VPC.CIDR
+	if c.Network.ID == "" {
+		vpc["cidr"] = c.Network.CIDR
 		vpc["nat"] = map[string]any{"gateway": "Single"}
-		if c.VPC.NATGateways > 1 {
+		if c.Network.NATGateways > 1 {
 			vpc["nat"] = map[string]any{"gateway": "HighlyAvailable"} // one for each zone
 		}
 		return vpc
 	}
 	subnets := map[string]any{}
-	for i, id := range c.VPC.SubnetIDs {
+	for i, id := range c.Network.SubnetIDs {
 		subnets[fmt.Sprintf("private-%d", i+1)] = map[string]any{"id": id}
 	}
-	vpc["id"], vpc["subnets"] = c.VPC.ID, map[string]any{"private": subnets}
+	vpc["id"], vpc["subnets"] = c.Network.ID, map[string]any{"private": subnets}
 	return vpc
 }
 
-func eksctlAccess(c model.Cluster) []any {
+func eksctlAccess(c blueprint.Cluster) []any {
 	entries := []any{}
-	for _, e := range c.AccessEntries() {
+	for _, e := range c.AllAccessEntries() {
 		entry := map[string]any{"principalARN": e.PrincipalARN, "type": "STANDARD"}
 		if len(e.Groups) > 0 {
 			entry["kubernetesGroups"] = e.Groups
 		}
 		if e.Policy != "" {
-			scope := map[string]any{"type": e.Scope.Type}
-			if len(e.Scope.Namespaces) > 0 {
-				scope["namespaces"] = e.Scope.Namespaces
+			scope := map[string]any{"type": "cluster"}
+			if len(e.Namespaces) > 0 {
+				scope = map[string]any{"type": "namespace", "namespaces": e.Namespaces}
 			}
-			entry["accessPolicies"] = []any{map[string]any{"policyARN": c.Place.AccessPolicyARN(e.Policy), "accessScope": scope}}
+			entry["accessPolicies"] = []any{map[string]any{"policyARN": c.At.AccessPolicy(e.Policy), "accessScope": scope}}
 		}
 		entries = append(entries, entry)
 	}

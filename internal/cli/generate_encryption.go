@@ -122,5 +122,5 @@ func wrongInput(err error, cmd *cobra.Command) error {
 	if _, rest, ok := strings.Cut(what, ": "); ok && strings.HasPrefix(what, "manifest.") {
 		what = rest
 	}
-	return usageError{strings.ReplaceAll(what, "\n", "; "), "run '" + cmd.CommandPath() + " --help'"}
+	return usage(strings.ReplaceAll(what, "\n", "; "), "run '"+cmd.CommandPath()+" --help'")
 }

@@ -5,19 +5,18 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // hyperShift is a host that takes no other plugin than its own.
@@ -61,7 +60,9 @@ func newGenerateManifests() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			artifacts, err := f.generate(cmd, file.Clusters[0])
+			cluster := file.Clusters[0]
+			cluster.Plugin.Enabled = true // here, whoever deploys it
+			artifacts, err := f.generate(cmd, cluster.Blueprint())
 			if err != nil {
 				return err
 			}
@@ -114,32 +115,26 @@ func (f *manifestFlags) check(cmd *cobra.Command) error {
 		return wrongInput(fmt.Errorf("--control-plane is for --for kamaji and karmada, which have an object of that name"), cmd)
 	}
 	if f.host == hyperShift {
-		return usageError{
+		return usage(
 			"HyperShift takes no other plugin: its operator runs aws-encryption-provider of its release in the API server's pod, without an encryption context, and has no field for a container or a socket of yours",
 			"encrypt a HostedCluster with its own spec.secretEncryption.kms.aws, under a key that lets its role in: docs/hosted-control-planes.md",
-		}
+		)
 	}
 	return nil
 }
 
-var (
-	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
-	roleARN     = regexp.MustCompile(`^arn:[a-z-]+:iam::[0-9]{12}:role/([\w+=,.@-]+/)*[\w+=,.@-]{1,64}$`)
-	clusterName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
-)
-
 // facts are the values that all modes need, and where each comes from.
 type facts struct {
-	cluster                   config.Cluster
-	clusterARN, keyARN, image string
-	keySource, imageSource    string
+	cluster                blueprint.Cluster
+	keyARN, image          string
+	keySource, imageSource string
 }
 
 // generate makes the files of a mode.
-func (f *manifestFlags) generate(cmd *cobra.Command, cluster config.Cluster) ([]artifact, error) {
+func (f *manifestFlags) generate(cmd *cobra.Command, cluster blueprint.Cluster) ([]artifact, error) {
 	mode := manifest.Mode(f.mode)
 	if mode == "" {
-		mode = manifest.Mode(cluster.Plugin.Mode)
+		mode = cluster.Plugin.Mode
 	}
 	modes := []manifest.Mode{manifest.Deployment, manifest.Sidecar, manifest.DaemonSet, manifest.StaticPod}
 	if !slices.Contains(modes, mode) {
@@ -164,9 +159,10 @@ func (f *manifestFlags) generate(cmd *cobra.Command, cluster config.Cluster) ([]
 	}
 }
 
-func (f *manifestFlags) resolve(cluster config.Cluster) (facts, error) {
+func (f *manifestFlags) resolve(cluster blueprint.Cluster) (facts, error) {
 	x := facts{cluster: cluster}
-	key, err := keyOf(cluster, f.key, cluster.Region)
+	account, region := where(cluster)
+	key, err := keyOf(cluster, f.key, region)
 	if err != nil {
 		return x, err
 	}
@@ -176,7 +172,6 @@ func (f *manifestFlags) resolve(cluster config.Cluster) (facts, error) {
 	}
 	// As the constructs do it: constructs/ekskms, SecretsKey. A new key is in the
 	// account of the cluster; one that was there before may be in another.
-	account := cluster.Account
 	if account == "" && cluster.Key.ARN == "" {
 		account = key.AccountID
 	}
@@ -186,15 +181,16 @@ func (f *manifestFlags) resolve(cluster config.Cluster) (facts, error) {
 	case account == "":
 		account = f.account
 	case f.account != "" && f.account != account:
-		return x, usageError{fmt.Sprintf("--account is %s, and the cluster is in %s", f.account, account), "leave --account out"}
+		return x, usage(fmt.Sprintf("--account is %s, and the cluster is in %s", f.account, account), "leave --account out")
 	}
-	if !accountID.MatchString(account) {
-		return x, usageError{fmt.Sprintf("--account is %q, must be 12 digits", account), ""}
+	if !place.IsAccount(account) {
+		return x, usage(fmt.Sprintf("--account is %q, must be 12 digits", account), "")
 	}
 	if cluster.Key.ARN == "" && key.AccountID != account {
-		return x, usageError{fmt.Sprintf("the key %s is in account %s, and the cluster in %s", x.keyARN, key.AccountID, account), "a new key is in the cluster's own account"}
+		return x, usage(fmt.Sprintf("the key %s is in account %s, and the cluster in %s", x.keyARN, key.AccountID, account), "a new key is in the cluster's own account")
 	}
-	x.clusterARN = arn.ARN{Partition: key.Partition, Service: "eks", Region: key.Region, AccountID: account, Resource: "cluster/" + cluster.Name}.String()
+	x.cluster.At = place.In(account, key.Region)
+	x.cluster.Refs.Key = place.Literal(x.keyARN)
 	switch x.image, x.imageSource = f.image, "--image"; {
 	case x.image != "":
 	case cluster.Plugin.Image != "":
@@ -220,11 +216,10 @@ func (x facts) comments(mode manifest.Mode, context map[string]string) []string 
 }
 
 func (f *manifestFlags) workloads(cmd *cobra.Command, x facts, mode manifest.Mode) ([]artifact, error) {
-	context := keypolicy.ClusterContext(x.clusterARN)
-	objs, err := manifest.Plugin(manifest.PluginInput{
-		ClusterName: x.cluster.Name, ClusterARN: x.clusterARN, KeyARN: x.keyARN, Image: x.image,
-		EncryptionContext: context, Mode: mode, Architecture: x.cluster.Plugin.Architecture,
-	})
+	x.cluster.Plugin.Mode = mode
+	in := x.cluster.PluginInput(x.image)
+	context := in.EncryptionContext
+	objs, err := manifest.Plugin(in)
 	if err != nil {
 		return nil, wrongInput(err, cmd)
 	}
@@ -286,23 +281,19 @@ func (f *manifestFlags) sidecar(cmd *cobra.Command, x facts) ([]artifact, error)
 	if !slices.Contains(hosts, manifest.Host(f.host)) {
 		return nil, wrongInput(fmt.Errorf("--for is %q, must be one of %q", f.host, hosts), cmd)
 	}
-	tenants := x.cluster.Plugin.Tenants
-	names := make([]string, len(tenants))
-	for i, t := range tenants {
-		names[i] = t.Name
-	}
+	tenants, names := x.cluster.Plugin.Tenants, tenantNames(x.cluster)
 	if f.tenant == "" {
 		return nil, missing("tenant", "a sidecar has the identity of one tenant", fmt.Sprintf("plugin.tenants of the configuration has %q", names))
 	}
 	i := slices.Index(names, f.tenant)
 	if i < 0 {
-		return nil, usageError{fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", f.tenant, names),
-			"add it there and deploy: that makes the tenant's IAM role and puts it into the key policy"}
+		return nil, usage(fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", f.tenant, names),
+			"add it there and deploy: that makes the tenant's IAM role and puts it into the key policy")
 	}
 	tenant, host := tenants[i], manifest.Host(f.host)
 	in := manifest.SidecarInput{
 		Tenant: tenant.Name, Namespace: tenant.Namespace, ServiceAccount: tenant.ServiceAccount,
-		KeyARN: x.keyARN, Image: x.image, EncryptionContext: keypolicy.TenantContext(x.clusterARN, tenant.Name),
+		KeyARN: x.keyARN, Image: x.image, EncryptionContext: keypolicy.TenantContext(x.cluster.ARN(), tenant.Name),
 		APIServerGroup: f.group, HealthPort: f.healthPort, Encryption: f.encryption.input(), ControlPlane: f.controlPlane,
 	}
 	if host == manifest.Generic {
@@ -370,23 +361,20 @@ func (f *manifestFlags) staticPod(cmd *cobra.Command, x facts) ([]artifact, erro
 	case f.out == "":
 		return nil, missing("out", "these are files for different places", "")
 	}
-	key, err := arn.Parse(x.keyARN)
-	if err != nil {
-		return nil, err
-	}
-	if !roleARN.MatchString(f.roleARN) || !strings.HasPrefix(f.roleARN, "arn:"+key.Partition+":") {
-		return nil, usageError{fmt.Sprintf("--role-arn is %q, which is not the ARN of an IAM role in the key's partition", f.roleARN), "arn:" + key.Partition + ":iam::<account>:role/<name>"}
+	partition := x.cluster.At.Partition.Text()
+	if role, _ := place.ParseARN(f.roleARN); !place.IsRole(f.roleARN) || role.Partition != partition {
+		return nil, usage(fmt.Sprintf("--role-arn is %q, which is not the ARN of an IAM role in the key's partition", f.roleARN), "arn:"+partition+":iam::<account>:role/<name>")
 	}
 	// Whoever has the encryption context of another cluster can decrypt its data.
 	switch {
 	case f.clusterName == "":
 		return nil, missing("cluster-name", "it stands in the encryption context, which tells this control plane's data from others'", "a name that no EKS cluster in the account has")
 	case f.clusterName == x.cluster.Name:
-		return nil, usageError{fmt.Sprintf("--cluster-name is %q, the name of the EKS cluster of the configuration: each could decrypt the other's data", f.clusterName), "give the control plane a name of its own"}
-	case !clusterName.MatchString(f.clusterName):
-		return nil, usageError{fmt.Sprintf("--cluster-name is %q, must be 1 to 100 letters, digits, hyphens and underscores", f.clusterName), ""}
+		return nil, usage(fmt.Sprintf("--cluster-name is %q, the name of the EKS cluster of the configuration: each could decrypt the other's data", f.clusterName), "give the control plane a name of its own")
+	case !place.IsClusterName(f.clusterName):
+		return nil, usage(fmt.Sprintf("--cluster-name is %q, must be 1 to 100 letters, digits, hyphens and underscores", f.clusterName), "")
 	}
-	context := keypolicy.ClusterContext(strings.TrimSuffix(x.clusterARN, x.cluster.Name) + f.clusterName)
+	context := keypolicy.ClusterContext(x.cluster.At.ARN("eks", "cluster/"+f.clusterName))
 	pod, err := manifest.StaticPods(manifest.StaticPodInput{
 		ClusterName: f.clusterName, KeyARN: x.keyARN, Image: x.image, EncryptionContext: context, HealthPort: f.healthPort,
 	})

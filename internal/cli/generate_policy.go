@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -11,11 +10,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
-	"github.com/ekskms/ekskms/internal/model"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // placeFlags say where a cluster is, where its configuration does not.
@@ -27,58 +25,66 @@ func (f *placeFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.region, "region", "", "AWS `Region` of the cluster, where the configuration does not say it")
 }
 
-var regionName = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]+$`)
+// where returns the account and the Region of a cluster, as far as its configuration
+// says them.
+func where(c blueprint.Cluster) (account, region string) {
+	if c.At.Region == nil {
+		return "", ""
+	}
+	return c.At.Account.Text(), c.At.Region.Text()
+}
 
 // cluster reads the configuration and puts the cluster in its place.
-func (f *placeFlags) cluster(cmd *cobra.Command) (model.Cluster, error) {
+func (f *placeFlags) cluster(cmd *cobra.Command) (blueprint.Cluster, error) {
 	if err := notEmpty(cmd); err != nil {
-		return model.Cluster{}, err
+		return blueprint.Cluster{}, err
 	}
 	file, err := loadConfig(cmd, f.file)
 	if err != nil {
-		return model.Cluster{}, err
+		return blueprint.Cluster{}, err
 	}
-	return f.place(file.Clusters[0])
+	return f.place(file.Clusters[0].Blueprint())
 }
 
-func (f *placeFlags) place(c config.Cluster) (model.Cluster, error) {
-	account, region := c.Account, c.Region
-	if key, err := arn.Parse(c.Key.ARN); err == nil && region == "" {
+func (f *placeFlags) place(c blueprint.Cluster) (blueprint.Cluster, error) {
+	account, region := where(c)
+	if key, ok := place.ParseARN(c.Key.ARN); ok && region == "" {
 		region = key.Region // a cluster's key is in its own Region
 	}
 	for _, v := range []struct {
 		flag, given string
 		value       *string
-		valid       *regexp.Regexp
+		valid       func(string) bool
 		want, what  string
 	}{
-		{"account", f.account, &account, accountID, "12 digits", "in which AWS account the cluster is"},
-		{"region", f.region, &region, regionName, "an AWS Region, such as eu-central-1", "in which Region the cluster is"},
+		{"account", f.account, &account, place.IsAccount, "12 digits", "in which AWS account the cluster is"},
+		{"region", f.region, &region, place.IsRegion, "an AWS Region, such as eu-central-1", "in which Region the cluster is"},
 	} {
 		switch {
 		case v.given != "" && *v.value != "" && v.given != *v.value:
-			return model.Cluster{}, usageError{fmt.Sprintf("--%s is %s, and the configuration has %s", v.flag, v.given, *v.value), "leave --" + v.flag + " out"}
-		case v.given != "" && !v.valid.MatchString(v.given):
-			return model.Cluster{}, usageError{fmt.Sprintf("--%s is %q, must be %s", v.flag, v.given, v.want), ""}
+			return blueprint.Cluster{}, usage(fmt.Sprintf("--%s is %s, and the configuration has %s", v.flag, v.given, *v.value), "leave --"+v.flag+" out")
+		case v.given != "" && !v.valid(v.given):
+			return blueprint.Cluster{}, usage(fmt.Sprintf("--%s is %q, must be %s", v.flag, v.given, v.want), "")
 		case v.given != "":
 			*v.value = v.given
 		case *v.value == "":
-			return model.Cluster{}, missing(v.flag, "the configuration does not say "+v.what, "give the flag, or write account and region into the configuration")
+			return blueprint.Cluster{}, missing(v.flag, "the configuration does not say "+v.what, "give the flag, or write account and region into the configuration")
 		}
 	}
-	return model.Cluster{Cluster: c, Place: model.In(account, region)}, nil
+	c.At = place.In(account, region)
+	return c, nil
 }
 
 // roleFlag refuses what is not the ARN of a role.
 func roleFlag(flag, value string) error {
-	if value != "" && !roleARN.MatchString(value) {
-		return usageError{fmt.Sprintf("--%s is %q, which is not the ARN of an IAM role", flag, value), "arn:aws:iam::<account>:role/<name>"}
+	if value != "" && !place.IsRole(value) {
+		return usage(fmt.Sprintf("--%s is %q, which is not the ARN of an IAM role", flag, value), "arn:aws:iam::<account>:role/<name>")
 	}
 	return nil
 }
 
 func newGenerateKeyPolicy() *cobra.Command {
-	var place placeFlags
+	var at placeFlags
 	var clusterRole, pluginRole string
 	var tenantRoles map[string]string
 	var statements bool
@@ -95,22 +101,21 @@ func newGenerateKeyPolicy() *cobra.Command {
 			"  ekskms generate key-policy --file ekskms.yaml --account 111122223333 --region eu-central-1 --plugin-role-arn arn:aws:iam::111122223333:role/plugin --statements",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := place.cluster(cmd)
+			c, err := at.cluster(cmd)
 			if err != nil {
 				return err
 			}
-			roles, err := keyRoles(cmd, &c, clusterRole, pluginRole, tenantRoles)
-			if err != nil {
+			if err := keyRoles(cmd, &c, clusterRole, pluginRole, tenantRoles); err != nil {
 				return err
 			}
 			if statements {
-				return printJSON(cmd.OutOrStdout(), c.AddedStatements(roles))
+				return printJSON(cmd.OutOrStdout(), c.AddedStatements())
 			}
-			return printJSON(cmd.OutOrStdout(), iampolicy.NewDocument(c.KeyStatements(roles)...))
+			return printJSON(cmd.OutOrStdout(), iampolicy.NewDocument(c.KeyStatements()...))
 		},
 	}
 	flags := cmd.Flags()
-	place.register(flags)
+	at.register(flags)
 	flags.StringVar(&clusterRole, "cluster-role-arn", "", "`ARN` of the cluster's role (default: roles under the path that the deployment gives it)")
 	flags.StringVar(&pluginRole, "plugin-role-arn", "", "`ARN` of the plugin's role: the stack's output PluginRoleArn")
 	flags.StringToStringVar(&tenantRoles, "tenant-role-arn", nil, "`name=ARN` of the role of each tenant's plugin; can be repeated")
@@ -118,46 +123,59 @@ func newGenerateKeyPolicy() *cobra.Command {
 	return cmd
 }
 
-// keyRoles are the roles that the flags name. It says what is left out without them,
-// and puts CDK's own role where the configuration names no creators.
-func keyRoles(cmd *cobra.Command, c *model.Cluster, cluster, plugin string, tenants map[string]string) (model.KeyRoles, error) {
-	roles := model.KeyRoles{Cluster: cluster, Plugin: plugin}
-	for flag, value := range map[string]string{"cluster-role-arn": cluster, "plugin-role-arn": plugin} {
-		if err := roleFlag(flag, value); err != nil {
-			return roles, err
+// keyRoles puts the roles that the flags name into the cluster, and CDK's own where the
+// configuration names no creators. It says what is left out without them.
+func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, tenants map[string]string) error {
+	for _, f := range []struct {
+		flag, value string
+		ref         *place.Value
+	}{{"cluster-role-arn", cluster, &c.Refs.ClusterRole}, {"plugin-role-arn", plugin, &c.Refs.PluginRole}} {
+		if err := roleFlag(f.flag, f.value); err != nil {
+			return err
+		}
+		if f.value != "" {
+			*f.ref = place.Literal(f.value)
 		}
 	}
-	var names []string
-	for _, t := range c.Plugin.Tenants {
-		names = append(names, t.Name)
-	}
+	names := tenantNames(*c)
 	for name, role := range tenants {
 		if !slices.Contains(names, name) {
-			return roles, usageError{fmt.Sprintf("--tenant-role-arn is for %q, and plugin.tenants of the configuration has %q", name, names), "name=ARN"}
+			return usage(fmt.Sprintf("--tenant-role-arn is for %q, and plugin.tenants of the configuration has %q", name, names), "name=ARN")
 		}
 		if err := roleFlag("tenant-role-arn", role); err != nil {
-			return roles, err
+			return err
 		}
 	}
-	if !c.Plugin.Enabled && plugin != "" {
-		return roles, usageError{"--plugin-role-arn is given, and the configuration has plugin.enabled: false", "leave --plugin-role-arn out"}
+	if c.Plugin == nil && plugin != "" {
+		return usage("--plugin-role-arn is given, and the configuration has plugin.enabled: false", "leave --plugin-role-arn out")
 	}
 	if len(c.Creators) == 0 {
-		c.Creators = []string{c.Place.BootstrapRole()}
+		c.Creators = []string{c.At.ExecutionRole(place.BootstrapQualifier)}
 		printError(cmd.ErrOrStderr(), "the configuration names no creators, so the one who may create the cluster is CDK's own role, "+c.Creators[0], "")
 	}
-	if c.Plugin.Enabled && plugin == "" {
+	if c.Plugin != nil && plugin == "" {
 		printError(cmd.ErrOrStderr(), "the policy goes without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
 	}
 	switch {
 	case len(tenants) == len(names) && len(names) > 0:
-		roles.Tenant = func(name string) string { return tenants[name] }
+		c.Refs.TenantRole = func(name string) place.Value { return place.Literal(tenants[name]) }
 	case len(tenants) > 0:
-		return roles, usageError{fmt.Sprintf("--tenant-role-arn is given for %d of %d tenants", len(tenants), len(names)), fmt.Sprintf("give it for each of %q", names)}
+		return usage(fmt.Sprintf("--tenant-role-arn is given for %d of %d tenants", len(tenants), len(names)), fmt.Sprintf("give it for each of %q", names))
 	case len(names) > 0:
 		printError(cmd.ErrOrStderr(), "the policy goes without the roles of the tenants, which the deployment makes", "deploy, and give each with --tenant-role-arn name=ARN")
 	}
-	return roles, nil
+	return nil
+}
+
+// tenantNames are the names of the tenants, in their order.
+func tenantNames(c blueprint.Cluster) []string {
+	var names []string
+	if c.Plugin != nil {
+		for _, t := range c.Plugin.Tenants {
+			names = append(names, t.Name)
+		}
+	}
+	return names
 }
 
 // The kinds of principals that a key's policy and their own IAM policies speak of.
@@ -168,7 +186,7 @@ const (
 )
 
 func newGenerateIAMPolicy() *cobra.Command {
-	var place placeFlags
+	var at placeFlags
 	var who, key, tenant string
 	cmd := &cobra.Command{
 		Use:   "iam-policy",
@@ -190,11 +208,11 @@ func newGenerateIAMPolicy() *cobra.Command {
 			case who == "":
 				return missing("for", "the policy is that of one kind of principal", fmt.Sprintf("one of %q", kinds))
 			case !slices.Contains(kinds, who):
-				return usageError{fmt.Sprintf("--for is %q, must be one of %q", who, kinds), ""}
+				return usage(fmt.Sprintf("--for is %q, must be one of %q", who, kinds), "")
 			case tenant != "" && who != forPlugin:
-				return usageError{"--tenant is for --for plugin", "leave --tenant out"}
+				return usage("--tenant is for --for plugin", "leave --tenant out")
 			}
-			c, k, err := place.withKey(cmd, key)
+			c, k, err := at.withKey(cmd, key)
 			if err != nil {
 				return err
 			}
@@ -217,7 +235,7 @@ func newGenerateIAMPolicy() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	place.register(flags)
+	at.register(flags)
 	flags.StringVar(&who, "for", "", "`kind` of principal: creator, plugin or admin")
 	flags.StringVar(&key, "key", "", "`ARN` of the key, which a new one has only once it is deployed: the stack's output KeyArn")
 	flags.StringVar(&tenant, "tenant", "", "`name` of a tenant in plugin.tenants of the configuration")
@@ -226,69 +244,67 @@ func newGenerateIAMPolicy() *cobra.Command {
 
 // withKey is [placeFlags.cluster] for a command with a flag --key, whose ARN says
 // where the cluster is too: a new key is in the account of its cluster.
-func (f *placeFlags) withKey(cmd *cobra.Command, key string) (model.Cluster, arn.ARN, error) {
+func (f *placeFlags) withKey(cmd *cobra.Command, key string) (blueprint.Cluster, arn.ARN, error) {
 	if err := notEmpty(cmd); err != nil {
-		return model.Cluster{}, arn.ARN{}, err
+		return blueprint.Cluster{}, arn.ARN{}, err
 	}
 	file, err := loadConfig(cmd, f.file)
 	if err != nil {
-		return model.Cluster{}, arn.ARN{}, err
+		return blueprint.Cluster{}, arn.ARN{}, err
 	}
-	c := file.Clusters[0]
-	k, err := keyOf(c, key, cmp.Or(c.Region, f.region))
+	c := file.Clusters[0].Blueprint()
+	account, region := where(c)
+	k, err := keyOf(c, key, cmp.Or(region, f.region))
 	if err != nil {
-		return model.Cluster{}, arn.ARN{}, err
+		return blueprint.Cluster{}, arn.ARN{}, err
 	}
-	if c.Key.ARN == "" && c.Account == "" && f.account == "" {
+	if c.Key.ARN == "" && account == "" && f.account == "" {
 		f.account = k.AccountID
 	}
-	if c.Region == "" && f.region == "" {
+	if region == "" && f.region == "" {
 		f.region = k.Region
 	}
+	c.Refs.Key = place.Literal(k.String())
 	placed, err := f.place(c)
 	return placed, k, err
 }
 
 // keyOf returns the ARN of the key, from the configuration or the flag --key.
-func keyOf(c config.Cluster, flag, region string) (k arn.ARN, err error) {
+func keyOf(c blueprint.Cluster, flag, region string) (k arn.ARN, err error) {
 	key := flag
 	switch {
 	case c.Key.ARN != "" && flag != "" && flag != c.Key.ARN:
-		return k, usageError{fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", flag, c.Key.ARN), "give one of the two, or twice the same"}
+		return k, usage(fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", flag, c.Key.ARN), "give one of the two, or twice the same")
 	case c.Key.ARN != "":
 		key = c.Key.ARN
 	case flag == "":
 		return k, missing("key", "the configuration makes a new key, whose ARN is known once it is deployed",
-			"it is the output KeyArn: aws cloudformation describe-stacks --stack-name "+names.Stack(c.Name))
+			"it is the output KeyArn: aws cloudformation describe-stacks --stack-name "+place.Stack(c.Name))
 	}
 	k, err = arn.Parse(key)
 	switch {
 	case err != nil || k.Service != "kms" || !strings.HasPrefix(k.Resource, "key/") || k.Region == "" || k.AccountID == "":
-		return k, usageError{fmt.Sprintf("--key is %q, which is not the ARN of a KMS key", key), "arn:aws:kms:<region>:<account>:key/<id>"}
+		return k, usage(fmt.Sprintf("--key is %q, which is not the ARN of a KMS key", key), "arn:aws:kms:<region>:<account>:key/<id>")
 	case region != "" && k.Region != region:
-		return k, usageError{fmt.Sprintf("the key %s is in %s, and the cluster in %s", key, k.Region, region), "a cluster's key is in its own Region"}
+		return k, usage(fmt.Sprintf("the key %s is in %s, and the cluster in %s", key, k.Region, region), "a cluster's key is in its own Region")
 	}
 	return k, nil
 }
 
-func iamStatements(c model.Cluster, who, tenant string) ([]iampolicy.Statement, error) {
+func iamStatements(c blueprint.Cluster, who, tenant string) ([]iampolicy.Statement, error) {
 	switch {
 	case who == forAdmin:
 		return []iampolicy.Statement{keypolicy.Administrators(nil, c.Key.MultiRegion)}, nil
 	case who == forCreator:
 		return c.CreatorStatements(), nil
-	case !c.Plugin.Enabled:
-		return nil, usageError{"the configuration has plugin.enabled: false", "there is no plugin to make a policy for"}
+	case c.Plugin == nil:
+		return nil, usage("the configuration has plugin.enabled: false", "there is no plugin to make a policy for")
 	case tenant == "":
-		session := c.Session()
-		return keypolicy.PluginUse("", keypolicy.ClusterContext(session.ClusterARN), &session), nil
+		return c.PluginStatements(), nil
 	}
-	var names []string
-	for _, t := range c.Tenants(func(string) string { return "" }) {
-		if t.Name == tenant {
-			return keypolicy.TenantUse([]keypolicy.Tenant{t}), nil
-		}
-		names = append(names, t.Name)
+	names := tenantNames(c)
+	if i := slices.Index(names, tenant); i >= 0 {
+		return c.TenantRole(c.Plugin.Tenants[i]).Policy, nil
 	}
-	return nil, usageError{fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", tenant, names), "add it there and deploy"}
+	return nil, usage(fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", tenant, names), "add it there and deploy")
 }

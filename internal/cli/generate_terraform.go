@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ekskms/ekskms/internal/synth"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/terraform"
 )
 
@@ -34,14 +34,14 @@ func newGenerateTerraform() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cluster := configuration.Clusters[0]
+			cluster := configuration.Clusters[0].Blueprint()
 			generate, what := terraform.Generate, "cluster "+cluster.Name
 			if keyOnly {
 				generate, what = terraform.GenerateKey, "the key of cluster "+cluster.Name
 			}
 			files, err := generate(cluster)
 			if err != nil {
-				return &synth.Error{What: err.Error(), Hint: "leave --key-only out, or give the configuration a key of its own"}
+				return &hint.Error{What: err.Error(), Hint: "leave --key-only out, or give the configuration a key of its own"}
 			}
 			return emit(cmd, terraformArtifacts(what, files), out, force)
 		},

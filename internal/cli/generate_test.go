@@ -20,6 +20,8 @@ import (
 const testKey = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 func TestMain(m *testing.M) {
+	// Support of Kubernetes versions is judged as of 2026-11-27.
+	_ = os.Setenv("SOURCE_DATE_EPOCH", "1795737600")
 	code := m.Run()
 	synth.Close()
 	os.Exit(code)

@@ -20,7 +20,7 @@ import (
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/guard"
-	"github.com/ekskms/ekskms/internal/synth"
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 func newGuard() *cobra.Command {
@@ -66,21 +66,21 @@ type guardFlags struct {
 }
 
 func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
-	const hint = "run 'ekskms guard --help'"
+	const advice = "run 'ekskms guard --help'"
 	if err := f.parse("guard"); err != nil {
 		return err
 	}
 	switch {
 	case (f.against == "") == (f.base == ""):
-		return usageError{"one of --against and --base must be given", hint}
+		return usage("one of --against and --base must be given", advice)
 	case f.command != "" && (f.base == "" || len(args) == 0):
-		return usageError{"--synth needs --base and PATH", hint}
+		return usage("--synth needs --base and PATH", advice)
 	case len(args) > 0 && cmd.Flags().Changed("file"):
-		return usageError{"--file and PATH are both given, must be one of them", hint}
+		return usage("--file and PATH are both given, must be one of them", advice)
 	}
 	accepted, err := parseAccepted(f.accepted)
 	if err != nil {
-		return usageError{err.Error(), hint}
+		return usage(err.Error(), advice)
 	}
 
 	after, remove, err := f.changed(cmd, args)
@@ -166,7 +166,7 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 		name = args[0]
 	}
 	if name == "-" {
-		return nil, nil, &synth.Error{What: "a revision has no standard input", Hint: "name a file"}
+		return nil, nil, &hint.Error{What: "a revision has no standard input", Hint: "name a file"}
 	}
 	revision, err := findRevision(cmd, f.base, name)
 	if err != nil {
@@ -219,11 +219,11 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 	}
 	top, err := git(cmd, "rev-parse", "--show-toplevel")
 	if err != nil {
-		return nil, &synth.Error{What: "--base needs a git repository: " + err.Error(), Hint: "name the deployed template with --against"}
+		return nil, &hint.Error{What: "--base needs a git repository: " + err.Error(), Hint: "name the deployed template with --against"}
 	}
 	r := &revision{name: name, top: strings.TrimSpace(string(top))}
 	if _, err := git(cmd, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}"); err != nil {
-		return nil, &synth.Error{What: fmt.Sprintf("--base is %q, which is no revision of this repository", name), Hint: "fetch it first: in GitHub Actions, check out with fetch-depth: 0"}
+		return nil, &hint.Error{What: fmt.Sprintf("--base is %q, which is no revision of this repository", name), Hint: "fetch it first: in GitHub Actions, check out with fetch-depth: 0"}
 	}
 	within := func(p string) (string, error) {
 		if real, err := filepath.EvalSymlinks(p); err == nil {
@@ -244,7 +244,7 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 		return nil, err
 	}
 	if r.path = filepath.Join(r.folder, rest); strings.HasPrefix(r.path, "..") {
-		return nil, &synth.Error{What: fmt.Sprintf("%s is outside the repository, so that no revision has it", path), Hint: "name the deployed template with --against"}
+		return nil, &hint.Error{What: fmt.Sprintf("%s is outside the repository, so that no revision has it", path), Hint: "name the deployed template with --against"}
 	}
 	return r, nil
 }
@@ -253,7 +253,7 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 func (r *revision) extract(cmd *cobra.Command, part, folder string) error {
 	archive, err := git(cmd, "-C", r.top, "archive", "--format=tar", r.name, "--", filepath.ToSlash(part))
 	if err != nil {
-		return &synth.Error{What: fmt.Sprintf("there is no %s in %s", part, r.name), Hint: "if it is not committed, --synth writes it: --synth 'npx cdk synth --quiet'"}
+		return &hint.Error{What: fmt.Sprintf("there is no %s in %s", part, r.name), Hint: "if it is not committed, --synth writes it: --synth 'npx cdk synth --quiet'"}
 	}
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return err

@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	buildcontext "github.com/ekskms/ekskms"
+	"github.com/ekskms/ekskms/internal/buildcontext"
 	"github.com/ekskms/ekskms/internal/config"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/scaffold"
 	"github.com/ekskms/ekskms/internal/synth"
 	"github.com/ekskms/ekskms/internal/terraform"
@@ -28,7 +28,7 @@ const (
 	// nextVersion is what a project asks for that a build without a version makes.
 	nextVersion = "v0.1.0"
 	// leastGo is that of go.mod.
-	leastGo = "1.25.0"
+	leastGo = "1.26.0"
 )
 
 // initFlags are the flags of ekskms init.
@@ -86,7 +86,7 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	p := &f.project
 	switch {
 	case f.terraform && f.configOnly:
-		return usageError{"--terraform and --config-only are two kinds of projects", "give one of them"}
+		return usage("--terraform and --config-only are two kinds of projects", "give one of them")
 	case f.terraform:
 		p.Kind = scaffold.Terraform
 	case f.configOnly:
@@ -96,7 +96,7 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	}
 	for _, name := range []string{"module", "replace"} {
 		if cmd.Flags().Changed(name) && p.Kind != scaffold.CDK {
-			return usageError{fmt.Sprintf("--%s is for a Go project", name), "leave it out, or --terraform and --config-only"}
+			return usage(fmt.Sprintf("--%s is for a Go project", name), "leave it out, or --terraform and --config-only")
 		}
 	}
 	fallback, err := nameOf(folder)
@@ -110,7 +110,7 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 		p.Name = fallback
 	}
 	if (p.Account == "") != (p.Region == "") {
-		return usageError{"--account and --region belong together", "give both, or neither for the account and the Region of whoever deploys"}
+		return usage("--account and --region belong together", "give both, or neither for the account and the Region of whoever deploys")
 	}
 	text, err := p.Config()
 	if err != nil {
@@ -199,13 +199,13 @@ func (f *initFlags) versions(cmd *cobra.Command, folder string) error {
 		}
 	}
 	if !regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`).MatchString(p.Version) {
-		return usageError{fmt.Sprintf("--ekskms-version is %q, must be a version of a Go module", p.Version), "such as " + nextVersion}
+		return usage(fmt.Sprintf("--ekskms-version is %q, must be a version of a Go module", p.Version), "such as "+nextVersion)
 	}
 	if p.Module == "" {
 		p.Module = "example.com/" + strings.ToLower(p.Name)
 	}
 	if !modulePath.MatchString(p.Module) {
-		return usageError{fmt.Sprintf("--module is %q, must be the path of a Go module", p.Module), "such as github.com/acme/payments"}
+		return usage(fmt.Sprintf("--module is %q, must be the path of a Go module", p.Module), "such as github.com/acme/payments")
 	}
 	if p.Replace != "" {
 		replace, err := checkoutFrom(p.Replace, folder)
@@ -237,7 +237,7 @@ func builtVersion() string {
 func checkoutFrom(checkout, folder string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(checkout, "go.mod"))
 	if err != nil || !bytes.HasPrefix(data, []byte("module github.com/ekskms/ekskms\n")) {
-		return "", usageError{fmt.Sprintf("--replace is %q, which is no checkout of github.com/ekskms/ekskms", checkout), "it has a go.mod with that module"}
+		return "", usage(fmt.Sprintf("--replace is %q, which is no checkout of github.com/ekskms/ekskms", checkout), "it has a go.mod with that module")
 	}
 	if filepath.IsAbs(checkout) {
 		return checkout, nil
@@ -265,7 +265,7 @@ func checkoutFrom(checkout, folder string) (string, error) {
 func (f *initFlags) generated(cmd *cobra.Command, file *config.File) ([]scaffold.File, error) {
 	switch f.project.Kind {
 	case scaffold.Terraform:
-		module, err := terraform.Generate(file.Clusters[0])
+		module, err := terraform.Generate(file.Clusters[0].Blueprint())
 		if err != nil {
 			return nil, err
 		}
@@ -280,7 +280,7 @@ func (f *initFlags) generated(cmd *cobra.Command, file *config.File) ([]scaffold
 			printError(cmd.ErrOrStderr(), "the snapshot of the template is missing: "+err.Error(), "go test -update makes it")
 			return nil, nil
 		}
-		name := names.Stack(file.Clusters[0].Name) + ".template.json"
+		name := place.Stack(file.Clusters[0].Name) + ".template.json"
 		return []scaffold.File{{Path: "testdata/" + name, Content: snapshot}}, nil
 	}
 	return nil, nil
@@ -297,7 +297,7 @@ func snapshotOf(cmd *cobra.Command, file *config.File) ([]byte, error) {
 		return nil, err
 	}
 	defer remove()
-	data, err := os.ReadFile(filepath.Join(out, names.Stack(file.Clusters[0].Name)+".template.json"))
+	data, err := os.ReadFile(filepath.Join(out, place.Stack(file.Clusters[0].Name)+".template.json"))
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/inspect"
-	"github.com/ekskms/ekskms/internal/synth"
 )
 
 func newInspect() *cobra.Command {
@@ -61,7 +61,7 @@ func newInspect() *cobra.Command {
 
 func checkInspect(cmd *cobra.Command, output string, value bool, opts inspect.Options) error {
 	wrong := func(format string, args ...any) error {
-		return usageError{fmt.Sprintf(format, args...), "run 'ekskms inspect --help'"}
+		return usage(fmt.Sprintf(format, args...), "run 'ekskms inspect --help'")
 	}
 	if output != "text" && output != "json" {
 		return wrong("--output is %q, must be text or json", output)
@@ -95,13 +95,13 @@ func checkInspect(cmd *cobra.Command, output string, value bool, opts inspect.Op
 
 func inspectSnapshot(cmd *cobra.Command, path, output string, opts inspect.Options) error {
 	if path == "-" {
-		return usageError{"a snapshot can't be read from standard input", "name a file, or use --value for one value"}
+		return usage("a snapshot can't be read from standard input", "name a file, or use --value for one value")
 	}
 	done := progress(cmd.ErrOrStderr(), "ekskms: reading "+path)
 	report, err := inspect.Snapshot(path, opts)
 	done()
 	if err != nil {
-		return hinted(err)
+		return err
 	}
 	if output == "json" {
 		err = printJSON(cmd.OutOrStdout(), report)
@@ -132,11 +132,11 @@ func inspectValue(cmd *cobra.Command, path, output string, opts inspect.Options)
 	}
 	storage, err := inspect.Value(in)
 	if err != nil {
-		var e *inspect.Error
+		var e *hint.Error
 		if errors.As(err, &e) {
-			err = &inspect.Error{What: name + " " + e.What, Hint: e.Hint}
+			err = &hint.Error{What: name + " " + e.What, Hint: e.Hint}
 		}
-		return hinted(err)
+		return err
 	}
 	report := inspectedValue{storage, []inspect.Finding{}}
 	if problem := opts.Check(storage); problem != "" {
@@ -154,15 +154,6 @@ func inspectValue(cmd *cobra.Command, path, output string, opts inspect.Options)
 		return err
 	}
 	return printFindings(cmd.ErrOrStderr(), report.Findings)
-}
-
-// hinted passes on the advice of an error in the form that Run prints.
-func hinted(err error) error {
-	var e *inspect.Error
-	if errors.As(err, &e) {
-		return &synth.Error{What: e.What, Hint: e.Hint}
-	}
-	return err
 }
 
 func printJSON(w io.Writer, v any) error {

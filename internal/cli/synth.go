@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/ekskms/ekskms/constructs/ekskms"
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/synth"
@@ -38,10 +38,10 @@ func newSynth() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "text" && output != "json" {
-				return usageError{fmt.Sprintf("--output is %q, must be text or json", output), "run 'ekskms synth --help'"}
+				return usage(fmt.Sprintf("--output is %q, must be text or json", output), "run 'ekskms synth --help'")
 			}
 			if opts.Outdir == "" {
-				return usageError{"--out is empty, must name a folder", "run 'ekskms synth --help'"}
+				return usage("--out is empty, must name a folder", "run 'ekskms synth --help'")
 			}
 			clusters, err := loadConfig(cmd, file)
 			if err != nil {
@@ -138,7 +138,7 @@ func printText(w io.Writer, r *synth.Report) {
 		}
 		_ = table.Flush()
 		if s.ExistingKey {
-			p("  what the owner of the existing key must add to its policy, as JSON in the output %s:\n", ekskms.ExistingKeyOutput)
+			p("  what the owner of the existing key must add to its policy, as JSON in the output %s:\n", blueprint.OutputExistingKey.ID)
 		} else {
 			p("  who may do what with the key of the secrets:\n")
 		}

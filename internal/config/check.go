@@ -2,50 +2,14 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/place"
 )
-
-// Partition returns the AWS partition that the cluster's Region belongs to: aws,
-// aws-us-gov or aws-cn. It returns "" for a cluster without a Region.
-func (c Cluster) Partition() string { return partitionOf(c.Region) }
-
-func partitionOf(region string) string {
-	switch {
-	case region == "":
-		return ""
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	}
-	return "aws"
-}
-
-// ZoneCount returns the number of Availability Zones that a new VPC spans.
-func (v VPC) ZoneCount() int {
-	if len(v.AvailabilityZones) > 0 {
-		return len(v.AvailabilityZones)
-	}
-	return 2
-}
-
-// Graviton families have a g behind their generation: m7g, c8gn, im4gn. a1 is the
-// one older family.
-var gravitonRE = regexp.MustCompile(`^(a1|[a-z]+[0-9]+g[a-z]*)\.`)
-
-func architectureOf(instanceType string) string {
-	if gravitonRE.MatchString(instanceType) {
-		return ArchitectureARM64
-	}
-	return ArchitectureAMD64
-}
-
-// Architecture returns the processor architecture of the group's instance types,
-// amd64 or arm64.
-func (g NodeGroup) Architecture() string { return architectureOf(g.InstanceTypes[0]) }
 
 // cluster checks what lies between the fields of a cluster, and fills in the
 // defaults that depend on other fields.
@@ -70,13 +34,13 @@ func (d *decoder) cluster(c *Cluster, path string) {
 		}
 		first[e.PrincipalARN] = d.nodes[at].Line
 	}
-	for _, other := range []string{"audit", "logs"} {
-		if at := path + ".key.alias"; c.Key.Alias == "alias/eks/"+c.Name+"/"+other && d.ok(at) {
+	for _, other := range []string{place.AuditAlias(c.Name), place.LogsAlias(c.Name)} {
+		if at := path + ".key.alias"; c.Key.Alias == other && d.ok(at) {
 			d.faultAt(at, "is the alias of another key of this cluster, must be a different one")
 		}
 	}
 	if c.Key.ARN == "" && c.Key.Alias == "" {
-		c.Key.Alias = "alias/eks/" + c.Name
+		c.Key.Alias = place.SecretsAlias(c.Name)
 	}
 }
 
@@ -109,10 +73,10 @@ func (d *decoder) location(c *Cluster, path string) {
 		if !d.ok(at) {
 			return
 		}
-		p := strings.SplitN(value, ":", 6)
-		r := ref{path: at, value: value, partition: p[1]}
+		p, _ := place.ParseARN(value) // which the rule of the field has looked at
+		r := ref{path: at, value: value, partition: p.Partition}
 		if regional {
-			r.region = p[3]
+			r.region = p.Region
 		}
 		refs = append(refs, r)
 	}
@@ -151,7 +115,9 @@ func (d *decoder) location(c *Cluster, path string) {
 			}
 		}
 	}
-	if partition = partitionOf(region); partition == "" && len(refs) > 0 {
+	if region != "" {
+		partition = place.Partition(region)
+	} else if len(refs) > 0 {
 		partition, from = refs[0].partition, strings.TrimPrefix(refs[0].path, path+".")
 	}
 	for _, r := range refs {
@@ -182,8 +148,8 @@ func (d *decoder) zones(c *Cluster, path string) {
 			}
 		}
 	}
-	if n := path + ".vpc.natGateways"; d.ok(n) && !d.bad[at] && v.NATGateways > v.ZoneCount() {
-		d.faultAt(n, "must be at most one for each of the %d Availability Zones", v.ZoneCount())
+	if n := path + ".vpc.natGateways"; d.ok(n) && !d.bad[at] && v.NATGateways > blueprint.Network(v).Zones() {
+		d.faultAt(n, "must be at most one for each of the %d Availability Zones", blueprint.Network(v).Zones())
 	}
 }
 
@@ -208,29 +174,25 @@ func (d *decoder) nodeGroup(c *Cluster, g *NodeGroup, path string) {
 	if d.bad[at+".instanceTypes"] || d.bad[path+".capacity"] {
 		return
 	}
+	architecture := blueprint.NodeGroup(*g).Architecture()
 	for i, t := range g.InstanceTypes {
-		if architectureOf(t) != g.Architecture() {
-			d.faultAt(fmt.Sprintf("%s.instanceTypes[%d]", at, i), "must be of one processor architecture with %s, which is %s", g.InstanceTypes[0], g.Architecture())
+		if blueprint.ArchitectureOf(t) != architecture {
+			d.faultAt(fmt.Sprintf("%s.instanceTypes[%d]", at, i), "must be of one processor architecture with %s, which is %s", g.InstanceTypes[0], architecture)
 			return
 		}
 	}
 	// The plugin would be deployed and never start.
-	if c.Plugin.Enabled && !d.bad[path+".plugin"] && c.Plugin.Architecture != g.Architecture() {
-		d.faultAt(path+".plugin.architecture", "must be %s, the architecture of the node group's %s", g.Architecture(), g.InstanceTypes[0])
+	if c.Plugin.Enabled && !d.bad[path+".plugin"] && c.Plugin.Architecture != architecture {
+		d.faultAt(path+".plugin.architecture", "must be %s, the architecture of the node group's %s", architecture, g.InstanceTypes[0])
 	}
 }
-
-// maxTenantText is how many characters there is room for in the key policy. The
-// constructs have the same limit, and say why.
-const maxTenantText = 2400
 
 // tenants checks that no two share what tells them apart.
 func (d *decoder) tenants(p Plugin, path string) {
 	if at := path + ".tenants"; !p.Enabled && d.ok(path+".enabled") && len(p.Tenants) > 0 {
 		d.faultAt(at, "can't stand beside enabled: false (line %d): remove one of them", d.nodes[path+".enabled"].Line)
 	}
-	// What the plugin itself has: constants of package manifest.
-	pods := map[[2]string]string{{"ekskms-system", "kms-plugin"}: "the plugin itself"}
+	pods := map[[2]string]string{{manifest.DefaultNamespace, manifest.DefaultServiceAccount}: "the plugin itself"}
 	names, text := map[string]int{}, 0
 	for i, t := range p.Tenants {
 		at := fmt.Sprintf("%s.tenants[%d]", path, i)
@@ -253,8 +215,8 @@ func (d *decoder) tenants(p Plugin, path string) {
 		}
 		pods[pod] = fmt.Sprintf("another tenant, on line %d", d.nodes[account].Line)
 	}
-	if at := path + ".tenants"; d.ok(at) && text > maxTenantText {
-		d.faultAt(at, "has names, namespaces and service accounts of %d characters together, must be at most %d: shorten them", text, maxTenantText)
+	if at := path + ".tenants"; d.ok(at) && text > blueprint.MaxTenantText {
+		d.faultAt(at, "has names, namespaces and service accounts of %d characters together, must be at most %d: shorten them", text, blueprint.MaxTenantText)
 	}
 }
 

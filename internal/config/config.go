@@ -50,8 +50,8 @@ type Cluster struct {
 	// AWS Region to deploy to, such as eu-central-1, us-gov-west-1 or cn-north-1. Given together with account, or not at all. Default: the Region of whoever deploys.
 	Region string `yaml:"region,omitempty" config:"rule=region,needs=account"`
 
-	// Kubernetes minor version, quoted, one that EKS offers in standard or extended support. 1.32 and 1.36 are outside the supported version skew (one minor version) of the bundled kubectl 1.34: the constructs warn about them. Default: "1.35".
-	KubernetesVersion string `yaml:"kubernetesVersion" jsonschema:"default=1.35" config:"rule=kubernetesVersion"`
+	// Kubernetes minor version, quoted, one that EKS offers in standard or extended support, or 1.37, which the CDK knows and no page of AWS names: a warning says so. 1.32, 1.36 and 1.37 are outside the supported version skew (one minor version) of the bundled kubectl 1.34: the constructs warn about them. Default: "1.35".
+	KubernetesVersion string `yaml:"kubernetesVersion" config:"is=kubernetesVersion,rule=kubernetesVersion"`
 
 	// Network of the cluster: an existing VPC, or a new one. Default: a new VPC.
 	VPC VPC `yaml:"vpc"`
@@ -66,10 +66,10 @@ type Cluster struct {
 	Key Key `yaml:"key"`
 
 	// ARNs of IAM roles that may administer the key, of an existing key if its owner adds the statement. They can't encrypt or decrypt with it. The account itself can always administer it. At most 10. Default: none besides the account.
-	Administrators []string `yaml:"administrators,omitempty" jsonschema:"maxItems=10,uniqueItems=true" config:"rule=roleARN"`
+	Administrators []string `yaml:"administrators,omitempty" jsonschema:"uniqueItems=true" config:"is=roles,rule=roleARN"`
 
 	// ARNs of the IAM roles that may create a cluster under the key (kms:CreateGrant). Name every role whose credentials deploy the template. At most 10. Default: the CloudFormation execution role that CDK bootstrapped in the target environment.
-	Creators []string `yaml:"creators,omitempty" jsonschema:"maxItems=10,uniqueItems=true" config:"rule=roleARN"`
+	Creators []string `yaml:"creators,omitempty" jsonschema:"uniqueItems=true" config:"is=roles,rule=roleARN"`
 
 	// How the use of the key, and tampering with it, is recorded and reported. Default: a new trail, no notifications by e-mail.
 	Audit Audit `yaml:"audit"`
@@ -99,13 +99,13 @@ type VPC struct {
 	SubnetIDs []string `yaml:"subnetIds,omitempty" jsonschema:"minItems=2,uniqueItems=true" config:"rule=subnetID,needs=id"`
 
 	// IPv4 range of a new VPC, /16 to /24. Not with id. Default: 10.0.0.0/16.
-	CIDR string `yaml:"cidr,omitempty" jsonschema:"default=10.0.0.0/16" config:"rule=vpcCIDR,unless=id"`
+	CIDR string `yaml:"cidr,omitempty" config:"is=cidr,rule=vpcCIDR,unless=id"`
 
 	// Availability Zones of a new VPC: 2 to 6 of one Region. Not with id. Default: the first two of the Region.
 	AvailabilityZones []string `yaml:"availabilityZones,omitempty" jsonschema:"minItems=2,maxItems=6,uniqueItems=true" config:"rule=availabilityZone,unless=id"`
 
 	// Number of NAT gateways of a new VPC: at least 1, because nodes must reach the AWS APIs and their image registries; at most one for each Availability Zone. Not with id. Default: 1.
-	NATGateways int `yaml:"natGateways,omitempty" jsonschema:"minimum=1,maximum=6,default=1" config:"unless=id"`
+	NATGateways int `yaml:"natGateways,omitempty" config:"is=natGateways,unless=id"`
 }
 
 // Endpoint says from where the Kubernetes API server can be reached.
@@ -129,16 +129,16 @@ type Capacity struct {
 // NodeGroup is a managed node group.
 type NodeGroup struct {
 	// EC2 instance types, all of one processor architecture. Default: m7i.large.
-	InstanceTypes []string `yaml:"instanceTypes" jsonschema:"minItems=1,uniqueItems=true,default=m7i.large" config:"rule=instanceType"`
+	InstanceTypes []string `yaml:"instanceTypes" jsonschema:"minItems=1,uniqueItems=true" config:"is=instanceType,rule=instanceType"`
 
 	// Smallest number of nodes, at least 1. Default: 2.
-	MinSize int `yaml:"minSize" jsonschema:"minimum=1,maximum=100000,default=2" config:"unit=nodes"`
+	MinSize int `yaml:"minSize" config:"is=minNodes"`
 
 	// Largest number of nodes, at least minSize. Default: 4.
-	MaxSize int `yaml:"maxSize" jsonschema:"minimum=1,maximum=100000,default=4" config:"unit=nodes"`
+	MaxSize int `yaml:"maxSize" config:"is=maxNodes"`
 
 	// Number of nodes to begin with, from minSize to maxSize. Default: minSize.
-	DesiredSize int `yaml:"desiredSize" jsonschema:"minimum=1,maximum=100000" config:"unit=nodes"`
+	DesiredSize int `yaml:"desiredSize" config:"is=desiredNodes"`
 }
 
 // Key is the KMS key that encrypts the secrets: an existing key (arn), or a new one (the other fields).
@@ -150,10 +150,10 @@ type Key struct {
 	Alias string `yaml:"alias,omitempty" config:"rule=keyAlias,unless=arn"`
 
 	// Days between automatic rotations of a new key, 90 to 2560. Rotation can't be switched off. Not with arn. Default: 90.
-	RotationPeriodDays int `yaml:"rotationPeriodDays,omitempty" jsonschema:"minimum=90,maximum=2560,default=90" config:"unit=days,unless=arn"`
+	RotationPeriodDays int `yaml:"rotationPeriodDays,omitempty" config:"is=rotationDays,unless=arn"`
 
 	// Days that a new key, once scheduled for deletion, can still be saved, 7 to 30. Not with arn. Default: 30.
-	PendingWindowDays int `yaml:"pendingWindowDays,omitempty" jsonschema:"minimum=7,maximum=30,default=30" config:"unit=days,unless=arn"`
+	PendingWindowDays int `yaml:"pendingWindowDays,omitempty" config:"is=pendingDays,unless=arn"`
 
 	// Whether a new key is a multi-Region primary key. KMS can't change this later. Not with arn. Default: false.
 	MultiRegion bool `yaml:"multiRegion,omitempty" jsonschema:"default=false" config:"unless=arn"`
@@ -168,13 +168,13 @@ type Audit struct {
 	TrailARN string `yaml:"trailArn,omitempty" config:"rule=trailARN"`
 
 	// Days that the log bucket of a new trail keeps its objects, 1 to 36500. Not with trailArn. Default: 365.
-	RetentionDays int `yaml:"retentionDays,omitempty" jsonschema:"minimum=1,maximum=36500,default=365" config:"unit=days,unless=trailArn"`
+	RetentionDays int `yaml:"retentionDays,omitempty" config:"is=trailDays,unless=trailArn"`
 
 	// Days that a copy of a new trail is kept in CloudWatch Logs, one of the periods that it has. Whoever IAM lets read the log group reads the copy, whatever readers says. Every management event of the account is ingested, and billed. Not with trailArn. Default: no copy.
-	CloudWatchLogsRetentionDays int `yaml:"cloudWatchLogsRetentionDays,omitempty" config:"rule=logRetention,unit=days,unless=trailArn"`
+	CloudWatchLogsRetentionDays int `yaml:"cloudWatchLogsRetentionDays,omitempty" config:"is=copyDays,rule=logRetention,unless=trailArn"`
 
 	// Days that the log group of the cluster's control plane keeps its events, one of the periods that CloudWatch Logs has. Default: 365.
-	ControlPlaneLogRetentionDays int `yaml:"controlPlaneLogRetentionDays" jsonschema:"default=365" config:"rule=logRetention,unit=days"`
+	ControlPlaneLogRetentionDays int `yaml:"controlPlaneLogRetentionDays" config:"is=logDays,rule=logRetention"`
 
 	// E-mail addresses that a new notification topic sends alarms to. Each must confirm its subscription. Not with topicArn. Default: none.
 	Emails []string `yaml:"emails,omitempty" jsonschema:"uniqueItems=true" config:"rule=email,unless=topicArn"`
@@ -198,7 +198,7 @@ type AccessEntry struct {
 	Scope Scope `yaml:"scope"`
 
 	// Kubernetes groups that the principal is in, beside what the policy gives, for RBAC roles that are bound to them: at most 20. Default: none.
-	Groups []string `yaml:"groups,omitempty" jsonschema:"maxItems=20,uniqueItems=true" config:"rule=group"`
+	Groups []string `yaml:"groups,omitempty" jsonschema:"uniqueItems=true" config:"is=perReader,rule=group"`
 }
 
 // Scope says where an access policy holds.
@@ -222,10 +222,10 @@ type Plugin struct {
 	Mode string `yaml:"mode" jsonschema:"enum=deployment,enum=sidecar,enum=daemonset,default=deployment"`
 
 	// Hosted control planes whose API servers run as pods on this cluster, with the plugin beside them in the pod: at most 20, whose names, namespaces and service accounts have 2,400 characters together. Required with mode sidecar, not allowed without.
-	Tenants []Tenant `yaml:"tenants,omitempty" jsonschema:"minItems=1,maxItems=20" config:"requiredWhen=mode:sidecar"`
+	Tenants []Tenant `yaml:"tenants,omitempty" jsonschema:"minItems=1" config:"is=tenants,requiredWhen=mode:sidecar"`
 
 	// Processor architecture of the image and of the nodes that run it. Default: amd64.
-	Architecture string `yaml:"architecture" jsonschema:"enum=amd64,enum=arm64,default=amd64"`
+	Architecture string `yaml:"architecture" jsonschema:"enum=amd64,enum=arm64" config:"is=architecture"`
 }
 
 // Tenant is a hosted control plane. Its plugin uses the cluster's key under an encryption context of its own, so that no other plugin can read its data.
@@ -243,13 +243,13 @@ type Tenant struct {
 // Secrets says who may read which Kubernetes secrets.
 type Secrets struct {
 	// Who may read which secrets: at most 50. Default: none.
-	Readers []SecretReader `yaml:"readers,omitempty" jsonschema:"maxItems=50"`
+	Readers []SecretReader `yaml:"readers,omitempty" config:"is=readers"`
 
 	// What happens to a new Role or ClusterRole, or a new rule in one, that gives access to secrets without naming them. off: nothing. warn: a warning and a mark in the audit log. deny: it is refused. Default: off.
 	Guard string `yaml:"guard" jsonschema:"enum=off,enum=warn,enum=deny,default=off"`
 
 	// Roles that the guard passes by: ClusterRoles by name, Roles as namespace/name. At most 100. Not with guard off. Default: none beside those of Kubernetes itself.
-	GuardExemptions []string `yaml:"guardExemptions,omitempty" jsonschema:"maxItems=100,uniqueItems=true" config:"rule=exemption"`
+	GuardExemptions []string `yaml:"guardExemptions,omitempty" jsonschema:"uniqueItems=true" config:"is=exemptions,rule=exemption"`
 }
 
 // SecretReader is somebody who may get some secrets of one namespace by their names.
@@ -261,16 +261,16 @@ type SecretReader struct {
 	Namespace string `yaml:"namespace" jsonschema:"required" config:"rule=namespace"`
 
 	// Names of the secrets: 1 to 20, without wildcards. Required.
-	SecretNames []string `yaml:"secretNames" jsonschema:"required,minItems=1,maxItems=20,uniqueItems=true" config:"rule=secretName"`
+	SecretNames []string `yaml:"secretNames" jsonschema:"required,minItems=1,uniqueItems=true" config:"is=perReader,rule=secretName"`
 
 	// Kubernetes groups that may read them: at most 20. Groups or serviceAccounts must be given. Default: none.
-	Groups []string `yaml:"groups,omitempty" jsonschema:"maxItems=20,uniqueItems=true" config:"rule=group"`
+	Groups []string `yaml:"groups,omitempty" jsonschema:"uniqueItems=true" config:"is=perReader,rule=group"`
 
 	// ARNs of IAM roles and users that are put in the groups, by an access entry each: at most 20. A principal that is in accessEntries gets the groups there. Default: none.
-	PrincipalARNs []string `yaml:"principalArns,omitempty" jsonschema:"maxItems=20,uniqueItems=true" config:"rule=principalARN,needs=groups"`
+	PrincipalARNs []string `yaml:"principalArns,omitempty" jsonschema:"uniqueItems=true" config:"is=perReader,rule=principalARN,needs=groups"`
 
 	// Kubernetes service accounts that may read them: at most 20. Groups or serviceAccounts must be given. Default: none.
-	ServiceAccounts []ServiceAccount `yaml:"serviceAccounts,omitempty" jsonschema:"maxItems=20"`
+	ServiceAccounts []ServiceAccount `yaml:"serviceAccounts,omitempty" config:"is=perReader"`
 
 	// Whether the secrets may also be listed, each by its name: kubectl get secrets --field-selector metadata.name=NAME. Others can't be listed, and neither can all. Default: false.
 	AllowList bool `yaml:"allowList,omitempty" jsonschema:"default=false"`

@@ -404,10 +404,10 @@ func TestExamples(t *testing.T) {
 	s := compileSchema(t)
 	has := map[string]func(config.Cluster) bool{
 		"01_minimal": func(c config.Cluster) bool {
-			return c.Partition() == "" && c.Capacity.Mode == config.CapacityAuto
+			return c.Region == "" && c.Capacity.Mode == config.CapacityAuto
 		},
 		"02_existing_vpc_and_key": func(c config.Cluster) bool {
-			return c.Partition() == "aws" && c.VPC.ID != "" && c.Key.ARN != "" && c.Audit.TrailARN != "" && c.Audit.TopicARN != "" &&
+			return c.VPC.ID != "" && c.Key.ARN != "" && c.Audit.TrailARN != "" && c.Audit.TopicARN != "" &&
 				len(c.Administrators) > 0 && c.AccessEntries[1].Scope.Type == config.ScopeNamespace &&
 				c.Endpoint.Access == config.EndpointPublicAndPrivate && len(c.Tags) > 0
 		},
@@ -555,34 +555,6 @@ func TestLoad(t *testing.T) {
 	bad := write("bad.yaml", []byte("clusters:\n- nam: c\n"))
 	if _, err := config.Load(bad); err == nil || !strings.HasPrefix(err.Error(), bad+":2: ") {
 		t.Errorf("a fault must begin with the path that was given: %v", err)
-	}
-}
-
-func TestPartition(t *testing.T) {
-	for region, want := range map[string]string{"": "", "eu-central-1": "aws", "us-east-1": "aws", "us-gov-east-1": "aws-us-gov", "cn-northwest-1": "aws-cn"} {
-		if got := (config.Cluster{Region: region}).Partition(); got != want {
-			t.Errorf("%q: got %q, want %q", region, got, want)
-		}
-	}
-}
-
-func TestZoneCount(t *testing.T) {
-	if got := (config.VPC{}).ZoneCount(); got != 2 {
-		t.Errorf("without zones: got %d, want 2", got)
-	}
-	if got := (config.VPC{AvailabilityZones: []string{"a", "b", "c"}}).ZoneCount(); got != 3 {
-		t.Errorf("with three zones: got %d", got)
-	}
-}
-
-func TestArchitecture(t *testing.T) {
-	for typ, want := range map[string]string{
-		"m7i.large": "amd64", "g5.xlarge": "amd64", "t3.medium": "amd64", "c7a.large": "amd64", "u-6tb1.56xlarge": "amd64", "i4i.large": "amd64",
-		"m7g.large": "arm64", "g5g.xlarge": "arm64", "c7gn.large": "arm64", "im4gn.large": "arm64", "is4gen.large": "arm64", "x2gd.large": "arm64", "a1.large": "arm64",
-	} {
-		if got := (config.NodeGroup{InstanceTypes: []string{typ}}).Architecture(); got != want {
-			t.Errorf("%s: got %s, want %s", typ, got, want)
-		}
 	}
 }
 

@@ -150,7 +150,7 @@ var faultCases = []faultCase{
 		`4: clusters[0].region: eu-central-1a: is an Availability Zone: give the Region, eu-central-1`,
 	}},
 	{"version not offered", "", "  kubernetesVersion: \"1.31\"\n", []string{
-		`3: clusters[0].kubernetesVersion: 1.31: must be a version that EKS offers: 1.32, 1.33, 1.34, 1.35, 1.36`,
+		`3: clusters[0].kubernetesVersion: 1.31: must be a version that EKS offers: 1.32, 1.33, 1.34, 1.35, 1.36, 1.37`,
 	}},
 	{"version unquoted", "", "  kubernetesVersion: 1.35\n", []string{
 		`3: clusters[0].kubernetesVersion: 1.35: must be text: quote it, "1.35"`,

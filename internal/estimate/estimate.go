@@ -16,7 +16,8 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 //go:embed prices.yaml
@@ -58,9 +59,7 @@ type Prices struct {
 		KMSRequests   float64            `json:"kmsRequests"`
 		KMSRequestsIn map[string]float64 `json:"kmsRequestsIn"`
 		TrailSource   string             `json:"trailSource"`
-		Trails        float64            `json:"trails"`
 		RuleSource    string             `json:"ruleSource"`
-		Rules         float64            `json:"rules"`
 	} `json:"quotas"`
 }
 
@@ -156,29 +155,23 @@ type Report struct {
 	Notes    []string   `json:"notes"`
 }
 
-// The calls that the plugin makes to watch a key. Source: docs/plugin.md, "Cost of
-// the probe"; internal/kmsplugin has a test that counts them.
 const (
-	probeCalls = 3 // DescribeKey, Encrypt and Decrypt, each poll
-	watchCalls = 1 // ListGrants
-	minutes    = 30 * 24 * 60
-	replicas   = 2
+	minutes = 30 * 24 * 60
 	// CloudTrail writes a log file to a bucket about every five minutes.
 	logFiles = minutes / 5
 	// An event has about 1.5 KB, which gzip brings to a tenth (assumed).
-	eventGB = 1.5e-6
-	packed  = 0.1
-	// rotation of the keys around the secrets key, in days.
-	supportRotation = 90
-	daysOfMonth     = 365.0 / 12
+	eventGB     = 1.5e-6
+	packed      = 0.1
+	daysOfMonth = 365.0 / 12
 )
 
 // Make estimates what clusters like the one of a configuration cost.
-func Make(c config.Cluster, load Load, prices Prices) Report {
-	e := estimator{c: c, l: load, p: prices, r: Report{Prices: prices.Date, Region: c.Region, Load: load}}
-	if e.r.Region == "" {
-		e.r.Region = prices.Region
+func Make(c blueprint.Cluster, load Load, prices Prices) Report {
+	e := estimator{c: c, l: load, p: prices, r: Report{Prices: prices.Date, Load: load}}
+	if c.At.Region == nil {
+		e.c.At = place.In("", prices.Region)
 	}
+	e.r.Region = e.c.At.Region.Text()
 	e.keys()
 	e.requests()
 	e.trail()
@@ -194,7 +187,7 @@ func Make(c config.Cluster, load Load, prices Prices) Report {
 }
 
 type estimator struct {
-	c config.Cluster
+	c blueprint.Cluster
 	l Load
 	p Prices
 	r Report
@@ -242,10 +235,6 @@ func (p Prices) MailCharge(mails float64) float64 {
 
 func (e *estimator) clusters() float64 { return float64(e.l.Clusters) }
 
-// newTrail and newTopic tell whether each cluster makes one.
-func (e *estimator) newTrail() bool { return e.c.Audit.TrailARN == "" }
-func (e *estimator) newTopic() bool { return e.c.Audit.TopicARN == "" }
-
 func (e *estimator) keys() {
 	type key struct {
 		name string
@@ -253,12 +242,12 @@ func (e *estimator) keys() {
 	}
 	var keys []key
 	if e.c.Key.ARN == "" {
-		keys = append(keys, key{"secrets", e.c.Key.RotationPeriodDays})
+		keys = append(keys, key{"secrets", e.c.SecretsKey().RotationDays})
 	}
-	if e.newTrail() || e.newTopic() {
-		keys = append(keys, key{"audit", supportRotation})
+	if audit, needed := e.c.AuditKey(); needed {
+		keys = append(keys, key{"audit", audit.RotationDays})
 	}
-	keys = append(keys, key{"logs", supportRotation})
+	keys = append(keys, key{"logs", e.c.LogsKey().RotationDays})
 	for _, k := range keys {
 		rotations := int(float64(e.l.Age) * daysOfMonth / float64(k.days))
 		charge := e.p.KMS.KeyMonth + e.p.RotationCharge(rotations)
@@ -280,26 +269,31 @@ func (e *estimator) add(of string, number float64, arithmetic string, args ...an
 
 func (e *estimator) requests() {
 	l := e.l
-	if e.c.Plugin.Enabled {
-		e.add("plugin, watching the key", e.clusters()*replicas*(probeCalls+watchCalls)*minutes,
-			"%s × %d pods × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), replicas, probeCalls+watchCalls, whole(minutes))
-		if e.c.Plugin.Mode == config.PluginDaemonSet {
-			e.add("plugin, on the nodes", e.clusters()*float64(l.Nodes)*probeCalls*minutes,
-				"%s × %s × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), plural(l.Nodes, "node"), probeCalls, whole(minutes))
-		}
-		if n := len(e.c.Plugin.Tenants); n > 0 {
-			e.add("plugins of the tenants", e.clusters()*float64(n*l.APIServers)*probeCalls*minutes,
-				"%s × %s × %s × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), plural(n, "tenant"), plural(l.APIServers, "API server"), probeCalls, whole(minutes))
-		}
+	watching, onNodes, ofTenants := e.c.KMSCalls(l.Nodes, l.APIServers)
+	tenants := 0
+	if e.c.Plugin != nil {
+		tenants = len(e.c.Plugin.Tenants)
+	}
+	if watching > 0 {
+		e.add("plugin, watching the key", e.clusters()*float64(watching)*minutes,
+			"%s × %d pods × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), blueprint.Replicas, watching/blueprint.Replicas, whole(minutes))
+	}
+	if onNodes > 0 {
+		e.add("plugin, on the nodes", e.clusters()*float64(onNodes)*minutes,
+			"%s × %s × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), plural(l.Nodes, "node"), blueprint.ProbeCalls, whole(minutes))
+	}
+	if ofTenants > 0 {
+		e.add("plugins of the tenants", e.clusters()*float64(ofTenants)*minutes,
+			"%s × %s × %s × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), plural(tenants, "tenant"), plural(l.APIServers, "API server"), blueprint.ProbeCalls, whole(minutes))
 	}
 	// A seed for each start of an API server, as long as an object under it is left.
-	planes := 1 + len(e.c.Plugin.Tenants)
+	planes := 1 + tenants
 	seeds := min(l.Secrets, l.APIServers*(1+l.Restarts*l.Age))
 	starts := float64(l.Clusters * planes * l.APIServers * l.Restarts)
 	e.add("API servers, starting", starts*float64(1+seeds),
 		"%s × %s × %s × %d restarts × (1 seed encrypted + %s decrypted)", plural(l.Clusters, "cluster"), plural(planes, "control plane"), plural(l.APIServers, "API server"), l.Restarts, whole(float64(seeds)))
 	e.add("writes", 0, "%v a second × 0: the API server derives a key for each object from a seed that it has", l.Writes)
-	if e.newTrail() {
+	if e.c.NewTrail() {
 		e.add("CloudTrail, encrypting log files", e.clusters()*logFiles,
 			"%s × a file every 5 minutes, in one Region", plural(l.Clusters, "cluster"))
 	}
@@ -314,7 +308,7 @@ func (e *estimator) requests() {
 
 func (e *estimator) trail() {
 	made := 0
-	if e.newTrail() {
+	if e.c.NewTrail() {
 		made = e.l.Clusters
 	}
 	events := e.l.Events + e.requestsInAll
@@ -348,7 +342,7 @@ func (e *estimator) logs() {
 }
 
 func (e *estimator) mail() {
-	if !e.newTopic() {
+	if !e.c.NewTopic() {
 		return
 	}
 	mails := e.clusters() * float64(e.l.Alarms*len(e.c.Audit.Emails))
@@ -366,32 +360,35 @@ func (e *estimator) quotas() {
 	if more, ok := q.KMSRequestsIn[e.r.Region]; ok {
 		limit = more
 	}
-	planes := 1 + len(e.c.Plugin.Tenants)
+	planes := 1
+	if e.c.Plugin != nil {
+		planes += len(e.c.Plugin.Tenants)
+	}
 	servers := e.l.Clusters * planes * e.l.APIServers
 	e.quota("KMS requests a second, all API servers starting at once", q.KMSSource, math.Ceil(float64(servers)/e.l.Latency.Seconds()), limit,
 		"%s, each with one request at a time of %s", plural(servers, "API server"), e.l.Latency)
 	trails := e.l.Trails
-	if e.newTrail() {
+	if e.c.NewTrail() {
 		trails += e.l.Clusters
 	}
-	e.quota("trails in the Region", q.TrailSource, float64(trails), q.Trails, "%d there already + %d made", e.l.Trails, trails-e.l.Trails)
-	rules := 10
-	if e.newTrail() || e.newTopic() {
-		rules++ // one on the audit key
+	e.quota("trails in the Region", q.TrailSource, float64(trails), blueprint.TrailsInRegion, "%d there already + %d made", e.l.Trails, trails-e.l.Trails)
+	if _, needed := e.c.AuditKey(); needed {
+		e.c.Refs.AuditKey = place.Literal("made") // there is one to watch
 	}
-	e.quota("EventBridge rules on the default bus", q.RuleSource, float64(rules*e.l.Clusters), q.Rules, "%s × %d alarms", plural(e.l.Clusters, "cluster"), rules)
+	rules := len(e.c.Alarms())
+	e.quota("EventBridge rules on the default bus", q.RuleSource, float64(rules*e.l.Clusters), blueprint.RulesOnBus, "%s × %d alarms", plural(e.l.Clusters, "cluster"), rules)
 }
 
 func (e *estimator) notes() {
 	note := func(format string, args ...any) { e.r.Notes = append(e.r.Notes, fmt.Sprintf(format, args...)) }
 	note("Prices of %s in %s, in USD, before taxes and discounts. A month has 30 days.", e.p.Date, e.p.Region)
-	if e.c.Region != "" && e.c.Region != e.p.Region {
-		note("The cluster is in %s, where prices differ.", e.c.Region)
+	if e.r.Region != e.p.Region {
+		note("The cluster is in %s, where prices differ.", e.r.Region)
 	}
 	note("Free tiers are those of the account: they are taken as unused by anything else.")
 	note("Not counted: the cluster's hours, nodes, NAT gateways, traffic; what CloudWatch Logs asks of its key.")
 	note("That the requests of EKS's own API servers are on your bill is inferred, as is that they ask for one seed after another. The latency of a request is yours to say: nothing was measured against AWS.")
-	if e.newTrail() && (e.l.Trails > 0 || e.l.Clusters > 1) {
+	if e.c.NewTrail() && (e.l.Trails > 0 || e.l.Clusters > 1) {
 		note("With audit.trailArn, the clusters share a trail that exists: no further copy, no further bucket.")
 	}
 }

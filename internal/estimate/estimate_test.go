@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/estimate"
 )
@@ -52,13 +53,13 @@ func TestWorkedExamples(t *testing.T) {
 	}
 }
 
-func example(t *testing.T, name string) config.Cluster {
+func example(t *testing.T, name string) blueprint.Cluster {
 	t.Helper()
 	file, err := config.Load(filepath.Join("../../examples", name, "ekskms.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return file.Clusters[0]
+	return file.Clusters[0].Blueprint()
 }
 
 func lines(r estimate.Report, prefix string) (n int, usd float64) {
@@ -128,7 +129,7 @@ func TestRequests(t *testing.T) {
 		t.Errorf("the tenants' make %v", requests(r, "plugins of the tenants"))
 	}
 	without := example(t, "01_minimal")
-	without.Plugin.Enabled = false
+	without.Plugin = nil
 	if r := estimate.Make(without, load, estimate.ReadPrices()); requests(r, "plugin, watching the key") != -1 {
 		t.Error("a plugin that is not deployed makes requests")
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // Answer is what a principal may do with an action.
@@ -197,7 +198,8 @@ func (in *Input) principals() ([]Principal, error) {
 		seen[arn] = true
 		p := Principal{ARN: arn, caller: arn}
 		known, is := in.Identity[arn]
-		account, isARN := accountOf(arn)
+		parts, isARN := place.ParseARN(arn)
+		account := parts.AccountID
 		switch {
 		case is:
 			p.What, p.IAM, p.identity = last(arn), "its policies that are known", known
@@ -263,14 +265,6 @@ func (in *Input) principals() ([]Principal, error) {
 	return append(all,
 		Principal{ARN: anybody, What: "anybody else in the account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: anybody},
 		Principal{ARN: stranger, What: "anybody in another account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: stranger}), nil
-}
-
-func accountOf(arn string) (account string, isARN bool) {
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) < 6 {
-		return "", false
-	}
-	return parts[4], true
 }
 
 func last(arn string) string {

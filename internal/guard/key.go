@@ -10,6 +10,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // unchangeable are the properties of a key that KMS never changes, with what they
@@ -210,7 +211,8 @@ func described(c iampolicy.Change) string {
 	case everybody(c):
 		return "everybody, of any account,"
 	case c.Stranger && strings.HasPrefix(c.Caller, "arn:"):
-		return fmt.Sprintf("every principal of account %s that IAM allows it", strings.Split(c.Caller, ":")[4])
+		caller, _ := place.ParseARN(c.Caller)
+		return fmt.Sprintf("every principal of account %s that IAM allows it", caller.AccountID)
 	case c.Stranger:
 		return "every AWS service"
 	}

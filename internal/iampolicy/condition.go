@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 )
 
 // operator compares a value of the request with one of the policy.
@@ -213,8 +215,10 @@ func (t test) checkValue(want string, variables bool) error {
 }
 
 func matchesARN(want pattern, have string) bool {
-	parts, of := want.segments(6), strings.SplitN(have, ":", 6)
-	return len(parts) == 6 && len(of) == 6 &&
+	parts := want.segments(6)
+	a, err := arn.Parse(have)
+	of := []string{"arn", a.Partition, a.Service, a.Region, a.AccountID, a.Resource}
+	return len(parts) == 6 && err == nil &&
 		!slices.ContainsFunc([]int{0, 1, 2, 3, 4, 5}, func(i int) bool { return !parts[i].matches(of[i]) })
 }
 

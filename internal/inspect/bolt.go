@@ -8,6 +8,8 @@ import (
 	"hash/fnv"
 	"io"
 	"math"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // The layout of a bolt file: go.etcd.io/bbolt v1.4.3, internal/common. Its
@@ -165,7 +167,7 @@ func (b *bolt) findMeta() (meta, error) {
 		}
 		magic := binary.LittleEndian.Uint32(raw)
 		if magic == 0xEDDA0CED { // boltMagic, turned around
-			return &Error{What: "was written on a machine of the other byte order", Hint: "inspect it on a machine of that kind, such as the one that it was taken on"}
+			return &hint.Error{What: "was written on a machine of the other byte order", Hint: "inspect it on a machine of that kind, such as the one that it was taken on"}
 		}
 		seen = seen || magic == boltMagic
 		if m, ok := parseMeta(raw); ok && (off == 0 || m.pageSize == off) {
@@ -398,7 +400,7 @@ func (b *bolt) isZero(id uint64) (bool, error) {
 var zeros [maxRead]byte
 
 func damaged(format string, args ...any) error {
-	return &Error{
+	return &hint.Error{
 		What: "is damaged: " + fmt.Sprintf(format, args...),
 		Hint: hintSnapshot,
 	}

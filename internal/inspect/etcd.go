@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // part is where in the file a revision lies.
@@ -126,7 +128,7 @@ func (s *scan) run() error {
 	return s.freePages()
 }
 
-var errNotEtcd = &Error{What: "is a bolt database, but not one of etcd", Hint: hintSnapshot}
+var errNotEtcd = &hint.Error{What: "is a bolt database, but not one of etcd", Hint: hintSnapshot}
 
 // meta reads the revision of the last compaction.
 func (s *scan) meta(e entry) error {
@@ -290,7 +292,7 @@ func (s *scan) count(kv keyValue, where part) error {
 	return nil
 }
 
-var errGroups = &Error{
+var errGroups = &hint.Error{
 	What: "has more kinds of resources and keys than an API server",
 	Hint: "check --prefix against the API server's --etcd-prefix, or ask for a --resource",
 }
@@ -415,7 +417,7 @@ func (s *scan) leftover(p page) (whole bool, err error) {
 			end = e.key.off
 			err = s.leftoverEntry(e)
 		}
-		var content *Error
+		var content *hint.Error
 		switch {
 		case err == nil:
 		case errors.Is(err, errGroups):

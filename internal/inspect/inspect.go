@@ -16,6 +16,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // DefaultPrefix is kube-apiserver's own default of --etcd-prefix.
@@ -122,15 +124,6 @@ type Finding struct {
 	Fix      string `json:"fix"`
 }
 
-// Error says what is wrong with a file, and what to do.
-type Error struct {
-	What string
-	Hint string // empty if nothing is known that helps
-}
-
-// Error returns what is wrong.
-func (e *Error) Error() string { return e.What }
-
 const (
 	hintSnapshot = "take a snapshot with: etcdctl snapshot save FILE"
 
@@ -157,12 +150,12 @@ func (o Options) expects() bool { return o.ExpectEncrypted || o.ExpectKeyID != "
 // Snapshot reads a snapshot that 'etcdctl snapshot save' wrote, or a copy of the
 // file member/snap/db of a member that was stopped. It never writes to the file,
 // and takes memory for the keys that are in it (at most some 70 bytes each, garbage
-// included, seen with a million) but not for the values. An error that is about the file is an [*Error].
+// included, seen with a million) but not for the values. An error that is about the file is an [*hint.Error].
 func Snapshot(path string, opts Options) (*Report, error) {
 	report, err := snapshot(path, opts)
-	var e *Error
+	var e *hint.Error
 	if errors.As(err, &e) {
-		return nil, &Error{What: path + " " + e.What, Hint: e.Hint}
+		return nil, &hint.Error{What: path + " " + e.What, Hint: e.Hint}
 	}
 	return report, err
 }
@@ -175,9 +168,9 @@ func snapshot(path string, opts Options) (*Report, error) {
 	}
 	switch {
 	case info.IsDir():
-		return nil, &Error{What: "is a folder", Hint: "name the snapshot, or a copy of member/snap/db below etcd's data folder"}
+		return nil, &hint.Error{What: "is a folder", Hint: "name the snapshot, or a copy of member/snap/db below etcd's data folder"}
 	case !info.Mode().IsRegular():
-		return nil, &Error{What: "is no regular file", Hint: "write the snapshot to a file: it is not read from front to back"}
+		return nil, &hint.Error{What: "is no regular file", Hint: "write the snapshot to a file: it is not read from front to back"}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -202,7 +195,7 @@ func snapshot(path string, opts Options) (*Report, error) {
 // read reads a snapshot of the given size.
 func read(r io.ReaderAt, size int64, opts Options) (*Report, error) {
 	if size == 0 {
-		return nil, &Error{What: "is empty", Hint: hintSnapshot}
+		return nil, &hint.Error{What: "is empty", Hint: hintSnapshot}
 	}
 	// As etcdutl tells it (etcdutl/snapshot, hasChecksum): pages are multiples of
 	// 512 bytes.
@@ -239,7 +232,7 @@ func verify(r io.ReaderAt, size int64) error {
 		return err
 	}
 	if !bytes.Equal(hash.Sum(nil), want[:]) {
-		return &Error{What: "is damaged: its content does not match the SHA-256 at its end", Hint: hintSnapshot}
+		return &hint.Error{What: "is damaged: its content does not match the SHA-256 at its end", Hint: hintSnapshot}
 	}
 	return nil
 }
@@ -252,17 +245,17 @@ func (b *bolt) foreign() error {
 	}
 	switch {
 	case bytes.HasPrefix(head, []byte(encPrefix)):
-		return &Error{What: "is one value of etcd, and no snapshot", Hint: "inspect it with --value"}
+		return &hint.Error{What: "is one value of etcd, and no snapshot", Hint: "inspect it with --value"}
 	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):
-		return &Error{What: "is an SQLite database, and no snapshot of etcd", Hint: "inspect single values with --value, if it is the store of kine"}
+		return &hint.Error{What: "is an SQLite database, and no snapshot of etcd", Hint: "inspect single values with --value, if it is the store of kine"}
 	case bytes.HasPrefix(head, []byte("\x1f\x8b")), bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		return &Error{What: "is compressed", Hint: "decompress it first"}
+		return &hint.Error{What: "is compressed", Hint: "decompress it first"}
 	}
 	what := "is no snapshot of etcd"
 	if kind := http.DetectContentType(head); kind != "application/octet-stream" {
 		what += ", but " + kind
 	}
-	return &Error{What: what, Hint: hintSnapshot}
+	return &hint.Error{What: what, Hint: hintSnapshot}
 }
 
 // findings judges a report by what is expected.

@@ -19,6 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 const (
@@ -394,7 +396,7 @@ func TestDamage(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			path := save(t, tc.content)
 			r, err := Snapshot(path, Options{})
-			var got *Error
+			var got *hint.Error
 			if !errors.As(err, &got) || got.What != path+" "+tc.want || got.Hint == "" {
 				t.Errorf("got  %v, %v\nwant %s", r, err, tc.want)
 			}
@@ -471,7 +473,7 @@ func TestNotLikeEtcd(t *testing.T) {
 			e.update(tc.change)
 			path := save(t, e.copy())
 			_, err := Snapshot(path, Options{})
-			var got *Error
+			var got *hint.Error
 			if !errors.As(err, &got) || got.What != path+" "+tc.want || got.Hint == "" {
 				t.Errorf("got  %v\nwant %s", err, tc.want)
 			}
@@ -633,7 +635,7 @@ func TestWindow(t *testing.T) {
 
 func TestNotAFile(t *testing.T) {
 	dir := t.TempDir()
-	var e *Error
+	var e *hint.Error
 	if _, err := Snapshot(dir, Options{}); !errors.As(err, &e) || e.What != dir+" is a folder" || e.Hint == "" {
 		t.Errorf("a folder: %v", err)
 	}
@@ -652,7 +654,7 @@ func TestFileInUse(t *testing.T) {
 	e := newEtcd(t)
 	e.put("/registry/secrets/a/x", clearJSON)
 	_, err := Snapshot(e.path, Options{})
-	var got *Error
+	var got *hint.Error
 	if !errors.As(err, &got) || got.What != e.path+" is in use by another process, such as a running etcd" || got.Hint == "" {
 		t.Errorf("got %v", err)
 	}
@@ -685,7 +687,7 @@ func TestShrinkingFile(t *testing.T) {
 	c := e.copy()
 	for left := 0; left < len(c); left += 4096 {
 		_, err := read(bytes.NewReader(c[:left]), int64(len(c)), Options{})
-		var got *Error
+		var got *hint.Error
 		if !errors.As(err, &got) || got.What != "is damaged: it became shorter while it was read" {
 			t.Errorf("with %d bytes left: %v", left, err)
 		}
@@ -879,7 +881,7 @@ func FuzzSnapshot(f *testing.F) {
 		}
 		r, err := read(bytes.NewReader(c), int64(len(c)), Options{ExpectEncrypted: true, WholeFile: true})
 		if err != nil {
-			var e *Error
+			var e *hint.Error
 			if !errors.As(err, &e) || e.Hint == "" || strings.Contains(e.What, secret) {
 				t.Errorf("the error is %v", err)
 			}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // lock makes sure that no etcd is writing to the file: bbolt holds an exclusive
@@ -14,7 +16,7 @@ import (
 func lock(f *os.File) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return &Error{What: "is in use by another process, such as a running etcd", Hint: hintSnapshot}
+		return &hint.Error{What: "is in use by another process, such as a running etcd", Hint: hintSnapshot}
 	}
 	// Where the file system has no locks, etcd has none either.
 	return nil

@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // Kind is the way in which an object is stored.
@@ -292,15 +294,15 @@ func Value(r io.Reader) (Storage, error) {
 	get := "read it with: etcdctl get --print-value-only KEY"
 	switch {
 	case len(bytes.TrimSpace(raw)) == 0:
-		return Storage{}, &Error{What: "is empty: there is no such key, or no value was read", Hint: get}
+		return Storage{}, &hint.Error{What: "is empty: there is no such key, or no value was read", Hint: get}
 	case len(raw) > maxValue:
-		return Storage{}, &Error{What: fmt.Sprintf("is over %d MiB: that is no value of etcd", maxValue>>20), Hint: "inspect a snapshot without --value"}
+		return Storage{}, &hint.Error{What: fmt.Sprintf("is over %d MiB: that is no value of etcd", maxValue>>20), Hint: "inspect a snapshot without --value"}
 	case raw[0] == '/':
-		return Storage{}, &Error{What: "begins with a key of etcd", Hint: get}
+		return Storage{}, &hint.Error{What: "begins with a key of etcd", Hint: get}
 	case bytes.HasPrefix(raw, []byte(`{"header":{"cluster_id"`)):
-		return Storage{}, &Error{What: "is an answer of etcd in JSON", Hint: get}
+		return Storage{}, &hint.Error{What: "is an answer of etcd in JSON", Hint: get}
 	case len(raw) > headerSize+4 && bytes.Equal(raw[headerSize:headerSize+4], []byte{0xED, 0xDA, 0x0C, 0xED}):
-		return Storage{}, &Error{What: "is a snapshot and no value", Hint: "leave --value out"}
+		return Storage{}, &hint.Error{What: "is a snapshot and no value", Hint: "leave --value out"}
 	}
 	s, err := classifyBytes(raw)
 	if trimmed, ok := bytes.CutSuffix(raw, []byte("\n")); ok && err == nil && s.Kind == Unknown {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // secret is in every value of the tests, also where a ciphertext would be: it must
@@ -151,7 +153,7 @@ func TestValueIsNoValue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Value(strings.NewReader(tc.value))
-			var got *Error
+			var got *hint.Error
 			if !errors.As(err, &got) || got.What != tc.what || got.Hint == "" {
 				t.Errorf("got %v", err)
 			}
@@ -166,7 +168,7 @@ func FuzzValue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value []byte) {
 		got, err := Value(bytes.NewReader(value))
 		if err != nil {
-			var e *Error
+			var e *hint.Error
 			if !errors.As(err, &e) {
 				t.Errorf("the error is %v", err)
 			}

@@ -5,7 +5,8 @@ import "github.com/ekskms/ekskms/internal/iampolicy"
 // AuditKey describes the key that encrypts the audit trail's logs and the alarm
 // topic. Empty fields leave their statements out.
 type AuditKey struct {
-	Partition, Account string
+	// RootARN is the root of the account.
+	RootARN string
 	// TrailARN is the trail whose logs the key encrypts.
 	TrailARN string
 	// TopicARN is the alarm topic that the key encrypts.
@@ -19,7 +20,7 @@ type AuditKey struct {
 
 // Statements returns the whole policy of the audit key.
 func (k AuditKey) Statements() []iampolicy.Statement {
-	statements := []iampolicy.Statement{Account(k.Partition, k.Account, false)}
+	statements := []iampolicy.Statement{Account(k.RootARN, false)}
 	trail := iampolicy.Principal{Service: iampolicy.Values{"cloudtrail.amazonaws.com"}}
 	if k.TrailARN != "" {
 		// Source: AWS CloudTrail User Guide, "Configure AWS KMS key policies
@@ -89,7 +90,7 @@ func LogReaders(roleARNs []string) iampolicy.Statement {
 
 // LogGroupKey describes the key that encrypts one CloudWatch log group.
 type LogGroupKey struct {
-	Partition, Account string
+	RootARN string
 	// LogsService is the service principal of CloudWatch Logs in the Region,
 	// such as logs.eu-central-1.amazonaws.com.
 	LogsService string
@@ -99,7 +100,7 @@ type LogGroupKey struct {
 // Statements returns the whole policy of the log group's key.
 func (k LogGroupKey) Statements() []iampolicy.Statement {
 	return []iampolicy.Statement{
-		Account(k.Partition, k.Account, false),
+		Account(k.RootARN, false),
 		logGroup("LogGroup", k.LogsService, k.LogGroupARN),
 	}
 }
@@ -145,10 +146,9 @@ func AlarmTopic(topicARN string) []iampolicy.Statement {
 	}
 }
 
-// BucketTLS refuses whatever reaches a bucket without TLS, or with an older one
-// than 1.2. The CDK writes the same for a bucket with EnforceSSL and
-// MinimumTLSVersion.
-func BucketTLS(bucketARN string) []iampolicy.Statement {
+// BucketTLS refuses whatever reaches a bucket without TLS, or with an older version.
+// The CDK writes the same for a bucket with EnforceSSL and MinimumTLSVersion.
+func BucketTLS(bucketARN, version string) []iampolicy.Statement {
 	refuse := func(condition iampolicy.Condition) iampolicy.Statement {
 		return iampolicy.Statement{
 			Effect:    iampolicy.Deny,
@@ -160,7 +160,7 @@ func BucketTLS(bucketARN string) []iampolicy.Statement {
 	}
 	return []iampolicy.Statement{
 		refuse(iampolicy.Condition{"Bool": {"aws:SecureTransport": {"false"}}}),
-		refuse(iampolicy.Condition{"NumericLessThan": {"s3:TlsVersion": {"1.2"}}}),
+		refuse(iampolicy.Condition{"NumericLessThan": {"s3:TlsVersion": {version}}}),
 	}
 }
 

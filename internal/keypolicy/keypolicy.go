@@ -94,11 +94,11 @@ func onKey() iampolicy.Values { return iampolicy.Values{"*"} }
 // key can't be locked away from everybody; but it can't use the key either.
 // Whoever may put a key policy may of course write himself into it: that is why
 // PutKeyPolicy raises an alarm.
-func Account(partition, account string, multiRegion bool) iampolicy.Statement {
+func Account(rootARN string, multiRegion bool) iampolicy.Statement {
 	return iampolicy.Statement{
 		Sid:       SidAccount,
 		Effect:    iampolicy.Allow,
-		Principal: iampolicy.Principal{AWS: iampolicy.Values{"arn:" + partition + ":iam::" + account + ":root"}},
+		Principal: iampolicy.Principal{AWS: iampolicy.Values{rootARN}},
 		Action:    Administration(multiRegion),
 		Resource:  onKey(),
 	}
@@ -192,8 +192,8 @@ func ClusterRole(roleARN string) iampolicy.Statement {
 // makes the role: KMS refuses a principal that does not exist. Any role of the
 // account whose ARN matches the pattern may then, if its IAM policies say so
 // too, see the key and its grants. It gives no cryptographic use.
-func FutureClusterRole(partition, account, rolePattern string) iampolicy.Statement {
-	s := ClusterRole("arn:" + partition + ":iam::" + account + ":root")
+func FutureClusterRole(rootARN, rolePattern string) iampolicy.Statement {
+	s := ClusterRole(rootARN)
 	s.Condition = iampolicy.Condition{"ArnLike": {"aws:PrincipalArn": {rolePattern}}}
 	return s
 }

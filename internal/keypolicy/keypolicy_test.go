@@ -42,13 +42,13 @@ var (
 	}
 	strict = StrictGrants{Account: account, EKSService: "eks.eu-central-1.amazonaws.com"}
 	audit  = AuditKey{
-		Partition: "aws", Account: account, TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader},
+		RootARN: root, TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader},
 	}
 )
 
 // secretsKey is the policy that the constructs put together.
 func secretsKey() []iampolicy.Statement {
-	statements := []iampolicy.Statement{Account("aws", account, false), Administrators([]string{admin}, false)}
+	statements := []iampolicy.Statement{Account(root, false), Administrators([]string{admin}, false)}
 	statements = append(statements, ClusterCreators([]string{creator, creator2}, nil)...)
 	statements = append(statements, ClusterRole(cluster))
 	statements = append(statements, PluginUse(plugin, context, &session)...)
@@ -148,9 +148,9 @@ func TestSecretsKeyRules(t *testing.T) {
 	actions := kmsActions(t)
 	for name, statements := range map[string][]iampolicy.Statement{
 		"default":      secretsKey(),
-		"multi-Region": {Account("aws", account, true), Administrators([]string{admin}, true)},
+		"multi-Region": {Account(root, true), Administrators([]string{admin}, true)},
 		"strict":       ClusterCreators([]string{creator}, &strict),
-		"future role":  {FutureClusterRole("aws", account, "arn:aws:iam::111122223333:role/ekskms/demo/*")},
+		"future role":  {FutureClusterRole(root, "arn:aws:iam::111122223333:role/ekskms/demo/*")},
 		"no session":   PluginUse(plugin, context, nil),
 	} {
 		for _, f := range faults(statements, actions) {
@@ -269,25 +269,25 @@ func documents() map[string][]iampolicy.Statement {
 	one := func(s iampolicy.Statement) []iampolicy.Statement { return []iampolicy.Statement{s} }
 	return map[string][]iampolicy.Statement{
 		"secrets_key":             secretsKey(),
-		"account_multi_region":    one(Account("aws", account, true)),
-		"account_china":           one(Account("aws-cn", account, false)),
+		"account_multi_region":    one(Account(root, true)),
+		"account_china":           one(Account("arn:aws-cn:iam::"+account+":root", false)),
 		"administrators":          one(Administrators([]string{admin, admin + "2"}, true)),
 		"creators_strict":         ClusterCreators([]string{creator}, &strict),
-		"future_cluster_role":     one(FutureClusterRole("aws", account, "arn:aws:iam::111122223333:role/ekskms/demo/*")),
+		"future_cluster_role":     one(FutureClusterRole(root, "arn:aws:iam::111122223333:role/ekskms/demo/*")),
 		"plugin_without_session":  PluginUse(plugin, context, nil),
 		"tenant":                  TenantUse(tenants[:1]),
 		"plugin_trust":            one(PluginTrust(session)),
 		"cluster_trust":           one(ClusterTrust(account, clusterARN, false)),
 		"cluster_trust_auto_mode": one(ClusterTrust(account, clusterARN, true)),
 		"audit_key":               audit.Statements(),
-		"audit_key_of_nothing":    AuditKey{Partition: "aws", Account: account}.Statements(),
-		"audit_key_of_a_trail":    AuditKey{Partition: "aws", Account: account, TrailARN: trailARN}.Statements(),
-		"audit_key_of_a_topic":    AuditKey{Partition: "aws", Account: account, TopicARN: topicARN}.Statements(),
+		"audit_key_of_nothing":    AuditKey{RootARN: root}.Statements(),
+		"audit_key_of_a_trail":    AuditKey{RootARN: root, TrailARN: trailARN}.Statements(),
+		"audit_key_of_a_topic":    AuditKey{RootARN: root, TopicARN: topicARN}.Statements(),
 		"log_readers":             one(LogReaders([]string{reader, reader + "2"})),
 		"alarm_topic":             AlarmTopic(topicARN),
 		"log_bucket":              LogBucket(bucketARN, account, trailARN),
 		"log_group_key": LogGroupKey{
-			Partition: "aws", Account: account, LogsService: "logs.eu-central-1.amazonaws.com", LogGroupARN: groupARN,
+			RootARN: root, LogsService: "logs.eu-central-1.amazonaws.com", LogGroupARN: groupARN,
 		}.Statements(),
 	}
 }
@@ -353,15 +353,15 @@ func TestEveryActionExists(t *testing.T) {
 	}
 }
 
-// The partition of every ARN is the caller's, and no role is shared by accident.
+// The account is the caller's, whatever its partition.
 func TestPartition(t *testing.T) {
 	for _, partition := range []string{"aws", "aws-cn", "aws-us-gov"} {
 		want := "arn:" + partition + ":iam::" + account + ":root"
 		for name, s := range map[string]iampolicy.Statement{
-			"Account":           Account(partition, account, false),
-			"FutureClusterRole": FutureClusterRole(partition, account, "p"),
-			"AuditKey":          AuditKey{Partition: partition, Account: account}.Statements()[0],
-			"LogGroupKey":       LogGroupKey{Partition: partition, Account: account}.Statements()[0],
+			"Account":           Account(want, false),
+			"FutureClusterRole": FutureClusterRole(want, "p"),
+			"AuditKey":          AuditKey{RootARN: want}.Statements()[0],
+			"LogGroupKey":       LogGroupKey{RootARN: want}.Statements()[0],
 		} {
 			if !slices.Equal(s.Principal.AWS, []string{want}) {
 				t.Errorf("%s in %s: principal %v", name, partition, s.Principal.AWS)
@@ -403,7 +403,7 @@ func TestStrictGrants(t *testing.T) {
 // the role itself, and only to roles under the path.
 func TestFutureClusterRole(t *testing.T) {
 	now := ClusterRole(cluster)
-	future := FutureClusterRole("aws", account, "arn:aws:iam::111122223333:role/ekskms/demo/*")
+	future := FutureClusterRole(root, "arn:aws:iam::111122223333:role/ekskms/demo/*")
 	if !slices.Equal(now.Action, future.Action) || now.Sid != future.Sid {
 		t.Errorf("now %s %v, future %s %v", now.Sid, now.Action, future.Sid, future.Action)
 	}
@@ -503,7 +503,7 @@ func TestAuditKey(t *testing.T) {
 
 func TestLogGroupKey(t *testing.T) {
 	statements := LogGroupKey{
-		Partition: "aws", Account: account, LogsService: "logs.eu-central-1.amazonaws.com", LogGroupARN: groupARN,
+		RootARN: root, LogsService: "logs.eu-central-1.amazonaws.com", LogGroupARN: groupARN,
 	}.Statements()
 	if len(statements) != 2 {
 		t.Fatalf("%d statements", len(statements))
@@ -517,9 +517,9 @@ func TestLogGroupKey(t *testing.T) {
 // The account gets administration and no use, on each of the three keys.
 func TestAccountNeverUsesAKey(t *testing.T) {
 	for name, s := range map[string]iampolicy.Statement{
-		"secrets":   Account("aws", account, false),
+		"secrets":   Account(root, false),
 		"audit":     audit.Statements()[0],
-		"log group": LogGroupKey{Partition: "aws", Account: account}.Statements()[0],
+		"log group": LogGroupKey{RootARN: root}.Statements()[0],
 	} {
 		if !slices.Equal(s.Principal.AWS, []string{root}) || !slices.Equal(s.Action, Administration(false)) {
 			t.Errorf("%s: %v may %v", name, s.Principal.AWS, s.Action)
@@ -563,7 +563,7 @@ func TestPolicySize(t *testing.T) {
 	strictest := &StrictGrants{Account: account, EKSService: "eks." + region + ".amazonaws.com.cn"}
 	session := PodSession{ClusterARN: longCluster, Namespace: "ekskms-system", ServiceAccount: "kms-plugin"}
 
-	statements := []iampolicy.Statement{Account("aws-us-gov", account, true), Administrators(named, true)}
+	statements := []iampolicy.Statement{Account("arn:aws-us-gov:iam::"+account+":root", true), Administrators(named, true)}
 	statements = append(statements, ClusterCreators(named, strictest)...)
 	statements = append(statements, ClusterRole(role(0)))
 	statements = append(statements, PluginUse(role(1), ClusterContext(longCluster), &session)...)

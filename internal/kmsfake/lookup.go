@@ -3,6 +3,8 @@ package kmsfake
 import (
 	"regexp"
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 var (
@@ -47,18 +49,18 @@ func (s *Server) key(id string, aliases bool) (*Key, *Error) {
 	}
 	name, isAlias := id, strings.HasPrefix(id, "alias/")
 	if strings.HasPrefix(id, "arn:") {
-		parts := strings.SplitN(id, ":", 6)
-		if len(parts) != 6 || parts[1] != "aws" || parts[2] != "kms" {
+		arn, ok := place.ParseARN(id)
+		if !ok || arn.Partition != "aws" || arn.Service != "kms" {
 			return nil, failure("InvalidArnException", "%s is not a valid ARN", id)
 		}
-		if parts[3] != s.region {
-			return nil, failure("NotFoundException", "Invalid arn %s", parts[3])
+		if arn.Region != s.region {
+			return nil, failure("NotFoundException", "Invalid arn %s", arn.Region)
 		}
-		if parts[4] != account {
+		if arn.AccountID != account {
 			return nil, failure("NotFoundException", "%s does not exist", id)
 		}
 		var isKey bool
-		name, isKey = strings.CutPrefix(parts[5], "key/")
+		name, isKey = strings.CutPrefix(arn.Resource, "key/")
 		isAlias = !isKey && strings.HasPrefix(name, "alias/")
 		if !isKey && !isAlias {
 			return nil, failure("InvalidArnException", "%s is not the ARN of a key or an alias", id)

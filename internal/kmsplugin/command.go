@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // Exit codes of Run.
@@ -19,16 +21,9 @@ const (
 	exitUsage  = 2
 )
 
-// commandError is an error with its exit code and, where one is known, a fix.
-type commandError struct {
-	exit int
-	what string
-	hint string
-}
+func usage(what, advice string) error { return &hint.Error{What: what, Hint: advice, Usage: true} }
 
-func (e *commandError) Error() string { return e.what }
-
-func usage(what, hint string) error { return &commandError{exitUsage, what, hint} }
+func failed(what, advice string) error { return &hint.Error{What: what, Hint: advice} }
 
 // Run is the kms-plugin command. It returns the exit code: 0 done, 1 failed,
 // 2 wrong usage.
@@ -44,11 +39,13 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	fmt.Fprintf(stderr, "kms-plugin: %v\n", err)
 	exit := exitFailed
-	var c *commandError
-	if errors.As(err, &c) {
-		exit = c.exit
-		if c.hint != "" {
-			fmt.Fprintf(stderr, "hint: %s\n", c.hint)
+	var h *hint.Error
+	if errors.As(err, &h) {
+		if h.Usage {
+			exit = exitUsage
+		}
+		if h.Hint != "" {
+			fmt.Fprintf(stderr, "hint: %s\n", h.Hint)
 		}
 	}
 	return exit

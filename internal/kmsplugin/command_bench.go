@@ -178,7 +178,7 @@ const ringSize = 256
 
 func (b *benchOptions) run(ctx context.Context, s service) (results []BenchResult, err error) {
 	if err := s.status(ctx); err != nil {
-		return nil, &commandError{exitFailed, "status: " + err.Error(), "see kms-plugin doctor"}
+		return nil, failed("status: "+err.Error(), "see kms-plugin doctor")
 	}
 	seed := make([]byte, 32)
 	_, _ = rand.Read(seed) // never fails: crypto/rand ends the program instead

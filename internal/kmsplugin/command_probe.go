@@ -62,7 +62,7 @@ func probeSocket(ctx context.Context, client kmsapi.KeyManagementServiceClient) 
 	const uid = "kms-plugin-probe"
 	s, err := client.Status(ctx, &kmsapi.StatusRequest{})
 	if err != nil {
-		return "", &commandError{exitFailed, "status: " + err.Error(), "see that kms-plugin serve runs and that this user may open its socket"}
+		return "", failed("status: "+err.Error(), "see that kms-plugin serve runs and that this user may open its socket")
 	}
 	if s.GetHealthz() != healthy {
 		return "", fmt.Errorf("the plugin is not healthy: %s", s.GetHealthz())

@@ -56,14 +56,14 @@ func inCluster(deployment string) (*kubernetes, error) {
 	k.transport = func() (http.RoundTripper, error) { return k.dialer() }
 	host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
 	if host == "" || port == "" {
-		return nil, &commandError{exitFailed, "--report-on: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, as they are in a pod",
-			"run the plugin in a pod of the cluster, or leave --report-on out"}
+		return nil, failed("--report-on: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, as they are in a pod",
+			"run the plugin in a pod of the cluster, or leave --report-on out")
 	}
 	k.url = "https://" + net.JoinHostPort(host, port)
 	const hint = "the pod needs automountServiceAccountToken: true, or a projected volume with token, ca.crt and namespace there"
 	for _, name := range []string{"namespace", "token", "ca.crt"} {
 		if _, err := k.read(name); err != nil {
-			return nil, &commandError{exitFailed, "--report-on: " + err.Error(), hint}
+			return nil, failed("--report-on: "+err.Error(), hint)
 		}
 	}
 	namespace, err := k.read("namespace")
@@ -72,7 +72,7 @@ func inCluster(deployment string) (*kubernetes, error) {
 	}
 	k.namespace = string(namespace)
 	if _, err := k.dialer(); err != nil {
-		return nil, &commandError{exitFailed, "--report-on: " + err.Error(), hint}
+		return nil, failed("--report-on: "+err.Error(), hint)
 	}
 	if k.instance, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("--report-on: %w", err)

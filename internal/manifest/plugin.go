@@ -43,14 +43,16 @@ const (
 	// SocketAddress is where the plugin listens inside its container, and where
 	// an API server's container has the socket too.
 	SocketAddress = "unix://" + socketDir + "/socket.sock"
+	// Replicas is the number of pods of a Deployment that is given none.
+	Replicas = 2
+
 	// HostSocketDir is the node's folder that holds the socket of a DaemonSet or a
 	// static pod.
 	HostSocketDir = "/var/run/kms-plugin"
 
-	name            = "kms-plugin"
-	nodeName        = "kms-plugin-node" // what the DaemonSet is called
-	defaultReplicas = int32(2)
-	clusterKey      = "ekskms.github.io/cluster"
+	name       = "kms-plugin"
+	nodeName   = "kms-plugin-node" // what the DaemonSet is called
+	clusterKey = "ekskms.github.io/cluster"
 
 	// apiTokenDir is where client libraries look for the API's token.
 	apiTokenDir = "/var/run/secrets/kubernetes.io/serviceaccount" //nolint:gosec // a folder
@@ -93,7 +95,7 @@ func PluginParts(in PluginInput) (everywhere, node []runtime.Object, err error) 
 		in.Mode = Deployment
 	}
 	if in.Replicas == 0 {
-		in.Replicas = defaultReplicas
+		in.Replicas = Replicas
 	}
 	if in.Namespace == "" {
 		in.Namespace = DefaultNamespace

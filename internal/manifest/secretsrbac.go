@@ -32,6 +32,14 @@ const (
 // binding.
 const GuardName = "secrets-rbac.ekskms.github.io"
 
+// How much there may be of each. They keep what kubectl applies, and the guard's
+// expressions, small.
+const (
+	MaxReaders    = 50
+	MaxPerReader  = 20 // secrets, groups, principals, service accounts
+	MaxExemptions = 100
+)
+
 // SecretsRBACInput says who may read which secrets.
 type SecretsRBACInput struct {
 	Readers []SecretReader // at most 50
@@ -103,10 +111,10 @@ func (in SecretsRBACInput) check() error {
 	case len(in.Readers) == 0 && in.Guard == GuardOff:
 		return fault("Readers", "is empty and Guard is %q: there is nothing to make", in.Guard)
 	}
-	if err := names("Readers", len(in.Readers), 50, func(int) string { return "" }, nil); err != nil {
+	if err := names("Readers", len(in.Readers), MaxReaders, func(int) string { return "" }, nil); err != nil {
 		return err
 	}
-	if err := names("GuardExemptions", len(in.GuardExemptions), 100, func(i int) string { return in.GuardExemptions[i] }, exemptProblem); err != nil {
+	if err := names("GuardExemptions", len(in.GuardExemptions), MaxExemptions, func(i int) string { return in.GuardExemptions[i] }, exemptProblem); err != nil {
 		return err
 	}
 	first := map[string]int{}
@@ -128,14 +136,14 @@ func (in SecretsRBACInput) check() error {
 		case len(r.Groups)+len(r.ServiceAccounts) == 0:
 			return fault(at+"Groups", "is empty, and so is ServiceAccounts: name who may read")
 		}
-		if err := names(at+"SecretNames", len(r.SecretNames), 20, func(i int) string { return r.SecretNames[i] }, secretProblem); err != nil {
+		if err := names(at+"SecretNames", len(r.SecretNames), MaxPerReader, func(i int) string { return r.SecretNames[i] }, secretProblem); err != nil {
 			return err
 		}
-		if err := names(at+"Groups", len(r.Groups), 20, func(i int) string { return r.Groups[i] }, GroupProblem); err != nil {
+		if err := names(at+"Groups", len(r.Groups), MaxPerReader, func(i int) string { return r.Groups[i] }, GroupProblem); err != nil {
 			return err
 		}
 		account := func(i int) string { return r.account(i).Namespace + "/" + r.account(i).Name }
-		if err := names(at+"ServiceAccounts", len(r.ServiceAccounts), 20, account, accountProblem); err != nil {
+		if err := names(at+"ServiceAccounts", len(r.ServiceAccounts), MaxPerReader, account, accountProblem); err != nil {
 			return err
 		}
 	}

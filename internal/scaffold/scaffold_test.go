@@ -49,7 +49,7 @@ func TestEject(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		code, err := scaffold.Eject(file.Clusters[0])
+		code, err := scaffold.Eject(file.Clusters[0].Blueprint())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func TestEject(t *testing.T) {
 func TestEjectQuotes(t *testing.T) {
 	cluster := config.Default().Clusters[0]
 	cluster.Tags = map[string]string{"awskms.Key": "\"); panic(\"awskms.x%d"}
-	code, err := scaffold.Eject(cluster)
+	code, err := scaffold.Eject(cluster.Blueprint())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func project(kind scaffold.Kind) scaffold.Project {
 		Kind: kind, Name: "payments", Account: "111122223333", Region: "eu-central-1",
 		ClusterAdmin: "arn:aws:iam::111122223333:role/ClusterAdmin", Email: "security@example.com",
 		Module: "example.com/payments", Version: "v1.2.3",
-		Go: "1.25.0", CDK: "v2.270.0", JSII: "v1.140.0", CDKCLI: "aws-cdk@2.1148.1", Context: map[string]any{"@aws-cdk/a:b": true},
+		Go: "1.26.0", CDK: "v2.276.0", JSII: "v1.142.0", CDKCLI: "aws-cdk@2.1148.1", Context: map[string]any{"@aws-cdk/a:b": true},
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/constructs/ekskms"
+	"github.com/ekskms/ekskms/internal/blueprint"
 )
 
 // Report is what a cloud assembly holds, read back from its files.
@@ -148,11 +148,11 @@ func (s *StackReport) readTemplate() error {
 			keyID = secretsKeyID(resource.Properties)
 		}
 	}
-	if requested, ok := template.Outputs[ekskms.ExistingKeyOutput]; ok {
+	if requested, ok := template.Outputs[blueprint.OutputExistingKey.ID]; ok {
 		s.ExistingKey = true
 		var statements any
 		if err := json.Unmarshal([]byte(plain(requested.Value)), &statements); err != nil {
-			return fmt.Errorf("read the cloud assembly: output %s: %w", ekskms.ExistingKeyOutput, err)
+			return fmt.Errorf("read the cloud assembly: output %s: %w", blueprint.OutputExistingKey.ID, err)
 		}
 		s.KeyPolicy = permissions(statements)
 	} else {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // stagePrefix begins the name of the folder, within that of the assembly, in
@@ -40,9 +42,9 @@ func setCurrent(s *stage) {
 // openStage checks that the folder may be written, which it may if it is empty
 // or a cloud assembly, and makes the stage in it.
 func openStage(outdir string) (*stage, error) {
-	const hint = "choose another folder with --out"
+	const advice = "choose another folder with --out"
 	fail := func(what string, err error) error {
-		return &Error{What: fmt.Sprintf("can't %s the output folder: %v", what, err), Hint: hint}
+		return &hint.Error{What: fmt.Sprintf("can't %s the output folder: %v", what, err), Hint: advice}
 	}
 	s := &stage{outdir: outdir}
 	if _, err := os.Stat(outdir); errors.Is(err, fs.ErrNotExist) {
@@ -58,7 +60,7 @@ func openStage(outdir string) (*stage, error) {
 	assembly := isAssembly(outdir)
 	for _, entry := range entries {
 		if !assembly && !strings.HasPrefix(entry.Name(), stagePrefix) {
-			return nil, &Error{
+			return nil, &hint.Error{
 				What: fmt.Sprintf("the output folder %s has files in it, such as %s, and is no cloud assembly", outdir, entry.Name()),
 				Hint: "choose an empty folder with --out",
 			}
@@ -81,18 +83,42 @@ func isAssembly(dir string) bool {
 	return true
 }
 
-// publish moves the finished assembly to its place, over an older one.
+// written tells what CDK writes into the folder of an assembly. Whatever else lies there
+// was put there by somebody, and stays.
+func written(name string) bool {
+	for _, exact := range []string{"cdk.out", "manifest.json", "tree.json", "validation-report.json"} {
+		if name == exact {
+			return true
+		}
+	}
+	for _, prefix := range []string{"asset.", "assembly-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	for _, suffix := range []string{".template.json", ".template.yaml", ".assets.json", ".metadata.json"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// publish moves the finished assembly to its place, and removes what is left of an older
+// one: stacks that are gone, and a report of validation that was not asked for now.
 func (s *stage) publish() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.dir == "" {
 		return errors.New("interrupted")
 	}
-	entries, err := os.ReadDir(s.dir)
+	made, err := os.ReadDir(s.dir)
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
+	fresh := map[string]bool{}
+	for _, entry := range made {
+		fresh[entry.Name()] = true
 		to := filepath.Join(s.outdir, entry.Name())
 		if entry.IsDir() {
 			// An asset is named by the hash of what is in it.
@@ -108,6 +134,17 @@ func (s *stage) publish() error {
 		}
 	}
 	s.published = true
+	there, err := os.ReadDir(s.outdir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range there {
+		if name := entry.Name(); written(name) && !fresh[name] {
+			if err := os.RemoveAll(filepath.Join(s.outdir, name)); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -15,6 +15,9 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/eksversion"
+	"github.com/ekskms/ekskms/internal/hint"
+	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/stacks"
 )
 
@@ -25,16 +28,6 @@ type Options struct {
 	// Validate runs CDK's template validator, which takes seconds.
 	Validate bool
 }
-
-// Error is an error with advice.
-type Error struct {
-	What string
-	// Hint says what to do. Empty if nothing is known that helps.
-	Hint string
-}
-
-// Error returns what went wrong, without the advice.
-func (e *Error) Error() string { return e.What }
 
 // Node releases: aws-cdk-lib asks for 20 or later in its package.json, and jsii
 // supports 22 and 24.
@@ -67,7 +60,24 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 	if err := stage.publish(); err != nil {
 		return nil, err
 	}
-	return ReadReport(opts.Outdir)
+	report, err := ReadReport(opts.Outdir)
+	if err != nil {
+		return nil, err
+	}
+	report.Findings = append(report.Findings, versionWarnings(file)...)
+	return report, nil
+}
+
+// versionWarnings say what a person should know of the Kubernetes versions. They depend
+// on the date, and nothing that is written does.
+func versionWarnings(file *config.File) []Finding {
+	var all []Finding
+	for _, c := range file.Clusters {
+		if warning := eksversion.At(c.KubernetesVersion, eksversion.Now()).Warning(); warning != "" {
+			all = append(all, Finding{Rule: "kubernetes-version", Severity: "warning", Message: warning, Where: []string{place.Stack(c.Name)}})
+		}
+	}
+	return all
 }
 
 func synthesize(file *config.File, outdir string) error {
@@ -97,7 +107,7 @@ func StartKernel(validate bool) error {
 	jsii.Close()
 	dir, err := temp.open()
 	if err != nil {
-		return &Error{What: fmt.Sprintf("can't make a folder for temporary files: %v", err), Hint: "set TMPDIR to a folder that can be written"}
+		return &hint.Error{What: fmt.Sprintf("can't make a folder for temporary files: %v", err), Hint: "set TMPDIR to a folder that can be written"}
 	}
 	for name, value := range map[string]string{
 		"CDK_VALIDATION": strconv.FormatBool(validate),
@@ -191,7 +201,7 @@ func shorten(err error) error {
 }
 
 func checkNode(ctx context.Context) error {
-	const hint = "install Node 22 or 24, or set JSII_NODE to the path of its binary"
+	const advice = "install Node 22 or 24, or set JSII_NODE to the path of its binary"
 	node := os.Getenv("JSII_NODE")
 	if node == "" {
 		node = "node"
@@ -203,16 +213,16 @@ func checkNode(ctx context.Context) error {
 		if errors.As(err, &exit) && len(exit.Stderr) > 0 {
 			reason = firstLine(exit.Stderr)
 		}
-		return &Error{What: fmt.Sprintf("can't run %q, which the CDK needs: %s", node, reason), Hint: hint}
+		return &hint.Error{What: fmt.Sprintf("can't run %q, which the CDK needs: %s", node, reason), Hint: advice}
 	}
 	version := firstLine(out)
 	majorText, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	major, err := strconv.Atoi(majorText)
 	if err != nil {
-		return &Error{What: fmt.Sprintf("%q says that its version is %q, want something like v22.0.0", node, version), Hint: hint}
+		return &hint.Error{What: fmt.Sprintf("%q says that its version is %q, want something like v22.0.0", node, version), Hint: advice}
 	}
 	if major < leastNode {
-		return &Error{What: fmt.Sprintf("Node %s is too old, the CDK needs %d or later", version, leastNode), Hint: hint}
+		return &hint.Error{What: fmt.Sprintf("Node %s is too old, the CDK needs %d or later", version, leastNode), Hint: advice}
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/ekskms/ekskms/constructs/ekskms"
 	"github.com/ekskms/ekskms/internal/config"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // TestContextIsThatOfTheCLI: the CDK CLI reads cdk.json, this package its own
@@ -46,7 +46,7 @@ func TestLogRetention(t *testing.T) {
 		t.Fatalf("found %d values in the schema", len(values))
 	}
 	for _, v := range values {
-		if got, want := names.LogRetention(int(v.(float64))), retentionDays[int(v.(float64))]; got == "" || got != string(want) {
+		if got, want := place.LogRetention(int(v.(float64))), retentionDays[int(v.(float64))]; got == "" || got != string(want) {
 			t.Errorf("%v days are %q, and %q in CDK", v, got, want)
 		}
 	}

@@ -1,36 +1,34 @@
 package terraform
 
 import (
+	"strconv"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
-	"github.com/ekskms/ekskms/internal/names"
 	"github.com/ekskms/ekskms/internal/tamper"
 )
 
 func (m *module) audit() *file {
 	f := newFile("audit.tf")
-	auditKeyARN := ""
 	if key, needed := m.c.AuditKey(); needed {
-		auditKeyARN = ref("aws_kms_key.audit.arn")
-		m.kmsKey(f, "The key of the audit trail and the alarms.", "audit", names.AuditAlias(m.c.Name),
-			"Encrypts the audit trail and the alarms of EKS cluster "+m.c.Name, supportKey, policy(key.Statements()))
+		m.c.Refs.AuditKey = reference("aws_kms_key.audit.arn")
+		m.kmsKey(f, "The key of the audit trail and the alarms.", "audit", key)
 	}
-	if m.c.Audit.TrailARN == "" {
+	if m.c.NewTrail() {
 		m.bucket(f)
 		m.trail(f)
 	}
-	if m.c.Audit.TopicARN == "" {
+	if m.c.NewTopic() {
 		m.topic(f)
 	}
-	m.alarms(f, auditKeyARN)
+	m.alarms(f)
 	return f
 }
 
 // bucket writes the bucket of the trail's logs. Its settings are resources of
 // their own in this provider.
 func (m *module) bucket(f *file) {
+	bucket := m.c.TrailBucket()
 	f.resource("", "aws_s3_bucket", "trail", func(b body) {
 		// Names of buckets have no underscores and no capitals, and the provider
 		// leaves 37 characters for a prefix.
@@ -61,19 +59,18 @@ func (m *module) bucket(f *file) {
 	})
 	part("aws_s3_bucket_lifecycle_configuration", func(b body) {
 		b.block("rule", nil, func(b body) {
-			b.set("id", "Retention")
+			b.set("id", bucket.RuleID)
 			b.set("status", "Enabled")
 			b.block("filter", nil, func(body) {})
-			b.block("expiration", nil, func(b body) { b.set("days", m.c.Audit.RetentionDays) })
-			b.block("noncurrent_version_expiration", nil, func(b body) { b.set("noncurrent_days", m.c.Audit.RetentionDays) })
-			b.block("abort_incomplete_multipart_upload", nil, func(b body) { b.set("days_after_initiation", 7) })
+			b.block("expiration", nil, func(b body) { b.set("days", bucket.Days) })
+			b.block("noncurrent_version_expiration", nil, func(b body) { b.set("noncurrent_days", bucket.Days) })
+			b.block("abort_incomplete_multipart_upload", nil, func(b body) { b.set("days_after_initiation", bucket.UploadDays) })
 		})
 		// S3 refuses rules on old versions while there can be none.
 		b.set("depends_on", raw("[aws_s3_bucket_versioning.trail]"))
 	})
 	bucketARN := ref("aws_s3_bucket.trail.arn")
-	_, trailARN := m.c.Trail()
-	statements := append(keypolicy.BucketTLS(bucketARN), keypolicy.LogBucket(bucketARN, m.c.Place.Account, trailARN)...)
+	statements := append(keypolicy.BucketTLS(bucketARN, strconv.FormatFloat(bucket.TLS, 'f', -1, 64)), m.c.TrailStatements(bucketARN)...)
 	part("aws_s3_bucket_policy", func(b body) {
 		b.set("policy", policy(statements))
 		b.retain()
@@ -82,23 +79,14 @@ func (m *module) bucket(f *file) {
 }
 
 func (m *module) trail(f *file) {
-	copied := m.c.Audit.CloudWatchLogsRetentionDays
-	if copied != 0 {
-		m.logGroup(f, "A copy of the trail. Whoever IAM lets read the group reads it.", "trail", names.TrailLogGroup(m.c.Name), copied, "aws_kms_key.audit.arn")
-		m.role(f, "", "trail", "trail", "Lets CloudTrail write to the log group of EKS cluster "+m.c.Name, "/", trust("cloudtrail.amazonaws.com"))
-		f.resource("", "aws_iam_role_policy", "trail", func(b body) {
-			b.set("name", "logs")
-			b.set("role", raw("aws_iam_role.trail.id"))
-			b.set("policy", policy([]iampolicy.Statement{{
-				Effect:   iampolicy.Allow,
-				Action:   iampolicy.Values{"logs:CreateLogStream", "logs:PutLogEvents"},
-				Resource: iampolicy.Values{ref("aws_cloudwatch_log_group.trail.arn") + ":*"},
-			}}))
-		})
+	group, copied := m.c.TrailCopy()
+	groupARN := ref("aws_cloudwatch_log_group.trail.arn")
+	if copied {
+		m.logGroup(f, "A copy of the trail. Whoever IAM lets read the group reads it.", "trail", group, "aws_kms_key.audit.arn")
+		m.role(f, "", "trail", m.c.TrailRole(groupARN), own{name: "logs"})
 	}
-	name, _ := m.c.Trail()
 	f.resource("Every use of the key is a management event: all of them, of all Regions, are recorded.", "aws_cloudtrail", "this", func(b body) {
-		b.set("name", name)
+		b.set("name", m.c.Trail().Name)
 		b.set("s3_bucket_name", raw("aws_s3_bucket.trail.id"))
 		b.set("kms_key_id", raw("aws_kms_key.audit.arn"))
 		b.set("enable_logging", true)
@@ -106,8 +94,8 @@ func (m *module) trail(f *file) {
 		b.set("is_multi_region_trail", true)
 		b.set("include_global_service_events", true)
 		waits := "[aws_s3_bucket_policy.trail]"
-		if copied != 0 {
-			b.set("cloud_watch_logs_group_arn", ref("aws_cloudwatch_log_group.trail.arn")+":*")
+		if copied {
+			b.set("cloud_watch_logs_group_arn", groupARN+":*")
 			b.set("cloud_watch_logs_role_arn", raw("aws_iam_role.trail.arn"))
 			waits = "[aws_s3_bucket_policy.trail, aws_iam_role_policy.trail]"
 		}
@@ -121,13 +109,13 @@ func (m *module) trail(f *file) {
 
 func (m *module) topic(f *file) {
 	f.resource("", "aws_sns_topic", "alarms", func(b body) {
-		b.set("name", names.Topic(m.c.Name))
-		b.set("display_name", names.TopicDisplay(m.c.Name))
+		b.set("name", m.c.Topic().Name)
+		b.set("display_name", m.c.Topic().Display)
 		b.set("kms_master_key_id", raw("aws_kms_key.audit.arn"))
 	})
 	f.resource("", "aws_sns_topic_policy", "alarms", func(b body) {
 		b.set("arn", raw("aws_sns_topic.alarms.arn"))
-		b.set("policy", policy(keypolicy.AlarmTopic(ref("aws_sns_topic.alarms.arn"))))
+		b.set("policy", policy(m.c.TopicStatements(ref("aws_sns_topic.alarms.arn"))))
 	})
 	if len(m.c.Audit.Emails) > 0 {
 		f.resource("Each address must confirm its subscription by mail.", "aws_sns_topic_subscription", "emails", func(b body) {
@@ -141,15 +129,15 @@ func (m *module) topic(f *file) {
 
 // topicARN is the topic of the alarms, the new one or the configured one.
 func (m *module) topicARN() any {
-	if m.c.Audit.TopicARN != "" {
-		return m.c.Audit.TopicARN
+	if !m.c.NewTopic() {
+		return m.c.Topic().ARN
 	}
 	return raw("aws_sns_topic.alarms.arn")
 }
 
-func (m *module) alarms(f *file, auditKeyARN string) {
+func (m *module) alarms(f *file) {
 	rules := map[string]any{}
-	for _, r := range m.c.Alarms(m.keyARN, auditKeyARN) {
+	for _, r := range m.c.Alarms() {
 		rules[r.ID] = map[string]any{"description": r.Description, "pattern": plain(r.Pattern), "template": r.Template}
 	}
 	f.add("The API calls that raise an alarm, and what the alarm says.", "locals", nil, func(b body) {
@@ -172,7 +160,7 @@ func (m *module) alarms(f *file, auditKeyARN string) {
 			b.set("input_paths", plain(tamper.Paths()))
 			b.set("input_template", raw("each.value.template"))
 		})
-		if m.c.Audit.TopicARN == "" {
+		if m.c.NewTopic() {
 			b.set("depends_on", raw("[aws_sns_topic_policy.alarms]"))
 		}
 	})

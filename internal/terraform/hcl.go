@@ -1,6 +1,7 @@
 package terraform
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,16 +15,27 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// A reference stands in a string between these two characters, of Unicode's private
-// use. So it goes through every package that takes ARNs as tokens, and whatever
-// else looks like a template in a string, "${", stays what it is.
-const (
-	refBegin = "\uE000"
-	refEnd   = "\uE001"
+// reference is an expression as a value of the blueprint.
+//
+// In a text it stands between two marks that this run of the program alone has: it goes
+// through every package that takes texts, and nothing that a configuration says can be
+// taken for one.
+type reference string
+
+var (
+	mark     = rand.Text()
+	refBegin = "${" + mark + ":"
+	refEnd   = ":" + mark + "}"
 )
 
-// ref makes a token of an expression.
-func ref(expression string) string { return refBegin + expression + refEnd }
+// Text returns what stands for the expression.
+func (r reference) Text() string { return refBegin + string(r) + refEnd }
+
+// Known is false: Terraform knows the value, and nobody here does.
+func (r reference) Known() bool { return false }
+
+// ref is a reference within a text.
+func ref(expression string) string { return reference(expression).Text() }
 
 // raw is an expression that is written as it is.
 type raw string
@@ -140,11 +152,11 @@ func wholeRef(s string) (string, bool) {
 	return inner, ok && !strings.Contains(inner, refBegin)
 }
 
-// listRef is a token for a list of strings. It must be the only element of a list,
+// listRef is a reference to a list of strings. It must be the only element of a list,
 // which is then the list that the expression gives.
 func listRef(expression string) string { return ref(listMark + expression) }
 
-const listMark = "\uE002"
+const listMark = "list:"
 
 func listTokens(list []any) hclwrite.Tokens {
 	if len(list) == 1 {

@@ -3,8 +3,9 @@ package terraform
 import (
 	"fmt"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/manifest"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // kubernetes writes the objects that belong on the cluster. Its API can be reached
@@ -12,15 +13,19 @@ import (
 // are an output, and applied by kubectl where that is asked for.
 func (m *module) kubernetes() (*file, error) {
 	f := newFile("kubernetes.tf")
-	image := m.c.Plugin.Image
-	if image == "" && m.c.Plugin.Enabled {
+	image, asksImage := "", false
+	if m.c.Plugin != nil {
+		image, asksImage = m.c.Plugin.Image, m.c.Plugin.Image == ""
+	}
+	if asksImage {
 		image = ref("var.plugin_image")
 	}
-	objects, err := m.c.Objects(m.keyARN, image)
+	all, err := m.c.Objects(image)
+	objects := all.All()
 	if err != nil || len(objects) == 0 {
 		return f, err
 	}
-	if m.c.Plugin.Enabled && m.c.Plugin.Image == "" {
+	if asksImage {
 		m.variables.add("", "variable", []string{"plugin_image"}, func(b body) {
 			b.set("description", "Container image of the KMS plugin, with a tag or a digest: build it from the Dockerfile of ekskms, or set plugin.image in ekskms.yaml.")
 			b.set("type", raw("string"))
@@ -60,13 +65,13 @@ func (m *module) kubernetes() (*file, error) {
 			})
 		})
 		var waits []string
-		if m.c.Plugin.Enabled {
+		if m.c.Plugin != nil {
 			waits = append(waits, "aws_eks_pod_identity_association.plugin")
 		}
-		if len(m.c.AccessEntries()) > 0 {
+		if len(m.c.AllAccessEntries()) > 0 {
 			waits = append(waits, "aws_eks_access_policy_association.this")
 		}
-		if m.c.Capacity.NodeGroup != nil {
+		if m.c.NodeGroup != nil {
 			waits = append(waits, "aws_eks_node_group.this")
 		}
 		if len(waits) > 0 {
@@ -85,23 +90,23 @@ const applyCommand = "KUBECONFIG=$(mktemp)\n" +
 
 func (m *module) outputs(hasObjects bool) *file {
 	f := newFile("outputs.tf")
-	f.output("cluster_name", "Name of the EKS cluster", raw("aws_eks_cluster.this.name"))
-	f.output("update_kubeconfig", "Command that makes kubectl talk to the cluster",
-		"aws eks update-kubeconfig --name "+ref("aws_eks_cluster.this.name")+" --region "+ref("local.region"))
-	f.output("key_arn", "ARN of the key that encrypts the secrets", m.keyARN)
+	output := func(o blueprint.Output, value any) { f.output(snake(o.ID), o.Description, value) }
+	output(blueprint.OutputClusterName, raw("aws_eks_cluster.this.name"))
+	output(blueprint.OutputUpdateKubeconfig, blueprint.UpdateKubeconfig(ref("aws_eks_cluster.this.name"), ref("local.region")))
+	output(blueprint.OutputKeyARN, m.c.KeyARN())
 	if m.c.Key.ARN != "" {
 		f.output("existing_key_policy_statements", "What the owner of the existing key must add to its policy, as a JSON list of statements: "+
 			"those that name no role of this module before it is applied, the others after it",
-			jsonencode(plain(m.c.AddedStatements(m.roles))))
+			jsonencode(plain(m.c.AddedStatements())))
 	}
 	trail := any(raw("aws_cloudtrail.this.arn"))
-	if m.c.Audit.TrailARN != "" {
-		trail = m.c.Audit.TrailARN
+	if !m.c.NewTrail() {
+		trail = m.c.Trail().ARN
 	}
-	f.output("trail_arn", "ARN of the trail that records every use of the key", trail)
-	f.output("topic_arn", "ARN of the topic that receives the alarms", m.topicARN())
-	if m.c.Plugin.Enabled {
-		f.output("plugin_role_arn", "ARN of the KMS plugin's IAM role", raw("aws_iam_role.plugin.arn"))
+	output(blueprint.OutputTrailARN, trail)
+	output(blueprint.OutputTopicARN, m.topicARN())
+	if m.c.Plugin != nil {
+		output(blueprint.OutputPluginRoleARN, raw("aws_iam_role.plugin.arn"))
 	}
 	if hasObjects {
 		f.output("kubernetes_manifests", "What belongs on the cluster: terraform output -raw kubernetes_manifests | kubectl apply --server-side -f -",
@@ -120,16 +125,16 @@ func (m *module) keyOutputs() *file {
 	}
 	f.comment(fmt.Sprintf(keyUsage, creators, m.c.Name))
 	f.AppendNewline()
-	f.output("key_arn", "ARN of the key that encrypts the secrets", m.keyARN)
+	f.output("key_arn", blueprint.OutputKeyARN.Description, m.c.KeyARN())
 	f.output("create_kms_key", "Whether terraform-aws-eks makes a key: it does not", false)
 	f.output("encryption_config", "encryption_config of terraform-aws-eks", map[string]any{
-		"provider_key_arn": m.keyARN, "resources": []string{"secrets"},
+		"provider_key_arn": m.c.KeyARN(), "resources": []string{"secrets"},
 	})
-	f.output("iam_role_path", "iam_role_path of terraform-aws-eks: the key policy lets the cluster's role in by it", names.ClusterRolePath(m.c.Name))
-	if m.c.Plugin.Enabled {
-		f.output("plugin_role_arn", "ARN of the KMS plugin's IAM role, for an aws_eks_pod_identity_association", raw("aws_iam_role.plugin.arn"))
+	f.output("iam_role_path", "iam_role_path of terraform-aws-eks: the key policy lets the cluster's role in by it", place.ClusterRolePath(m.c.Name))
+	if m.c.Plugin != nil {
+		f.output("plugin_role_arn", blueprint.OutputPluginRoleARN.Description+", for an aws_eks_pod_identity_association", raw("aws_iam_role.plugin.arn"))
 	}
-	if len(m.c.Plugin.Tenants) > 0 {
+	if m.c.Plugin != nil && len(m.c.Plugin.Tenants) > 0 {
 		f.output("tenant_role_arns", "ARNs of the IAM roles of the tenants' KMS plugins, by tenant", raw("{ for name, role in aws_iam_role.tenant : name => role.arn }"))
 	}
 	return f

@@ -6,12 +6,11 @@ import "strconv"
 // in each Availability Zone, all of one size.
 func (m *module) network() *file {
 	f := newFile("network.tf")
-	if m.c.VPC.ID != "" {
+	if m.c.Network.ID != "" {
 		return f
 	}
-	zones, count := any(m.c.VPC.AvailabilityZones), len(m.c.VPC.AvailabilityZones)
-	if count == 0 {
-		count = 2
+	zones, count := any(m.c.Network.AvailabilityZones), m.c.Network.Zones()
+	if len(m.c.Network.AvailabilityZones) == 0 {
 		m.variables.add("", "variable", []string{"availability_zones"}, func(b body) {
 			b.set("description", "The two Availability Zones of the VPC. Default: the first two of the Region.")
 			b.set("type", raw("list(string)"))
@@ -39,8 +38,8 @@ func (m *module) network() *file {
 	for i := range count {
 		key := strconv.Itoa(i + 1)
 		numbers[key] = i
-		routes[key] = strconv.Itoa(i%min(m.c.VPC.NATGateways, count) + 1)
-		if i < m.c.VPC.NATGateways {
+		routes[key] = strconv.Itoa(i%min(m.c.Network.NATGateways, count) + 1)
+		if i < m.c.Network.NATGateways {
 			nats[key] = i
 		}
 	}
@@ -52,7 +51,7 @@ func (m *module) network() *file {
 	})
 	name := func(b body, what string) { b.set("tags", map[string]any{"Name": m.c.Name + what}) }
 	f.resource("", "aws_vpc", "this", func(b body) {
-		b.set("cidr_block", m.c.VPC.CIDR)
+		b.set("cidr_block", m.c.Network.CIDR)
 		b.set("enable_dns_hostnames", true)
 		b.set("enable_dns_support", true)
 		name(b, "")

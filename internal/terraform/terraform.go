@@ -1,21 +1,20 @@
 // Package terraform writes a configured cluster as a Terraform root module, or its
 // key alone as a module to use beside others.
 //
-// It uses resources of the provider hashicorp/aws and nothing else. Policies,
-// alarms and Kubernetes objects come from the same packages as those of the CDK
-// constructs; test/parity holds the results to each other.
+// It uses resources of the provider hashicorp/aws and nothing else. What they say comes
+// from the blueprint, as it does for the CDK constructs; test/parity holds the results
+// to each other.
 package terraform
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
-	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
-	"github.com/ekskms/ekskms/internal/keypolicy"
-	"github.com/ekskms/ekskms/internal/model"
-	"github.com/ekskms/ekskms/internal/names"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // The versions that the module asks for. terraform_data came with Terraform 1.4,
@@ -32,11 +31,10 @@ type File struct {
 }
 
 // Generate returns the root module of a cluster.
-func Generate(cluster config.Cluster) ([]File, error) {
+func Generate(cluster blueprint.Cluster) ([]File, error) {
 	m := newModule(cluster)
-	m.roles.Cluster = ref("aws_iam_role.cluster.arn")
-	if m.c.Key.ARN != "" {
-		m.roles.Cluster = "" // by its path: the role does not exist yet when the owner is asked
+	if m.c.Key.ARN == "" { // else by its path: the role does not exist yet when the owner is asked
+		m.c.Refs.ClusterRole = reference("aws_iam_role.cluster.arn")
 	}
 	kubernetes, err := m.kubernetes()
 	if err != nil {
@@ -49,7 +47,7 @@ func Generate(cluster config.Cluster) ([]File, error) {
 // GenerateKey returns a module with the key and the identity of the plugin, to be
 // used beside terraform-aws-eks. It makes no cluster, so the key policy names the
 // cluster's role by its path.
-func GenerateKey(cluster config.Cluster) ([]File, error) {
+func GenerateKey(cluster blueprint.Cluster) ([]File, error) {
 	if cluster.Key.ARN != "" {
 		return nil, fmt.Errorf("key.arn of the configuration is %s, an existing key: there is no key to make a module of", cluster.Key.ARN)
 	}
@@ -59,38 +57,43 @@ func GenerateKey(cluster config.Cluster) ([]File, error) {
 
 // module is a module that is being written.
 type module struct {
-	c         model.Cluster
-	roles     model.KeyRoles
-	keyARN    string
+	c         blueprint.Cluster
 	variables *file
 	// asksCreators says that the configuration names no creators: they are a variable.
 	asksCreators bool
+	// account and region are where the configuration has the cluster, or empty.
+	account, region string
 }
 
-func newModule(cluster config.Cluster) *module {
-	m := &module{variables: newFile("variables.tf"), asksCreators: len(cluster.Creators) == 0}
+func newModule(c blueprint.Cluster) *module {
+	m := &module{variables: newFile("variables.tf"), asksCreators: len(c.Creators) == 0}
 	if m.asksCreators {
-		cluster.Creators = []string{listRef("var.creator_arns")}
+		c.Creators = []string{listRef("var.creator_arns")}
 	}
-	m.c = model.Cluster{Cluster: cluster, Place: model.Place{
-		Partition: ref("local.partition"),
-		Account:   ref("local.account_id"),
-		Region:    ref("local.region"),
-		DNSSuffix: ref("data.aws_partition.current.dns_suffix"),
-	}}
-	m.keyARN = cluster.Key.ARN
-	if m.keyARN == "" {
-		m.keyARN = ref("aws_kms_key.secrets.arn")
+	if c.At.Region != nil {
+		m.account, m.region = c.At.Account.Text(), c.At.Region.Text()
 	}
-	m.roles.Plugin = ref("aws_iam_role.plugin.arn")
-	m.roles.Tenant = func(name string) string { return ref(fmt.Sprintf("aws_iam_role.tenant[%q].arn", name)) }
+	c.At = place.Place{
+		Partition: reference("local.partition"),
+		Account:   reference("local.account_id"),
+		Region:    reference("local.region"),
+		DNSSuffix: reference("data.aws_partition.current.dns_suffix"),
+	}
+	c.Refs.Key = reference("aws_kms_key.secrets.arn")
+	if c.Plugin != nil {
+		c.Refs.PluginRole = reference("aws_iam_role.plugin.arn")
+		c.Refs.TenantRole = func(name string) place.Value {
+			return reference(fmt.Sprintf("aws_iam_role.tenant[%q].arn", name))
+		}
+	}
+	m.c = c
 	if m.asksCreators {
 		m.variables.add("", "variable", []string{"creator_arns"}, func(b body) {
 			b.set("description", "ARNs of the IAM roles that may create the cluster under the key: those whose credentials run terraform apply. At most 10.")
 			b.set("type", raw("list(string)"))
 			b.block("validation", nil, func(b body) {
-				b.set("condition", raw(fmt.Sprintf("length(var.creator_arns) >= 1 && length(var.creator_arns) <= %d", keypolicy.MaxRoles)))
-				b.set("error_message", fmt.Sprintf("Name 1 to %d roles.", keypolicy.MaxRoles))
+				b.set("condition", raw(fmt.Sprintf("length(var.creator_arns) >= 1 && length(var.creator_arns) <= %d", blueprint.MaxRoles)))
+				b.set("error_message", fmt.Sprintf("Name 1 to %d roles.", blueprint.MaxRoles))
 			})
 			b.block("validation", nil, func(b body) {
 				b.set("condition", raw(`alltrue([for arn in var.creator_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/[0-9A-Za-z_+=,.@/-]+$", arn))])`))
@@ -120,11 +123,11 @@ func (m *module) versions(root bool) *file {
 			b.set("aws", map[string]any{"source": "hashicorp/aws", "version": providerVersion})
 		})
 	})
-	if root && (m.c.Region != "" || len(m.c.Tags) > 0) {
+	if root && (m.region != "" || len(m.c.Tags) > 0) {
 		f.add("", "provider", []string{"aws"}, func(b body) {
-			if m.c.Region != "" {
-				b.set("region", m.c.Region)
-				b.set("allowed_account_ids", []string{m.c.Account})
+			if m.region != "" {
+				b.set("region", m.region)
+				b.set("allowed_account_ids", []string{m.account})
 			}
 			if len(m.c.Tags) > 0 {
 				b.block("default_tags", nil, func(b body) { b.set("tags", plain(m.c.Tags)) })
@@ -138,8 +141,8 @@ func (m *module) versions(root bool) *file {
 func (m *module) place() *file {
 	f := newFile("main.tf")
 	f.data("aws_partition", "current", func(body) {})
-	account, region := any(m.c.Account), any(m.c.Region)
-	if m.c.Region == "" {
+	account, region := any(m.account), any(m.region)
+	if m.region == "" {
 		m.variables.add("", "variable", []string{"account_id"}, func(b body) {
 			b.set("description", "AWS account of the cluster. Default: that of the credentials.")
 			b.set("type", raw("string"))
@@ -163,15 +166,6 @@ func policy(statements []iampolicy.Statement) call {
 	return jsonencode(plain(iampolicy.NewDocument(statements...)))
 }
 
-// trust is a role's trust in an AWS service, without conditions.
-func trust(service string) call {
-	return policy([]iampolicy.Statement{{
-		Effect:    iampolicy.Allow,
-		Principal: iampolicy.Principal{Service: iampolicy.Values{service}},
-		Action:    iampolicy.Values{"sts:AssumeRole"},
-	}})
-}
-
 // prefix is the beginning of a name whose rest the provider makes up, so that
 // clusters of one name in two Regions do not meet. IAM and EventBridge leave 38
 // characters for it.
@@ -181,45 +175,67 @@ func prefix(cluster, what string) string {
 
 func cut(s string, n int) string { return strings.TrimRight(s[:min(len(s), n)], "-_") }
 
-func (m *module) role(f *file, comment, name, what, description, path string, trust any) {
-	f.resource(comment, "aws_iam_role", name, func(b body) {
-		b.set("name_prefix", prefix(m.c.Name, what))
-		if path != "/" {
-			b.set("path", path)
-		}
-		b.set("description", description)
-		b.set("assume_role_policy", trust)
-	})
+// own is the policy of a role's own: its name says what it is about.
+type own struct{ name, comment string }
+
+// role writes a role, its policies of AWS and its own.
+func (m *module) role(f *file, comment, name string, r blueprint.Role, o own) {
+	m.eachRole(f, comment, name, r, o, "")
 }
 
-// attach gives a role policies that AWS manages.
-func (m *module) attach(f *file, role string, policies ...string) {
-	f.resource("", "aws_iam_role_policy_attachment", role, func(b body) {
-		b.set("for_each", call{"toset", []any{policies}})
-		b.set("role", raw("aws_iam_role."+role+".name"))
-		b.set("policy_arn", m.c.Place.ManagedPolicyARN(ref("each.value")))
+// eachRole is [module.role] for each element of a map, if one is named.
+func (m *module) eachRole(f *file, comment, name string, r blueprint.Role, o own, each string) {
+	index := ""
+	forEach := func(b body) {
+		if each != "" {
+			b.set("for_each", raw(each))
+		}
+	}
+	if each != "" {
+		index = "[each.key]"
+	}
+	f.resource(comment, "aws_iam_role", name, func(b body) {
+		forEach(b)
+		b.set("name_prefix", prefix(m.c.Name, name))
+		if r.Path != "" && r.Path != "/" {
+			b.set("path", r.Path)
+		}
+		b.set("description", r.Description)
+		b.set("assume_role_policy", policy([]iampolicy.Statement{r.Trust}))
 	})
+	if len(r.Managed) > 0 {
+		f.resource("", "aws_iam_role_policy_attachment", name, func(b body) {
+			b.set("for_each", call{"toset", []any{r.Managed}})
+			b.set("role", raw("aws_iam_role."+name+".name"))
+			b.set("policy_arn", m.c.At.ManagedPolicy(ref("each.value")))
+		})
+	}
+	if len(r.Policy) > 0 {
+		f.resource(o.comment, "aws_iam_role_policy", name, func(b body) {
+			forEach(b)
+			b.set("name", o.name)
+			b.set("role", raw("aws_iam_role."+name+index+".id"))
+			b.set("policy", policy(r.Policy))
+		})
+	}
 }
 
 // kmsKey writes a key and its alias.
-func (m *module) kmsKey(f *file, comment, name, alias, description string, key config.Key, policy any) {
+func (m *module) kmsKey(f *file, comment, name string, key blueprint.KeySpec) {
 	f.resource(comment, "aws_kms_key", name, func(b body) {
-		b.set("description", description)
+		b.set("description", key.Description)
 		b.set("enable_key_rotation", true)
-		b.set("rotation_period_in_days", key.RotationPeriodDays)
-		b.set("deletion_window_in_days", key.PendingWindowDays)
+		b.set("rotation_period_in_days", key.RotationDays)
+		b.set("deletion_window_in_days", key.PendingDays)
 		b.set("multi_region", key.MultiRegion)
-		b.set("policy", policy)
+		b.set("policy", policy(key.Statements))
 		b.retain()
 	})
 	f.resource("", "aws_kms_alias", name, func(b body) {
-		b.set("name", alias)
+		b.set("name", key.Alias)
 		b.set("target_key_id", raw("aws_kms_key."+name+".key_id"))
 	})
 }
-
-// supportKey is how the keys around the secrets key are set up.
-var supportKey = config.Key{RotationPeriodDays: 90, PendingWindowDays: 30}
 
 func (m *module) key() *file {
 	f := newFile("key.tf")
@@ -227,71 +243,55 @@ func (m *module) key() *file {
 		return f
 	}
 	m.kmsKey(f, "The CMK of the secrets. No action and no principal of its policy is a wildcard, and\n"+
-		"the account itself can administer it but not use it.",
-		"secrets", m.c.Alias(), "Encrypts the Kubernetes secrets of EKS cluster "+m.c.Name, m.c.Key, policy(m.c.KeyStatements(m.roles)))
+		"the account itself can administer it but not use it.", "secrets", m.c.SecretsKey())
 	return f
 }
 
 func (m *module) cluster() *file {
 	f := newFile("cluster.tf")
-	auto := m.c.Capacity.Mode == config.CapacityAuto
-	path := "/"
-	if m.c.Key.ARN != "" {
-		path = names.ClusterRolePath(m.c.Name)
-	}
-	m.role(f, "Only EKS, and only for this cluster, can assume it.", "cluster", "cluster", "Role of EKS cluster "+m.c.Name, path,
-		policy([]iampolicy.Statement{keypolicy.ClusterTrust(m.c.Place.Account, m.c.ARN(), auto)}))
-	policies := []string{"AmazonEKSClusterPolicy"}
-	if auto {
-		policies = append(policies, "AmazonEKSComputePolicy", "AmazonEKSBlockStoragePolicy", "AmazonEKSLoadBalancingPolicy", "AmazonEKSNetworkingPolicy")
-	}
-	m.attach(f, "cluster", policies...)
+	auto := m.c.AutoMode()
+	m.role(f, "Only EKS, and only for this cluster, can assume it.", "cluster", m.c.ClusterRole(),
+		own{"key", "The policy of the existing key lets the role in only if this does too."})
 	waits := []string{"aws_cloudwatch_log_group.control_plane", "aws_iam_role_policy_attachment.cluster"}
 	if m.c.Key.ARN != "" {
-		f.resource("The policy of the existing key lets the role in only if this does too.", "aws_iam_role_policy", "cluster", func(b body) {
-			b.set("name", "key")
-			b.set("role", raw("aws_iam_role.cluster.id"))
-			b.set("policy", policy([]iampolicy.Statement{keypolicy.ClusterRole("").OnResource(m.c.Key.ARN)}))
-		})
 		waits = append(waits, "aws_iam_role_policy.cluster")
 	}
-	if m.c.VPC.ID == "" {
+	if m.c.Network.ID == "" {
 		waits = append(waits, "aws_route.private") // nodes must reach AWS from the first
 	}
 
-	m.kmsKey(f, "The key of the control plane's logs.", "logs", names.LogsAlias(m.c.Name),
-		"Encrypts the control-plane logs of EKS cluster "+m.c.Name, supportKey, policy(m.c.LogsKey().Statements()))
+	m.kmsKey(f, "The key of the control plane's logs.", "logs", m.c.LogsKey())
 	m.logGroup(f, "EKS writes here. If it were not there, EKS would make one without a key and without an end.",
-		"control_plane", names.ControlPlaneLogGroup(m.c.Name), m.c.Audit.ControlPlaneLogRetentionDays, "aws_kms_key.logs.arn")
+		"control_plane", m.c.ControlPlaneLogs(), "aws_kms_key.logs.arn")
 
 	f.resource("", "aws_eks_cluster", "this", func(b body) {
 		b.set("name", m.c.Name)
 		b.set("version", m.c.KubernetesVersion)
 		b.set("role_arn", raw("aws_iam_role.cluster.arn"))
-		b.set("enabled_cluster_log_types", []string{"api", "audit", "authenticator", "controllerManager", "scheduler"})
+		b.set("enabled_cluster_log_types", blueprint.LogTypes)
 		if auto {
 			b.set("bootstrap_self_managed_addons", false) // Auto Mode has its own
 		}
 		b.block("access_config", nil, func(b body) {
-			b.set("authentication_mode", "API")
+			b.set("authentication_mode", blueprint.AuthenticationMode)
 			b.set("bootstrap_cluster_creator_admin_permissions", false)
 		})
 		b.block("encryption_config", nil, func(b body) {
 			b.set("resources", []string{"secrets"})
-			b.block("provider", nil, func(b body) { b.set("key_arn", m.keyARN) })
+			b.block("provider", nil, func(b body) { b.set("key_arn", m.c.KeyARN()) })
 		})
 		b.block("vpc_config", nil, func(b body) {
 			b.set("subnet_ids", m.subnets())
 			b.set("endpoint_private_access", true)
-			b.set("endpoint_public_access", m.c.Endpoint.Access == config.EndpointPublicAndPrivate)
-			if m.c.Endpoint.Access == config.EndpointPublicAndPrivate {
-				b.set("public_access_cidrs", m.c.Endpoint.PublicCIDRs)
+			b.set("endpoint_public_access", len(m.c.PublicCIDRs) > 0)
+			if len(m.c.PublicCIDRs) > 0 {
+				b.set("public_access_cidrs", m.c.PublicCIDRs)
 			}
 		})
 		b.block("compute_config", nil, func(b body) {
 			b.set("enabled", auto)
 			if auto {
-				b.set("node_pools", []string{"general-purpose", "system"})
+				b.set("node_pools", blueprint.NodePools)
 				b.set("node_role_arn", raw("aws_iam_role.nodes.arn"))
 			}
 		})
@@ -311,16 +311,16 @@ func (m *module) cluster() *file {
 }
 
 func (m *module) subnets() any {
-	if m.c.VPC.ID != "" {
-		return m.c.VPC.SubnetIDs
+	if m.c.Network.ID != "" {
+		return m.c.Network.SubnetIDs
 	}
 	return raw("[for key in sort(keys(aws_subnet.private)) : aws_subnet.private[key].id]")
 }
 
-func (m *module) logGroup(f *file, comment, name, group string, days int, key string) {
+func (m *module) logGroup(f *file, comment, name string, group blueprint.LogGroup, key string) {
 	f.resource(comment, "aws_cloudwatch_log_group", name, func(b body) {
-		b.set("name", group)
-		b.set("retention_in_days", days)
+		b.set("name", group.Name)
+		b.set("retention_in_days", group.Days)
 		b.set("kms_key_id", raw(key))
 		b.retain()
 	})
@@ -330,16 +330,13 @@ func (m *module) logGroup(f *file, comment, name, group string, days int, key st
 // order in the configuration does not matter.
 func (m *module) access(f *file) {
 	entries := map[string]any{}
-	for _, e := range m.c.AccessEntries() {
-		entry := map[string]any{"groups": e.Groups, "policy": e.Policy, "scope": e.Scope.Type, "namespaces": e.Scope.Namespaces}
-		if e.Groups == nil {
-			entry["groups"] = []string{}
+	for _, e := range m.c.AllAccessEntries() {
+		entry := map[string]any{"groups": append([]string{}, e.Groups...), "policy": raw("null"), "scope": raw("null"), "namespaces": raw("null")}
+		if e.Policy != "" {
+			entry["policy"], entry["scope"] = e.Policy, "cluster"
 		}
-		if e.Policy == "" {
-			entry["policy"], entry["scope"] = raw("null"), raw("null")
-		}
-		if e.Scope.Type != config.ScopeNamespace {
-			entry["namespaces"] = raw("null")
+		if len(e.Namespaces) > 0 {
+			entry["scope"], entry["namespaces"] = "namespace", e.Namespaces
 		}
 		entries[e.PrincipalARN] = entry
 	}
@@ -360,7 +357,7 @@ func (m *module) access(f *file) {
 		b.set("for_each", raw("{ for arn, entry in local.access_entries : arn => entry if entry.policy != null }"))
 		b.set("cluster_name", raw("aws_eks_cluster.this.name"))
 		b.set("principal_arn", raw("aws_eks_access_entry.this[each.key].principal_arn"))
-		b.set("policy_arn", m.c.Place.AccessPolicyARN(ref("each.value.policy")))
+		b.set("policy_arn", m.c.At.AccessPolicy(ref("each.value.policy")))
 		b.block("access_scope", nil, func(b body) {
 			b.set("type", raw("each.value.scope"))
 			b.set("namespaces", raw("each.value.namespaces"))
@@ -369,36 +366,30 @@ func (m *module) access(f *file) {
 }
 
 func (m *module) nodes(f *file, auto bool) {
-	m.role(f, "", "nodes", "nodes", "Role of the nodes of EKS cluster "+m.c.Name, "/", trust("ec2.amazonaws.com"))
+	m.role(f, "", "nodes", m.c.NodeRole(), own{})
 	if auto {
-		m.attach(f, "nodes", "AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryReadOnly")
 		return
 	}
-	m.attach(f, "nodes", "AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryReadOnly")
-	addon := func(name, addon string, fill func(body)) {
-		f.resource("", "aws_eks_addon", name, func(b body) {
+	for _, a := range m.c.AddOns() {
+		f.resource("", "aws_eks_addon", snake(a.ID), func(b body) {
 			b.set("cluster_name", raw("aws_eks_cluster.this.name"))
-			b.set("addon_name", addon)
-			fill(b)
+			b.set("addon_name", a.Name)
+			if a.Settings != nil {
+				b.set("configuration_values", jsonencode(a.Settings))
+			}
+			if a.Overwrite {
+				b.set("resolve_conflicts_on_create", "OVERWRITE")
+				b.set("resolve_conflicts_on_update", "OVERWRITE")
+			}
 		})
 	}
-	addon("pod_identity_agent", "eks-pod-identity-agent", func(body) {})
-	addon("vpc_cni", "vpc-cni", func(b body) {
-		b.set("configuration_values", jsonencode(map[string]any{"enableNetworkPolicy": "true"}))
-		b.set("resolve_conflicts_on_create", "OVERWRITE")
-		b.set("resolve_conflicts_on_update", "OVERWRITE")
-	})
-	group := m.c.Capacity.NodeGroup
-	ami := "AL2023_x86_64_STANDARD"
-	if group.Architecture() == config.ArchitectureARM64 {
-		ami = "AL2023_ARM_64_STANDARD"
-	}
+	group := m.c.NodeGroup
 	f.resource("", "aws_eks_node_group", "this", func(b body) {
 		b.set("cluster_name", raw("aws_eks_cluster.this.name"))
 		b.set("node_group_name_prefix", prefix(m.c.Name, "nodes"))
 		b.set("node_role_arn", raw("aws_iam_role.nodes.arn"))
 		b.set("subnet_ids", m.subnets())
-		b.set("ami_type", ami)
+		b.set("ami_type", blueprint.AMIType(group.Architecture()))
 		b.set("instance_types", group.InstanceTypes)
 		b.set("force_update_version", true)
 		b.block("scaling_config", nil, func(b body) {
@@ -410,16 +401,26 @@ func (m *module) nodes(f *file, auto bool) {
 	})
 }
 
+// snake is an ID of the template as Terraform writes names.
+func snake(id string) string {
+	b := &strings.Builder{}
+	for i, r := range id {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
 // plugin writes the roles of the plugins, and in a root module the associations
 // that give them to pods.
 func (m *module) plugin(root bool) *file {
 	f := newFile("plugin.tf")
-	if !m.c.Plugin.Enabled {
+	if m.c.Plugin == nil {
 		return f
 	}
-	session := m.c.Session()
-	use := func(statements []iampolicy.Statement) any { return policy(iampolicy.OnResource(statements, m.keyARN)) }
-	associate := func(name string, each bool, session keypolicy.PodSession) {
+	associate := func(name string, each bool, namespace, serviceAccount string) {
 		if !root {
 			return
 		}
@@ -430,20 +431,14 @@ func (m *module) plugin(root bool) *file {
 				role = raw("aws_iam_role." + name + "[each.key].arn")
 			}
 			b.set("cluster_name", raw("aws_eks_cluster.this.name"))
-			b.set("namespace", session.Namespace)
-			b.set("service_account", session.ServiceAccount)
+			b.set("namespace", namespace)
+			b.set("service_account", serviceAccount)
 			b.set("role_arn", role)
 		})
 	}
-	m.role(f, "Only EKS Pod Identity, and only for the plugin's pods on this cluster, can assume it.", "plugin", "plugin",
-		"Lets the KMS plugin on EKS cluster "+m.c.Name+" use the key of its secrets", "/",
-		policy([]iampolicy.Statement{keypolicy.PluginTrust(session)}))
-	f.resource("", "aws_iam_role_policy", "plugin", func(b body) {
-		b.set("name", "key")
-		b.set("role", raw("aws_iam_role.plugin.id"))
-		b.set("policy", use(keypolicy.PluginUse("", keypolicy.ClusterContext(session.ClusterARN), &session)))
-	})
-	associate("plugin", false, session)
+	session := m.c.Session()
+	m.role(f, "Only EKS Pod Identity, and only for the plugin's pods on this cluster, can assume it.", "plugin", m.c.PluginRole(), own{name: "key"})
+	associate("plugin", false, session.Namespace, session.ServiceAccount)
 	if len(m.c.Plugin.Tenants) == 0 {
 		return f
 	}
@@ -454,19 +449,8 @@ func (m *module) plugin(root bool) *file {
 	f.add("The hosted control planes, each with an identity and an encryption context of its own.", "locals", nil, func(b body) {
 		b.set("tenants", tenants)
 	})
-	each := keypolicy.PodSession{ClusterARN: m.c.ARN(), Namespace: ref("each.value.namespace"), ServiceAccount: ref("each.value.service_account")}
-	f.resource("", "aws_iam_role", "tenant", func(b body) {
-		b.set("for_each", raw("local.tenants"))
-		b.set("name_prefix", prefix(m.c.Name, "tenant"))
-		b.set("description", "Lets the KMS plugin of tenant "+ref("each.key")+" on EKS cluster "+m.c.Name+" use the key of the cluster")
-		b.set("assume_role_policy", policy([]iampolicy.Statement{keypolicy.PluginTrust(each)}))
-	})
-	f.resource("", "aws_iam_role_policy", "tenant", func(b body) {
-		b.set("for_each", raw("local.tenants"))
-		b.set("name", "key")
-		b.set("role", raw("aws_iam_role.tenant[each.key].id"))
-		b.set("policy", use(keypolicy.TenantUse([]keypolicy.Tenant{{Name: ref("each.key"), Session: each}})))
-	})
-	associate("tenant", true, each)
+	each := blueprint.Tenant{Name: ref("each.key"), Namespace: ref("each.value.namespace"), ServiceAccount: ref("each.value.service_account")}
+	m.eachRole(f, "", "tenant", m.c.TenantRole(each), own{name: "key"}, "local.tenants")
+	associate("tenant", true, each.Namespace, each.ServiceAccount)
 	return f
 }

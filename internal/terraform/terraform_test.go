@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclparse"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/terraform"
 )
@@ -29,8 +30,8 @@ var alignment = regexp.MustCompile(` +=(?: )`)
 func modules(t *testing.T) map[string][]terraform.File {
 	t.Helper()
 	all := map[string][]terraform.File{}
-	add := func(name string, generate func(config.Cluster) ([]terraform.File, error), file *config.File) {
-		files, err := generate(file.Clusters[0])
+	add := func(name string, generate func(blueprint.Cluster) ([]terraform.File, error), file *config.File) {
+		files, err := generate(file.Clusters[0].Blueprint())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,8 +96,8 @@ func write(t *testing.T, dir string, files []terraform.File) {
 
 // An existing key is no module.
 func TestKeyModuleNeedsANewKey(t *testing.T) {
-	cluster := config.Default().Clusters[0]
-	cluster.Key = config.Key{ARN: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}
+	cluster := config.Default().Clusters[0].Blueprint()
+	cluster.Key = blueprint.Key{ARN: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}
 	if _, err := terraform.GenerateKey(cluster); err == nil || !strings.Contains(err.Error(), cluster.Key.ARN) {
 		t.Errorf("got %v", err)
 	}
@@ -130,7 +131,7 @@ func TestDescribed(t *testing.T) {
 
 // What a configuration says is data: none of it becomes an expression.
 func TestTextIsNoTemplate(t *testing.T) {
-	cluster := config.Default().Clusters[0]
+	cluster := config.Default().Clusters[0].Blueprint()
 	cluster.Tags = map[string]string{"a": `${file("/etc/passwd")}`, "b": `%{ if true }"`, "${c}": "d"}
 	files, err := terraform.Generate(cluster)
 	if err != nil {

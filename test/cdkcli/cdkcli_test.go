@@ -20,6 +20,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Support of Kubernetes versions is judged as of 2026-11-27.
+	_ = os.Setenv("SOURCE_DATE_EPOCH", "1795737600")
 	code := m.Run()
 	synth.Close()
 	os.Exit(code)

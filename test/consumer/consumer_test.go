@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
@@ -60,16 +61,16 @@ func platform(scope constructs.Construct) *ekskms.EncryptedCluster {
 	key := ekskms.NewSecretsKey(scope, jsii.String("Key"), &ekskms.SecretsKeyProps{
 		ClusterName:    jsii.String("prod"),
 		RotationPeriod: awscdk.Duration_Days(jsii.Number(365)),
-		Creators:       &[]awsiam.IRole{deployer},
+		Creators:       &[]awsiam.IGrantable{deployer},
 		StrictGrants:   jsii.Bool(true),
 	})
 	cluster := ekskms.NewEncryptedCluster(scope, jsii.String("Prod"), &ekskms.EncryptedClusterProps{
-		ClusterName:   jsii.String("prod"),
-		SecretsKey:    key,
-		NodeGroup:     &ekskms.NodeGroup{InstanceTypes: jsii.Strings("m7g.large")},
-		PluginImage:   jsii.String("registry.example/kms-plugin:v1"),
-		PluginMode:    ekskms.PluginModeDaemonSet,
-		AccessEntries: &[]*ekskms.AccessEntry{{PrincipalArn: jsii.String("arn:aws:iam::111122223333:role/Ops"), Policy: jsii.String("AmazonEKSViewPolicy")}},
+		ClusterName: jsii.String("prod"),
+		SecretsKey:  key,
+		Nodegroup:   &awseksv2.NodegroupOptions{InstanceTypes: &[]awsec2.InstanceType{awsec2.NewInstanceType(jsii.String("m7g.large"))}},
+		Plugin:      &ekskms.KmsPluginOptions{Image: jsii.String("registry.example/kms-plugin:v1"), Mode: ekskms.PluginModeDaemonSet},
+		AccessEntries: &[]*ekskms.AccessEntry{{Principal: jsii.String("arn:aws:iam::111122223333:role/Ops"), AccessPolicies: &[]awseksv2.IAccessPolicy{awseksv2.AccessPolicy_FromAccessPolicyName(jsii.String("AmazonEKSViewPolicy"),
+			&awseksv2.AccessPolicyNameOptions{AccessScopeType: awseksv2.AccessScopeType_CLUSTER})}}},
 	})
 	auditor := awsiam.NewRole(scope, jsii.String("Auditor"), &awsiam.RoleProps{AssumedBy: awsiam.NewAccountRootPrincipal()})
 	cluster.AuditTrail().GrantRead(auditor)
@@ -123,8 +124,8 @@ func TestSecretsKeyAlone(t *testing.T) {
 func TestStack(t *testing.T) {
 	app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir())})
 	stack := stacks.NewEncryptedClusterStack(app, jsii.String("Prod"), &stacks.EncryptedClusterStackProps{
-		ClusterName: jsii.String("prod"),
-		Env:         &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-central-1")},
+		Stack:   &awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-central-1")}},
+		Cluster: &ekskms.EncryptedClusterProps{ClusterName: jsii.String("prod")},
 	})
 	if !*stack.TerminationProtection() {
 		t.Error("the stack is not protected")

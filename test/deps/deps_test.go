@@ -2,60 +2,105 @@
 package deps
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
+	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
+
+var update = flag.Bool("update", false, "rewrite the table in CONTRIBUTING.md")
 
 const module = "github.com/ekskms/ekskms"
 
-// pure packages never reach CDK: their tests run without Node, and the image of
-// the daemon has none.
-var pure = []string{
-	"internal/config", "internal/iampolicy", "internal/keypolicy", "internal/tamper", "internal/manifest",
-	"internal/kmsplugin", "internal/kmsfake", "internal/inspect", "internal/cfn", "internal/check", "internal/explain", "internal/guard", "internal/names", "internal/model", "internal/terraform", "internal/scaffold", "internal/estimate", "cmd/kms-plugin",
+// The halves of the house, and what both stand on.
+const (
+	public = "public"
+	makes  = "make"
+	proves = "prove"
+	plugin = "plugin"
+	ground = "ground"
+	top    = "cli" // where the halves meet
+)
+
+// room is a package, and whom of this module it may import. A room whose name ends in /*
+// stands for all below it.
+type room struct {
+	name, half, what string
+	imports          []string
+	// cdk tells that it may reach awscdk and jsii. What may not is tested without Node
+	// and with the race detector.
+	cdk bool
 }
 
-// allowed are the packages of this module that a package may import directly.
-var allowed = map[string][]string{
-	".":                                  {},
-	"cmd/ekskms":                         {"internal/cli"},
-	"cmd/cdkapp":                         {"internal/config", "internal/synth", "internal/tempdir", "stacks"},
-	"cmd/kms-plugin":                     {"internal/kmsplugin"},
-	"constructs/ekskms":                  {".", "internal/cfn", "internal/check", "internal/iampolicy", "internal/kubectllayer", "internal/keypolicy", "internal/manifest", "internal/names", "internal/tamper"},
-	"stacks":                             {"constructs/ekskms", "internal/config", "internal/names"},
-	"internal/cfn":                       {},
-	"internal/cfn/value":                 {"internal/cfn"},
-	"internal/cfn/cfntest":               {"internal/cfn"},
-	"internal/explain":                   {"internal/cfn", "internal/check", "internal/iampolicy"},
-	"internal/estimate":                  {"internal/config"},
-	"internal/guard":                     {"internal/cfn", "internal/cfn/value", "internal/check", "internal/iampolicy"},
-	"internal/check":                     {"internal/cfn", "internal/cfn/value", "internal/iampolicy", "internal/keypolicy", "internal/tamper"},
-	"internal/check/gen":                 {"internal/check/internal/docgen"},
-	"internal/check/internal/docgen":     {"internal/check"},
-	"internal/cli":                       {".", "constructs/ekskms", "internal/cfn", "internal/check", "internal/config", "internal/estimate", "internal/explain", "internal/guard", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest", "internal/model", "internal/names", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terraform"},
-	"internal/config":                    {"internal/config/internal/rules"},
-	"internal/config/gen":                {"internal/config/internal/schemagen"},
-	"internal/config/internal/rules":     {},
-	"internal/config/internal/schemagen": {"internal/config", "internal/config/internal/rules"},
-	"internal/iampolicy":                 {},
-	"internal/inspect":                   {},
-	"internal/keypolicy":                 {"internal/iampolicy"},
-	"internal/kmsfake":                   {},
-	"internal/kmsplugin":                 {},
-	"internal/kubectllayer":              {},
-	"internal/manifest":                  {},
-	"internal/model":                     {"internal/cfn", "internal/config", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/names", "internal/tamper"},
-	"internal/names":                     {},
-	"internal/scaffold":                  {"internal/config", "internal/names"},
-	"internal/synth":                     {"constructs/ekskms", "internal/config", "stacks"},
-	"internal/tempdir":                   {},
-	"internal/terraform":                 {"internal/config", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/model", "internal/names", "internal/tamper"},
-	"internal/tamper":                    {},
+// rooms are all packages. CONTRIBUTING.md shows them.
+var rooms = []room{
+	{".", public, "what the module is; it embeds the sources of the plugin's image", []string{"internal/buildcontext"}, false},
+	{"constructs/ekskms", public, "the CDK library: a construct fills the blueprint with CDK tokens, and asks it", []string{
+		".", "internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/check", "internal/eksversion", "internal/iampolicy",
+		"internal/kubectllayer", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, true},
+	{"stacks", public, "finished stacks, and those of an ekskms.yaml", []string{"constructs/ekskms", "internal/blueprint", "internal/config", "internal/place"}, true},
+	{"cmd/ekskms", top, "a few lines", []string{"internal/cli"}, true},
+	{"cmd/cdkapp", top, "the app behind cdk.json", []string{"internal/config", "internal/synth", "internal/tempdir", "stacks"}, true},
+	{"cmd/kms-plugin", plugin, "a few lines", []string{"internal/kmsplugin"}, false},
+	{"internal/cli", top, "one file for each subcommand", []string{
+		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/check", "internal/config", "internal/estimate",
+		"internal/explain", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest",
+		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terraform"}, true},
+
+	{"internal/config", makes, "ekskms.yaml to a plain model, and that to a blueprint", []string{"internal/blueprint", "internal/config/internal/rules", "internal/manifest", "internal/place"}, false},
+	{"internal/config/gen", makes, "writes the JSON Schema", []string{"internal/config/internal/schemagen"}, false},
+	{"internal/config/internal/rules", makes, "the limits of the fields", []string{"internal/blueprint", "internal/eksversion", "internal/place"}, false},
+	{"internal/config/internal/schemagen", makes, "makes the JSON Schema", []string{"internal/config", "internal/config/internal/rules"}, false},
+	{"internal/blueprint", makes, "a cluster and all around it as data: what every renderer asks", []string{"internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
+	{"internal/manifest", makes, "Kubernetes objects as typed values", nil, false},
+	{"internal/terraform", makes, "the blueprint as HCL", []string{"internal/blueprint", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
+	{"internal/scaffold", makes, "new projects, and ejected Go source", []string{"internal/blueprint", "internal/place"}, false},
+	{"internal/estimate", makes, "prices and the sums", []string{"internal/blueprint", "internal/place"}, false},
+	{"internal/synth", makes, "runs the CDK app in this process; recovers jsii's panics, nobody else does", []string{"internal/blueprint", "internal/config", "internal/eksversion", "internal/hint", "internal/place", "stacks"}, true},
+	{"internal/kubectllayer", makes, "the Lambda layer with kubectl", nil, true},
+
+	{"internal/cfn", proves, "CloudFormation templates and cloud assemblies, read and resolved", []string{"internal/place"}, false},
+	{"internal/cfn/value", proves, "values of a template", []string{"internal/cfn"}, false},
+	{"internal/cfn/cfntest", proves, "templates for tests", []string{"internal/cfn"}, false},
+	{"internal/check", proves, "the rules of ekskms check", []string{"internal/cfn", "internal/cfn/value", "internal/eksversion", "internal/iampolicy", "internal/keypolicy", "internal/place"}, false},
+	{"internal/check/gen", proves, "writes docs/checks.md", []string{"internal/check/internal/docgen"}, false},
+	{"internal/check/internal/docgen", proves, "makes docs/checks.md", []string{"internal/check"}, false},
+	{"internal/explain", proves, "who may do what with a key", []string{"internal/cfn", "internal/check", "internal/iampolicy", "internal/place"}, false},
+	{"internal/guard", proves, "the comparison of two sets of templates", []string{"internal/cfn", "internal/cfn/value", "internal/check", "internal/iampolicy", "internal/place"}, false},
+	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
+
+	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},
+	{"internal/kmsfake", plugin, "a fake of AWS KMS for tests", []string{"internal/place"}, false},
+
+	{"internal/place", ground, "partitions, Regions, ARNs and the fixed names around a cluster", nil, false},
+	{"internal/hint", ground, "the one error with advice", nil, false},
+	{"internal/eksversion", ground, "the Kubernetes versions of EKS and their support", nil, false},
+	{"internal/iampolicy", ground, "IAM policies, and an evaluator of them with IAM's semantics", nil, false},
+	{"internal/keypolicy", ground, "who may do what with the keys, as data", []string{"internal/iampolicy"}, false},
+	{"internal/tamper", ground, "which calls raise an alarm, as data", nil, false},
+	{"internal/buildcontext", ground, "the sources of the plugin's image", nil, false},
+	{"internal/tempdir", ground, "one clear line where there is no folder for temporary files", nil, false},
+
+	{"test/*", "", "tests of the whole, and tools for them", nil, true},
+	{"examples/*", "", "examples, each with a test", nil, true},
+}
+
+func roomOf(name string) *room {
+	for i, r := range rooms {
+		if prefix, all := strings.CutSuffix(r.name, "*"); r.name == name || all && strings.HasPrefix(name, prefix) {
+			return &rooms[i]
+		}
+	}
+	return nil
 }
 
 type pkg struct {
@@ -64,9 +109,9 @@ type pkg struct {
 	Deps       []string
 }
 
-func list(t *testing.T, args ...string) []pkg {
+func list(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, args...)...)
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./...")
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
 	if err != nil {
@@ -77,7 +122,7 @@ func list(t *testing.T, args ...string) []pkg {
 		t.Fatal(err)
 	}
 	var all []pkg
-	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p pkg
 		if err := decoder.Decode(&p); err == io.EOF {
 			return all
@@ -95,43 +140,125 @@ func short(path string) string {
 	return strings.TrimPrefix(path, module+"/")
 }
 
-func TestPurePackagesNeverReachCDK(t *testing.T) {
-	for _, name := range pure {
-		for _, p := range list(t, "./"+name) {
-			for _, dep := range p.Deps {
-				if strings.Contains(dep, "aws-cdk-go") || strings.Contains(dep, "jsii") || strings.Contains(dep, "constructs-go") {
-					t.Errorf("%s reaches %s", name, dep)
-				}
-			}
+func reachesCDK(p pkg) string {
+	for _, dep := range p.Deps {
+		if strings.Contains(dep, "aws-cdk-go") || strings.Contains(dep, "jsii") || strings.Contains(dep, "constructs-go") {
+			return dep
 		}
 	}
-}
-
-func TestCDKIsSeen(t *testing.T) {
-	p := list(t, "./stacks")[0]
-	if !slices.ContainsFunc(p.Deps, func(dep string) bool { return strings.Contains(dep, "aws-cdk-go") }) {
-		t.Error("the check above can't fail: it does not see CDK where it is")
-	}
+	return ""
 }
 
 func TestWhoMayImportWhom(t *testing.T) {
-	for _, p := range list(t, "./...") {
+	seen := map[string]bool{}
+	for _, p := range list(t) {
 		name := short(p.ImportPath)
-		rule, known := allowed[name]
-		if !known {
-			if strings.HasPrefix(name, "test/") || strings.HasPrefix(name, "examples/") {
-				continue // tests and examples may import anything
-			}
-			t.Errorf("%s is not in the table: say whom it may import", name)
+		r := roomOf(name)
+		if r == nil {
+			t.Errorf("%s is not in the table: say what it is and whom it may import", name)
 			continue
 		}
+		seen[r.name] = true
+		if dep := reachesCDK(p); dep != "" && !r.cdk {
+			t.Errorf("%s reaches %s", name, dep)
+		}
+		if r.half == "" {
+			continue // tests and examples may import anything
+		}
 		for _, dep := range p.Imports {
-			if dep != module && !strings.HasPrefix(dep, module+"/") {
-				continue
-			}
-			if !slices.Contains(rule, short(dep)) {
+			if (dep == module || strings.HasPrefix(dep, module+"/")) && !slices.Contains(r.imports, short(dep)) {
 				t.Errorf("%s imports %s, which the design does not allow", name, short(dep))
 			}
 		}
+		for _, dep := range r.imports {
+			if !slices.Contains(p.Imports, strings.TrimSuffix(module+"/"+dep, "/.")) {
+				t.Errorf("%s does not import %s: take it out of the table", name, dep)
+			}
+		}
+	}
+	for _, r := range rooms {
+		if !seen[r.name] && !strings.HasPrefix(r.name, "examples/") {
+			t.Errorf("there is no %s: take it out of the table", r.name)
+		}
+	}
+}
+
+// The check above can fail: it sees CDK where it is.
+func TestCDKIsSeen(t *testing.T) {
+	for _, p := range list(t) {
+		if short(p.ImportPath) == "stacks" && reachesCDK(p) == "" {
+			t.Error("CDK is not seen in stacks")
+		}
+	}
+}
+
+// TestHalves: what makes and what proves meet in the command alone, the ground knows
+// neither, and the blueprint does not know where it comes from.
+func TestHalves(t *testing.T) {
+	allowed := map[string][]string{
+		public: {public, makes, ground},
+		makes:  {makes, ground, public}, // synth runs the stacks
+		proves: {proves, ground},
+		plugin: {plugin, ground},
+		ground: {ground},
+		top:    {public, makes, proves, plugin, ground, top},
+	}
+	for _, r := range rooms {
+		for _, name := range r.imports {
+			to := roomOf(name)
+			if to == nil {
+				t.Errorf("%s may import %s, which is not in the table", r.name, name)
+				continue
+			}
+			// AddChecks runs the checks in the user's app.
+			checks := r.name == "constructs/ekskms" && (name == "internal/check" || name == "internal/cfn")
+			if !checks && !slices.Contains(allowed[r.half], to.half) {
+				t.Errorf("%s (%s) may not import %s (%s)", r.name, r.half, name, to.half)
+			}
+		}
+	}
+	if slices.Contains(roomOf("internal/blueprint").imports, "internal/config") {
+		t.Error("the blueprint may not know the configuration")
+	}
+}
+
+// TestTable holds the table in CONTRIBUTING.md to this one.
+func TestTable(t *testing.T) {
+	const path, begin, end = "../../CONTRIBUTING.md", "<!-- rooms: written by test/deps -->\n", "<!-- end of rooms -->"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(data), begin)
+	old, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("%s has no place for the table", path)
+	}
+	table := &strings.Builder{}
+	table.WriteString("| Package | Half | What is in it | Reaches CDK | May import |\n| --- | --- | --- | --- | --- |\n")
+	for _, r := range rooms {
+		imports := "nothing of this module"
+		switch {
+		case r.half == "":
+			imports = "anything"
+		case len(r.imports) > 0:
+			names := slices.Sorted(slices.Values(r.imports))
+			for i, n := range names {
+				names[i] = "`" + n + "`"
+			}
+			imports = strings.Join(names, ", ")
+		}
+		cdk := "no"
+		if r.cdk {
+			cdk = "yes"
+		}
+		fmt.Fprintf(table, "| `%s` | %s | %s | %s | %s |\n", r.name, r.half, r.what, cdk, imports)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if diff := cmp.Diff(table.String(), old); diff != "" {
+		t.Errorf("the table in CONTRIBUTING.md is stale, `make goldens` rewrites it (-want +got):\n%s", diff)
 	}
 }

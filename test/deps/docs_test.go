@@ -43,7 +43,7 @@ func TestPropsAreDocumented(t *testing.T) {
 			})
 		}
 	}
-	if props < 50 {
+	if props < 40 {
 		t.Errorf("found %d props", props)
 	}
 }

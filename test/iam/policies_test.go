@@ -146,7 +146,7 @@ func documents() map[string]iampolicy.Document {
 	return map[string]iampolicy.Document{
 		"secrets": iampolicy.NewDocument(slices.Concat(
 			[]iampolicy.Statement{
-				keypolicy.Account("aws", account, false),
+				keypolicy.Account("arn:aws:iam::"+account+":root", false),
 				keypolicy.Administrators([]string{keyAdmin.roleARN}, false),
 			},
 			keypolicy.ClusterCreators([]string{creator.roleARN}, nil),
@@ -156,15 +156,15 @@ func documents() map[string]iampolicy.Document {
 		)...),
 		"left to IAM":  iampolicy.NewDocument(leftToIAM()),
 		"no session":   iampolicy.NewDocument(keypolicy.PluginUse(plugin.roleARN, context, nil)...),
-		"multi-Region": iampolicy.NewDocument(keypolicy.Account("aws", account, true)),
+		"multi-Region": iampolicy.NewDocument(keypolicy.Account("arn:aws:iam::"+account+":root", true)),
 		"strict":       iampolicy.NewDocument(keypolicy.ClusterCreators([]string{creator.roleARN, outsideRole}, strict)...),
-		"future":       iampolicy.NewDocument(keypolicy.FutureClusterRole("aws", account, roles+"ekskms/demo/*")),
+		"future":       iampolicy.NewDocument(keypolicy.FutureClusterRole("arn:aws:iam::"+account+":root", roles+"ekskms/demo/*")),
 		"audit": iampolicy.NewDocument(keypolicy.AuditKey{
-			Partition: "aws", Account: account, TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader.roleARN},
+			RootARN: "arn:aws:iam::" + account + ":root", TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader.roleARN},
 			LogsService: logs.arn, LogGroupARN: trailGroupARN,
 		}.Statements()...),
 		"log group": iampolicy.NewDocument(keypolicy.LogGroupKey{
-			Partition: "aws", Account: account, LogsService: logs.arn, LogGroupARN: groupARN,
+			RootARN: "arn:aws:iam::" + account + ":root", LogsService: logs.arn, LogGroupARN: groupARN,
 		}.Statements()...),
 	}
 }
@@ -172,7 +172,7 @@ func documents() map[string]iampolicy.Document {
 // leftToIAM is the key policy that AWS KMS gives to a key by default, and that a key
 // of somebody else's may have.
 func leftToIAM() iampolicy.Statement {
-	s := keypolicy.Account("aws", account, false)
+	s := keypolicy.Account("arn:aws:iam::"+account+":root", false)
 	s.Action = iampolicy.Values{"kms:*"}
 	return s
 }

@@ -42,7 +42,7 @@ var addresses = map[string]string{
 
 func readModule(t *testing.T, cluster config.Cluster, c template) root {
 	t.Helper()
-	files, err := terraform.Generate(cluster)
+	files, err := terraform.Generate(cluster.Blueprint())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,6 +100,20 @@ func TestInit(t *testing.T) {
 		t.Errorf("cdk synth and ekskms synth differ: %s", diff)
 	}
 
+	// Ejected, the project passes its own tests, and says what is left to do.
+	fromFile, err := os.ReadFile(filepath.Join(dir, "main.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, dir, nil, "go", "tool", "ekskms", "eject", "--out", ".", "--force"); !strings.Contains(out, "main.go does not read ekskms.yaml any more") {
+		t.Errorf("eject says %s", out)
+	}
+	run(t, dir, nil, "go", "vet", "./...")
+	run(t, dir, nil, "go", "test", "./...")
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), fromFile, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
 	// The test of the project can fail, and its -update is the remedy.
 	edit(t, filepath.Join(dir, "ekskms.yaml"), "name: payments", "name: payments\n    key:\n      rotationPeriodDays: 180")
 	if out, err := try(dir, nil, "go", "test", "./..."); err == nil || !strings.Contains(out, "the template differs") {

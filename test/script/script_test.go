@@ -32,6 +32,8 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("REPO", root)
+			// Support of Kubernetes versions is judged as of 2026-11-27.
+			env.Setenv("SOURCE_DATE_EPOCH", "1795737600")
 			// jsii keeps unpacked libraries there; without it every command
 			// would unpack them again.
 			env.Setenv("JSII_RUNTIME_PACKAGE_CACHE_ROOT", filepath.Join(os.TempDir(), "ekskms-script-jsii-cache"))

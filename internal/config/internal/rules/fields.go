@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/eksversion"
 )
 
 // A Field is what the tags of a struct field say about it.
@@ -57,6 +60,49 @@ func Fields(t reflect.Type) []Field {
 	}
 	cache.Store(t, fs)
 	return fs
+}
+
+// fact takes over what the blueprint says of a field.
+func (f *Field) fact(t reflect.Type, name string) {
+	switch v := facts[name].(type) {
+	case string:
+		f.Default = []string{v}
+	case blueprint.Number:
+		if v.Default != 0 {
+			f.Default = []string{strconv.Itoa(v.Default)}
+		}
+		if v.Most != 0 {
+			f.Minimum, f.Maximum = &v.Least, &v.Most
+		}
+		f.Unit = v.Unit
+	case int:
+		f.MaxItems = v
+	default:
+		panic(fmt.Errorf("rules: %v.%s: unknown fact %q", t, f.Name, name))
+	}
+}
+
+// facts are what the fields say of themselves with the tag "is": a default, a number
+// with its range, or how many there may be.
+var facts = map[string]any{
+	"kubernetesVersion": eksversion.Default(),
+	"cidr":              blueprint.DefaultCIDR,
+	"instanceType":      blueprint.DefaultInstanceType,
+	"architecture":      blueprint.AMD64,
+	"natGateways":       blueprint.NATGateways,
+	"minNodes":          blueprint.MinNodes,
+	"maxNodes":          blueprint.MaxNodes,
+	"desiredNodes":      blueprint.Number{Least: blueprint.MinNodes.Least, Most: blueprint.MaxNodes.Most, Unit: blueprint.MinNodes.Unit},
+	"rotationDays":      blueprint.RotationDays,
+	"pendingDays":       blueprint.PendingDays,
+	"trailDays":         blueprint.TrailDays,
+	"logDays":           blueprint.LogDays,
+	"copyDays":          blueprint.Number{Unit: blueprint.LogDays.Unit},
+	"roles":             blueprint.MaxRoles,
+	"tenants":           blueprint.MaxTenants,
+	"readers":           blueprint.MaxReaders,
+	"perReader":         blueprint.MaxPerReader,
+	"exemptions":        blueprint.MaxExemptions,
 }
 
 func split(tag string) [][2]string {
@@ -116,8 +162,8 @@ func (f *Field) configKeyword(t reflect.Type, kv [2]string) {
 		f.Rule = rule()
 	case "keyRule":
 		f.KeyRule = rule()
-	case "unit":
-		f.Unit = kv[1]
+	case "is":
+		f.fact(t, kv[1])
 	case "unless":
 		f.Unless = kv[1]
 	case "needs":

@@ -10,6 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+
+	"github.com/ekskms/ekskms/internal/eksversion"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // A Rule says which values a field takes, or the items of a list, or the values of a map.
@@ -49,19 +54,6 @@ const (
 	tagChars = `[\p{L}\p{Z}\p{N}_.:/=+@-]`
 )
 
-// kubernetesVersions are the versions in which EKS creates clusters, as of
-// 2026-11-23, with the ends of standard and of extended support. Source: the release
-// calendar in the EKS user guide,
-// https://docs.aws.amazon.com/eks/latest/userguide/kubernetes-versions.html.
-// 1.31 is left out: its extended support ends on 2026-11-26.
-var kubernetesVersions = []string{
-	"1.32", // 2026-03-23, 2027-03-23
-	"1.33", // 2026-07-29, 2027-07-29
-	"1.34", // 2026-12-02, 2027-12-02
-	"1.35", // 2027-03-27, 2028-03-27
-	"1.36", // 2027-08-02, 2028-08-02
-}
-
 // accessPolicies are the EKS access policies that can be associated with an entry of
 // a role or a user. Left out are those for service-linked roles, for the cluster role
 // and for the nodes of Auto Mode. Source: "Review access policy permissions" in the
@@ -94,14 +86,10 @@ var accessPolicies = []string{
 	"AmazonSagemakerHyperpodUserClusterPolicy",
 }
 
-// logRetention is what PutRetentionPolicy takes. Source:
-// https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html.
-var logRetention = []int{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
-
 var byName = map[string]*Rule{
 	"clusterName": {
 		Want:    "1 to 100 letters, digits, hyphens and underscores, beginning with a letter or a digit",
-		Pattern: `^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$`,
+		Pattern: place.ClusterNamePattern,
 	},
 	"account": {
 		Want:    "an AWS account ID of 12 digits",
@@ -114,7 +102,7 @@ var byName = map[string]*Rule{
 	},
 	"kubernetesVersion": {
 		Want:    "a version that EKS offers",
-		Strings: kubernetesVersions,
+		Strings: eksversion.Accepted(),
 		Judge:   judgeKubernetesVersion,
 	},
 	"vpcID": {
@@ -173,7 +161,7 @@ var byName = map[string]*Rule{
 	},
 	"logRetention": {
 		Want: "a retention period of CloudWatch Logs",
-		Ints: logRetention,
+		Ints: place.LogRetentions(),
 	},
 	"email": {
 		Want:      "an e-mail address, such as security@example.com",
@@ -313,7 +301,7 @@ func judgeRegion(v string) string {
 }
 
 func judgeKubernetesVersion(v string) string {
-	if m := patchRE.FindStringSubmatch(v); m != nil && m[1] != v && slices.Contains(kubernetesVersions, m[1]) {
+	if m := patchRE.FindStringSubmatch(v); m != nil && m[1] != v && slices.Contains(eksversion.Accepted(), m[1]) {
 		return fmt.Sprintf("must be a minor version: give %q", m[1])
 	}
 	return ""
@@ -361,21 +349,10 @@ func judgePublicCIDR(v string) string {
 	return ""
 }
 
-// An arn is the six parts of an ARN.
-type arn struct{ partition, service, region, account, resource string }
-
-func parseARN(v string) (arn, bool) {
-	p := strings.SplitN(v, ":", 6)
-	if len(p) != 6 || p[0] != "arn" {
-		return arn{}, false
-	}
-	return arn{p[1], p[2], p[3], p[4], p[5]}, true
-}
-
 // otherService says that an ARN belongs to another service than the wanted one.
-func otherService(a arn, service, want string) string {
-	if a.service != service && a.service != "" {
-		return fmt.Sprintf("is an ARN of the service %s: must be %s", a.service, want)
+func otherService(a arn.ARN, service, want string) string {
+	if a.Service != service && a.Service != "" {
+		return fmt.Sprintf("is an ARN of the service %s: must be %s", a.Service, want)
 	}
 	return ""
 }
@@ -388,20 +365,20 @@ func judgeIAM(v, kind string) string {
 	if accountRE.MatchString(v) {
 		return "is a whole account: give " + want + " in it"
 	}
-	a, ok := parseARN(v)
+	a, ok := place.ParseARN(v)
 	if !ok {
 		return ""
 	}
-	what, rest, _ := strings.Cut(a.resource, "/")
+	what, rest, _ := strings.Cut(a.Resource, "/")
 	switch {
-	case a.service == "sts" && what == "assumed-role":
+	case a.Service == "sts" && what == "assumed-role":
 		name, _, _ := strings.Cut(rest, "/")
-		return fmt.Sprintf("is a session of a role: give the role itself, arn:%s:iam::%s:role/%s (with its path, if it has one)", a.partition, a.account, name)
-	case a.service == "sts" && what == "federated-user":
+		return fmt.Sprintf("is a session of a role: give the role itself, arn:%s:iam::%s:role/%s (with its path, if it has one)", a.Partition, a.AccountID, name)
+	case a.Service == "sts" && what == "federated-user":
 		return "is a federated session: give " + want
-	case a.service != "iam":
+	case a.Service != "iam":
 		return otherService(a, "iam", want)
-	case a.resource == "root":
+	case a.Resource == "root":
 		return "is a whole account: give " + want + " in it"
 	case what == "group" || what == "instance-profile":
 		return "is an IAM " + what + ": give " + want
@@ -413,7 +390,7 @@ func judgeRoleARN(v string) string {
 	if m := judgeIAM(v, "role"); m != "" {
 		return m
 	}
-	if a, ok := parseARN(v); ok && strings.HasPrefix(a.resource, "user/") {
+	if a, ok := place.ParseARN(v); ok && strings.HasPrefix(a.Resource, "user/") {
 		return "is an IAM user: give the ARN of a role that the user may assume"
 	}
 	return ""
@@ -450,15 +427,15 @@ func judgeKeyARN(v string) string {
 	if strings.HasPrefix(v, "alias/") {
 		return "is an alias, which can move to another key: give the key's ARN, " + describe
 	}
-	a, ok := parseARN(v)
+	a, ok := place.ParseARN(v)
 	switch {
 	case !ok && !strings.HasPrefix(v, "arn:"):
 		return "must be the full ARN of a KMS key: " + describe
 	case !ok:
 		return ""
-	case a.service != "kms":
+	case a.Service != "kms":
 		return otherService(a, "kms", "the ARN of a KMS key")
-	case strings.HasPrefix(a.resource, "alias/"):
+	case strings.HasPrefix(a.Resource, "alias/"):
 		return "is the ARN of an alias, which can move to another key: give the key's ARN, " + describe
 	}
 	return ""
@@ -475,34 +452,34 @@ func judgeKeyAlias(v string) string {
 }
 
 func judgeTrailARN(v string) string {
-	a, ok := parseARN(v)
+	a, ok := place.ParseARN(v)
 	if !ok {
 		return ""
 	}
-	if strings.HasPrefix(a.resource, "eventdatastore/") {
+	if strings.HasPrefix(a.Resource, "eventdatastore/") {
 		return "is an event data store, which EventBridge gets no events from: give the ARN of a trail"
 	}
 	return otherService(a, "cloudtrail", "the ARN of a CloudTrail trail")
 }
 
 func judgeTopicARN(v string) string {
-	a, ok := parseARN(v)
+	a, ok := place.ParseARN(v)
 	switch {
 	case !ok:
 		return ""
-	case a.service != "sns":
+	case a.Service != "sns":
 		return otherService(a, "sns", "the ARN of an SNS topic")
-	case strings.HasSuffix(a.resource, ".fifo"):
+	case strings.HasSuffix(a.Resource, ".fifo"):
 		return "is a FIFO topic, which alarms and e-mail can't use: give the ARN of a standard topic"
-	case strings.Contains(a.resource, ":"):
+	case strings.Contains(a.Resource, ":"):
 		return "is a subscription: give the ARN of its topic"
 	}
 	return ""
 }
 
 func judgeAccessPolicy(v string) string {
-	if a, ok := parseARN(v); ok && a.service == "eks" {
-		if _, name, found := strings.Cut(a.resource, "/"); found && slices.Contains(accessPolicies, name) {
+	if a, ok := place.ParseARN(v); ok && a.Service == "eks" {
+		if _, name, found := strings.Cut(a.Resource, "/"); found && slices.Contains(accessPolicies, name) {
 			return "must be the name alone: " + name
 		}
 	}

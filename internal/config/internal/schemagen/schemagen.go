@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/invopop/jsonschema"
@@ -63,6 +64,7 @@ func addDefinitions(defs jsonschema.Definitions, t reflect.Type) {
 func limit(s *jsonschema.Schema, t reflect.Type) {
 	for _, f := range rules.Fields(t) {
 		p, _ := s.Properties.Get(f.Name)
+		fact(p, t.Field(f.Index).Type.Kind(), f)
 		switch ft := t.Field(f.Index).Type; ft.Kind() {
 		case reflect.Slice:
 			apply(p.Items, f.Rule)
@@ -102,6 +104,28 @@ func limit(s *jsonschema.Schema, t reflect.Type) {
 				s.Then = &jsonschema.Schema{Required: []string{f.Name}}
 			}
 		}
+	}
+}
+
+// fact adds what the reflector can't read in the tags: what the blueprint says of a
+// field.
+func fact(s *jsonschema.Schema, kind reflect.Kind, f rules.Field) {
+	if f.Minimum != nil {
+		s.Minimum, s.Maximum = json.Number(strconv.Itoa(*f.Minimum)), json.Number(strconv.Itoa(*f.Maximum))
+	}
+	if kind == reflect.Slice {
+		s.MaxItems = number(f.MaxItems)
+	}
+	if len(f.Default) == 0 {
+		return
+	}
+	switch kind {
+	case reflect.Slice:
+		s.Default = f.Default
+	case reflect.Int:
+		s.Default = json.Number(f.Default[0])
+	case reflect.String:
+		s.Default = f.Default[0]
 	}
 }
 

@@ -1,8 +1,6 @@
 // Package buildcontext holds the sources from which the image of the KMS plugin
-// is built, so that whoever uses the constructs, from a module cache or an
+// is built, so that an app that uses the constructs, from a module cache or an
 // installed binary, can build it with `cdk deploy`.
-//
-// It lies in the module's root because go:embed can't reach up the tree.
 package buildcontext
 
 import (
@@ -14,13 +12,14 @@ import (
 	"strings"
 )
 
-//go:embed Dockerfile go.mod go.sum cmd/kms-plugin internal/kmsplugin
-var sources embed.FS
+// Sources are set by the package in the module's root, the only one whose folder has
+// all of them below it.
+var Sources embed.FS
 
 // Write puts the build context into the folder dir: the Dockerfile and the Go
 // sources of the plugin, without its tests.
 func Write(dir string) error {
-	err := fs.WalkDir(sources, ".", func(path string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(Sources, ".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -31,7 +30,7 @@ func Write(dir string) error {
 		case strings.HasSuffix(path, "_test.go"):
 			return nil
 		}
-		data, err := sources.ReadFile(path)
+		data, err := Sources.ReadFile(path)
 		if err != nil {
 			return err
 		}
@@ -46,7 +45,7 @@ func Write(dir string) error {
 // Require returns the version of a module that this one is built with, or "" if it
 // does not require it.
 func Require(module string) string {
-	data, err := sources.ReadFile("go.mod")
+	data, err := Sources.ReadFile("go.mod")
 	if err != nil {
 		return ""
 	}

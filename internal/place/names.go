@@ -1,8 +1,4 @@
-// Package names holds the fixed names around a cluster: those that a policy must
-// hold before the resource is there, and that every renderer must give alike.
-//
-// A Region may be a token of the renderer. The name of the cluster may not.
-package names
+package place
 
 import (
 	"crypto/sha256"
@@ -10,6 +6,10 @@ import (
 	"regexp"
 	"strings"
 )
+
+// The names here are fixed: a policy must hold them before the resource is there, and
+// every renderer must give them alike. A Region may be a token of the renderer; the
+// name of the cluster may not.
 
 // Stack is the name of a cluster's stack. It is part of the contract:
 // under another name a deployment would make a second cluster.

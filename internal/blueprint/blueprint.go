@@ -1,0 +1,137 @@
+// Package blueprint is an encrypted EKS cluster as data: its keys and who may do what
+// with them, roles, trail, alarms, log groups, access and Kubernetes objects.
+//
+// Each renderer fills a [Cluster] with what it knows, and asks it: the CDK constructs
+// with CloudFormation's references, Terraform with Terraform's, what is printed with
+// plain values. A fact stands here once.
+//
+// Texts may hold a renderer's tokens: nothing here looks inside one that a
+// [place.Value] does not call known.
+package blueprint
+
+import (
+	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/place"
+)
+
+// Cluster is a cluster and all that is around it. A renderer that makes a part of it
+// alone fills in what that part needs.
+type Cluster struct {
+	Name string
+	At   place.Place
+
+	KubernetesVersion string
+	Network           Network
+	// PublicCIDRs are who reaches the API besides the VPC. Nobody, if it is empty.
+	PublicCIDRs []string
+	// NodeGroup is the capacity. Nil is EKS Auto Mode.
+	NodeGroup *NodeGroup
+
+	Key Key
+	// Administrators and Creators are the ARNs of roles: see package keypolicy.
+	Administrators, Creators []string
+	Audit                    Audit
+	AccessEntries            []AccessEntry
+	// Plugin is nil if none is deployed.
+	Plugin  *Plugin
+	Secrets Secrets
+	Tags    map[string]string
+
+	Refs Refs
+}
+
+// Refs are what is known once a renderer has made it. What is nil is not made, or not
+// yet: the statements that would name it are left out.
+type Refs struct {
+	Key, AuditKey           place.Value
+	ClusterRole, PluginRole place.Value
+	// TrailName is that of an existing trail whose ARN does not tell it.
+	TrailName place.Value
+	// TenantRole returns the role of a tenant's plugin.
+	TenantRole func(tenant string) place.Value
+}
+
+func text(v place.Value) string {
+	if v == nil {
+		return ""
+	}
+	return v.Text()
+}
+
+// Network is an existing VPC, or a new one.
+type Network struct {
+	ID                string
+	SubnetIDs         []string
+	CIDR              string
+	AvailabilityZones []string
+	NATGateways       int
+}
+
+// Zones is the number of Availability Zones of a new VPC.
+func (n Network) Zones() int {
+	if zones := len(n.AvailabilityZones); zones > 0 {
+		return zones
+	}
+	return DefaultZones
+}
+
+// NodeGroup is a managed node group.
+type NodeGroup struct {
+	InstanceTypes                 []string
+	MinSize, MaxSize, DesiredSize int
+}
+
+// Key is an existing key, or a new one.
+type Key struct {
+	ARN                string
+	Alias              string
+	RotationPeriodDays int
+	PendingWindowDays  int
+	MultiRegion        bool
+	StrictGrants       bool
+}
+
+// Audit is how use of the key and tampering with it are recorded and reported.
+type Audit struct {
+	TrailARN                     string
+	RetentionDays                int
+	CloudWatchLogsRetentionDays  int
+	ControlPlaneLogRetentionDays int
+	Emails                       []string
+	TopicARN                     string
+	Readers                      []string
+}
+
+// Plugin is the KMS plugin on the cluster.
+type Plugin struct {
+	Image        string
+	Mode         manifest.Mode
+	Architecture string
+	Tenants      []Tenant
+}
+
+// Tenant is a hosted control plane on the cluster.
+type Tenant struct{ Name, Namespace, ServiceAccount string }
+
+// AccessEntry lets an IAM principal use the Kubernetes API.
+type AccessEntry struct {
+	PrincipalARN string
+	// Policy is the name of an access policy. Empty for an entry that has groups alone.
+	Policy string
+	// Namespaces in which the policy holds. Everywhere, if it is empty.
+	Namespaces []string
+	Groups     []string
+}
+
+// Secrets is who may read which Kubernetes secrets.
+type Secrets struct {
+	Readers         []Reader
+	Guard           manifest.Guard
+	GuardExemptions []string
+}
+
+// Reader is a reader of secrets, and the principals that are put in its groups.
+type Reader struct {
+	manifest.SecretReader
+	PrincipalARNs []string
+}

@@ -1,0 +1,194 @@
+package blueprint
+
+import (
+	"regexp"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/place"
+)
+
+// NodePools are the built-in ones of Auto Mode.
+var NodePools = []string{"general-purpose", "system"}
+
+// AuthenticationMode of the API: access entries alone.
+const AuthenticationMode = "API"
+
+// AddOn is an add-on of EKS.
+type AddOn struct {
+	// ID tells it apart in a template.
+	ID, Name string
+	Settings map[string]any
+	// Overwrite has it take over from the copy with which EKS starts a cluster.
+	Overwrite bool
+}
+
+// AddOns are those that Auto Mode has built in and nodes of one's own need: the Pod
+// Identity agent, and network policies in the VPC CNI.
+func (c Cluster) AddOns() []AddOn {
+	if c.AutoMode() {
+		return nil
+	}
+	return []AddOn{
+		{ID: "PodIdentityAgent", Name: "eks-pod-identity-agent"},
+		{ID: "VpcCni", Name: "vpc-cni", Settings: map[string]any{"enableNetworkPolicy": "true"}, Overwrite: true},
+	}
+}
+
+// Graviton families have a g behind their generation: m7g, c8gn, im4gn. a1 is the one
+// older family.
+var graviton = regexp.MustCompile(`^(a1|[a-z]+[0-9]+g[a-z]*)\.`)
+
+// The processor architectures, as Kubernetes names them.
+const (
+	AMD64 = "amd64"
+	ARM64 = "arm64"
+)
+
+// ArchitectureOf is that of an instance type.
+func ArchitectureOf(instanceType string) string {
+	if graviton.MatchString(instanceType) {
+		return ARM64
+	}
+	return AMD64
+}
+
+// Architecture is that of the group's instance types.
+func (g NodeGroup) Architecture() string { return ArchitectureOf(g.InstanceTypes[0]) }
+
+// AMIType is the Amazon Linux 2023 of an architecture. There is no image of Amazon
+// Linux 2, which the CDK takes by default, for these versions of Kubernetes.
+func AMIType(architecture string) string {
+	if architecture == ARM64 {
+		return "AL2023_ARM_64_STANDARD"
+	}
+	return "AL2023_x86_64_STANDARD"
+}
+
+// AllAccessEntries are those that are given, and after them those of the principals
+// that read secrets, which have groups and no policy.
+func (c Cluster) AllAccessEntries() []AccessEntry {
+	entries := slices.Clone(c.AccessEntries)
+	for _, r := range c.Secrets.Readers {
+		for _, arn := range r.PrincipalARNs {
+			i := slices.IndexFunc(entries, func(e AccessEntry) bool { return e.PrincipalARN == arn })
+			if i < 0 {
+				i = len(entries)
+				entries = append(entries, AccessEntry{PrincipalARN: arn})
+			}
+			for _, group := range r.Groups {
+				if !slices.Contains(entries[i].Groups, group) {
+					entries[i].Groups = append(slices.Clip(entries[i].Groups), group)
+				}
+			}
+		}
+	}
+	return entries
+}
+
+// Objects are the Kubernetes objects of the cluster. Each list is for after the one
+// before it.
+type Objects struct {
+	// Network has network policies enforced.
+	Network []runtime.Object
+	// Plugin is what the plugin has in every mode, Nodes what mode daemonset has
+	// beside it: a cluster that leaves that mode must lose the second part, whose
+	// policies would go on to refuse pods.
+	Plugin, Nodes []runtime.Object
+	// Secrets are roles and bindings of who may read secrets, and the guard.
+	Secrets []runtime.Object
+}
+
+// All are all objects in the order in which to apply them.
+func (o Objects) All() []runtime.Object {
+	return slices.Concat(o.Network, o.Plugin, o.Nodes, o.Secrets)
+}
+
+// Objects are the Kubernetes objects of the cluster, with the plugin's image.
+func (c Cluster) Objects(image string) (o Objects, err error) {
+	if c.Plugin != nil {
+		if c.AutoMode() {
+			o.Network = NetworkPolicies()
+		}
+		if o.Plugin, o.Nodes, err = manifest.PluginParts(c.PluginInput(image)); err != nil {
+			return o, err
+		}
+	}
+	if c.Secrets.Makes() {
+		o.Secrets, err = manifest.SecretsRBAC(c.Secrets.Input())
+	}
+	return o, err
+}
+
+// NetworkPolicies has Auto Mode enforce network policies, which it does only where it
+// is told so. Source: Amazon EKS User Guide, "Use Network Policies with EKS Auto Mode".
+func NetworkPolicies() []runtime.Object { return []runtime.Object{manifest.EnableNetworkPolicies()} }
+
+// PluginInput is what the plugin's objects are made of.
+func (c Cluster) PluginInput(image string) manifest.PluginInput {
+	return manifest.PluginInput{
+		ClusterName:       c.Name,
+		ClusterARN:        c.ARN(),
+		KeyARN:            c.KeyARN(),
+		Image:             image,
+		EncryptionContext: keypolicy.ClusterContext(c.ARN()),
+		Mode:              c.Plugin.Mode,
+		Architecture:      c.Plugin.Architecture,
+	}
+}
+
+// Makes tells whether there is anything to make of it.
+func (s Secrets) Makes() bool {
+	return len(s.Readers) > 0 || s.Guard != "" && s.Guard != manifest.GuardOff
+}
+
+// Input is what the objects are made of.
+func (s Secrets) Input() manifest.SecretsRBACInput {
+	in := manifest.SecretsRBACInput{Guard: s.Guard, GuardExemptions: s.GuardExemptions}
+	for _, r := range s.Readers {
+		in.Readers = append(in.Readers, r.SecretReader)
+	}
+	return in
+}
+
+// Output is a value that a deployment tells.
+type Output struct{ ID, Description string }
+
+// The outputs of a finished stack or module.
+var (
+	OutputClusterName      = Output{"ClusterName", "Name of the EKS cluster"}
+	OutputUpdateKubeconfig = Output{"UpdateKubeconfig", "Command that makes kubectl talk to the cluster"}
+	OutputKeyARN           = Output{"KeyArn", "ARN of the key that encrypts the secrets"}
+	OutputTrailARN         = Output{"TrailArn", "ARN of the trail that records every use of the key"}
+	OutputTopicARN         = Output{"TopicArn", "ARN of the topic that receives the alarms"}
+	OutputPluginRoleARN    = Output{"PluginRoleArn", "ARN of the KMS plugin's IAM role"}
+	OutputExistingKey      = Output{"ExistingKeyPolicyStatements", "What the owner of the existing key must add to its policy, as a JSON list of statements."}
+)
+
+// StackDescription is that of a stack with the cluster.
+func (c Cluster) StackDescription() string {
+	return "EKS cluster " + c.Name + " with secrets encrypted under a customer-managed key (ekskms)"
+}
+
+// StackName is that of the stack.
+func (c Cluster) StackName() string { return place.Stack(c.Name) }
+
+// UpdateKubeconfig is the command that makes kubectl talk to the cluster.
+func UpdateKubeconfig(name, region string) string {
+	return "aws eks update-kubeconfig --name " + name + " --region " + region
+}
+
+// KMSCalls are the requests to KMS of the plugins that watch the key, by who makes
+// them, each minute.
+func (c Cluster) KMSCalls(nodes, apiServers int) (watching, onNodes, tenants int) {
+	if c.Plugin == nil {
+		return 0, 0, 0
+	}
+	if c.Plugin.Mode == manifest.DaemonSet {
+		onNodes = nodes * ProbeCalls
+	}
+	return Replicas * (ProbeCalls + WatchCalls), onNodes, len(c.Plugin.Tenants) * apiServers * ProbeCalls
+}

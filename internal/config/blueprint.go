@@ -1,0 +1,49 @@
+package config
+
+import (
+	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/place"
+)
+
+// Blueprint is the cluster as its renderers take it. It is in its place only if the
+// configuration says where that is.
+func (c Cluster) Blueprint() blueprint.Cluster {
+	b := blueprint.Cluster{
+		Name:              c.Name,
+		KubernetesVersion: c.KubernetesVersion,
+		Network:           blueprint.Network(c.VPC),
+		PublicCIDRs:       c.Endpoint.PublicCIDRs,
+		NodeGroup:         (*blueprint.NodeGroup)(c.Capacity.NodeGroup),
+		Key:               blueprint.Key(c.Key),
+		Administrators:    c.Administrators,
+		Creators:          c.Creators,
+		Audit:             blueprint.Audit(c.Audit),
+		Secrets:           blueprint.Secrets{Guard: manifest.Guard(c.Secrets.Guard), GuardExemptions: c.Secrets.GuardExemptions},
+		Tags:              c.Tags,
+	}
+	if c.Region != "" {
+		b.At = place.In(c.Account, c.Region)
+	}
+	for _, e := range c.AccessEntries {
+		b.AccessEntries = append(b.AccessEntries, blueprint.AccessEntry{
+			PrincipalARN: e.PrincipalARN, Policy: e.Policy, Namespaces: e.Scope.Namespaces, Groups: e.Groups,
+		})
+	}
+	if c.Plugin.Enabled {
+		b.Plugin = &blueprint.Plugin{Image: c.Plugin.Image, Mode: manifest.Mode(c.Plugin.Mode), Architecture: c.Plugin.Architecture}
+		for _, t := range c.Plugin.Tenants {
+			b.Plugin.Tenants = append(b.Plugin.Tenants, blueprint.Tenant(t))
+		}
+	}
+	for _, r := range c.Secrets.Readers {
+		reader := blueprint.Reader{PrincipalARNs: r.PrincipalARNs, SecretReader: manifest.SecretReader{
+			Name: r.Name, Namespace: r.Namespace, SecretNames: r.SecretNames, Groups: r.Groups, AllowList: r.AllowList, AllowWatch: r.AllowWatch,
+		}}
+		for _, a := range r.ServiceAccounts {
+			reader.ServiceAccounts = append(reader.ServiceAccounts, manifest.ServiceAccount{Name: a.Name, Namespace: a.Namespace})
+		}
+		b.Secrets.Readers = append(b.Secrets.Readers, reader)
+	}
+	return b
+}
