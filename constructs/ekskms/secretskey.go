@@ -39,6 +39,8 @@ type ISecretsKey interface {
 	// changed from here must add to it, as a JSON list: complete once the app is
 	// synthesized. Nil for a key that this app makes.
 	RequiredKeyPolicyStatements() *string
+	// GrantClusterCreation lets a role create the cluster, as the Creators may.
+	GrantClusterCreation(role awsiam.IGrantable) awsiam.Grant
 	// GrantClusterRole lets the cluster's IAM role describe the key and list its grants.
 	GrantClusterRole(role awsiam.IGrantable) awsiam.Grant
 	// GrantPluginUse lets the role of a KMS plugin use the key.
@@ -113,6 +115,8 @@ type SecretsKey struct {
 	// requested are the statements that the owner of the key must add.
 	requested []any
 	required  *string
+	// trails watch over the key, and know its creators.
+	trails []*AuditTrail
 }
 
 const secretsKeyType = "SecretsKey"
@@ -353,6 +357,25 @@ func (k *SecretsKey) allowTenants(statements []iampolicy.Statement, there int) {
 	for operator, values := range describe.Map()["Condition"].(map[string]any) {
 		k.tenants.AddCondition(jsii.String(operator), values)
 	}
+}
+
+// GrantClusterCreation lets a role create the cluster, beside the Creators: one that
+// is made after the key, such as that of the handler of CDK's older awseks module. It
+// is expected to make grants from then on, and so raises no alarm by that.
+func (k *SecretsKey) GrantClusterCreation(role awsiam.IGrantable) awsiam.Grant {
+	const typ = secretsKeyType + ".GrantClusterCreation"
+	if len(k.c.Creators) == blueprint.MaxRoles {
+		reject(typ, "role", "is one too many, there may be at most %d Creators", blueprint.MaxRoles)
+	}
+	c := k.c
+	c.Creators = []string{principalARN(typ, "role", role)}
+	k.c.Creators = append(slices.Clip(k.c.Creators), c.Creators...)
+	for _, trail := range k.trails {
+		trail.expect(k.c.Creators)
+	}
+	statements := c.CreatorStatements()
+	k.allow(statements...)
+	return grant(role, iampolicy.OnResource(statements, k.c.KeyARN()))
 }
 
 // GrantClusterRole lets the cluster's IAM role describe the key and list its
