@@ -7,23 +7,16 @@
 // docs/security-model.md each policy statement with its reason. Nothing here
 // was tried on AWS: README.md says what the code rests on and what is inferred.
 //
+// The examples below are compiled and run by the tests.
+//
 // # The bundle
 //
-// [EncryptedCluster] makes all of it, with defaults for everything but the name:
-//
-//	cluster := ekskms.NewEncryptedCluster(stack, jsii.String("EncryptedCluster"), &ekskms.EncryptedClusterProps{
-//		ClusterName: jsii.String("payments"),
-//		AccessEntries: &[]*ekskms.AccessEntry{{
-//			PrincipalArn: jsii.String("arn:aws:iam::111122223333:role/ClusterAdmin"),
-//			Policy:       jsii.String("AmazonEKSClusterAdminPolicy"),
-//		}},
-//	})
-//
-// The result is a VPC, the key with its policy, the cluster with a private
-// endpoint and all control-plane logs in an encrypted log group, a CloudTrail
-// trail with alarms, and the KMS plugin. Nobody may use the Kubernetes API
-// without an access entry, not even whoever created the cluster; only the
-// handler with which CDK applies Kubernetes objects is an administrator.
+// [EncryptedCluster] makes all of it, with defaults for everything but the name: a VPC,
+// the key with its policy, the cluster with a private endpoint and all control-plane
+// logs in an encrypted log group, a CloudTrail trail with alarms, and the KMS plugin.
+// Nobody may use the Kubernetes API without an access entry, not even the principal that
+// created the cluster; only the handler with which CDK applies Kubernetes objects is an
+// administrator.
 //
 // Four constructs make up the bundle, and each can be used alone:
 //
@@ -33,34 +26,14 @@
 //   - [EncryptedCluster] is the EKS cluster, and the three above unless they are
 //     passed in or left out.
 //
-// Make a part first and pass it on to choose its props:
-//
-//	key := ekskms.NewSecretsKey(stack, jsii.String("SecretsKey"), &ekskms.SecretsKeyProps{
-//		ClusterName:    jsii.String("payments"),
-//		RotationPeriod: awscdk.Duration_Days(jsii.Number(180)),
-//	})
-//	trail := ekskms.NewAuditTrail(stack, jsii.String("AuditTrail"), &ekskms.AuditTrailProps{
-//		SecretsKey: key,
-//		Retention:  awscdk.Duration_Days(jsii.Number(730)),
-//		Emails:     jsii.Strings("security@example.com"),
-//	})
-//	cluster := ekskms.NewEncryptedCluster(stack, jsii.String("EncryptedCluster"), &ekskms.EncryptedClusterProps{
-//		ClusterName: jsii.String("payments"),
-//		SecretsKey:  key,
-//		AuditTrail:  trail,
-//	})
-//
-// Accessors return what was made, as CDK's own types, so that you can go on
-// with plain CDK:
-//
-//	cluster.Cluster().AddManifest(jsii.String("Namespace"), &map[string]any{
-//		"apiVersion": "v1",
-//		"kind":       "Namespace",
-//		"metadata":   map[string]any{"name": "payments"},
-//	})
+// Make a part first and pass it on to choose its props. Accessors return what was made,
+// as CDK's own types, so that you can go on with plain CDK. What can be listed in props
+// can be added later: [EncryptedCluster.AddAccessEntry], [KmsPlugin.AddTenant],
+// [SecretsRbac.AddReader], [AuditTrail.OnTampering]. Nothing makes outputs in your
+// stack; package stacks has a finished one that does.
 //
 // Constructors copy their props and never write to them. A prop that is missing
-// or has a value that they check makes them panic with a [*PropError]; the
+// or has a value that they refuse makes them panic with a [*PropError]; the
 // comment of each constructor says which.
 //
 // # The key policy
@@ -85,67 +58,34 @@
 //
 // Creators default to CloudFormation's execution role of the CDK bootstrap
 // stack. Whoever deploys with other credentials must be named, or the cluster
-// fails with access denied on kms:CreateGrant. Naming any replaces the default:
-//
-//	deployer := awsiam.Role_FromRoleArn(stack, jsii.String("Deployer"),
-//		jsii.String("arn:aws:iam::111122223333:role/Deployer"), nil)
-//	key := ekskms.NewSecretsKey(stack, jsii.String("SecretsKey"), &ekskms.SecretsKeyProps{
-//		ClusterName: jsii.String("payments"),
-//		Creators:    &[]awsiam.IRole{deployer},
-//	})
+// fails with access denied on kms:CreateGrant. Naming any replaces the default;
+// [SecretsKey.GrantClusterCreation] adds one that is made later.
 //
 // Give further use with the grant methods of this package, such as
 // [SecretsKey.GrantPluginUse]. The grant methods of awskms give more than they
 // say: GrantEncryptDecrypt adds ReEncrypt and GenerateDataKey.
 //
-// # Bringing your own key, trail or VPC
+// # Bringing your own cluster, key, trail or VPC
+//
+// Around a plain cluster of awseksv2, or of CDK's older module awseks, [SecretsKey] and
+// [AuditTrail] are used by themselves, and on the first [KmsPlugin] and [SecretsRbac] too:
+// pass the Key of the SecretsKey as its SecretsEncryptionKey, and let its role in with
+// [SecretsKey.GrantClusterRole]. examples/05_own_cluster does both.
 //
 // An existing key must be a symmetric CMK in the Region of the cluster. Its
-// policy can't be changed from here. The stack has an output named
-// [ExistingKeyOutput] with the statements, as JSON, that the key's owner must
-// add, and a warning says so. Those that name no role of the stack must be there
+// policy can't be changed from here. [SecretsKey.RequiredKeyPolicyStatements] has the
+// statements, as JSON, that the key's owner must add, and a warning says so: make it an
+// output of your stack. Those that name no role of the stack must be there
 // before the deployment. The one of the plugin's role can be added only after
 // it, since KMS refuses a principal that does not exist.
-//
-//	key := ekskms.NewSecretsKey(stack, jsii.String("SecretsKey"), &ekskms.SecretsKeyProps{
-//		ClusterName: jsii.String("payments"),
-//		ExistingKey: awskms.Key_FromKeyArn(stack, jsii.String("ExistingKey"),
-//			jsii.String("arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab")),
-//	})
-//
-// An existing trail must record management events, read and write, KMS included.
-// The alarms on the trail itself are rules in the cluster's Region, so they see
-// tampering only if that is the trail's home Region. An existing topic, and the
-// key of that topic, must let EventBridge publish:
-//
-//	trail := ekskms.NewAuditTrail(stack, jsii.String("AuditTrail"), &ekskms.AuditTrailProps{
-//		SecretsKey: key,
-//		ExistingTrail: awscloudtrail.CfnTrail_FromTrailArn(stack, jsii.String("ExistingTrail"),
-//			jsii.String("arn:aws:cloudtrail:eu-central-1:111122223333:trail/management")),
-//		ExistingTopic: awssns.Topic_FromTopicArn(stack, jsii.String("ExistingTopic"),
-//			jsii.String("arn:aws:sns:eu-central-1:111122223333:security-alarms")),
-//	})
-//
-// A VPC of your own needs private subnets from which AWS's APIs can be reached,
-// in two Availability Zones or more:
-//
-//	vpc := awsec2.Vpc_FromVpcAttributes(stack, jsii.String("Vpc"), &awsec2.VpcAttributes{
-//		VpcId:             jsii.String("vpc-0123456789abcdef0"),
-//		AvailabilityZones: jsii.Strings("eu-central-1a", "eu-central-1b"),
-//		PrivateSubnetIds:  jsii.Strings("subnet-0123456789abcdef0", "subnet-0123456789abcdef1"),
-//	})
-//	cluster := ekskms.NewEncryptedCluster(stack, jsii.String("EncryptedCluster"), &ekskms.EncryptedClusterProps{
-//		ClusterName: jsii.String("payments"),
-//		Vpc:         vpc,
-//		SecretsKey:  key,
-//		AuditTrail:  trail,
-//	})
+// [SecretsKey_FromSecretsKeyAttributes] and [AuditTrail_FromAuditTrailAttributes] refer
+// to what another app made with this package.
 //
 // # What the plugin serves
 //
 // The plugin can't serve the API server of EKS: AWS runs that API server,
 // together with a KMS plugin of its own, which uses the CMK through EKS's grant.
-// The cluster's secrets are encrypted with WithoutPlugin set all the same.
+// The cluster's secrets are encrypted with [KmsPluginOptions_NONE] all the same.
 //
 // [PluginModeDeployment], the default, serves no API server at all. Two replicas
 // prove once a minute, from inside the cluster, that the key can be used by the
@@ -157,13 +97,7 @@
 // an identity of their own: a tenant is a hosted control plane on the cluster,
 // with the plugin as a sidecar in its API server's pod. Its role may use the key
 // under an encryption context that no other has. The sidecars come with the
-// tenants' charts:
-//
-//	PluginTenants: &[]*ekskms.PluginTenant{{
-//		Name:           jsii.String("acme"),
-//		Namespace:      jsii.String("vcluster-acme"),
-//		ServiceAccount: jsii.String("vc-acme"),
-//	}},
+// tenants' charts.
 //
 // [PluginModeDaemonSet] puts the plugin's socket into /var/run/kms-plugin on
 // every node, for API servers that run as pods on these nodes, such as those of
@@ -171,14 +105,7 @@
 //
 // On a cluster that was made elsewhere, the plugin needs a kubectl provider, EKS
 // Pod Identity, and network policies that are enforced. The key must be made for
-// a cluster of that name:
-//
-//	plugin := ekskms.NewKmsPlugin(stack, jsii.String("KmsPlugin"), &ekskms.KmsPluginProps{
-//		Cluster:    existing,
-//		SecretsKey: key,
-//		Mode:       ekskms.PluginModeDaemonSet,
-//		Image:      jsii.String("registry.example.com/kms-plugin:v1.0.0"),
-//	})
+// a cluster of that name.
 //
 // Without Image, the plugin is built from this module's sources when the app is
 // deployed, for which that machine needs Docker.
@@ -187,19 +114,7 @@
 //
 // Encryption at rest does not stop whoever may read secrets through the
 // Kubernetes API. [SecretsRbac] lets named readers get named secrets, and can
-// guard against roles that let others read all:
-//
-//	ekskms.NewSecretsRbac(stack, jsii.String("SecretsRbac"), &ekskms.SecretsRbacProps{
-//		Cluster: cluster.Cluster(),
-//		Readers: &[]*ekskms.SecretReader{{
-//			Name:          jsii.String("database"),
-//			Namespace:     jsii.String("shop"),
-//			SecretNames:   jsii.Strings("database"),
-//			Groups:        jsii.Strings("shop-developers"),
-//			PrincipalArns: jsii.Strings("arn:aws:iam::111122223333:role/ShopDeveloper"),
-//		}},
-//		Guard: ekskms.SecretsGuardWarn,
-//	})
+// guard against roles that let others read all.
 //
 // docs/secrets-rbac.md says what a reader may do, what the guard objects to, and
 // what neither stops.

@@ -31,8 +31,13 @@ func TestMain(m *testing.M) {
 	// synthesis. See the guide.
 	_ = os.Setenv("CDK_VALIDATION", "false")
 	jsii.Close()
+	var err error
+	if assemblies, err = os.MkdirTemp("", "ekskms-examples-"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	jsii.Close()
+	_ = os.RemoveAll(assemblies)
 	os.Exit(code)
 }
 
