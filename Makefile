@@ -113,6 +113,29 @@ lint: ## Run golangci-lint
 	@echo "== golangci-lint"
 	go run $(GOLANGCI_LINT) run ./...
 
+# A user's go mod tidy takes the newest awscdk, and Node is what the user has.
+LATEST    = .cache/latest
+NODE_ARCH = $(subst amd64,x64,$(shell go env GOARCH))
+NODES     = 22 24
+
+.PHONY: test-latest
+test-latest: ## Test against the newest awscdk that resolves, and on Node 22 and 24
+	@echo "== a module without pins, with the newest awscdk"
+	rm -rf $(LATEST) && mkdir -p $(LATEST) && cp test/consumer/*_test.go go.sum $(LATEST)
+	cd $(LATEST) && go mod init example.com/consumer && go mod edit -replace github.com/ekskms/ekskms=../..
+	cd $(LATEST) && go mod tidy && go get github.com/aws/aws-cdk-go/awscdk/v2@latest && go mod tidy
+	cd $(LATEST) && go list -m github.com/aws/aws-cdk-go/awscdk/v2 github.com/aws/jsii-runtime-go github.com/aws/constructs-go/constructs/v10
+	cd $(LATEST) && CDK_VALIDATION=false go test -count=1 ./...
+	@for n in $(NODES); do \
+		npm install --silent --no-save --ignore-scripts --prefix $(LATEST)/node$$n node-$$(go env GOOS)-$(NODE_ARCH)@$$n; \
+		node=$$PWD/$(LATEST)/node$$n/node_modules/node-$$(go env GOOS)-$(NODE_ARCH)/bin/node; chmod +x $$node; \
+		echo "== Node $$($$node --version)"; \
+		JSII_NODE=$$node go test -count=1 ./internal/synth; \
+		for f in examples/*/ekskms.yaml; do JSII_NODE=$$node go run ./cmd/ekskms synth -f $$f -o $(LATEST)/node$$n/$$(basename $$(dirname $$f)) | head -1; done; \
+	done
+	rm -rf $(LATEST)
+	@echo "make test-latest: all passed"
+
 .PHONY: vuln
 vuln: ## Run govulncheck, which asks its database over the network
 	go run $(GOVULNCHECK) ./...
@@ -123,7 +146,7 @@ generate: ## Generate what is generated: the JSON Schema, docs/checks.md
 
 .PHONY: goldens
 goldens: ## Rewrite the golden files
-	go test ./test/snapshot ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli ./internal/scaffold -update
+	go test ./test/snapshot ./test/deps ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli ./internal/scaffold -update
 	go test ./internal/explain ./test/parity -update # which read the templates
 
 .PHONY: bench

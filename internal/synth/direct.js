@@ -21,7 +21,8 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
     // The kernel looks for this flag among its arguments.
     process.execArgv.push('--preserve-symlinks');
     const { readSync, writeSync } = fs;
-    fs.readSync = (fd, ...rest) => readSync(fd === 3 ? 0 : fd, ...rest);
+    const known = new Set(); // open archives that need not be read
+    fs.readSync = (fd, ...rest) => (known.has(fd) ? 0 : readSync(fd === 3 ? 0 : fd, ...rest));
     fs.writeSync = (fd, ...rest) => writeSync(fd === 3 ? 1 : fd, ...rest);
 
     // All of it, however slowly the other end reads.
@@ -42,6 +43,69 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
         const done = typeof encoding === 'function' ? encoding : callback;
         if (done) process.nextTick(done);
         return true;
+      };
+    }
+
+    // The folder of this user that stays between runs, if there is one.
+    const home = process.env.EKSKMS_CACHE;
+    if (home) {
+      const crypto = require('node:crypto');
+
+      // jsii links each library from a folder of this run to where it lies unpacked for
+      // all runs. Modules are known by that place, and not by the link, so that Node
+      // finds what it compiled before; other libraries are still looked for beside the
+      // links.
+      const libraries = [];
+      const { _nodeModulePaths } = Module;
+      Module._nodeModulePaths = (from) => {
+        const library = libraries.find(({ root }) => (from + path.sep).startsWith(root));
+        const paths = _nodeModulePaths(from);
+        return library ? [...paths.filter((p) => p.startsWith(library.root)), library.beside] : paths;
+      };
+      if (!process.env.NODE_COMPILE_CACHE) Module.enableCompileCache?.(path.join(home, 'compiled'));
+
+      // An archive is hashed before its library is looked for. What a program carries
+      // does not change: of the same program, and of an archive of the same name and
+      // size, the hash is noted, and believed where the library is there, complete.
+      const notes = path.join(home, 'archives');
+      const { createHash } = crypto;
+      const { openSync, closeSync, symlinkSync } = fs;
+      let hash, noted; // the last hash that was begun, and the note of the last archive
+      crypto.createHash = (...args) => (hash = createHash(...args));
+      fs.openSync = (file, ...rest) => {
+        const fd = openSync(file, ...rest);
+        const name = /^(.+)\.[0-9]+\.tgz$/.exec(path.basename(String(file)))?.[1];
+        if (!name || path.dirname(String(file)) !== process.env.TMPDIR || !process.env.EKSKMS_PROGRAM) return fd;
+        const key = `${process.env.EKSKMS_PROGRAM} ${name} ${fs.fstatSync(fd).size}`;
+        const again = noted?.key === key; // jsii unpacks it, and compares
+        noted = { key, file: path.join(notes, createHash('sha256').update(key).digest('hex')) };
+        try {
+          if (again) return fd;
+          const { digest, place } = JSON.parse(fs.readFileSync(noted.file, 'utf8'));
+          if (path.basename(place) !== digest || !fs.lstatSync(path.join(place, '.jsii-runtime-package-cache')).isFile()) return fd;
+          known.add(fd);
+          hash.digest = () => Buffer.from(digest, 'hex');
+          noted.believed = true;
+        } catch {} // there is no note, or the library is gone
+        return fd;
+      };
+      fs.closeSync = (fd) => {
+        known.delete(fd);
+        return closeSync(fd);
+      };
+      fs.symlinkSync = (target, link, ...rest) => {
+        symlinkSync(target, link, ...rest);
+        const [folder] = String(link).split(`${path.sep}node_modules${path.sep}`);
+        if (!path.basename(folder).startsWith('jsii-kernel-')) return;
+        libraries.push({ root: fs.realpathSync(target) + path.sep, beside: path.join(folder, 'node_modules') });
+        if (!noted || noted.believed) return;
+        try {
+          // Whole or not at all, whoever else is at it.
+          const unfinished = `${noted.file}.${process.pid}`;
+          fs.mkdirSync(notes, { recursive: true, mode: 0o700 });
+          fs.writeFileSync(unfinished, JSON.stringify({ digest: path.basename(target), place: target }), { mode: 0o600 });
+          fs.renameSync(unfinished, noted.file);
+        } catch {} // it is hashed again the next time
       };
     }
   }

@@ -109,13 +109,21 @@ func StartKernel(validate bool) error {
 	if err != nil {
 		return &hint.Error{What: fmt.Sprintf("can't make a folder for temporary files: %v", err), Hint: "set TMPDIR to a folder that can be written"}
 	}
+	home := cacheFolder()
+	options := ""
+	if home == "" {
+		// As the runtime gives it to its kernel, which links libraries then.
+		options = " --preserve-symlinks"
+	}
+	if err := setCache(home); err != nil {
+		return err
+	}
 	for name, value := range map[string]string{
 		"CDK_VALIDATION": strconv.FormatBool(validate),
 		// The user's, and what makes Node start faster. The jsii runtime's own
 		// option, a larger heap, is left out: with it Node can't use its
-		// built-in code cache, and this needs no such heap. What the runtime
-		// gives its kernel is --preserve-symlinks.
-		"NODE_OPTIONS": strings.TrimSpace(userNodeOptions + " --preserve-symlinks --require " + strconv.Quote(filepath.Join(dir, "direct.js"))),
+		// built-in code cache, and this needs no such heap.
+		"NODE_OPTIONS": strings.TrimSpace(userNodeOptions + options + " --require " + strconv.Quote(filepath.Join(dir, "direct.js"))),
 		// Node 20 works; checkNode refuses what is older.
 		"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": strconv.Itoa(leastNode),
 		// jsii and CDK leave files behind: these are removed with the folder.
@@ -138,17 +146,15 @@ func StartKernel(validate bool) error {
 var userNodeOptions = os.Getenv("NODE_OPTIONS")
 
 // Close ends Node and removes all temporary files. It must be the last thing
-// that a program does: from here on nothing is written to os.Stderr, for the
-// runtime sometimes complains there that Node has ended.
+// that a program does.
 func Close() {
-	silence()
 	jsii.Close()
 	temp.remove()
 }
 
 // Abandon ends a [Run] that goes on elsewhere: it kills Node and removes what was
-// written so far. The program must end then, and as after [Close] os.Stderr is
-// silent. If the assembly is in its place already, nothing is done and the answer
+// written so far. The program must end then, and os.Stderr is silent: the runtime would
+// complain there that Node was killed. If the assembly is in its place already, nothing is done and the answer
 // is false: Run is about to return.
 func Abandon() bool {
 	current.Lock()
@@ -156,19 +162,15 @@ func Abandon() bool {
 	if current.stage != nil && current.isPublished() {
 		return false
 	}
-	silence()
+	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+		os.Stderr = null
+	}
 	temp.killNode()
 	if current.stage != nil {
 		current.close()
 	}
 	temp.remove()
 	return true
-}
-
-func silence() {
-	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
-		os.Stderr = null
-	}
 }
 
 // Recover runs CDK code, and turns the panics of jsii and of the constructs

@@ -7,11 +7,18 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 )
+
+// tester is a [testing.T], or what stands for it where a fault is hoped for.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
 
 // facts are what a renderer says of a cluster, by names that both renderers share.
 // The values are as encoding/json reads them.
@@ -19,13 +26,20 @@ type facts map[string]any
 
 // template is a golden of the constructs.
 type template struct {
-	t        *testing.T
+	t        tester
 	assembly *cfn.Assembly
 	named    map[string]*cfn.Resource // by every name that stands in the template
 }
 
-func readTemplate(t *testing.T, name string) template {
-	assembly := cfntest.Assembly(t, cfntest.Golden(t, name))
+func readTemplate(t tester, golden cfntest.Template) template {
+	data, err := json.Marshal(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	assembly, err := cfn.Parse("template.json", data, cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return template{t, assembly, names(assembly)}
 }
 
@@ -109,6 +123,7 @@ func (c template) keys(f facts) {
 		}
 		p := r.Properties
 		multiRegion, _ := p["MultiRegion"].(bool)
+		f[name+": description"] = p["Description"]
 		f[name+": policy"] = statements(p["KeyPolicy"])
 		f[name+": rotation"] = map[string]any{"enabled": p["EnableKeyRotation"], "days": p["RotationPeriodInDays"]}
 		f[name+": pending window"] = p["PendingWindowInDays"]
@@ -122,7 +137,14 @@ func (c template) keys(f facts) {
 	}
 }
 
-func statements(document any) any { return document.(map[string]any)["Statement"] }
+// statements are those of a policy. One of another version, or of none, is none.
+func statements(document any) any {
+	d := document.(map[string]any)
+	if d["Version"] != "2012-10-17" {
+		panic(fmt.Sprintf("a policy of version %v", d["Version"]))
+	}
+	return d["Statement"]
+}
 
 func (c template) cluster(f facts) {
 	r := c.at("EncryptedCluster/Cluster")
@@ -149,6 +171,7 @@ func (c template) cluster(f facts) {
 		"load balancing": p["KubernetesNetworkConfig"].(map[string]any)["ElasticLoadBalancing"].(map[string]any)["Enabled"],
 		"storage":        p["StorageConfig"].(map[string]any)["BlockStorage"].(map[string]any)["Enabled"],
 	}
+	f["cluster: addresses"] = p["KubernetesNetworkConfig"].(map[string]any)["IpFamily"]
 	f["cluster: deletion protection"] = p["DeletionProtection"]
 	f["cluster: kept"] = retained(r)
 	f["cluster: security groups of its own"] = len(c.assembly.OfType("AWS::EC2::SecurityGroup"))
@@ -169,13 +192,16 @@ func (c template) cluster(f facts) {
 				c.t.Fatal(err)
 			}
 		}
-		addons[a.Properties["AddonName"].(string)] = map[string]any{"configuration": configuration, "conflicts": a.Properties["ResolveConflicts"]}
+		addons[a.Properties["AddonName"].(string)] = map[string]any{"there": true, "configuration": configuration, "conflicts": a.Properties["ResolveConflicts"]}
 	}
 	f["add-ons"] = addons
 	entries := map[string]any{}
 	for _, e := range c.assembly.OfType("AWS::EKS::AccessEntry") {
 		p := e.Properties
-		entry := map[string]any{"groups": p["KubernetesGroups"], "policies": []any{}}
+		entry := map[string]any{"type": p["Type"], "groups": p["KubernetesGroups"], "policies": []any{}}
+		if p["Type"] == nil {
+			entry["type"] = "STANDARD" // as by default
+		}
 		policies, _ := p["AccessPolicies"].([]any)
 		for _, policy := range policies {
 			policy := policy.(map[string]any)
@@ -279,7 +305,7 @@ func (c template) identities(f facts) {
 		if r == nil {
 			continue
 		}
-		role := map[string]any{"trust": statements(r.Properties["AssumeRolePolicyDocument"]), "managed": sorted(r.Properties["ManagedPolicyArns"]), "path": r.Properties["Path"]}
+		role := map[string]any{"description": description(name, r.Properties["Description"]), "trust": statements(r.Properties["AssumeRolePolicyDocument"]), "managed": sorted(r.Properties["ManagedPolicyArns"]), "path": r.Properties["Path"]}
 		if role["path"] == nil {
 			role["path"] = "/"
 		}
@@ -300,6 +326,14 @@ func (c template) identities(f facts) {
 		associations[fmt.Sprint(p["Namespace"], "/", p["ServiceAccount"])] = p["RoleArn"]
 	}
 	f["Pod Identity associations"] = associations
+}
+
+// description is that of a role which is not the CDK's own.
+func description(role string, text any) any {
+	if role == "nodes" || role == "trail" {
+		return nil
+	}
+	return text
 }
 
 // objects returns the Kubernetes objects by kind, namespace and name.

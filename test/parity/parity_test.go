@@ -1,8 +1,6 @@
 package parity
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -14,9 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"sigs.k8s.io/yaml"
 
-	"github.com/ekskms/ekskms/internal/cli"
+	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/config"
 )
 
@@ -163,8 +160,8 @@ func reduce(v any, inPolicy bool) any {
 func TestTerraform(t *testing.T) {
 	seen := map[string][]string{}
 	for name, cluster := range cases(t) {
-		c := readTemplate(t, name)
-		r := readModule(t, cluster, c)
+		c := readTemplate(t, cfntest.Golden(t, name))
+		r := readModule(t, moduleOf(t, cluster), c)
 		a, b := c.facts(), r.facts()
 		if len(a) < 20 || a["secrets key: policy"] == nil && a["secrets key: what its owner must add"] == nil {
 			t.Errorf("%s: only %d facts", name, len(a))
@@ -189,169 +186,6 @@ func TestTerraform(t *testing.T) {
 	}
 }
 
-// The comparison sees what it is there for: of each fact, in each example, one
-// string, number or truth value is changed at a time.
-func TestMutations(t *testing.T) {
-	n := 0
-	for name, cluster := range cases(t) {
-		c := readTemplate(t, name)
-		r := readModule(t, cluster, c)
-		a, b := c.facts(), r.facts()
-		before := compare(a, b)
-		for fact := range b {
-			if _, differs := before[fact]; differs || b[fact] == nil {
-				continue
-			}
-			for _, mutant := range mutants(b[fact]) {
-				n++
-				if compare(facts{fact: a[fact]}, facts{fact: mutant})[fact] == "" {
-					t.Errorf("%s: %s: a change is not seen: %v", name, fact, mutant)
-				}
-			}
-		}
-	}
-	if n < 1000 {
-		t.Errorf("only %d mutants", n)
-	}
-	t.Logf("%d mutants", n)
-}
-
-// mutants returns a value with one leaf changed, for each of its leaves.
-func mutants(v any) []any {
-	var out []any
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			for _, m := range mutants(value) {
-				changed := maps.Clone(v)
-				changed[key] = m
-				out = append(out, changed)
-			}
-		}
-	case []any:
-		for i, value := range v {
-			for _, m := range mutants(value) {
-				changed := slices.Clone(v)
-				changed[i] = m
-				out = append(out, changed)
-			}
-		}
-	case string:
-		out = append(out, v+"x")
-	case bool:
-		out = append(out, !v)
-	case float64:
-		out = append(out, v+1)
-	case int:
-		out = append(out, v+1)
-	}
-	return out
-}
-
-func run(t *testing.T, args ...string) []byte {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	if code := cli.Run(context.Background(), args, strings.NewReader(""), &stdout, &stderr); code != 0 {
-		t.Fatalf("%v: exit code %d: %s", args, code, stderr.String())
-	}
-	return stdout.Bytes()
-}
-
-// TestGenerate holds what ekskms generate prints to the template: the key policy
-// statement by statement, and the plugin's objects.
-func TestGenerate(t *testing.T) {
-	for name, cluster := range cases(t) {
-		if name == "default" {
-			continue // it has no file to name; example 01 is the same
-		}
-		c := readTemplate(t, name)
-		f := c.facts()
-		file := filepath.Join("../../examples", name, "ekskms.yaml")
-		role := func(where string) string {
-			return "arn:aws:iam::111122223333:role" + pathOf(c.at(where)) + c.at(where).ID
-		}
-
-		args := []string{"generate", "key-policy", "--file", file, "--plugin-role-arn", role("EncryptedCluster/KmsPlugin/Role")}
-		if cluster.Account == "" {
-			args = append(args, "--account", "111122223333", "--region", "eu-central-1")
-		}
-		for _, tenant := range cluster.Plugin.Tenants {
-			args = append(args, "--tenant-role-arn", tenant.Name+"="+role("EncryptedCluster/KmsPlugin/TenantRole-"+tenant.Name))
-		}
-		fact := "secrets key: policy"
-		if cluster.Key.ARN != "" {
-			fact = "secrets key: what its owner must add"
-			args = append(args, "--statements")
-		} else {
-			args = append(args, "--cluster-role-arn", role("EncryptedCluster/ClusterRole"))
-		}
-		var printed any
-		if err := json.Unmarshal(run(t, args...), &printed); err != nil {
-			t.Fatal(err)
-		}
-		if document, ok := printed.(map[string]any); ok {
-			printed = document["Statement"]
-		}
-		if diff := cmp.Diff(normal(fact, f[fact]), normal(fact, printed)); diff != "" {
-			t.Errorf("%s: key-policy (-CloudFormation +generate):\n%s", name, diff)
-		}
-
-		mode := "deployment"
-		if cluster.Plugin.Mode == config.PluginDaemonSet {
-			mode = "daemonset"
-		}
-		args = []string{"generate", "manifests", "--file", file, "--mode", mode, "--image", c.image()}
-		if cluster.Key.ARN == "" {
-			args = append(args, "--key", c.arnOf(c.at("SecretsKey/Resource")))
-		}
-		objects := f["Kubernetes objects"].(map[string]any)
-		var list []map[string]any
-		for _, text := range strings.Split(string(run(t, withKey(args)...)), "\n---\n") {
-			var o map[string]any
-			if err := yaml.Unmarshal([]byte(text), &o); err != nil {
-				t.Fatal(err)
-			}
-			list = append(list, o)
-		}
-		if len(list) < 7 {
-			t.Errorf("%s: %d objects", name, len(list))
-		}
-		for id, o := range byName(list) {
-			if diff := cmp.Diff(normal("", objects[id]), normal("", rename(o, c))); diff != "" {
-				t.Errorf("%s: %s (-CloudFormation +generate):\n%s", name, id, diff)
-			}
-		}
-	}
-}
-
-// testKey is a key's ARN as AWS makes them: the command refuses that of a template,
-// which ends in a logical ID.
-const testKey = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-
-func withKey(args []string) []string {
-	args = slices.Clone(args)
-	if i := slices.Index(args, "--key"); i >= 0 {
-		args[i+1] = testKey
-	}
-	return args
-}
-
-// rename puts the template's name of the key where the command was given another.
-func rename(v any, c template) any {
-	data, err := json.Marshal(v)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if key := c.at("SecretsKey/Resource"); key != nil {
-		data = bytes.ReplaceAll(data, []byte(testKey), []byte(c.arnOf(key)))
-	}
-	var out any
-	if err := json.Unmarshal(data, &out); err != nil {
-		c.t.Fatal(err)
-	}
-	return out
-}
-
 const docs = "../../docs/parity.md"
 
 // TestDocs holds docs/parity.md to the tables above.
@@ -373,7 +207,7 @@ func TestDocs(t *testing.T) {
 	}
 	all := map[string]bool{}
 	for name := range cases(t) {
-		for fact := range readTemplate(t, name).facts() {
+		for fact := range readTemplate(t, cfntest.Golden(t, name)).facts() {
 			all[fact] = !slices.ContainsFunc(differences, func(d difference) bool { return d.fact == fact })
 		}
 	}

@@ -24,7 +24,7 @@ import (
 // root is a Terraform root module, evaluated by HCL's own evaluator. A reference to
 // a resource stands for what the template has in its place.
 type root struct {
-	t         *testing.T
+	t         tester
 	blocks    []*hclsyntax.Block
 	variables map[string]cty.Value
 }
@@ -40,12 +40,17 @@ var addresses = map[string]string{
 	"aws_cloudwatch_log_group.trail": "AuditTrail/TrailCopy",
 }
 
-func readModule(t *testing.T, cluster config.Cluster, c template) root {
+func moduleOf(t *testing.T, cluster config.Cluster) []terraform.File {
 	t.Helper()
 	files, err := terraform.Generate(cluster.Blueprint())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return files
+}
+
+func readModule(t tester, files []terraform.File, c template) root {
+	t.Helper()
 	r := root{t: t}
 	parser := hclparse.NewParser()
 	for _, f := range files {
@@ -269,6 +274,7 @@ func (r root) facts() facts {
 		if k == nil {
 			continue
 		}
+		f[name+" key: description"] = k.get("description")
 		f[name+" key: policy"] = k.document("policy")
 		f[name+" key: rotation"] = map[string]any{"enabled": k.get("enable_key_rotation"), "days": k.get("rotation_period_in_days")}
 		f[name+" key: pending window"] = k.get("deletion_window_in_days")
@@ -317,6 +323,7 @@ func (r root) cluster(f facts) {
 		"compute": c.get("compute_config", "enabled"), "pools": sorted(c.get("compute_config", "node_pools")),
 		"load balancing": c.get("kubernetes_network_config", "elastic_load_balancing", "enabled"), "storage": c.get("storage_config", "block_storage", "enabled"),
 	}
+	f["cluster: addresses"] = c.get("kubernetes_network_config", "ip_family")
 	f["cluster: deletion protection"] = c.get("deletion_protection")
 	f["cluster: kept"] = c.kept()
 	groups, _ := c.get("vpc_config", "security_group_ids").([]any)
@@ -341,7 +348,7 @@ func (r root) cluster(f facts) {
 		if a.get("resolve_conflicts_on_create") != a.get("resolve_conflicts_on_update") {
 			r.t.Errorf("%s: conflicts are resolved in two ways", name)
 		}
-		addons[a.get("addon_name").(string)] = map[string]any{"configuration": configuration, "conflicts": a.get("resolve_conflicts_on_create")}
+		addons[a.get("addon_name").(string)] = map[string]any{"there": true, "configuration": configuration, "conflicts": a.get("resolve_conflicts_on_create")}
 	}
 	f["add-ons"] = addons
 	entries := map[string]any{}
@@ -350,7 +357,7 @@ func (r root) cluster(f facts) {
 		if list, ok := groups.([]any); ok && len(list) == 0 {
 			groups = nil
 		}
-		entries[arn] = map[string]any{"groups": groups, "policies": []any{}}
+		entries[arn] = map[string]any{"type": e.get("type"), "groups": groups, "policies": []any{}}
 	}
 	for arn, a := range r.at("aws_eks_access_policy_association", "this").instances() {
 		entries[arn].(map[string]any)["policies"] = []any{map[string]any{
@@ -433,7 +440,7 @@ func (r root) identities(f facts) {
 		if policy != nil {
 			own = policy.document("policy")
 		}
-		f["role: "+name] = map[string]any{"trust": x.document("assume_role_policy"), "managed": sorted(managed), "path": path, "statements": own}
+		f["role: "+name] = map[string]any{"description": description(name, x.get("description")), "trust": x.document("assume_role_policy"), "managed": sorted(managed), "path": path, "statements": own}
 	}
 	for _, name := range []string{"cluster", "plugin", "trail", "nodes"} {
 		if x := r.at("aws_iam_role", name); x != nil {
