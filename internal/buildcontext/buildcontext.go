@@ -5,6 +5,7 @@ package buildcontext
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -19,6 +20,9 @@ var Sources embed.FS
 // Write puts the build context into the folder dir: the Dockerfile and the Go
 // sources of the plugin, without its tests.
 func Write(dir string) error {
+	if _, err := fs.Stat(Sources, "Dockerfile"); err != nil {
+		return errors.New("the build context of the plugin's image is not in this program: import the root package of the module")
+	}
 	err := fs.WalkDir(Sources, ".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
