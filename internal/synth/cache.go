@@ -30,12 +30,16 @@ func cacheFolder() string {
 func setCache(dir string) error {
 	const cache, root = "JSII_RUNTIME_PACKAGE_CACHE", "JSII_RUNTIME_PACKAGE_CACHE_ROOT"
 	values := map[string]string{"EKSKMS_CACHE": dir, "EKSKMS_PROGRAM": program()}
-	if os.Getenv(cache) == "" && os.Getenv(root) == "" {
+	_, ofCache := os.LookupEnv(cache)
+	_, ofRoot := os.LookupEnv(root)
+	if !ofCache && !ofRoot {
 		if dir == "" {
 			// jsii would fail on a folder that is not this user's alone.
 			values[cache] = "disabled"
 		} else {
-			values[root] = filepath.Join(dir, "jsii")
+			// By this name CDK knows its own code, and leaves it out of the traces
+			// in an assembly's metadata.
+			values[root] = filepath.Join(dir, "node_modules")
 		}
 	}
 	for name, value := range values {

@@ -16,7 +16,7 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
     const { _resolveFilename } = Module;
     Module._resolveFilename = (request, ...rest) =>
       _resolveFilename.call(Module, request === entry ? kernel : request, ...rest);
-    // For whoever interrupts it while it is at work and hears nothing.
+    // So that it can be interrupted while it is at work and hears nothing.
     fs.writeFileSync(path.join(__dirname, 'pid'), String(process.pid));
     // The kernel looks for this flag among its arguments.
     process.execArgv.push('--preserve-symlinks');
@@ -49,8 +49,6 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
     // The folder of this user that stays between runs, if there is one.
     const home = process.env.EKSKMS_CACHE;
     if (home) {
-      const crypto = require('node:crypto');
-
       // jsii links each library from a folder of this run to where it lies unpacked for
       // all runs. Modules are known by that place, and not by the link, so that Node
       // finds what it compiled before; other libraries are still looked for beside the
@@ -62,12 +60,12 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
         const paths = _nodeModulePaths(from);
         return library ? [...paths.filter((p) => p.startsWith(library.root)), library.beside] : paths;
       };
-      if (!process.env.NODE_COMPILE_CACHE) Module.enableCompileCache?.(path.join(home, 'compiled'));
 
       // An archive is hashed before its library is looked for. What a program carries
-      // does not change: of the same program, and of an archive of the same name and
-      // size, the hash is noted, and believed where the library is there, complete.
+      // does not change: the hash of an archive is noted with the program and the size,
+      // and believed for the same of both where the library is there, complete.
       const notes = path.join(home, 'archives');
+      const crypto = require('node:crypto');
       const { createHash } = crypto;
       const { openSync, closeSync, symlinkSync } = fs;
       let hash, noted; // the last hash that was begun, and the note of the last archive
@@ -76,13 +74,13 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
         const fd = openSync(file, ...rest);
         const name = /^(.+)\.[0-9]+\.tgz$/.exec(path.basename(String(file)))?.[1];
         if (!name || path.dirname(String(file)) !== process.env.TMPDIR || !process.env.EKSKMS_PROGRAM) return fd;
-        const key = `${process.env.EKSKMS_PROGRAM} ${name} ${fs.fstatSync(fd).size}`;
-        const again = noted?.key === key; // jsii unpacks it, and compares
-        noted = { key, file: path.join(notes, createHash('sha256').update(key).digest('hex')) };
+        const again = noted?.name === name; // jsii unpacks it, and compares
+        noted = { name, program: process.env.EKSKMS_PROGRAM, size: fs.fstatSync(fd).size };
         try {
           if (again) return fd;
-          const { digest, place } = JSON.parse(fs.readFileSync(noted.file, 'utf8'));
-          if (path.basename(place) !== digest || !fs.lstatSync(path.join(place, '.jsii-runtime-package-cache')).isFile()) return fd;
+          const { program, size, digest, place } = JSON.parse(fs.readFileSync(path.join(notes, name), 'utf8'));
+          if (program !== noted.program || size !== noted.size || path.basename(place) !== digest) return fd;
+          if (!fs.lstatSync(path.join(place, '.jsii-runtime-package-cache')).isFile()) return fd;
           known.add(fd);
           hash.digest = () => Buffer.from(digest, 'hex');
           noted.believed = true;
@@ -97,14 +95,16 @@ if (require('node:worker_threads').isMainThread && /[\\/]bin[\\/]jsii-runtime\.j
         symlinkSync(target, link, ...rest);
         const [folder] = String(link).split(`${path.sep}node_modules${path.sep}`);
         if (!path.basename(folder).startsWith('jsii-kernel-')) return;
+        // From here on only: what was loaded before lies elsewhere in each run.
+        if (!libraries.length && !process.env.NODE_COMPILE_CACHE) Module.enableCompileCache?.(path.join(home, 'compiled'));
         libraries.push({ root: fs.realpathSync(target) + path.sep, beside: path.join(folder, 'node_modules') });
         if (!noted || noted.believed) return;
         try {
-          // Whole or not at all, whoever else is at it.
-          const unfinished = `${noted.file}.${process.pid}`;
+          // Whole or not at all, whatever else is at it.
+          const unfinished = path.join(notes, `${noted.name}.${process.pid}`);
           fs.mkdirSync(notes, { recursive: true, mode: 0o700 });
-          fs.writeFileSync(unfinished, JSON.stringify({ digest: path.basename(target), place: target }), { mode: 0o600 });
-          fs.renameSync(unfinished, noted.file);
+          fs.writeFileSync(unfinished, JSON.stringify({ ...noted, digest: path.basename(target), place: target }), { mode: 0o600 });
+          fs.renameSync(unfinished, path.join(notes, noted.name));
         } catch {} // it is hashed again the next time
       };
     }

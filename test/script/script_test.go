@@ -34,9 +34,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("REPO", root)
 			// Support of Kubernetes versions is judged as of 2026-11-27.
 			env.Setenv("SOURCE_DATE_EPOCH", "1795737600")
-			// jsii keeps unpacked libraries there; without it every command
-			// would unpack them again.
-			env.Setenv("JSII_RUNTIME_PACKAGE_CACHE_ROOT", filepath.Join(os.TempDir(), "ekskms-script-jsii-cache"))
+			// Libraries stay unpacked there; without it every command would
+			// unpack them again.
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), "ekskms-script-cache"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
