@@ -115,23 +115,33 @@ lint: ## Run golangci-lint
 
 # A user's go mod tidy takes the newest awscdk, and Node is what the user has.
 LATEST    = .cache/latest
-NODE_ARCH = $(subst amd64,x64,$(shell go env GOARCH))
-NODES     = 22 24
+NODE_NAME = node-$(shell go env GOOS)-$(subst amd64,x64,$(shell go env GOARCH))
+
+.cache/node%:
+	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix $@.part $(NODE_NAME)@$*
+	ln -s node_modules/$(NODE_NAME)/bin/node $@.part/node && chmod +x $@.part/node
+	mv $@.part $@
 
 .PHONY: test-latest
-test-latest: ## Test against the newest awscdk that resolves, and on Node 22 and 24
+test-latest: .cache/node22 .cache/node24 ## Test against the newest awscdk that resolves, and on Node 22 and 24
 	@echo "== a module without pins, with the newest awscdk"
 	rm -rf $(LATEST) && mkdir -p $(LATEST) && cp test/consumer/*_test.go go.sum $(LATEST)
 	cd $(LATEST) && go mod init example.com/consumer && go mod edit -replace github.com/ekskms/ekskms=../..
-	cd $(LATEST) && go mod tidy && go get github.com/aws/aws-cdk-go/awscdk/v2@latest && go mod tidy
+	@# The newest that a proxy names may not be there to download yet.
+	cd $(LATEST) && for v in $$(go list -m -versions github.com/aws/aws-cdk-go/awscdk/v2 | tr ' ' '\n' | grep '^v2' | tac | head -5); do \
+		if go mod download github.com/aws/aws-cdk-go/awscdk/v2@$$v; then go mod edit -require github.com/aws/aws-cdk-go/awscdk/v2@$$v; break; fi; \
+	done
+	cd $(LATEST) && go mod tidy
 	cd $(LATEST) && go list -m github.com/aws/aws-cdk-go/awscdk/v2 github.com/aws/jsii-runtime-go github.com/aws/constructs-go/constructs/v10
 	cd $(LATEST) && CDK_VALIDATION=false go test -count=1 ./...
-	@for n in $(NODES); do \
-		npm install --silent --no-save --ignore-scripts --prefix $(LATEST)/node$$n node-$$(go env GOOS)-$(NODE_ARCH)@$$n; \
-		node=$$PWD/$(LATEST)/node$$n/node_modules/node-$$(go env GOOS)-$(NODE_ARCH)/bin/node; chmod +x $$node; \
-		echo "== Node $$($$node --version)"; \
-		JSII_NODE=$$node go test -count=1 ./internal/synth; \
-		for f in examples/*/ekskms.yaml; do JSII_NODE=$$node go run ./cmd/ekskms synth -f $$f -o $(LATEST)/node$$n/$$(basename $$(dirname $$f)) | head -1; done; \
+	@for n in 22 24; do \
+		export JSII_NODE=$$PWD/.cache/node$$n/node; \
+		echo "== Node $$($$JSII_NODE --version)"; \
+		go test -count=1 ./internal/synth; \
+		for f in examples/*/ekskms.yaml; do \
+			echo "$$f"; \
+			go run ./cmd/ekskms synth -f $$f -o $(LATEST)/node$$n/$$(basename $$(dirname $$f)) >/dev/null; \
+		done; \
 	done
 	rm -rf $(LATEST)
 	@echo "make test-latest: all passed"
@@ -150,8 +160,8 @@ goldens: ## Rewrite the golden files
 	go test ./internal/explain ./test/parity -update # which read the templates
 
 .PHONY: bench
-bench: node_modules ## Measure ekskms synth beside a JavaScript app that builds the same template
-	go run ./test/bench
+bench: node_modules .cache/node24 ## Measure ekskms synth beside a JavaScript app that builds the same template
+	go run ./test/bench -node node -node .cache/node24/node
 
 .PHONY: bench-plugin
 bench-plugin: ## Measure kms-plugin beside an empty KMS v2 server
