@@ -68,12 +68,14 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 	return report, nil
 }
 
-// versionWarnings say what a person should know of the Kubernetes versions. They depend
-// on the date, and nothing that is written does.
+// versionWarnings say what a person should know of the support of the Kubernetes versions.
+// They depend on the date, and nothing that is written does: of a version that nobody
+// confirms the construct says so.
 func versionWarnings(file *config.File) []Finding {
 	var all []Finding
 	for _, c := range file.Clusters {
-		if warning := eksversion.At(c.KubernetesVersion, eksversion.Now()).Warning(); warning != "" {
+		support := eksversion.At(c.KubernetesVersion, eksversion.Now())
+		if warning := support.Warning(); warning != "" && support.Phase != eksversion.Unconfirmed {
 			all = append(all, Finding{Rule: "kubernetes-version", Severity: "warning", Message: warning, Where: []string{place.Stack(c.Name)}})
 		}
 	}
