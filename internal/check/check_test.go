@@ -427,3 +427,20 @@ func TestOneOfTwoAccounts(t *testing.T) {
 		t.Errorf("found %q", ids)
 	}
 }
+
+// TestUnknownVersion: until when AWS supports a version that is not known here is left
+// open, and said.
+func TestUnknownVersion(t *testing.T) {
+	for version, noted := range map[any]bool{"1.37": true, "1.99": true, "latest": true, "1.36": false, nil: false} {
+		template := cfntest.Golden(t, "default")
+		property(cluster, "Version", version)(template)
+		data, err := json.Marshal(template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, report := run(t, "default.json", data)
+		if got := slices.ContainsFunc(report.Notes, func(n check.Note) bool { return strings.Contains(n.Message, "until when AWS supports it") }); got != noted {
+			t.Errorf("%v: noted is %v", version, got)
+		}
+	}
+}

@@ -94,8 +94,14 @@ func (c *checker) checkVersion(cl *cluster) {
 		c.noteAt(cl.Path, "Version is %s, which is not in the template: whether AWS supports it was not judged", show(version))
 		return
 	}
-	if s := eksversion.At(text(version), c.now); s.Phase == eksversion.Ended {
+	if version == nil {
+		return
+	}
+	switch s := eksversion.At(text(version), c.now); s.Phase {
+	case eksversion.Ended:
 		c.find("kubernetes-version-ended", cl.Resource, "%s", s.Warning())
+	case eksversion.Unknown, eksversion.Unconfirmed:
+		c.noteAt(cl.Path, "Version is %s, of which this ekskms does not know until when AWS supports it: that was not judged", show(version))
 	}
 }
 
