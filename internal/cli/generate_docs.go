@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/explain"
 )
@@ -105,14 +106,6 @@ func fact(v any) string {
 	return fmt.Sprint(v)
 }
 
-func at(v any, path ...string) any {
-	for _, name := range path {
-		m, _ := v.(map[string]any)
-		v = m[name]
-	}
-	return v
-}
-
 func auditPage(assembly *cfn.Assembly, suppressions []check.Suppression) ([]byte, error) {
 	clusters := assembly.OfType("AWS::EKS::Cluster")
 	if len(clusters) != 1 {
@@ -143,10 +136,10 @@ func auditPage(assembly *cfn.Assembly, suppressions []check.Suppression) ([]byte
 
 func (p *page) cluster(r *cfn.Resource) {
 	v := r.Properties
-	vpc := at(v, "ResourcesVpcConfig")
+	vpc := value.At(v, "ResourcesVpcConfig")
 	endpoint := "from the VPC only"
-	if at(vpc, "EndpointPublicAccess") == true {
-		endpoint = "from the VPC, and from " + fact(at(vpc, "PublicAccessCidrs"))
+	if value.At(vpc, "EndpointPublicAccess") == true {
+		endpoint = "from the VPC, and from " + fact(value.At(vpc, "PublicAccessCidrs"))
 	}
 	p.f("## How secrets are encrypted\n\n")
 	p.f("Envelope encryption: the API server encrypts each object under a data encryption key (DEK), whose seed is encrypted under the key below. etcd holds both ciphertexts. Whoever reads etcd, or a backup of it, reads nothing without that key.\n\n")
@@ -155,7 +148,7 @@ func (p *page) cluster(r *cfn.Resource) {
 		{"Kubernetes", fact(v["Version"])},
 		{"Encrypted under", "`" + keyOfCluster(r) + "`"},
 		{"Kubernetes API", endpoint},
-		{"Access", "by access entries (" + fact(at(v, "AccessConfig", "AuthenticationMode")) + "); whoever creates the cluster is its administrator: " + fact(at(v, "AccessConfig", "BootstrapClusterCreatorAdminPermissions"))},
+		{"Access", "by access entries (" + fact(value.At(v, "AccessConfig", "AuthenticationMode")) + "); whoever creates the cluster is its administrator: " + fact(value.At(v, "AccessConfig", "BootstrapClusterCreatorAdminPermissions"))},
 		{"Protected against deletion", fact(v["DeletionProtection"])},
 	})
 }
@@ -165,7 +158,7 @@ func keyOfCluster(r *cfn.Resource) string {
 	if len(list) == 0 {
 		return ""
 	}
-	return fact(at(list[0], "Provider", "KeyArn"))
+	return fact(value.At(list[0], "Provider", "KeyArn"))
 }
 
 func (p *page) key(cluster *cfn.Resource) {
@@ -241,13 +234,13 @@ func (p *page) record() {
 			{"Encrypted under", "`" + fact(v["KMSKeyId"]) + "`"},
 		}
 		if bucket := p.assembly.Lookup(v["S3BucketName"]); bucket != nil {
-			rules, _ := at(bucket.Properties, "LifecycleConfiguration", "Rules").([]any)
+			rules, _ := value.At(bucket.Properties, "LifecycleConfiguration", "Rules").([]any)
 			kept := "without end"
 			if len(rules) > 0 {
-				kept = "for " + fact(at(rules[0], "ExpirationInDays")) + " days"
+				kept = "for " + fact(value.At(rules[0], "ExpirationInDays")) + " days"
 			}
 			rows = append(rows,
-				[2]string{"Kept", kept + ", in a bucket with versions " + fact(at(bucket.Properties, "VersioningConfiguration", "Status"))},
+				[2]string{"Kept", kept + ", in a bucket with versions " + fact(value.At(bucket.Properties, "VersioningConfiguration", "Status"))},
 				[2]string{"The bucket is kept when the stack is deleted", fact(bucket.DeletionPolicy == "Retain")})
 		}
 		p.rows(rows)
@@ -270,7 +263,7 @@ func (p *page) alarms() {
 			continue
 		}
 		_, what, _ := strings.Cut(fact(r.Properties["Description"]), ": ")
-		p.f("| %s | `%s` |\n", cell(what), fact(at(targets[0], "Arn")))
+		p.f("| %s | `%s` |\n", cell(what), fact(value.At(targets[0], "Arn")))
 	}
 	p.f("\n")
 	for _, s := range p.assembly.OfType("AWS::SNS::Subscription") {
@@ -288,14 +281,14 @@ var ofTheKey = []string{
 // unjudged says what keeps a check from judging a cluster. It is what an auditor
 // must not take for a pass.
 func (p *page) unjudged(rule string, cluster *cfn.Resource) string {
-	vpc := at(cluster.Properties, "ResourcesVpcConfig")
+	vpc := value.At(cluster.Properties, "ResourcesVpcConfig")
 	switch {
 	case (strings.HasPrefix(rule, "key-") || slices.Contains(ofTheKey, rule)) && p.assembly.Lookup(keyOfCluster(cluster)) == nil:
 		return "**not judged**: the key of the secrets is not in the template"
 	case strings.HasPrefix(rule, "trail-") && rule != "trail-tamper-alarm-missing" && len(p.assembly.OfType("AWS::CloudTrail::Trail")) == 0:
 		return "**not judged**: the trail is not in the template"
-	case rule == "endpoint-public" && at(vpc, "EndpointPublicAccess") == true:
-		return "**public**, for " + fact(at(vpc, "PublicAccessCidrs")) + ": not met where a control allows no public access"
+	case rule == "endpoint-public" && value.At(vpc, "EndpointPublicAccess") == true:
+		return "**public**, for " + fact(value.At(vpc, "PublicAccessCidrs")) + ": not met where a control allows no public access"
 	}
 	return ""
 }

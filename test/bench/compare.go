@@ -2,14 +2,13 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // compare returns an error that names the differences if the two programs make
@@ -29,8 +28,8 @@ func (b *bench) compare() error {
 	if _, err = b.fresh(func(dir string) *exec.Cmd { return b.javascript(dir, false) }, read(&fromJS)); err != nil {
 		return err
 	}
-	if found := differences("", fromGo, fromJS); len(found) > 0 {
-		return errors.New("test/bench/app.js makes another template than ekskms synth, bring it up to date:\n  " + strings.Join(found, "\n  "))
+	if diff := cmp.Diff(fromGo, fromJS); diff != "" {
+		return fmt.Errorf("test/bench/app.js makes another template than ekskms synth, bring it up to date (-ekskms +app.js):\n%s", diff)
 	}
 	return nil
 }
@@ -90,47 +89,4 @@ func readTemplate(assembly string) (any, error) {
 	var template any
 	err = json.Unmarshal([]byte(text), &template)
 	return template, err
-}
-
-// differences lists where two JSON values differ.
-func differences(path string, a, b any) []string {
-	var found []string
-	switch a := a.(type) {
-	case map[string]any:
-		b, ok := b.(map[string]any)
-		if !ok {
-			return []string{path + ": an object only from ekskms"}
-		}
-		keys := slices.Sorted(maps.Keys(a))
-		for k := range b {
-			if _, both := a[k]; !both {
-				keys = append(keys, k)
-			}
-		}
-		for _, k := range keys {
-			_, inA := a[k]
-			_, inB := b[k]
-			switch {
-			case !inA:
-				found = append(found, path+"/"+k+": only from app.js")
-			case !inB:
-				found = append(found, path+"/"+k+": only from ekskms")
-			default:
-				found = append(found, differences(path+"/"+k, a[k], b[k])...)
-			}
-		}
-	case []any:
-		b, ok := b.([]any)
-		if !ok || len(a) != len(b) {
-			return []string{path + ": lists of different lengths"}
-		}
-		for i := range a {
-			found = append(found, differences(fmt.Sprintf("%s/%d", path, i), a[i], b[i])...)
-		}
-	default:
-		if a != b {
-			found = append(found, fmt.Sprintf("%s: %v from ekskms, %v from app.js", path, a, b))
-		}
-	}
-	return found
 }

@@ -52,7 +52,7 @@ var rooms = []room{
 	{"cmd/cdkapp", top, "the app behind cdk.json", []string{"internal/config", "internal/synth", "internal/tempdir", "stacks"}, true},
 	{"cmd/kms-plugin", plugin, "a few lines", []string{"internal/kmsplugin"}, false},
 	{"internal/cli", top, "one file for each subcommand", []string{
-		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/check", "internal/config", "internal/estimate",
+		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/cfn/value", "internal/check", "internal/config", "internal/estimate",
 		"internal/explain", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest",
 		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terraform"}, true},
 
