@@ -56,7 +56,7 @@ func readFile(assembly, suffix string) ([]byte, error) {
 	if len(files) != 1 {
 		return nil, fmt.Errorf("%s has %d files *%s, want 1", assembly, len(files), suffix)
 	}
-	return os.ReadFile(files[0])
+	return os.ReadFile(files[0]) //nolint:gosec // in the temporary folder of this run
 }
 
 func readAssets(assembly string) (assetManifest, error) {

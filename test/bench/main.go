@@ -214,7 +214,7 @@ func (b *bench) fresh(cmd func(outdir string) *exec.Cmd, use func(outdir string)
 	if err == nil && use != nil {
 		err = use(outdir)
 	}
-	return s, errors.Join(err, os.RemoveAll(outdir))
+	return s, errors.Join(err, os.RemoveAll(outdir)) //nolint:gosec // in the temporary folder of this run
 }
 
 // sample is what one run took. CPU is that of all its processes.
