@@ -33,10 +33,11 @@ func setCache(dir string) error {
 	_, ofCache := os.LookupEnv(cache)
 	_, ofRoot := os.LookupEnv(root)
 	if !ofCache && !ofRoot {
-		if dir == "" {
+		switch {
+		case dir == "" && judges:
 			// jsii would fail on a folder that is not this user's alone.
 			values[cache] = "disabled"
-		} else {
+		case dir != "":
 			// By this name CDK knows its own code, and leaves it out of the traces
 			// in an assembly's metadata.
 			values[root] = filepath.Join(dir, "node_modules")

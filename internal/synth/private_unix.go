@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// judges tells whether the rights to a folder are read on this system.
+const judges = true
+
 // private tells whether nobody but this user and root can put anything into a folder, or
 // another in its place: neither it nor a folder above it is writable by others, but for
 // those, such as /tmp, in which nobody can rename what is another's.
