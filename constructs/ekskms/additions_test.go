@@ -268,7 +268,7 @@ func TestGrantsSayWhatTheyDid(t *testing.T) {
 	}
 }
 
-// TestPrincipals: whoever is named in a key policy is one principal.
+// TestPrincipals: what is named in a key policy is one principal.
 func TestPrincipals(t *testing.T) {
 	name := jsii.String("demo")
 	creators := func(p awsiam.IGrantable) func(awscdk.Stack) {

@@ -467,7 +467,7 @@ func TestKeyOfAnotherAccount(t *testing.T) {
 }
 
 // TestSeveralExistingKeys: each tells its own statements, and none makes an output in
-// the scope of whoever asks.
+// the scope of the caller.
 func TestSeveralExistingKeys(t *testing.T) {
 	stack := newStack(t)
 	var keys []*ekskms.SecretsKey

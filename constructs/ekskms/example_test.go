@@ -103,7 +103,7 @@ func ExampleNewEncryptedCluster_existingVpc() {
 	// Output: vpc-0123456789abcdef0
 }
 
-// Whoever deploys with other credentials than those of the CDK's bootstrap roles must be
+// Roles that deploy with other credentials than those of the CDK's bootstrap roles must be
 // named. Naming any replaces the default.
 func ExampleNewSecretsKey() {
 	stack := exampleStack()

@@ -61,7 +61,7 @@ func newGenerateManifests() *cobra.Command {
 				return err
 			}
 			cluster := file.Clusters[0]
-			cluster.Plugin.Enabled = true // here, whoever deploys it
+			cluster.Plugin.Enabled = true // here, by another way than the stack
 			artifacts, err := f.generate(cmd, cluster.Blueprint())
 			if err != nil {
 				return err
