@@ -4,6 +4,7 @@ import (
 	"regexp"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // Environment returns the account and the Region that templates are evidently
@@ -51,7 +52,7 @@ func (n *named) read(v any) {
 				n.accounts[m[2]] = true
 			}
 		}
-		if accountNumber.MatchString(v) {
+		if place.IsAccount(v) {
 			n.accounts[v] = true
 		}
 		if openAccount.MatchString(v) {

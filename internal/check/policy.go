@@ -10,6 +10,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // nameOfKeyPolicy is the name of the key policy in the evaluator's answers.
@@ -182,7 +183,7 @@ func (kp *keyPolicy) undecided() (accounts []string) {
 	}
 	for _, s := range kp.statements {
 		for _, p := range s.principals {
-			if account := accountOf(p); accountNumber.MatchString(account) && account != cfn.ExampleAccount && !slices.Contains(accounts, account) {
+			if account := accountOf(p); place.IsAccount(account) && account != cfn.ExampleAccount && !slices.Contains(accounts, account) {
 				accounts = append(accounts, account)
 			}
 		}
@@ -239,7 +240,7 @@ func (kp *keyPolicy) meant(s statement) (arns []string) {
 		}
 		for _, v := range r.Values {
 			switch {
-			case isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && accountNumber.MatchString(v):
+			case isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && place.IsAccount(v):
 				arns = append(arns, "arn:"+kp.key.Template.Partition+":iam::"+v+":root")
 			case !isKey(r, "aws:PrincipalArn"):
 			case !strings.ContainsAny(v, "*?"):

@@ -10,6 +10,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // useActions are the cryptographic actions of a symmetric key.
@@ -84,7 +85,7 @@ func readStatements(policy any, partition string) []statement {
 			switch {
 			case p == "*":
 				s.anybody = true
-			case accountNumber.MatchString(p):
+			case place.IsAccount(p):
 				s.principals = append(s.principals, "arn:"+partition+":iam::"+p+":root")
 			default:
 				s.principals = append(s.principals, p)
@@ -101,8 +102,6 @@ func readStatements(policy any, partition string) []statement {
 	}
 	return all
 }
-
-var accountNumber = regexp.MustCompile(`^[0-9]{12}$`)
 
 // document turns a resolved policy into a typed one. What is not in the
 // template stands as a name that nothing else has, and is returned too.

@@ -72,16 +72,16 @@ func (f *checkFlags) parse(command string) error {
 		"text": (*check.Report).WriteText, "json": (*check.Report).WriteJSON, "sarif": (*check.Report).WriteSARIF, "junit": (*check.Report).WriteJUnit,
 	}[f.output]
 	if f.write == nil {
-		return usage(fmt.Sprintf("--output is %q, must be text, json, sarif or junit", f.output), advice)
+		return hint.Usage(fmt.Sprintf("--output is %q, must be text, json, sarif or junit", f.output), advice)
 	}
 	if f.failOn == "never" {
 		f.least = check.Critical + 1
 	} else if err := f.least.UnmarshalText([]byte(f.failOn)); err != nil {
-		return usage(fmt.Sprintf("--fail-on is %q, must be low, medium, high, critical or never", f.failOn), advice)
+		return hint.Usage(fmt.Sprintf("--fail-on is %q, must be low, medium, high, critical or never", f.failOn), advice)
 	}
 	parameters, err := parseParameters(f.parameters)
 	if err != nil {
-		return usage(err.Error(), advice)
+		return hint.Usage(err.Error(), advice)
 	}
 	f.environment.Parameters = parameters
 	return nil
@@ -104,7 +104,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if len(args) > 0 && cmd.Flags().Changed("file") {
-		return usage("--file and PATH are both given, must be one of them", advice)
+		return hint.Usage("--file and PATH are both given, must be one of them", advice)
 	}
 	var opts check.Options
 	var assembly *cfn.Assembly

@@ -139,9 +139,6 @@ func helpArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// usage is a wrong command line that only the command itself can see.
-func usage(what, advice string) error { return &hint.Error{What: what, Hint: advice, Usage: true} }
-
 func report(stderr io.Writer, err error) {
 	var faults config.Faults
 	var hinted *hint.Error

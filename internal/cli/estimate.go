@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ekskms/ekskms/internal/estimate"
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 func newEstimate() *cobra.Command {
@@ -31,7 +32,7 @@ func newEstimate() *cobra.Command {
 				return err
 			}
 			if !slices.Contains([]string{"text", "json"}, output) {
-				return usage(fmt.Sprintf("--output is %q, must be text or json", output), "")
+				return hint.Usage(fmt.Sprintf("--output is %q, must be text or json", output), "")
 			}
 			for _, n := range []struct {
 				flag        string
@@ -42,11 +43,11 @@ func newEstimate() *cobra.Command {
 				{"trails", float64(load.Trails), 0}, {"events", load.Events, 0}, {"log-gb", load.LogGB, 0}, {"alarms", float64(load.Alarms), 0},
 			} {
 				if !(n.value >= n.from && n.value <= 1e12) {
-					return usage(fmt.Sprintf("--%s is %v, must be %v to 1000000000000", n.flag, n.value, n.from), "")
+					return hint.Usage(fmt.Sprintf("--%s is %v, must be %v to 1000000000000", n.flag, n.value, n.from), "")
 				}
 			}
 			if load.Latency < time.Microsecond || load.Latency > time.Minute {
-				return usage(fmt.Sprintf("--latency is %s, must be 1µs to 1m", load.Latency), "")
+				return hint.Usage(fmt.Sprintf("--latency is %s, must be 1µs to 1m", load.Latency), "")
 			}
 			configuration, err := loadConfig(cmd, file)
 			if err != nil {

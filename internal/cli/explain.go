@@ -123,7 +123,7 @@ func (f *explainFlags) question(cmd *cobra.Command, args []string) (bool, error)
 	default:
 		return asked, nil
 	}
-	return false, usage(fault, hintOfExplain)
+	return false, hint.Usage(fault, hintOfExplain)
 }
 
 func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Input, *cfn.Assembly, error) {
@@ -194,7 +194,7 @@ func (f *explainFlags) ownPolicy(cmd *cobra.Command, assembly *cfn.Assembly) ([]
 	case strings.HasPrefix(f.key, "arn:"):
 		in.Key = f.key
 	case f.key != "":
-		return nil, usage(fmt.Sprintf("--key is %q, must be an ARN with --policy", f.key), hintOfExplain)
+		return nil, hint.Usage(fmt.Sprintf("--key is %q, must be an ARN with --policy", f.key), hintOfExplain)
 	case in.Key == "":
 		if in.Key, err = explain.KeyOf(doc, f.environment.Account, f.environment.Region); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.policy, err)
@@ -209,7 +209,7 @@ func (f *explainFlags) identityPolicies(cmd *cobra.Command) (map[string][]iampol
 	for _, given := range f.identities {
 		arn, name, ok := strings.Cut(given, "=")
 		if !ok || name == "" {
-			return nil, usage(fmt.Sprintf("--identity-policy is %q, must be ARN=file", given), hintOfExplain)
+			return nil, hint.Usage(fmt.Sprintf("--identity-policy is %q, must be ARN=file", given), hintOfExplain)
 		}
 		data, err := readInput(cmd, name)
 		if err != nil {
@@ -242,7 +242,7 @@ func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assemb
 		for _, in := range inputs {
 			keys = append(keys, in.Path)
 		}
-		return usage(fmt.Sprintf("there are several keys: name one with --key: %s", strings.Join(keys, ", ")), hintOfExplain)
+		return hint.Usage(fmt.Sprintf("there are several keys: name one with --key: %s", strings.Join(keys, ", ")), hintOfExplain)
 	}
 	context, err := f.requestContext()
 	if err != nil {
@@ -258,7 +258,7 @@ func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assemb
 	}
 	a, err := explain.Ask(inputs[0], principal, f.action, context)
 	if err != nil {
-		return usage(err.Error(), hintOfExplain)
+		return hint.Usage(err.Error(), hintOfExplain)
 	}
 	if f.output == "json" {
 		err = a.WriteJSON(cmd.OutOrStdout())
@@ -281,17 +281,17 @@ func (f *explainFlags) requestContext() (iampolicy.Context, error) {
 	for _, pair := range f.context {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok || key == "" {
-			return nil, usage("--context must be key=value, and one has no \"=\" or no key", hintOfExplain)
+			return nil, hint.Usage("--context must be key=value, and one has no \"=\" or no key", hintOfExplain)
 		}
 		if _, twice := context["kms:EncryptionContext:"+key]; twice {
-			return nil, usage(fmt.Sprintf("--context has %q twice", key), hintOfExplain)
+			return nil, hint.Usage(fmt.Sprintf("--context has %q twice", key), hintOfExplain)
 		}
 		context["kms:EncryptionContext:"+key] = iampolicy.Values{value}
 	}
 	for _, pair := range f.conditions {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok || !strings.Contains(key, ":") {
-			return nil, usage(fmt.Sprintf("--condition is %q, must be key=value with a key such as kms:ViaService", key), hintOfExplain)
+			return nil, hint.Usage(fmt.Sprintf("--condition is %q, must be key=value with a key such as kms:ViaService", key), hintOfExplain)
 		}
 		context[key] = append(context[key], value)
 	}

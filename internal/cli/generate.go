@@ -149,6 +149,6 @@ func notEmpty(cmd *cobra.Command) (err error) {
 }
 
 // missing is a value that only a flag can bring.
-func missing(flag, what, hint string) error {
-	return usage(fmt.Sprintf("--%s is required: %s", flag, what), hint)
+func missing(flag, what, advice string) error {
+	return hint.Usage(fmt.Sprintf("--%s is required: %s", flag, what), advice)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/manifest"
 )
 
@@ -122,5 +123,5 @@ func wrongInput(err error, cmd *cobra.Command) error {
 	if _, rest, ok := strings.Cut(what, ": "); ok && strings.HasPrefix(what, "manifest.") {
 		what = rest
 	}
-	return usage(strings.ReplaceAll(what, "\n", "; "), "run '"+cmd.CommandPath()+" --help'")
+	return hint.Usage(strings.ReplaceAll(what, "\n", "; "), "run '"+cmd.CommandPath()+" --help'")
 }

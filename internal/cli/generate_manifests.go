@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/manifest"
@@ -115,7 +116,7 @@ func (f *manifestFlags) check(cmd *cobra.Command) error {
 		return wrongInput(fmt.Errorf("--control-plane is for --for kamaji and karmada, which have an object of that name"), cmd)
 	}
 	if f.host == hyperShift {
-		return usage(
+		return hint.Usage(
 			"HyperShift takes no other plugin: its operator runs aws-encryption-provider of its release in the API server's pod, without an encryption context, and has no field for a container or a socket of yours",
 			"encrypt a HostedCluster with its own spec.secretEncryption.kms.aws, under a key that lets its role in: docs/hosted-control-planes.md",
 		)
@@ -181,13 +182,13 @@ func (f *manifestFlags) resolve(cluster blueprint.Cluster) (facts, error) {
 	case account == "":
 		account = f.account
 	case f.account != "" && f.account != account:
-		return x, usage(fmt.Sprintf("--account is %s, and the cluster is in %s", f.account, account), "leave --account out")
+		return x, hint.Usage(fmt.Sprintf("--account is %s, and the cluster is in %s", f.account, account), "leave --account out")
 	}
 	if !place.IsAccount(account) {
-		return x, usage(fmt.Sprintf("--account is %q, must be 12 digits", account), "")
+		return x, hint.Usage(fmt.Sprintf("--account is %q, must be 12 digits", account), "")
 	}
 	if cluster.Key.ARN == "" && key.AccountID != account {
-		return x, usage(fmt.Sprintf("the key %s is in account %s, and the cluster in %s", x.keyARN, key.AccountID, account), "a new key is in the cluster's own account")
+		return x, hint.Usage(fmt.Sprintf("the key %s is in account %s, and the cluster in %s", x.keyARN, key.AccountID, account), "a new key is in the cluster's own account")
 	}
 	x.cluster.At = place.In(account, key.Region)
 	x.cluster.Refs.Key = place.Literal(x.keyARN)
@@ -287,7 +288,7 @@ func (f *manifestFlags) sidecar(cmd *cobra.Command, x facts) ([]artifact, error)
 	}
 	i := slices.Index(names, f.tenant)
 	if i < 0 {
-		return nil, usage(fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", f.tenant, names),
+		return nil, hint.Usage(fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", f.tenant, names),
 			"add it there and deploy: that makes the tenant's IAM role and puts it into the key policy")
 	}
 	tenant, host := tenants[i], manifest.Host(f.host)
@@ -363,16 +364,16 @@ func (f *manifestFlags) staticPod(cmd *cobra.Command, x facts) ([]artifact, erro
 	}
 	partition := x.cluster.At.Partition.Text()
 	if role, _ := place.ParseARN(f.roleARN); !place.IsRole(f.roleARN) || role.Partition != partition {
-		return nil, usage(fmt.Sprintf("--role-arn is %q, which is not the ARN of an IAM role in the key's partition", f.roleARN), "arn:"+partition+":iam::<account>:role/<name>")
+		return nil, hint.Usage(fmt.Sprintf("--role-arn is %q, which is not the ARN of an IAM role in the key's partition", f.roleARN), "arn:"+partition+":iam::<account>:role/<name>")
 	}
 	// Whoever has the encryption context of another cluster can decrypt its data.
 	switch {
 	case f.clusterName == "":
 		return nil, missing("cluster-name", "it stands in the encryption context, which tells this control plane's data from others'", "a name that no EKS cluster in the account has")
 	case f.clusterName == x.cluster.Name:
-		return nil, usage(fmt.Sprintf("--cluster-name is %q, the name of the EKS cluster of the configuration: each could decrypt the other's data", f.clusterName), "give the control plane a name of its own")
+		return nil, hint.Usage(fmt.Sprintf("--cluster-name is %q, the name of the EKS cluster of the configuration: each could decrypt the other's data", f.clusterName), "give the control plane a name of its own")
 	case !place.IsClusterName(f.clusterName):
-		return nil, usage(fmt.Sprintf("--cluster-name is %q, must be 1 to 100 letters, digits, hyphens and underscores", f.clusterName), "")
+		return nil, hint.Usage(fmt.Sprintf("--cluster-name is %q, must be 1 to 100 letters, digits, hyphens and underscores", f.clusterName), "")
 	}
 	context := keypolicy.ClusterContext(x.cluster.At.ARN("eks", "cluster/"+f.clusterName))
 	pod, err := manifest.StaticPods(manifest.StaticPodInput{

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/place"
@@ -62,9 +63,9 @@ func (f *placeFlags) place(c blueprint.Cluster) (blueprint.Cluster, error) {
 	} {
 		switch {
 		case v.given != "" && *v.value != "" && v.given != *v.value:
-			return blueprint.Cluster{}, usage(fmt.Sprintf("--%s is %s, and the configuration has %s", v.flag, v.given, *v.value), "leave --"+v.flag+" out")
+			return blueprint.Cluster{}, hint.Usage(fmt.Sprintf("--%s is %s, and the configuration has %s", v.flag, v.given, *v.value), "leave --"+v.flag+" out")
 		case v.given != "" && !v.valid(v.given):
-			return blueprint.Cluster{}, usage(fmt.Sprintf("--%s is %q, must be %s", v.flag, v.given, v.want), "")
+			return blueprint.Cluster{}, hint.Usage(fmt.Sprintf("--%s is %q, must be %s", v.flag, v.given, v.want), "")
 		case v.given != "":
 			*v.value = v.given
 		case *v.value == "":
@@ -78,7 +79,7 @@ func (f *placeFlags) place(c blueprint.Cluster) (blueprint.Cluster, error) {
 // roleFlag refuses what is not the ARN of a role.
 func roleFlag(flag, value string) error {
 	if value != "" && !place.IsRole(value) {
-		return usage(fmt.Sprintf("--%s is %q, which is not the ARN of an IAM role", flag, value), "arn:aws:iam::<account>:role/<name>")
+		return hint.Usage(fmt.Sprintf("--%s is %q, which is not the ARN of an IAM role", flag, value), "arn:aws:iam::<account>:role/<name>")
 	}
 	return nil
 }
@@ -140,14 +141,14 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	names := tenantNames(*c)
 	for name, role := range tenants {
 		if !slices.Contains(names, name) {
-			return usage(fmt.Sprintf("--tenant-role-arn is for %q, and plugin.tenants of the configuration has %q", name, names), "name=ARN")
+			return hint.Usage(fmt.Sprintf("--tenant-role-arn is for %q, and plugin.tenants of the configuration has %q", name, names), "name=ARN")
 		}
 		if err := roleFlag("tenant-role-arn", role); err != nil {
 			return err
 		}
 	}
 	if c.Plugin == nil && plugin != "" {
-		return usage("--plugin-role-arn is given, and the configuration has plugin.enabled: false", "leave --plugin-role-arn out")
+		return hint.Usage("--plugin-role-arn is given, and the configuration has plugin.enabled: false", "leave --plugin-role-arn out")
 	}
 	if len(c.Creators) == 0 {
 		c.Creators = []string{c.At.ExecutionRole(place.BootstrapQualifier)}
@@ -160,7 +161,7 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	case len(tenants) == len(names) && len(names) > 0:
 		c.Refs.TenantRole = func(name string) place.Value { return place.Literal(tenants[name]) }
 	case len(tenants) > 0:
-		return usage(fmt.Sprintf("--tenant-role-arn is given for %d of %d tenants", len(tenants), len(names)), fmt.Sprintf("give it for each of %q", names))
+		return hint.Usage(fmt.Sprintf("--tenant-role-arn is given for %d of %d tenants", len(tenants), len(names)), fmt.Sprintf("give it for each of %q", names))
 	case len(names) > 0:
 		printError(cmd.ErrOrStderr(), "the policy goes without the roles of the tenants, which the deployment makes", "deploy, and give each with --tenant-role-arn name=ARN")
 	}
@@ -208,9 +209,9 @@ func newGenerateIAMPolicy() *cobra.Command {
 			case who == "":
 				return missing("for", "the policy is that of one kind of principal", fmt.Sprintf("one of %q", kinds))
 			case !slices.Contains(kinds, who):
-				return usage(fmt.Sprintf("--for is %q, must be one of %q", who, kinds), "")
+				return hint.Usage(fmt.Sprintf("--for is %q, must be one of %q", who, kinds), "")
 			case tenant != "" && who != forPlugin:
-				return usage("--tenant is for --for plugin", "leave --tenant out")
+				return hint.Usage("--tenant is for --for plugin", "leave --tenant out")
 			}
 			c, k, err := at.withKey(cmd, key)
 			if err != nil {
@@ -274,7 +275,7 @@ func keyOf(c blueprint.Cluster, flag, region string) (k arn.ARN, err error) {
 	key := flag
 	switch {
 	case c.Key.ARN != "" && flag != "" && flag != c.Key.ARN:
-		return k, usage(fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", flag, c.Key.ARN), "give one of the two, or twice the same")
+		return k, hint.Usage(fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", flag, c.Key.ARN), "give one of the two, or twice the same")
 	case c.Key.ARN != "":
 		key = c.Key.ARN
 	case flag == "":
@@ -284,9 +285,9 @@ func keyOf(c blueprint.Cluster, flag, region string) (k arn.ARN, err error) {
 	k, err = arn.Parse(key)
 	switch {
 	case err != nil || k.Service != "kms" || !strings.HasPrefix(k.Resource, "key/") || k.Region == "" || k.AccountID == "":
-		return k, usage(fmt.Sprintf("--key is %q, which is not the ARN of a KMS key", key), "arn:aws:kms:<region>:<account>:key/<id>")
+		return k, hint.Usage(fmt.Sprintf("--key is %q, which is not the ARN of a KMS key", key), "arn:aws:kms:<region>:<account>:key/<id>")
 	case region != "" && k.Region != region:
-		return k, usage(fmt.Sprintf("the key %s is in %s, and the cluster in %s", key, k.Region, region), "a cluster's key is in its own Region")
+		return k, hint.Usage(fmt.Sprintf("the key %s is in %s, and the cluster in %s", key, k.Region, region), "a cluster's key is in its own Region")
 	}
 	return k, nil
 }
@@ -298,7 +299,7 @@ func iamStatements(c blueprint.Cluster, who, tenant string) ([]iampolicy.Stateme
 	case who == forCreator:
 		return c.CreatorStatements(), nil
 	case c.Plugin == nil:
-		return nil, usage("the configuration has plugin.enabled: false", "there is no plugin to make a policy for")
+		return nil, hint.Usage("the configuration has plugin.enabled: false", "there is no plugin to make a policy for")
 	case tenant == "":
 		return c.PluginStatements(), nil
 	}
@@ -306,5 +307,5 @@ func iamStatements(c blueprint.Cluster, who, tenant string) ([]iampolicy.Stateme
 	if i := slices.Index(names, tenant); i >= 0 {
 		return c.TenantRole(c.Plugin.Tenants[i]).Policy, nil
 	}
-	return nil, usage(fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", tenant, names), "add it there and deploy")
+	return nil, hint.Usage(fmt.Sprintf("--tenant is %q, and plugin.tenants of the configuration has %q", tenant, names), "add it there and deploy")
 }

@@ -72,15 +72,15 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	switch {
 	case (f.against == "") == (f.base == ""):
-		return usage("one of --against and --base must be given", advice)
+		return hint.Usage("one of --against and --base must be given", advice)
 	case f.command != "" && (f.base == "" || len(args) == 0):
-		return usage("--synth needs --base and PATH", advice)
+		return hint.Usage("--synth needs --base and PATH", advice)
 	case len(args) > 0 && cmd.Flags().Changed("file"):
-		return usage("--file and PATH are both given, must be one of them", advice)
+		return hint.Usage("--file and PATH are both given, must be one of them", advice)
 	}
 	accepted, err := parseAccepted(f.accepted)
 	if err != nil {
-		return usage(err.Error(), advice)
+		return hint.Usage(err.Error(), advice)
 	}
 
 	after, remove, err := f.changed(cmd, args)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/buildcontext"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/scaffold"
 	"github.com/ekskms/ekskms/internal/synth"
@@ -86,7 +87,7 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	p := &f.project
 	switch {
 	case f.terraform && f.configOnly:
-		return usage("--terraform and --config-only are two kinds of projects", "give one of them")
+		return hint.Usage("--terraform and --config-only are two kinds of projects", "give one of them")
 	case f.terraform:
 		p.Kind = scaffold.Terraform
 	case f.configOnly:
@@ -96,7 +97,7 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	}
 	for _, name := range []string{"module", "replace"} {
 		if cmd.Flags().Changed(name) && p.Kind != scaffold.CDK {
-			return usage(fmt.Sprintf("--%s is for a Go project", name), "leave it out, or --terraform and --config-only")
+			return hint.Usage(fmt.Sprintf("--%s is for a Go project", name), "leave it out, or --terraform and --config-only")
 		}
 	}
 	fallback, err := nameOf(folder)
@@ -110,7 +111,7 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 		p.Name = fallback
 	}
 	if (p.Account == "") != (p.Region == "") {
-		return usage("--account and --region belong together", "give both, or neither for the account and the Region of whoever deploys")
+		return hint.Usage("--account and --region belong together", "give both, or neither for the account and the Region of whoever deploys")
 	}
 	text, err := p.Config()
 	if err != nil {
@@ -199,13 +200,13 @@ func (f *initFlags) versions(cmd *cobra.Command, folder string) error {
 		}
 	}
 	if !regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`).MatchString(p.Version) {
-		return usage(fmt.Sprintf("--ekskms-version is %q, must be a version of a Go module", p.Version), "such as "+nextVersion)
+		return hint.Usage(fmt.Sprintf("--ekskms-version is %q, must be a version of a Go module", p.Version), "such as "+nextVersion)
 	}
 	if p.Module == "" {
 		p.Module = "example.com/" + strings.ToLower(p.Name)
 	}
 	if !modulePath.MatchString(p.Module) {
-		return usage(fmt.Sprintf("--module is %q, must be the path of a Go module", p.Module), "such as github.com/acme/payments")
+		return hint.Usage(fmt.Sprintf("--module is %q, must be the path of a Go module", p.Module), "such as github.com/acme/payments")
 	}
 	if p.Replace != "" {
 		replace, err := checkoutFrom(p.Replace, folder)
@@ -237,7 +238,7 @@ func builtVersion() string {
 func checkoutFrom(checkout, folder string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(checkout, "go.mod"))
 	if err != nil || !bytes.HasPrefix(data, []byte("module github.com/ekskms/ekskms\n")) {
-		return "", usage(fmt.Sprintf("--replace is %q, which is no checkout of github.com/ekskms/ekskms", checkout), "it has a go.mod with that module")
+		return "", hint.Usage(fmt.Sprintf("--replace is %q, which is no checkout of github.com/ekskms/ekskms", checkout), "it has a go.mod with that module")
 	}
 	if filepath.IsAbs(checkout) {
 		return checkout, nil

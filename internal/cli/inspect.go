@@ -61,7 +61,7 @@ func newInspect() *cobra.Command {
 
 func checkInspect(cmd *cobra.Command, output string, value bool, opts inspect.Options) error {
 	wrong := func(format string, args ...any) error {
-		return usage(fmt.Sprintf(format, args...), "run 'ekskms inspect --help'")
+		return hint.Usage(fmt.Sprintf(format, args...), "run 'ekskms inspect --help'")
 	}
 	if output != "text" && output != "json" {
 		return wrong("--output is %q, must be text or json", output)
@@ -95,7 +95,7 @@ func checkInspect(cmd *cobra.Command, output string, value bool, opts inspect.Op
 
 func inspectSnapshot(cmd *cobra.Command, path, output string, opts inspect.Options) error {
 	if path == "-" {
-		return usage("a snapshot can't be read from standard input", "name a file, or use --value for one value")
+		return hint.Usage("a snapshot can't be read from standard input", "name a file, or use --value for one value")
 	}
 	done := progress(cmd.ErrOrStderr(), "ekskms: reading "+path)
 	report, err := inspect.Snapshot(path, opts)

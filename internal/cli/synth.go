@@ -14,6 +14,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/synth"
 )
@@ -38,10 +39,10 @@ func newSynth() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "text" && output != "json" {
-				return usage(fmt.Sprintf("--output is %q, must be text or json", output), "run 'ekskms synth --help'")
+				return hint.Usage(fmt.Sprintf("--output is %q, must be text or json", output), "run 'ekskms synth --help'")
 			}
 			if opts.Outdir == "" {
-				return usage("--out is empty, must name a folder", "run 'ekskms synth --help'")
+				return hint.Usage("--out is empty, must name a folder", "run 'ekskms synth --help'")
 			}
 			clusters, err := loadConfig(cmd, file)
 			if err != nil {

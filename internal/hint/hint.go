@@ -1,8 +1,6 @@
 // Package hint has the one error that carries advice.
 package hint
 
-import "fmt"
-
 // Error is what went wrong, for a person.
 type Error struct {
 	What string
@@ -16,11 +14,7 @@ type Error struct {
 func (e *Error) Error() string { return e.What }
 
 // New returns an error with advice.
-func New(advice, format string, args ...any) *Error {
-	return &Error{What: fmt.Sprintf(format, args...), Hint: advice}
-}
+func New(what, advice string) error { return &Error{What: what, Hint: advice} }
 
 // Usage is [New] for a wrong command line.
-func Usage(advice, format string, args ...any) *Error {
-	return &Error{What: fmt.Sprintf(format, args...), Hint: advice, Usage: true}
-}
+func Usage(what, advice string) error { return &Error{What: what, Hint: advice, Usage: true} }

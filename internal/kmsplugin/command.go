@@ -21,10 +21,6 @@ const (
 	exitUsage  = 2
 )
 
-func usage(what, advice string) error { return &hint.Error{What: what, Hint: advice, Usage: true} }
-
-func failed(what, advice string) error { return &hint.Error{What: what, Hint: advice} }
-
 // Run is the kms-plugin command. It returns the exit code: 0 done, 1 failed,
 // 2 wrong usage.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -65,17 +61,17 @@ func NewCommand() *cobra.Command {
 				if !strings.Contains(args[0], "=") { // that would be an encryption context
 					what += fmt.Sprintf(" %q", args[0])
 				}
-				return usage(what, "see kms-plugin help")
+				return hint.Usage(what, "see kms-plugin help")
 			}
 			return nil
 		},
 		RunE: func(*cobra.Command, []string) error {
-			return usage("no command", "see kms-plugin help")
+			return hint.Usage("no command", "see kms-plugin help")
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		what, _, _ := strings.Cut(err.Error(), "=") // a value may be secret
-		return usage(what, "see "+cmd.CommandPath()+" --help")
+		return hint.Usage(what, "see "+cmd.CommandPath()+" --help")
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(serveCommand(), doctorCommand(), probeCommand(), benchCommand(), versionCommand())
@@ -85,7 +81,7 @@ func NewCommand() *cobra.Command {
 func noArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		// Not repeated: it may be an encryption-context value that a space cut off.
-		return usage("unexpected argument", "all settings are flags, such as --encryption-context key=value")
+		return hint.Usage("unexpected argument", "all settings are flags, such as --encryption-context key=value")
 	}
 	return nil
 }

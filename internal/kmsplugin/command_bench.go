@@ -16,6 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 type benchOptions struct {
@@ -47,7 +49,7 @@ made, which are billed and on record: about 1.5 per encrypt and decrypt.`,
 			}
 			if !b.direct {
 				if len(in.keys) > 0 || in.config != "" {
-					return usage("--key and --config go with --direct", "without it, the plugin behind --listen is measured as it is")
+					return hint.Usage("--key and --config go with --direct", "without it, the plugin behind --listen is measured as it is")
 				}
 				return nil
 			}
@@ -92,17 +94,17 @@ made, which are billed and on record: about 1.5 per encrypt and decrypt.`,
 func (b *benchOptions) judge() error {
 	switch {
 	case b.callers < 1 || b.callers > 1000:
-		return usage(fmt.Sprintf("--callers is %d, must be 1 to 1000", b.callers), "")
+		return hint.Usage(fmt.Sprintf("--callers is %d, must be 1 to 1000", b.callers), "")
 	case b.calls < 1 || b.calls > 10_000_000:
-		return usage(fmt.Sprintf("--calls is %d, must be 1 to 10000000", b.calls), "")
+		return hint.Usage(fmt.Sprintf("--calls is %d, must be 1 to 10000000", b.calls), "")
 	case b.output != "text" && b.output != "json":
-		return usage(fmt.Sprintf("--output %q must be text or json", b.output), "")
+		return hint.Usage(fmt.Sprintf("--output %q must be text or json", b.output), "")
 	case len(b.operations) == 0:
-		return usage("--operation is empty", "name status, encrypt or decrypt")
+		return hint.Usage("--operation is empty", "name status, encrypt or decrypt")
 	}
 	for _, op := range b.operations {
 		if !slices.Contains([]string{"status", "encrypt", "decrypt"}, op) {
-			return usage(fmt.Sprintf("--operation %q must be status, encrypt or decrypt", op), "")
+			return hint.Usage(fmt.Sprintf("--operation %q must be status, encrypt or decrypt", op), "")
 		}
 	}
 	return nil
@@ -178,7 +180,7 @@ const ringSize = 256
 
 func (b *benchOptions) run(ctx context.Context, s service) (results []BenchResult, err error) {
 	if err := s.status(ctx); err != nil {
-		return nil, failed("status: "+err.Error(), "see kms-plugin doctor")
+		return nil, hint.New("status: "+err.Error(), "see kms-plugin doctor")
 	}
 	seed := make([]byte, 32)
 	_, _ = rand.Read(seed) // never fails: crypto/rand ends the program instead

@@ -16,6 +16,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 func doctorCommand() *cobra.Command {
@@ -38,10 +40,10 @@ It needs no socket, does not ask Kubernetes, and changes nothing.`,
 		Args: noArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if output != "text" && output != "json" {
-				return usage(fmt.Sprintf("--output %q must be text or json", output), "")
+				return hint.Usage(fmt.Sprintf("--output %q must be text or json", output), "")
 			}
 			if timeout <= 0 {
-				return usage(fmt.Sprintf("--timeout is %s, must be above 0", timeout), "")
+				return hint.Usage(fmt.Sprintf("--timeout is %s, must be above 0", timeout), "")
 			}
 			opts, err = in.parse(cmd)
 			return err

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	kmsapi "k8s.io/kms/apis/v2"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 func probeCommand() *cobra.Command {
@@ -29,7 +31,7 @@ func probeCommand() *cobra.Command {
 			}
 			defer hangUp()
 			if timeout <= 0 {
-				return usage(fmt.Sprintf("--timeout is %s, must be above 0", timeout), "")
+				return hint.Usage(fmt.Sprintf("--timeout is %s, must be above 0", timeout), "")
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
@@ -49,7 +51,7 @@ func probeCommand() *cobra.Command {
 func dialSocket(listen string) (client kmsapi.KeyManagementServiceClient, hangUp func(), err error) {
 	path, err := socketPath(listen)
 	if err != nil {
-		return nil, nil, usage("--listen: "+err.Error(), "")
+		return nil, nil, hint.Usage("--listen: "+err.Error(), "")
 	}
 	conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -62,7 +64,7 @@ func probeSocket(ctx context.Context, client kmsapi.KeyManagementServiceClient) 
 	const uid = "kms-plugin-probe"
 	s, err := client.Status(ctx, &kmsapi.StatusRequest{})
 	if err != nil {
-		return "", failed("status: "+err.Error(), "see that kms-plugin serve runs and that this user may open its socket")
+		return "", hint.New("status: "+err.Error(), "see that kms-plugin serve runs and that this user may open its socket")
 	}
 	if s.GetHealthz() != healthy {
 		return "", fmt.Errorf("the plugin is not healthy: %s", s.GetHealthz())

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // serviceAccountDir is where the kubelet puts what a pod needs to talk to the
@@ -56,14 +58,14 @@ func inCluster(deployment string) (*kubernetes, error) {
 	k.transport = func() (http.RoundTripper, error) { return k.dialer() }
 	host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
 	if host == "" || port == "" {
-		return nil, failed("--report-on: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, as they are in a pod",
+		return nil, hint.New("--report-on: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, as they are in a pod",
 			"run the plugin in a pod of the cluster, or leave --report-on out")
 	}
 	k.url = "https://" + net.JoinHostPort(host, port)
-	const hint = "the pod needs automountServiceAccountToken: true, or a projected volume with token, ca.crt and namespace there"
+	const advice = "the pod needs automountServiceAccountToken: true, or a projected volume with token, ca.crt and namespace there"
 	for _, name := range []string{"namespace", "token", "ca.crt"} {
 		if _, err := k.read(name); err != nil {
-			return nil, failed("--report-on: "+err.Error(), hint)
+			return nil, hint.New("--report-on: "+err.Error(), advice)
 		}
 	}
 	namespace, err := k.read("namespace")
@@ -72,7 +74,7 @@ func inCluster(deployment string) (*kubernetes, error) {
 	}
 	k.namespace = string(namespace)
 	if _, err := k.dialer(); err != nil {
-		return nil, failed("--report-on: "+err.Error(), hint)
+		return nil, hint.New("--report-on: "+err.Error(), advice)
 	}
 	if k.instance, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("--report-on: %w", err)

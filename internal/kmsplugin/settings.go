@@ -22,6 +22,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 const (
@@ -174,7 +176,7 @@ func (in *inputs) parse(cmd *cobra.Command) (o options, err error) {
 		s.Keys = append(s.Keys, key)
 	}
 	if len(in.keys) > 0 && len(in.replicas) > 0 && !slices.ContainsFunc(s.Keys, func(k keySettings) bool { return len(k.ReplicaRegions) > 0 }) {
-		return o, usage("--replica-region is given and no --key is a multi-Region key", "only keys with an ID that begins with mrk- have replicas")
+		return o, hint.Usage("--replica-region is given and no --key is a multi-Region key", "only keys with an ID that begins with mrk- have replicas")
 	}
 	if len(in.context) > 0 {
 		if s.EncryptionContext, err = parseContext(in.context); err != nil {
@@ -187,16 +189,16 @@ func (in *inputs) parse(cmd *cobra.Command) (o options, err error) {
 // load reads the configuration file over the flags' defaults.
 func (in *inputs) load(cmd *cobra.Command) (s settings, err error) {
 	s = in.settings
-	bad := func(what, hint string) error { return usage(in.config+": "+what, hint) }
+	bad := func(what, advice string) error { return hint.Usage(in.config+": "+what, advice) }
 	f, err := os.Open(in.config)
 	if err != nil {
-		return s, usage("--config: "+err.Error(), "")
+		return s, hint.Usage("--config: "+err.Error(), "")
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
 	switch {
 	case err != nil:
-		return s, usage("--config: "+err.Error(), "")
+		return s, hint.Usage("--config: "+err.Error(), "")
 	case len(data) > maxConfigFile:
 		return s, bad("the file is over 1 MiB", "")
 	}
@@ -221,7 +223,7 @@ func (in *inputs) load(cmd *cobra.Command) (s settings, err error) {
 			flag = "replica-region"
 		}
 		if cmd.Flags().Changed(flag) {
-			return s, usage(fmt.Sprintf("--%s is given and %s is set in %s", flag, name, in.config), "leave one of them out")
+			return s, hint.Usage(fmt.Sprintf("--%s is given and %s is set in %s", flag, name, in.config), "leave one of them out")
 		}
 	}
 	return s, nil
@@ -252,10 +254,10 @@ func parseContext(pairs []string) (contextMap, error) {
 	for _, pair := range pairs {
 		k, v, ok := strings.Cut(pair, "=")
 		if !ok || k == "" || v == "" {
-			return nil, usage("an --encryption-context is not of the form key=value", "")
+			return nil, hint.Usage("an --encryption-context is not of the form key=value", "")
 		}
 		if _, twice := c[k]; twice {
-			return nil, usage(fmt.Sprintf("--encryption-context %s is given twice", k), "")
+			return nil, hint.Usage(fmt.Sprintf("--encryption-context %s is given twice", k), "")
 		}
 		c[k] = v
 	}
@@ -264,7 +266,7 @@ func parseContext(pairs []string) (contextMap, error) {
 
 func (s settings) judge() (o options, err error) {
 	if len(s.Keys) == 0 {
-		return o, usage("--key is required", "give the ARN of the KMS key, arn:aws:kms:<region>:<account>:key/<id>")
+		return o, hint.Usage("--key is required", "give the ARN of the KMS key, arn:aws:kms:<region>:<account>:key/<id>")
 	}
 	seen := map[string]bool{}
 	for _, k := range s.Keys {
@@ -273,20 +275,20 @@ func (s settings) judge() (o options, err error) {
 			return o, err
 		}
 		if seen[identity(key.id)] {
-			return o, usage(fmt.Sprintf("key %s is given twice", key.id), "the first key encrypts, the others only decrypt")
+			return o, hint.Usage(fmt.Sprintf("key %s is given twice", key.id), "the first key encrypts, the others only decrypt")
 		}
 		seen[identity(key.id)] = true
 		o.keys = append(o.keys, key)
 	}
 	if len(s.EncryptionContext) == 0 {
-		return o, usage("--encryption-context is required", "give the key=value that the key policy asks of this cluster")
+		return o, hint.Usage("--encryption-context is required", "give the key=value that the key policy asks of this cluster")
 	}
 	o.context = s.EncryptionContext
 	if s.LegacyContext != nil {
 		o.legacyContext = *s.LegacyContext
 	}
 	if o.socket, err = socketPath(s.Listen); err != nil {
-		return o, usage("--listen: "+err.Error(), "")
+		return o, hint.Usage("--listen: "+err.Error(), "")
 	}
 	if o.owner, err = s.judgeOwner(); err != nil {
 		return o, err
@@ -294,41 +296,41 @@ func (s settings) judge() (o options, err error) {
 	if o.health, o.pprof = s.HealthListen, s.Pprof; o.health != "" {
 		host, _, err := net.SplitHostPort(o.health)
 		if err != nil {
-			return o, usage("--health-listen: "+err.Error(), "")
+			return o, hint.Usage("--health-listen: "+err.Error(), "")
 		}
 		if o.pprof && !isLoopback(host) {
-			return o, usage(fmt.Sprintf("--pprof on %s, which is not a loopback address", o.health), "memory profiles are not for the network: use --health-listen 127.0.0.1:8080")
+			return o, hint.Usage(fmt.Sprintf("--pprof on %s, which is not a loopback address", o.health), "memory profiles are not for the network: use --health-listen 127.0.0.1:8080")
 		}
 	} else if o.pprof {
-		return o, usage("--pprof without --health-listen", "profiles are served there")
+		return o, hint.Usage("--pprof without --health-listen", "profiles are served there")
 	}
 	if err := o.level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-		return o, usage(fmt.Sprintf("--log-level %q must be debug, info, warn or error", s.LogLevel), "")
+		return o, hint.Usage(fmt.Sprintf("--log-level %q must be debug, info, warn or error", s.LogLevel), "")
 	}
 	if o.poll = s.PollInterval; o.poll < time.Second || o.poll > time.Hour {
-		return o, usage(fmt.Sprintf("--poll-interval is %s, must be 1s to 1h", o.poll), "")
+		return o, hint.Usage(fmt.Sprintf("--poll-interval is %s, must be 1s to 1h", o.poll), "")
 	}
 	if o.vouchFor = s.VouchFor; o.vouchFor < 3*o.poll || o.vouchFor > 24*time.Hour {
-		return o, usage(fmt.Sprintf("--vouch-for is %s, must be from three polls (%s) to 24h", o.vouchFor, 3*o.poll), "")
+		return o, hint.Usage(fmt.Sprintf("--vouch-for is %s, must be from three polls (%s) to 24h", o.vouchFor, 3*o.poll), "")
 	}
 	if o.version = s.StatusVersion; o.version != VersionV2 && o.version != VersionV2Beta1 {
-		return o, usage(fmt.Sprintf("--status-version %q must be %s or %s", o.version, VersionV2, VersionV2Beta1), "")
+		return o, hint.Usage(fmt.Sprintf("--status-version %q must be %s or %s", o.version, VersionV2, VersionV2Beta1), "")
 	}
 	o.seeds = s.SeedCache
 	switch ttl := o.seeds.TTL; {
 	case o.seeds.Size < 0 || o.seeds.Size > maxSeedCache:
-		return o, usage(fmt.Sprintf("--seed-cache is %d, must be 0 to %d", o.seeds.Size, maxSeedCache), "")
+		return o, hint.Usage(fmt.Sprintf("--seed-cache is %d, must be 0 to %d", o.seeds.Size, maxSeedCache), "")
 	case ttl != 0 && (ttl < time.Second || ttl > 24*time.Hour):
-		return o, usage(fmt.Sprintf("seedCache.ttl is %s, must be 1s to 24h", ttl), "")
+		return o, hint.Usage(fmt.Sprintf("seedCache.ttl is %s, must be 1s to 24h", ttl), "")
 	case ttl != 0 && o.seeds.Size == 0:
-		return o, usage("seedCache.ttl is set and seedCache.size is not", "the cache is off while its size is 0")
+		return o, hint.Usage("seedCache.ttl is set and seedCache.size is not", "the cache is off while its size is 0")
 	}
 	for region, url := range s.Endpoints {
 		if !slices.ContainsFunc(o.keys, func(k keyOptions) bool { return slices.Contains(k.regions, region) }) {
-			return o, usage(fmt.Sprintf("endpoints names Region %s, in which there is no key", region), "")
+			return o, hint.Usage(fmt.Sprintf("endpoints names Region %s, in which there is no key", region), "")
 		}
 		if err := checkEndpoint(url); err != nil {
-			return o, usage(err.Error(), "")
+			return o, hint.Usage(err.Error(), "")
 		}
 	}
 	o.endpoints, o.fips, o.dualStack = s.Endpoints, s.FIPS, s.DualStack
@@ -345,20 +347,20 @@ var dnsName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z
 func (s settings) judgeWatch(first keyOptions) (name string, err error) {
 	if s.WatchCluster == "" {
 		if s.ReportOn != "" {
-			return "", usage("--report-on is given without --watch-cluster", "there is nothing to report then: add --watch-cluster with the cluster's ARN")
+			return "", hint.Usage("--report-on is given without --watch-cluster", "there is nothing to report then: add --watch-cluster with the cluster's ARN")
 		}
 		return "", nil
 	}
 	c, err := parseCluster(s.WatchCluster)
 	if err != nil {
-		return "", usage("--watch-cluster "+err.Error(), "aws eks describe-cluster --name <name> --query cluster.arn shows it")
+		return "", hint.Usage("--watch-cluster "+err.Error(), "aws eks describe-cluster --name <name> --query cluster.arn shows it")
 	}
 	if !isKeyARN(first.id) {
-		return "", usage(fmt.Sprintf("--watch-cluster is given, and the first key is %q", first.id),
+		return "", hint.Usage(fmt.Sprintf("--watch-cluster is given, and the first key is %q", first.id),
 			"give the key's ARN, arn:aws:kms:<region>:<account>:key/<id>: EKS does not follow an alias")
 	}
 	if c.region != first.regions[0] {
-		return "", usage(fmt.Sprintf("--watch-cluster is in Region %s, and the first key in %s", c.region, first.regions[0]),
+		return "", hint.Usage(fmt.Sprintf("--watch-cluster is in Region %s, and the first key in %s", c.region, first.regions[0]),
 			"EKS encrypts under a key of the cluster's own Region: give that one first")
 	}
 	if s.ReportOn == "" {
@@ -366,38 +368,38 @@ func (s settings) judgeWatch(first keyOptions) (name string, err error) {
 	}
 	name, ok := strings.CutPrefix(s.ReportOn, "deployment/")
 	if !ok || len(name) > 253 || !dnsName.MatchString(name) {
-		return "", usage(fmt.Sprintf("--report-on %q is not of the form deployment/NAME", s.ReportOn), "it can be a Deployment in the pod's own namespace only")
+		return "", hint.Usage(fmt.Sprintf("--report-on %q is not of the form deployment/NAME", s.ReportOn), "it can be a Deployment in the pod's own namespace only")
 	}
 	return name, nil
 }
 
 func (s settings) judgeKey(k keySettings) (o keyOptions, err error) {
 	if k.ID == "" {
-		return o, usage("a key has no id", "give the ARN of the KMS key")
+		return o, hint.Usage("a key has no id", "give the ARN of the KMS key")
 	}
 	region := s.Region
 	a, err := arn.Parse(k.ID)
 	switch {
 	case err == nil && (a.Service != "kms" || a.AccountID == "" || a.Region == "" || !strings.HasPrefix(a.Resource, "key/") && !strings.HasPrefix(a.Resource, "alias/")):
-		return o, usage(fmt.Sprintf("--key %q is not the ARN of a KMS key or alias", k.ID), "arn:aws:kms:<region>:<account>:key/<id>")
+		return o, hint.Usage(fmt.Sprintf("--key %q is not the ARN of a KMS key or alias", k.ID), "arn:aws:kms:<region>:<account>:key/<id>")
 	case err == nil && region != "" && region != a.Region:
-		return o, usage(fmt.Sprintf("--region is %s and the key %s is in %s", region, k.ID, a.Region), "leave --region out, it is read from the key's ARN")
+		return o, hint.Usage(fmt.Sprintf("--region is %s and the key %s is in %s", region, k.ID, a.Region), "leave --region out, it is read from the key's ARN")
 	case err == nil:
 		region = a.Region
 	case strings.Contains(k.ID, ":") || strings.HasPrefix(k.ID, "key/") || strings.ContainsAny(k.ID, " \t*"):
-		return o, usage(fmt.Sprintf("--key %q is not the ARN of a KMS key or alias", k.ID), "arn:aws:kms:<region>:<account>:key/<id>")
+		return o, hint.Usage(fmt.Sprintf("--key %q is not the ARN of a KMS key or alias", k.ID), "arn:aws:kms:<region>:<account>:key/<id>")
 	case region == "":
-		return o, usage(fmt.Sprintf("--key %q names no Region", k.ID), "add --region, or better give the key's ARN")
+		return o, hint.Usage(fmt.Sprintf("--key %q names no Region", k.ID), "add --region, or better give the key's ARN")
 	}
 	o = keyOptions{id: k.ID, regions: []string{region}, legacy: k.LegacyKeyIDs}
 	for _, r := range k.ReplicaRegions {
 		if slices.Contains(o.regions, r) || r == "" {
-			return o, usage(fmt.Sprintf("replica Region %q is the key's own, given twice or empty", r), "")
+			return o, hint.Usage(fmt.Sprintf("replica Region %q is the key's own, given twice or empty", r), "")
 		}
 		o.regions = append(o.regions, r)
 	}
 	if len(o.regions) > 1 && !multiRegion(a) && !strings.HasPrefix(a.Resource, "alias/") {
-		return o, usage(fmt.Sprintf("key %s has replicaRegions and is not a multi-Region key", k.ID), "only keys with an ID that begins with mrk- have replicas")
+		return o, hint.Usage(fmt.Sprintf("key %s has replicaRegions and is not a multi-Region key", k.ID), "only keys with an ID that begins with mrk- have replicas")
 	}
 	return o, nil
 }
@@ -405,7 +407,7 @@ func (s settings) judgeKey(k keySettings) (o keyOptions, err error) {
 func (s settings) judgeOwner() (o Owner, err error) {
 	mode, err := strconv.ParseUint(s.SocketMode, 8, 32)
 	if err != nil || mode&^0o770 != 0 || mode&0o600 != 0o600 {
-		return o, usage(fmt.Sprintf("--socket-mode %q must be octal, with 0600 for the owner and nothing for others", s.SocketMode),
+		return o, hint.Usage(fmt.Sprintf("--socket-mode %q must be octal, with 0600 for the owner and nothing for others", s.SocketMode),
 			"whoever can open the socket can decrypt: use 0600, or 0660 and a group")
 	}
 	o.Mode = fs.FileMode(mode)
@@ -413,18 +415,18 @@ func (s settings) judgeOwner() (o Owner, err error) {
 		return o, nil
 	}
 	if mode&0o060 != 0o060 {
-		return o, usage(fmt.Sprintf("--socket-group is given and --socket-mode %s lets no group connect", s.SocketMode), "use --socket-mode 0660")
+		return o, hint.Usage(fmt.Sprintf("--socket-group is given and --socket-mode %s lets no group connect", s.SocketMode), "use --socket-mode 0660")
 	}
 	id := s.SocketGroup
 	if _, err := strconv.Atoi(id); err != nil {
 		group, err := user.LookupGroup(id)
 		if err != nil {
-			return o, usage(fmt.Sprintf("--socket-group %q: %v", id, err), "an image without /etc/group needs the group's number")
+			return o, hint.Usage(fmt.Sprintf("--socket-group %q: %v", id, err), "an image without /etc/group needs the group's number")
 		}
 		id = group.Gid
 	}
 	if o.Group, err = strconv.Atoi(id); err != nil || o.Group <= 0 {
-		return o, usage(fmt.Sprintf("--socket-group %q must be a group's name or a number above 0", s.SocketGroup), "")
+		return o, hint.Usage(fmt.Sprintf("--socket-group %q must be a group's name or a number above 0", s.SocketGroup), "")
 	}
 	return o, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -86,22 +87,11 @@ func isAssembly(dir string) bool {
 // written tells what CDK writes into the folder of an assembly. Whatever else lies there
 // was put there by somebody, and stays.
 func written(name string) bool {
-	for _, exact := range []string{"cdk.out", "manifest.json", "tree.json", "validation-report.json"} {
-		if name == exact {
-			return true
-		}
-	}
-	for _, prefix := range []string{"asset.", "assembly-"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	for _, suffix := range []string{".template.json", ".template.yaml", ".assets.json", ".metadata.json"} {
-		if strings.HasSuffix(name, suffix) {
-			return true
-		}
-	}
-	return false
+	begins := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	ends := func(suffix string) bool { return strings.HasSuffix(name, suffix) }
+	return slices.Contains([]string{"cdk.out", "manifest.json", "tree.json", "validation-report.json"}, name) ||
+		slices.ContainsFunc([]string{"asset.", "assembly-"}, begins) ||
+		slices.ContainsFunc([]string{".template.json", ".template.yaml", ".assets.json", ".metadata.json"}, ends)
 }
 
 // publish moves the finished assembly to its place, and removes what is left of an older
