@@ -180,15 +180,15 @@ func (s *EncryptedClusterStack) outputs() {
 		awscdk.NewCfnOutput(s, jsii.String(o.ID), &awscdk.CfnOutputProps{Value: value, Description: jsii.String(o.Description)})
 	}
 	if required := s.cluster.SecretsKey().RequiredKeyPolicyStatements(); required != nil {
-		output(blueprint.OutputExistingKey, required)
+		output(blueprint.Outputs.ExistingKey, required)
 	}
-	output(blueprint.OutputClusterName, s.cluster.Cluster().ClusterName())
-	output(blueprint.OutputUpdateKubeconfig, s.cluster.UpdateKubeconfigCommand())
-	output(blueprint.OutputKeyARN, s.cluster.SecretsKey().KeyArn())
-	output(blueprint.OutputTrailARN, s.cluster.AuditTrail().TrailArn())
-	output(blueprint.OutputTopicARN, s.cluster.AuditTrail().Topic().TopicArn())
+	output(blueprint.Outputs.ClusterName, s.cluster.Cluster().ClusterName())
+	output(blueprint.Outputs.UpdateKubeconfig, s.cluster.UpdateKubeconfigCommand())
+	output(blueprint.Outputs.KeyARN, s.cluster.SecretsKey().KeyArn())
+	output(blueprint.Outputs.TrailARN, s.cluster.AuditTrail().TrailArn())
+	output(blueprint.Outputs.TopicARN, s.cluster.AuditTrail().Topic().TopicArn())
 	if plugin := s.cluster.KmsPlugin(); plugin != nil {
-		output(blueprint.OutputPluginRoleARN, plugin.Role().RoleArn())
+		output(blueprint.Outputs.PluginRoleARN, plugin.Role().RoleArn())
 	}
 }
 

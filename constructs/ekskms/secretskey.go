@@ -321,7 +321,7 @@ func (k *SecretsKey) allow(statements ...iampolicy.Statement) []awsiam.PolicySta
 	if len(k.requested) == 0 && len(statements) > 0 {
 		warn(k, "existing-key-policy",
 			"The policy of the existing key "+resolved(k.site.stack, k.c.Key.ARN)+" can't be changed from here. Its owner must add the "+
-				"statements of RequiredKeyPolicyStatements, which a stack of ekskms has as the output "+blueprint.OutputExistingKey.ID+
+				"statements of RequiredKeyPolicyStatements, which a stack of ekskms has as the output "+blueprint.Outputs.ExistingKey.ID+
 				": those that name no role of this stack before the deployment, or the cluster can't "+
 				"be created; those of the plugin's role after it, since KMS refuses a principal that does not exist.")
 	}

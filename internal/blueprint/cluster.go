@@ -157,16 +157,18 @@ func (s Secrets) Input() manifest.SecretsRBACInput {
 // Output is a value that a deployment tells.
 type Output struct{ ID, Description string }
 
-// The outputs of a finished stack or module.
-var (
-	OutputClusterName      = Output{"ClusterName", "Name of the EKS cluster"}
-	OutputUpdateKubeconfig = Output{"UpdateKubeconfig", "Command that makes kubectl talk to the cluster"}
-	OutputKeyARN           = Output{"KeyArn", "ARN of the key that encrypts the secrets"}
-	OutputTrailARN         = Output{"TrailArn", "ARN of the trail that records every use of the key"}
-	OutputTopicARN         = Output{"TopicArn", "ARN of the topic that receives the alarms"}
-	OutputPluginRoleARN    = Output{"PluginRoleArn", "ARN of the KMS plugin's IAM role"}
-	OutputExistingKey      = Output{"ExistingKeyPolicyStatements", "What the owner of the existing key must add to its policy, as a JSON list of statements."}
-)
+// Outputs are those of a finished stack or module.
+var Outputs = struct {
+	ClusterName, UpdateKubeconfig, KeyARN, TrailARN, TopicARN, PluginRoleARN, ExistingKey Output
+}{
+	Output{"ClusterName", "Name of the EKS cluster"},
+	Output{"UpdateKubeconfig", "Command that makes kubectl talk to the cluster"},
+	Output{"KeyArn", "ARN of the key that encrypts the secrets"},
+	Output{"TrailArn", "ARN of the trail that records every use of the key"},
+	Output{"TopicArn", "ARN of the topic that receives the alarms"},
+	Output{"PluginRoleArn", "ARN of the KMS plugin's IAM role"},
+	Output{"ExistingKeyPolicyStatements", "What the owner of the existing key must add to its policy, as a JSON list of statements."},
+}
 
 // StackDescription is that of a stack with the cluster.
 func (c Cluster) StackDescription() string {

@@ -3,10 +3,12 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	_ "embed"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"text/template"
 
 	"github.com/spf13/cobra"
 
@@ -66,22 +68,13 @@ func newGenerateDocs() *cobra.Command {
 	return cmd
 }
 
-// page is a Markdown page that is being written.
-type page struct {
-	bytes.Buffer
-	assembly *cfn.Assembly
-}
+//go:embed docs.md.tmpl
+var docsText string
 
-func (p *page) f(format string, args ...any) { fmt.Fprintf(p, format, args...) }
-
-// rows writes a table of facts.
-func (p *page) rows(rows [][2]string) {
-	p.f("| | |\n| --- | --- |\n")
-	for _, r := range rows {
-		p.f("| %s | %s |\n", r[0], cell(r[1]))
-	}
-	p.f("\n")
-}
+var docs = template.Must(template.New("docs").Funcs(template.FuncMap{
+	"cell": cell, "keyOf": keyOfCluster,
+	"fact": func(v any, path ...string) string { return cell(fact(value.At(v, path...))) },
+}).Parse(docsText))
 
 // cell keeps a text within its cell.
 func cell(s string) string { return strings.NewReplacer("|", `\|`, "\n", " ").Replace(s) }
@@ -106,6 +99,14 @@ func fact(v any) string {
 	return fmt.Sprint(v)
 }
 
+// page is what the page says.
+type page struct {
+	Assembly *cfn.Assembly
+	Cluster  *cfn.Resource
+	Report   *check.Report
+	Matrices []string
+}
+
 func auditPage(assembly *cfn.Assembly, suppressions []check.Suppression) ([]byte, error) {
 	clusters := assembly.OfType("AWS::EKS::Cluster")
 	if len(clusters) != 1 {
@@ -115,42 +116,25 @@ func auditPage(assembly *cfn.Assembly, suppressions []check.Suppression) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	p := &page{assembly: assembly}
-	cluster := clusters[0]
-	t := cluster.Template
-	p.f("# Encryption of EKS cluster %s\n\n", cluster.Properties["Name"])
-	p.f("Made by `ekskms generate docs` from the template of stack %s. It says what the template says, not what is deployed.\n\n", t.Name)
-	if t.Assumed {
-		p.f("The template is for any account and Region: this page reads it as for account %s in %s.\n\n", t.Account, t.Region)
-	}
-	p.cluster(cluster)
-	p.key(cluster)
-	if err := p.principals(); err != nil {
+	p := &page{Assembly: assembly, Cluster: clusters[0], Report: report}
+	inputs, err := explain.FromAssembly(assembly, "")
+	if err != nil {
 		return nil, err
 	}
-	p.record()
-	p.alarms()
-	p.controls(report, cluster)
-	return p.Bytes(), nil
-}
-
-func (p *page) cluster(r *cfn.Resource) {
-	v := r.Properties
-	vpc := value.At(v, "ResourcesVpcConfig")
-	endpoint := "from the VPC only"
-	if value.At(vpc, "EndpointPublicAccess") == true {
-		endpoint = "from the VPC, and from " + fact(value.At(vpc, "PublicAccessCidrs"))
+	for _, in := range inputs {
+		m, err := explain.Explain(in)
+		if err != nil {
+			return nil, err
+		}
+		var b strings.Builder
+		if err := m.WriteMarkdown(&b); err != nil {
+			return nil, err
+		}
+		p.Matrices = append(p.Matrices, b.String())
 	}
-	p.f("## How secrets are encrypted\n\n")
-	p.f("Envelope encryption: the API server encrypts each object under a data encryption key (DEK), whose seed is encrypted under the key below. etcd holds both ciphertexts. Whoever reads etcd, or a backup of it, reads nothing without that key.\n\n")
-	p.rows([][2]string{
-		{"Account, Region", r.Template.Account + ", " + r.Template.Region},
-		{"Kubernetes", fact(v["Version"])},
-		{"Encrypted under", "`" + keyOfCluster(r) + "`"},
-		{"Kubernetes API", endpoint},
-		{"Access", "by access entries (" + fact(value.At(v, "AccessConfig", "AuthenticationMode")) + "); whoever creates the cluster is its administrator: " + fact(value.At(v, "AccessConfig", "BootstrapClusterCreatorAdminPermissions"))},
-		{"Protected against deletion", fact(v["DeletionProtection"])},
-	})
+	var b bytes.Buffer
+	err = docs.Execute(&b, p)
+	return b.Bytes(), err
 }
 
 func keyOfCluster(r *cfn.Resource) string {
@@ -161,114 +145,37 @@ func keyOfCluster(r *cfn.Resource) string {
 	return fact(value.At(list[0], "Provider", "KeyArn"))
 }
 
-func (p *page) key(cluster *cfn.Resource) {
-	p.f("## The key\n\n")
-	arn := keyOfCluster(cluster)
-	r := p.assembly.Lookup(arn)
-	if r == nil {
-		p.f("`%s` exists already, and is not part of the template: its rotation, its policy and whether it is kept are its owner's to show, with `aws kms describe-key`, `get-key-rotation-status` and `get-key-policy`.\n\n", arn)
-		return
-	}
-	v := r.Properties
-	rotation := "**no**"
-	if v["EnableKeyRotation"] == true {
-		rotation = "every " + fact(v["RotationPeriodInDays"]) + " days, by KMS; earlier key material stays, so that what it encrypted can be read"
-	}
-	p.rows([][2]string{
-		{"Kind", "symmetric, made by KMS; the key material never leaves KMS in the clear"},
-		{"Rotates", rotation},
-		{"Multi-Region", fact(orFalse(v["MultiRegion"]))},
-		{"Deleting it takes", fact(v["PendingWindowInDays"]) + " days, in which it can be saved"},
-		{"Kept when the stack is deleted, or the key replaced", fact(r.DeletionPolicy == "Retain" && r.UpdateReplacePolicy == "Retain")},
-		{"Alias", p.alias(r)},
-	})
+// Public tells whether the Kubernetes API is open to more than the VPC.
+func (p *page) Public() bool {
+	return value.At(p.Cluster.Properties, "ResourcesVpcConfig", "EndpointPublicAccess") == true
 }
 
-func orFalse(v any) any {
-	if v == nil {
-		return false
-	}
-	return v
-}
-
-func (p *page) alias(key *cfn.Resource) string {
-	for _, a := range p.assembly.OfType("AWS::KMS::Alias") {
-		if p.assembly.Lookup(a.Properties["TargetKeyId"]) == key {
+// Alias is that of a key.
+func (p *page) Alias(key *cfn.Resource) string {
+	for _, a := range p.Assembly.OfType("AWS::KMS::Alias") {
+		if p.Assembly.Lookup(a.Properties["TargetKeyId"]) == key {
 			return fact(a.Properties["AliasName"])
 		}
 	}
 	return "none"
 }
 
-func (p *page) principals() error {
-	inputs, err := explain.FromAssembly(p.assembly, "")
-	if err != nil {
-		return err
+// Kept says how long a bucket keeps what is in it.
+func (p *page) Kept(bucket *cfn.Resource) string {
+	if rules, _ := value.At(bucket.Properties, "LifecycleConfiguration", "Rules").([]any); len(rules) > 0 {
+		return "for " + fact(value.At(rules[0], "ExpirationInDays")) + " days"
 	}
-	for _, in := range inputs {
-		m, err := explain.Explain(in)
-		if err != nil {
-			return err
-		}
-		if err := m.WriteMarkdown(p); err != nil {
-			return err
-		}
-		p.f("\n")
-	}
-	return nil
+	return "without end"
 }
 
-func (p *page) record() {
-	p.f("## Where its use is recorded\n\n")
-	trails := p.assembly.OfType("AWS::CloudTrail::Trail")
-	if len(trails) == 0 {
-		p.f("A trail that exists already, and is not part of the template: `%s`. That it records the management events of KMS is its owner's to show.\n\n", fact(p.assembly.Templates[0].Outputs["TrailArn"]))
+// Alarm is what a rule says happened and whom it tells, or nothing if it tells nobody.
+func (p *page) Alarm(rule *cfn.Resource) []string {
+	targets, _ := rule.Properties["Targets"].([]any)
+	if len(targets) == 0 || rule.Properties["State"] != "ENABLED" {
+		return nil
 	}
-	for _, r := range trails {
-		v := r.Properties
-		rows := [][2]string{
-			{"Trail", fact(v["TrailName"])},
-			{"Records", "management events, read and write: every Encrypt, Decrypt and CreateGrant, with who asked and the encryption context"},
-			{"All Regions", fact(v["IsMultiRegionTrail"])},
-			{"Log files are validated", fact(v["EnableLogFileValidation"])},
-			{"Encrypted under", "`" + fact(v["KMSKeyId"]) + "`"},
-		}
-		if bucket := p.assembly.Lookup(v["S3BucketName"]); bucket != nil {
-			rules, _ := value.At(bucket.Properties, "LifecycleConfiguration", "Rules").([]any)
-			kept := "without end"
-			if len(rules) > 0 {
-				kept = "for " + fact(value.At(rules[0], "ExpirationInDays")) + " days"
-			}
-			rows = append(rows,
-				[2]string{"Kept", kept + ", in a bucket with versions " + fact(value.At(bucket.Properties, "VersioningConfiguration", "Status"))},
-				[2]string{"The bucket is kept when the stack is deleted", fact(bucket.DeletionPolicy == "Retain")})
-		}
-		p.rows(rows)
-	}
-	p.f("Logs of the control plane, the audit log among them, are kept in CloudWatch Logs:\n\n")
-	p.f("| Log group | Days | Encrypted under |\n| --- | --- | --- |\n")
-	for _, g := range p.assembly.OfType("AWS::Logs::LogGroup") {
-		if g.Properties["KmsKeyId"] != nil {
-			p.f("| %s | %s | `%s` |\n", cell(fact(g.Properties["LogGroupName"])), fact(g.Properties["RetentionInDays"]), fact(g.Properties["KmsKeyId"]))
-		}
-	}
-	p.f("\n")
-}
-
-func (p *page) alarms() {
-	p.f("## Alarms\n\n| What happened | Sent to |\n| --- | --- |\n")
-	for _, r := range p.assembly.OfType("AWS::Events::Rule") {
-		targets, _ := r.Properties["Targets"].([]any)
-		if len(targets) == 0 || r.Properties["State"] != "ENABLED" {
-			continue
-		}
-		_, what, _ := strings.Cut(fact(r.Properties["Description"]), ": ")
-		p.f("| %s | `%s` |\n", cell(what), fact(value.At(targets[0], "Arn")))
-	}
-	p.f("\n")
-	for _, s := range p.assembly.OfType("AWS::SNS::Subscription") {
-		p.f("Subscribed: %s. A subscription is in force once its address has confirmed it.\n", fact(s.Properties["Endpoint"]))
-	}
+	_, what, _ := strings.Cut(fact(rule.Properties["Description"]), ": ")
+	return []string{cell(what), fact(value.At(targets[0], "Arn"))}
 }
 
 // ofTheKey are the checks that look at a key and its policy, beside those whose ID
@@ -280,26 +187,25 @@ var ofTheKey = []string{
 
 // unjudged says what keeps a check from judging a cluster. It is what an auditor
 // must not take for a pass.
-func (p *page) unjudged(rule string, cluster *cfn.Resource) string {
-	vpc := value.At(cluster.Properties, "ResourcesVpcConfig")
+func (p *page) unjudged(rule string) string {
 	switch {
-	case (strings.HasPrefix(rule, "key-") || slices.Contains(ofTheKey, rule)) && p.assembly.Lookup(keyOfCluster(cluster)) == nil:
+	case (strings.HasPrefix(rule, "key-") || slices.Contains(ofTheKey, rule)) && p.Assembly.Lookup(keyOfCluster(p.Cluster)) == nil:
 		return "**not judged**: the key of the secrets is not in the template"
-	case strings.HasPrefix(rule, "trail-") && rule != "trail-tamper-alarm-missing" && len(p.assembly.OfType("AWS::CloudTrail::Trail")) == 0:
+	case strings.HasPrefix(rule, "trail-") && rule != "trail-tamper-alarm-missing" && len(p.Assembly.OfType("AWS::CloudTrail::Trail")) == 0:
 		return "**not judged**: the trail is not in the template"
-	case rule == "endpoint-public" && value.At(vpc, "EndpointPublicAccess") == true:
-		return "**public**, for " + fact(value.At(vpc, "PublicAccessCidrs")) + ": not met where a control allows no public access"
+	case rule == "endpoint-public" && p.Public():
+		return "**public**, for " + fact(value.At(p.Cluster.Properties, "ResourcesVpcConfig", "PublicAccessCidrs")) + ": not met where a control allows no public access"
 	}
 	return ""
 }
 
-// controls lists the controls that the checks have to do with, and what they found.
-func (p *page) controls(report *check.Report, cluster *cfn.Resource) {
-	type row struct{ framework, id, title, rule, result string }
-	var rows []row
-	for _, rule := range report.Rules {
-		result := cmp.Or(p.unjudged(rule.ID, cluster), "no fault found")
-		for _, f := range report.Findings {
+type controlRow struct{ Framework, ID, Title, Rule, Result string }
+
+// Controls are those that the checks have to do with, and what they found.
+func (p *page) Controls() (rows []controlRow) {
+	for _, rule := range p.Report.Rules {
+		result := cmp.Or(p.unjudged(rule.ID), "no fault found")
+		for _, f := range p.Report.Findings {
 			switch {
 			case f.Rule != rule.ID:
 			case f.Suppressed == "":
@@ -313,21 +219,11 @@ func (p *page) controls(report *check.Report, cluster *cfn.Resource) {
 			if c.Inferred {
 				id += " (inferred)"
 			}
-			rows = append(rows, row{c.Framework, id, c.Title, rule.ID, result})
+			rows = append(rows, controlRow{c.Framework, id, c.Title, rule.ID, result})
 		}
 	}
-	slices.SortFunc(rows, func(a, b row) int {
-		return cmp.Or(strings.Compare(a.framework, b.framework), strings.Compare(a.id, b.id), strings.Compare(a.rule, b.rule))
+	slices.SortFunc(rows, func(a, b controlRow) int {
+		return cmp.Or(strings.Compare(a.Framework, b.Framework), strings.Compare(a.ID, b.ID), strings.Compare(a.Rule, b.Rule))
 	})
-	p.f("\n## Controls\n\nWhat the checks of ekskms found in the template, and which controls they have to do with. \"No fault found\" is their word, not that of the framework, whose own rule may ask for more or for something else. \"inferred\" marks controls that do not name the fault: that they cover it is a reading of ekskms.\n\n")
-	p.f("| Framework | Control | Title | Check | Result |\n| --- | --- | --- | --- | --- |\n")
-	for _, r := range rows {
-		p.f("| %s | %s | %s | `%s` | %s |\n", cell(r.framework), cell(r.id), cell(r.title), r.rule, cell(r.result))
-	}
-	if len(report.Notes) > 0 {
-		p.f("\nWhat could not be judged from the template:\n\n")
-		for _, n := range report.Notes {
-			p.f("- %s\n", strings.TrimPrefix(n.Resource+": "+n.Message, ": "))
-		}
-	}
+	return rows
 }

@@ -161,37 +161,15 @@ func (f *manifestFlags) generate(cmd *cobra.Command, cluster blueprint.Cluster) 
 }
 
 func (f *manifestFlags) resolve(cluster blueprint.Cluster) (facts, error) {
-	x := facts{cluster: cluster}
-	account, region := where(cluster)
-	key, err := keyOf(cluster, f.key, region)
-	if err != nil {
-		return x, err
-	}
-	x.keyARN, x.keySource = key.String(), "--key"
+	x := facts{keySource: "--key"}
 	if cluster.Key.ARN != "" {
 		x.keySource = "key.arn of the configuration"
 	}
-	// As the constructs do it: constructs/ekskms, SecretsKey. A new key is in the
-	// account of the cluster; one that was there before may be in another.
-	if account == "" && cluster.Key.ARN == "" {
-		account = key.AccountID
+	placed, key, err := (&placeFlags{account: f.account}).atKey(cluster, f.key)
+	if err != nil {
+		return x, err
 	}
-	switch {
-	case account == "" && f.account == "":
-		return x, missing("account", "the configuration does not say in which AWS account the cluster is", "aws sts get-caller-identity")
-	case account == "":
-		account = f.account
-	case f.account != "" && f.account != account:
-		return x, hint.Usage(fmt.Sprintf("--account is %s, and the cluster is in %s", f.account, account), "leave --account out")
-	}
-	if !place.IsAccount(account) {
-		return x, hint.Usage(fmt.Sprintf("--account is %q, must be 12 digits", account), "")
-	}
-	if cluster.Key.ARN == "" && key.AccountID != account {
-		return x, hint.Usage(fmt.Sprintf("the key %s is in account %s, and the cluster in %s", x.keyARN, key.AccountID, account), "a new key is in the cluster's own account")
-	}
-	x.cluster.At = place.In(account, key.Region)
-	x.cluster.Refs.Key = place.Literal(x.keyARN)
+	x.cluster, x.keyARN = placed, key.String()
 	switch x.image, x.imageSource = f.image, "--image"; {
 	case x.image != "":
 	case cluster.Plugin.Image != "":

@@ -253,11 +253,14 @@ func (f *placeFlags) withKey(cmd *cobra.Command, key string) (blueprint.Cluster,
 	if err != nil {
 		return blueprint.Cluster{}, arn.ARN{}, err
 	}
-	c := file.Clusters[0].Blueprint()
+	return f.atKey(file.Clusters[0].Blueprint(), key)
+}
+
+func (f *placeFlags) atKey(c blueprint.Cluster, key string) (blueprint.Cluster, arn.ARN, error) {
 	account, region := where(c)
 	k, err := keyOf(c, key, cmp.Or(region, f.region))
 	if err != nil {
-		return blueprint.Cluster{}, arn.ARN{}, err
+		return c, k, err
 	}
 	if c.Key.ARN == "" && account == "" && f.account == "" {
 		f.account = k.AccountID
@@ -266,8 +269,10 @@ func (f *placeFlags) withKey(cmd *cobra.Command, key string) (blueprint.Cluster,
 		f.region = k.Region
 	}
 	c.Refs.Key = place.Literal(k.String())
-	placed, err := f.place(c)
-	return placed, k, err
+	if c, err = f.place(c); err == nil && c.Key.ARN == "" && k.AccountID != c.At.Account.Text() {
+		err = hint.Usage(fmt.Sprintf("the key %s is in account %s, and the cluster in %s", k, k.AccountID, c.At.Account.Text()), "a new key is in the cluster's own account")
+	}
+	return c, k, err
 }
 
 // keyOf returns the ARN of the key, from the configuration or the flag --key.

@@ -173,7 +173,7 @@ func TestGenerateUsage(t *testing.T) {
 		{built, "--key " + testKey, "--image is required"},
 		{anywhere, "", "--account is required"},
 		{anywhere, "--account 1", `--account is "1", must be 12 digits`},
-		{fresh, "--key " + testKey + " --account 444455556666", "--account is 444455556666, and the cluster is in 111122223333"},
+		{fresh, "--key " + testKey + " --account 444455556666", "is in account 111122223333, and the cluster in 444455556666"},
 		{old, "--mode deployment --key " + strings.Replace(testKey, "1234", "4321", 1), "and key.arn of the configuration is " + testKey},
 		{strings.Replace(fresh, "name: demo", "name: demo, account: '111122223333', region: eu-west-1", 1), "--key " + testKey, "is in eu-central-1, and the cluster in eu-west-1"},
 		{strings.Replace(fresh, "name: demo", "name: demo, account: '444455556666', region: eu-central-1", 1), "--key " + testKey, "is in account 111122223333, and the cluster in 444455556666"},

@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"archive/tar"
 	"bytes"
 	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -181,7 +179,7 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 	}()
 	part := revision.path
 	if f.command != "" {
-		part = "."
+		part = "" // all
 	}
 	if err := revision.extract(cmd, part, folder); err != nil {
 		return nil, nil, err
@@ -249,55 +247,21 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 	return r, nil
 }
 
-// extract writes a part of the revision to a folder.
+// extract writes a part of the revision to a folder, beside which git keeps an index
+// of its own. No hook of the repository runs.
 func (r *revision) extract(cmd *cobra.Command, part, folder string) error {
-	archive, err := git(cmd, "-C", r.top, "archive", "--format=tar", r.name, "--", filepath.ToSlash(part))
-	if err != nil {
-		return &hint.Error{What: fmt.Sprintf("there is no %s in %s", part, r.name), Hint: "if it is not committed, --synth writes it: --synth 'npx cdk synth --quiet'"}
-	}
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(folder)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }()
-	for files := tar.NewReader(bytes.NewReader(archive)); ; {
-		header, err := files.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := unpack(root, header, files); err != nil {
-			return fmt.Errorf("%s of %s: %w", header.Name, r.name, err)
-		}
-	}
-}
-
-// unpack writes one entry of an archive, of which nothing can be outside of root.
-func unpack(root *os.Root, header *tar.Header, from io.Reader) error {
-	name := filepath.FromSlash(strings.TrimSuffix(header.Name, "/"))
-	switch header.Typeflag {
-	case tar.TypeDir:
-		return root.MkdirAll(name, 0o700)
-	case tar.TypeSymlink:
-		if err := root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-			return err
-		}
-		return root.Symlink(header.Linkname, name)
-	case tar.TypeReg:
-		if err := root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-			return err
-		}
-		file, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, header.FileInfo().Mode().Perm()&0o755)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(file, from)
-		return errors.Join(err, file.Close())
+	index := folder + ".index"
+	defer func() { _ = os.Remove(index) }()
+	c := exec.CommandContext(cmd.Context(), "git", "-C", r.top, "-c", "core.hooksPath="+index, "--work-tree", folder,
+		"checkout", "--quiet", r.name, "--", ":(top,literal)"+filepath.ToSlash(part))
+	c.Env = append(os.Environ(), "GIT_INDEX_FILE="+index, "LC_ALL=C") // whose words are looked for
+	if out, err := c.CombinedOutput(); bytes.Contains(out, []byte("did not match any file")) {
+		return &hint.Error{What: fmt.Sprintf("there is no %s in %s", part, r.name), Hint: "if it is not committed, --synth writes it: --synth 'npx cdk synth --quiet'"}
+	} else if err != nil {
+		return fmt.Errorf("%s of %s: %s: %w", part, r.name, bytes.TrimSpace(out), err)
 	}
 	return nil
 }

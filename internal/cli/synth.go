@@ -139,7 +139,7 @@ func printText(w io.Writer, r *synth.Report) {
 		}
 		_ = table.Flush()
 		if s.ExistingKey {
-			p("  what the owner of the existing key must add to its policy, as JSON in the output %s:\n", blueprint.OutputExistingKey.ID)
+			p("  what the owner of the existing key must add to its policy, as JSON in the output %s:\n", blueprint.Outputs.ExistingKey.ID)
 		} else {
 			p("  who may do what with the key of the secrets:\n")
 		}

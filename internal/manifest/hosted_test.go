@@ -201,13 +201,13 @@ func TestSocketAndFileMeet(t *testing.T) {
 	if f := APIServerFlags()[0].String(); f != "--encryption-provider-config=/etc/ekskms/encryption.yaml" {
 		t.Errorf("the flag is %s", f)
 	}
-	for _, m := range Kubeadm().APIServer.ExtraVolumes {
-		want := map[string]string{"/run/kms-plugin": "/var/run/kms-plugin", "/etc/ekskms": "/etc/kubernetes/ekskms"}[m.MountPath]
-		if m.HostPath != want || !m.ReadOnly {
-			t.Errorf("kubeadm mounts %s at %s, read-only: %v", m.HostPath, m.MountPath, m.ReadOnly)
+	mounted := Kubeadm()["apiServer"].(fields)["extraVolumes"].([]fields)
+	for i, want := range [][2]string{{"/run/kms-plugin", "/var/run/kms-plugin"}, {"/etc/ekskms", "/etc/kubernetes/ekskms"}} {
+		if m := mounted[i]; len(mounted) != 2 || m["mountPath"] != want[0] || m["hostPath"] != want[1] || m["readOnly"] != true {
+			t.Errorf("kubeadm mounts %v", mounted)
 		}
 	}
-	if hp := staticPod(t).Spec.Volumes[0].HostPath; hp.Path != Kubeadm().APIServer.ExtraVolumes[0].HostPath {
+	if hp := staticPod(t).Spec.Volumes[0].HostPath; hp.Path != mounted[0]["hostPath"] {
 		t.Errorf("the static pod's socket is in %s", hp.Path)
 	}
 }

@@ -230,183 +230,67 @@ func hostedLabels() map[string]string {
 	return map[string]string{"app.kubernetes.io/part-of": "ekskms", "app.kubernetes.io/managed-by": "ekskms"}
 }
 
-// generic is a Deployment or StatefulSet as far as it changes. Lists of flags can
-// only be replaced as a whole, so the flags are not in it.
+// What follows are objects that are somebody else's, as far as they change, and the
+// fields of three projects, spelled as they spell them: test/hosted holds them to the
+// projects' schemas. They are no typed objects: those have fields that are written even
+// where they are empty, and would be claimed from their owner.
+type fields = map[string]any
+
+func (in SidecarInput) object(apiVersion, kind, name string, spec fields) any {
+	return fields{"apiVersion": apiVersion, "kind": kind, "metadata": fields{"name": name, "namespace": in.Namespace}, "spec": spec}
+}
+
+// generic is a Deployment or StatefulSet. Lists of flags can only be replaced as a
+// whole, so the flags are not in it.
 func (in SidecarInput) generic() any {
 	kind, workload, _ := strings.Cut(in.Workload, "/")
-	// Not the typed object: it has fields that are written even where they are
-	// empty, and would be claimed from whoever owns them.
-	type container struct {
-		Name         string               `json:"name"`
-		VolumeMounts []corev1.VolumeMount `json:"volumeMounts"`
-	}
-	type podSpec struct {
-		ServiceAccountName string             `json:"serviceAccountName"`
-		InitContainers     []corev1.Container `json:"initContainers"`
-		Containers         []container        `json:"containers"`
-		Volumes            []corev1.Volume    `json:"volumes"`
-	}
-	type template struct {
-		Spec podSpec `json:"spec"`
-	}
-	type spec struct {
-		Template template `json:"template"`
-	}
-	type object struct {
-		metav1.TypeMeta `json:",inline"`
-		Metadata        objectName `json:"metadata"`
-		Spec            spec       `json:"spec"`
-	}
 	kinds := map[string]string{"deployment": "Deployment", "statefulset": "StatefulSet"}
-	return object{
-		TypeMeta: typeMeta(appsv1.SchemeGroupVersion.String(), kinds[kind]),
-		Metadata: objectName{workload, in.Namespace},
-		Spec: spec{template{podSpec{
-			ServiceAccountName: in.ServiceAccount,
-			InitContainers:     []corev1.Container{in.container(true)},
-			Containers:         []container{{in.Container, in.mounts()}},
-			Volumes:            in.volumes(),
-		}}},
-	}
+	return in.object(appsv1.SchemeGroupVersion.String(), kinds[kind], workload, fields{"template": fields{"spec": fields{
+		"serviceAccountName": in.ServiceAccount,
+		"initContainers":     []corev1.Container{in.container(true)},
+		"containers":         []fields{{"name": in.Container, "volumeMounts": in.mounts()}},
+		"volumes":            in.volumes(),
+	}}})
 }
 
-// objectName is the metadata of an object that is somebody else's.
-type objectName struct {
-	Name      string `json:"name"`
-	Namespace string `json:"namespace"`
-}
-
-// What follows are the fields of three projects, spelled as they spell them.
-// test/hosted holds them to the projects' schemas.
-
-// kamaji is a TenantControlPlane as far as it changes.
+// kamaji is a TenantControlPlane.
 func (in SidecarInput) kamaji() any {
-	type perComponent[T any] struct {
-		APIServer []T `json:"apiServer"`
-	}
-	type deployment struct {
-		ServiceAccountName       string                           `json:"serviceAccountName"`
-		AdditionalInitContainers []corev1.Container               `json:"additionalInitContainers"`
-		AdditionalVolumes        []corev1.Volume                  `json:"additionalVolumes"`
-		AdditionalVolumeMounts   perComponent[corev1.VolumeMount] `json:"additionalVolumeMounts"`
-		ExtraArgs                perComponent[string]             `json:"extraArgs"`
-	}
-	type controlPlane struct {
-		Deployment deployment `json:"deployment"`
-	}
-	type spec struct {
-		ControlPlane controlPlane `json:"controlPlane"`
-	}
-	type object struct {
-		metav1.TypeMeta `json:",inline"`
-		Metadata        objectName `json:"metadata"`
-		Spec            spec       `json:"spec"`
-	}
-	return object{
-		TypeMeta: typeMeta("kamaji.clastix.io/v1alpha1", "TenantControlPlane"),
-		Metadata: objectName{in.ControlPlane, in.Namespace},
-		Spec: spec{controlPlane{deployment{
-			ServiceAccountName:       in.ServiceAccount,
-			AdditionalInitContainers: []corev1.Container{in.container(true)},
-			AdditionalVolumes:        in.volumes(),
-			AdditionalVolumeMounts:   perComponent[corev1.VolumeMount]{in.mounts()},
-			ExtraArgs:                perComponent[string]{flagStrings()},
-		}}},
-	}
+	return in.object("kamaji.clastix.io/v1alpha1", "TenantControlPlane", in.ControlPlane, fields{"controlPlane": fields{"deployment": fields{
+		"serviceAccountName":       in.ServiceAccount,
+		"additionalInitContainers": []corev1.Container{in.container(true)},
+		"additionalVolumes":        in.volumes(),
+		"additionalVolumeMounts":   fields{"apiServer": in.mounts()},
+		"extraArgs":                fields{"apiServer": flagStrings()},
+	}}})
 }
 
-// karmada is a Karmada as far as it changes.
+// karmada is a Karmada.
 func (in SidecarInput) karmada() any {
-	type apiServer struct {
-		ExtraArgs         map[string]string    `json:"extraArgs"`
-		ExtraVolumes      []corev1.Volume      `json:"extraVolumes"`
-		ExtraVolumeMounts []corev1.VolumeMount `json:"extraVolumeMounts"`
-		SidecarContainers []corev1.Container   `json:"sidecarContainers"`
-	}
-	type components struct {
-		KarmadaAPIServer apiServer `json:"karmadaAPIServer"`
-	}
-	type spec struct {
-		Components components `json:"components"`
-	}
-	type object struct {
-		metav1.TypeMeta `json:",inline"`
-		Metadata        objectName `json:"metadata"`
-		Spec            spec       `json:"spec"`
-	}
-	flags := map[string]string{}
+	flags := fields{}
 	for _, f := range APIServerFlags() {
 		flags[f.Name] = f.Value
 	}
-	return object{
-		TypeMeta: typeMeta("operator.karmada.io/v1alpha1", "Karmada"),
-		Metadata: objectName{in.ControlPlane, in.Namespace},
-		Spec: spec{components{apiServer{
-			ExtraArgs:         flags,
-			ExtraVolumes:      in.volumes(),
-			ExtraVolumeMounts: in.mounts(),
-			SidecarContainers: []corev1.Container{in.container(false)},
-		}}},
-	}
+	return in.object("operator.karmada.io/v1alpha1", "Karmada", in.ControlPlane, fields{"components": fields{"karmadaAPIServer": fields{
+		"extraArgs":         flags,
+		"extraVolumes":      in.volumes(),
+		"extraVolumeMounts": in.mounts(),
+		"sidecarContainers": []corev1.Container{in.container(false)},
+	}}})
 }
 
 // vcluster are values of its Helm chart. The ConfigMap is among the manifests that
 // the chart adds to its own, so that it is there before the pod.
 func (in SidecarInput) vcluster(config *corev1.ConfigMap) (any, error) {
-	type serviceAccount struct {
-		Name string `json:"name"`
-	}
-	type advanced struct {
-		ServiceAccount serviceAccount `json:"serviceAccount"`
-	}
-	type apiServer struct {
-		ExtraArgs []string `json:"extraArgs"`
-	}
-	type k8s struct {
-		APIServer apiServer `json:"apiServer"`
-	}
-	type distro struct {
-		K8s k8s `json:"k8s"`
-	}
-	type persistence struct {
-		AddVolumes      []corev1.Volume      `json:"addVolumes"`
-		AddVolumeMounts []corev1.VolumeMount `json:"addVolumeMounts"`
-	}
-	type statefulSet struct {
-		InitContainers []corev1.Container `json:"initContainers"`
-		Persistence    persistence        `json:"persistence"`
-	}
-	type controlPlane struct {
-		Advanced    advanced    `json:"advanced"`
-		Distro      distro      `json:"distro"`
-		StatefulSet statefulSet `json:"statefulSet"`
-	}
-	type host struct {
-		Manifests string `json:"manifests"`
-	}
-	type deploy struct {
-		Host host `json:"host"`
-	}
-	type experimental struct {
-		Deploy deploy `json:"deploy"`
-	}
-	type values struct {
-		ControlPlane controlPlane `json:"controlPlane"`
-		Experimental experimental `json:"experimental"`
-	}
 	text, err := YAML([]any{config})
-	if err != nil {
-		return nil, err
-	}
-	return values{
-		ControlPlane: controlPlane{
-			Advanced: advanced{serviceAccount{in.ServiceAccount}},
-			Distro:   distro{k8s{apiServer{flagStrings()}}},
-			StatefulSet: statefulSet{
-				InitContainers: []corev1.Container{in.container(true)},
-				Persistence:    persistence{in.volumes(), in.mounts()},
+	return fields{
+		"controlPlane": fields{
+			"advanced": fields{"serviceAccount": fields{"name": in.ServiceAccount}},
+			"distro":   fields{"k8s": fields{"apiServer": fields{"extraArgs": flagStrings()}}},
+			"statefulSet": fields{
+				"initContainers": []corev1.Container{in.container(true)},
+				"persistence":    fields{"addVolumes": in.volumes(), "addVolumeMounts": in.mounts()},
 			},
 		},
-		Experimental: experimental{deploy{host{string(text)}}},
-	}, nil
+		"experimental": fields{"deploy": fields{"host": fields{"manifests": string(text)}}},
+	}, err
 }

@@ -82,48 +82,24 @@ func (in StaticPodInput) check() error {
 	return join(errs)
 }
 
-// KubeadmCluster is kubeadm's ClusterConfiguration, kubeadm.k8s.io/v1beta4, as far
-// as the API server needs it for the plugin. Source: k8s.io/kubernetes v1.36.1,
-// cmd/kubeadm/app/apis/kubeadm/v1beta4.
-type KubeadmCluster struct {
-	APIVersion string           `json:"apiVersion"`
-	Kind       string           `json:"kind"`
-	APIServer  KubeadmAPIServer `json:"apiServer"`
-}
-
-// KubeadmAPIServer is what kube-apiserver gets beside kubeadm's own.
-type KubeadmAPIServer struct {
-	ExtraArgs    []KubeadmArg   `json:"extraArgs"`
-	ExtraVolumes []KubeadmMount `json:"extraVolumes"`
-}
-
-// KubeadmArg is a flag without its dashes.
-type KubeadmArg struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
-}
-
-// KubeadmMount is a folder of the node.
-type KubeadmMount struct {
-	Name      string              `json:"name"`
-	HostPath  string              `json:"hostPath"`
-	MountPath string              `json:"mountPath"`
-	ReadOnly  bool                `json:"readOnly"`
-	PathType  corev1.HostPathType `json:"pathType"`
-}
-
-// Kubeadm returns the part of kubeadm's configuration that gives the API server the
-// socket and the EncryptionConfiguration. Folders, not single files: a file that is
-// mounted alone never changes, and the socket comes and goes.
-func Kubeadm() KubeadmCluster {
-	c := KubeadmCluster{APIVersion: "kubeadm.k8s.io/v1beta4", Kind: "ClusterConfiguration"}
+// Kubeadm returns the part of kubeadm's ClusterConfiguration that gives the API server
+// the socket and the EncryptionConfiguration. Folders, not single files: a file that is
+// mounted alone never changes, and the socket comes and goes. Source: k8s.io/kubernetes
+// v1.36.1, cmd/kubeadm/app/apis/kubeadm/v1beta4.
+func Kubeadm() map[string]any {
+	var args []fields
 	for _, f := range APIServerFlags() {
-		c.APIServer.ExtraArgs = append(c.APIServer.ExtraArgs, KubeadmArg(f))
+		args = append(args, fields{"name": f.Name, "value": f.Value})
 	}
-	c.APIServer.ExtraVolumes = []KubeadmMount{
-		{Name: "kms-plugin", HostPath: HostSocketDir, MountPath: socketDir, ReadOnly: true, PathType: corev1.HostPathDirectoryOrCreate},
-		// If the folder is not there, the API server must not start without it.
-		{Name: "ekskms", HostPath: HostEncryptionDir, MountPath: EncryptionDir, ReadOnly: true, PathType: corev1.HostPathDirectory},
+	volume := func(name, host, mount string, kind corev1.HostPathType) fields {
+		return fields{"name": name, "hostPath": host, "mountPath": mount, "readOnly": true, "pathType": kind}
 	}
-	return c
+	return fields{"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration", "apiServer": fields{
+		"extraArgs": args,
+		"extraVolumes": []fields{
+			volume("kms-plugin", HostSocketDir, socketDir, corev1.HostPathDirectoryOrCreate),
+			// If the folder is not there, the API server must not start without it.
+			volume("ekskms", HostEncryptionDir, EncryptionDir, corev1.HostPathDirectory),
+		},
+	}}
 }

@@ -35,11 +35,6 @@ var packages = map[string]string{
 //go:embed eject.go.tmpl
 var ejectTemplate string
 
-var outputs = map[string]blueprint.Output{
-	"ExistingKey": blueprint.OutputExistingKey, "ClusterName": blueprint.OutputClusterName, "UpdateKubeconfig": blueprint.OutputUpdateKubeconfig,
-	"KeyARN": blueprint.OutputKeyARN, "TrailARN": blueprint.OutputTrailARN, "TopicARN": blueprint.OutputTopicARN, "PluginRoleARN": blueprint.OutputPluginRoleARN,
-}
-
 // ejected are the functions of the template. Whatever a configuration says is quoted.
 var ejected = template.FuncMap{
 	"quote":     strconv.Quote,
@@ -59,12 +54,9 @@ var ejected = template.FuncMap{
 		}
 		return "ekskms." + kind + strings.ToUpper(v[:1]) + v[1:]
 	},
-	"output": func(name, value string) (string, error) {
-		o, ok := outputs[name]
-		if !ok {
-			return "", fmt.Errorf("no output %s", name)
-		}
-		return fmt.Sprintf("{%q, %q, %s},", o.ID, o.Description, value), nil
+	"outputs": func() any { return blueprint.Outputs },
+	"output": func(o blueprint.Output, value string) string {
+		return fmt.Sprintf("{%q, %q, %s},", o.ID, o.Description, value)
 	},
 }
 

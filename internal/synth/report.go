@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
 // Report is what a cloud assembly holds, read back from its files.
@@ -139,7 +140,6 @@ func (s *StackReport) readTemplate() error {
 		return err
 	}
 	s.Resources = map[string]int{}
-	s.KeyPolicy = []Permission{}
 	s.Creators = []string{}
 	var keyID string
 	for _, resource := range template.Resources {
@@ -148,16 +148,19 @@ func (s *StackReport) readTemplate() error {
 			keyID = secretsKeyID(resource.Properties)
 		}
 	}
-	if requested, ok := template.Outputs[blueprint.OutputExistingKey.ID]; ok {
+	var statements any
+	if requested, ok := template.Outputs[blueprint.Outputs.ExistingKey.ID]; ok {
 		s.ExistingKey = true
-		var statements any
-		if err := json.Unmarshal([]byte(plain(requested.Value)), &statements); err != nil {
-			return fmt.Errorf("read the cloud assembly: output %s: %w", blueprint.OutputExistingKey.ID, err)
+		if err := json.Unmarshal([]byte(fmt.Sprint(plain(requested.Value))), &statements); err != nil {
+			return fmt.Errorf("read the cloud assembly: output %s: %w", blueprint.Outputs.ExistingKey.ID, err)
 		}
-		s.KeyPolicy = permissions(statements)
 	} else {
 		policy, _ := template.Resources[keyID].Properties["KeyPolicy"].(map[string]any)
-		s.KeyPolicy = permissions(policy["Statement"])
+		statements = plain(policy["Statement"])
+	}
+	var err error
+	if s.KeyPolicy, err = permissions(statements); err != nil {
+		return fmt.Errorf("read the cloud assembly: %s: %w", s.Template, err)
 	}
 	for _, p := range s.KeyPolicy {
 		if slices.Contains(p.Actions, "CreateGrant") {
@@ -185,89 +188,77 @@ func secretsKeyID(cluster map[string]any) string {
 	return id
 }
 
-func permissions(statements any) []Permission {
+// permissions reads the statements of a key policy.
+func permissions(statements any) ([]Permission, error) {
 	all := []Permission{}
-	for _, s := range listOf(statements) {
-		statement, _ := s.(map[string]any)
-		sid, _ := statement["Sid"].(string)
-		var actions []string
-		for _, action := range listOf(statement["Action"]) {
-			actions = append(actions, strings.TrimPrefix(plain(action), "kms:"))
+	if statements == nil {
+		return all, nil
+	}
+	data, err := json.Marshal(map[string]any{"Version": iampolicy.Version, "Statement": statements})
+	if err != nil {
+		return nil, err
+	}
+	doc, err := iampolicy.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range doc.Statement {
+		p := Permission{Statement: s.Sid}
+		for _, action := range s.Action {
+			p.Actions = append(p.Actions, strings.TrimPrefix(action, "kms:"))
 		}
-		principals, _ := statement["Principal"].(map[string]any)
-		for _, kind := range principals {
-			for _, principal := range listOf(kind) {
-				all = append(all, Permission{
-					Statement:  sid,
-					Principal:  plain(principal),
-					Actions:    actions,
-					Conditions: conditions(statement["Condition"]),
-				})
+		for operator, keys := range s.Condition {
+			for key, values := range keys {
+				p.Conditions = append(p.Conditions, Condition{operator, key, values})
 			}
 		}
-	}
-	return all
-}
-
-func conditions(condition any) []Condition {
-	operators, _ := condition.(map[string]any)
-	var all []Condition
-	for operator, keys := range operators {
-		m, _ := keys.(map[string]any)
-		for key, value := range m {
-			c := Condition{Operator: operator, Key: key}
-			for _, v := range listOf(value) {
-				c.Values = append(c.Values, plain(v))
-			}
-			all = append(all, c)
+		slices.SortFunc(p.Conditions, func(a, b Condition) int {
+			return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Operator, b.Operator))
+		})
+		for _, p.Principal = range slices.Concat(s.Principal.AWS, s.Principal.Service, s.Principal.Federated) {
+			all = append(all, p)
 		}
 	}
-	slices.SortFunc(all, func(a, b Condition) int {
-		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Operator, b.Operator))
-	})
-	return all
+	return all, nil
 }
 
-func listOf(value any) []any {
-	if list, ok := value.([]any); ok {
-		return list
-	}
-	return []any{value}
-}
-
-// plain writes a CloudFormation value as a person would: ${AWS::AccountId} for
-// a reference, ${Resource.Attribute} for an attribute.
-func plain(value any) string {
+// plain writes what CloudFormation will fill in as a person would: ${AWS::AccountId}
+// for a reference, ${Resource.Attribute} for an attribute. The rest stays as it is.
+func plain(value any) any {
 	switch v := value.(type) {
-	case string:
-		return v
+	case []any:
+		all := make([]any, len(v))
+		for i := range v {
+			all[i] = plain(v[i])
+		}
+		return all
 	case map[string]any:
-		if ref, ok := v["Ref"].(string); ok {
+		all := map[string]any{}
+		for key := range v {
+			all[key] = plain(v[key])
+		}
+		if ref, ok := all["Ref"].(string); ok {
 			return "${" + ref + "}"
 		}
-		if parts, ok := v["Fn::GetAtt"].([]any); ok {
-			var names []string
-			for _, p := range parts {
-				names = append(names, plain(p))
-			}
-			return "${" + strings.Join(names, ".") + "}"
+		if parts, ok := all["Fn::GetAtt"].([]any); ok {
+			return "${" + joined(parts, ".") + "}"
 		}
-		if join, ok := v["Fn::Join"].([]any); ok && len(join) == 2 {
-			var text strings.Builder
-			for i, part := range listOf(join[1]) {
-				if i > 0 {
-					text.WriteString(plain(join[0]))
-				}
-				text.WriteString(plain(part))
+		if join, ok := all["Fn::Join"].([]any); ok && len(join) == 2 {
+			if parts, ok := join[1].([]any); ok {
+				return joined(parts, fmt.Sprint(join[0]))
 			}
-			return text.String()
 		}
+		return all
 	}
-	data, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Sprint(value)
+	return value
+}
+
+func joined(parts []any, separator string) string {
+	texts := make([]string, len(parts))
+	for i, p := range parts {
+		texts[i] = fmt.Sprint(p)
 	}
-	return string(data)
+	return strings.Join(texts, separator)
 }
 
 func readFindings(path string) ([]Finding, error) {

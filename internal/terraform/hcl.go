@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2"
+	hcl2 "github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
@@ -43,23 +44,12 @@ type raw string
 // tokens parses the expression. It was written by this package: one that does not
 // parse is a fault of the program.
 func (r raw) tokens() hclwrite.Tokens {
-	file, diags := hclwrite.ParseConfig([]byte("x = "+string(r)+"\n"), "", hcl.InitialPos)
+	file, diags := hclwrite.ParseConfig([]byte("x = "+string(r)+"\n"), "", hcl2.InitialPos)
 	if diags.HasErrors() {
 		panic(fmt.Sprintf("terraform: %s: %v", r, diags))
 	}
 	return file.Body().GetAttribute("x").Expr().BuildTokens(nil)
 }
-
-// rawList is a list of expressions.
-func rawList(expressions []string) raw { return raw("[" + strings.Join(expressions, ", ") + "]") }
-
-// call is a call of a function.
-type call struct {
-	name string
-	args []any
-}
-
-func jsonencode(v any) call { return call{"jsonencode", []any{v}} }
 
 // plain makes maps, lists, strings, numbers and booleans of a value.
 func plain(v any) any {
@@ -74,18 +64,16 @@ func plain(v any) any {
 	return out
 }
 
+// hcl is a value as an expression. What is text in it becomes no expression, but for
+// references.
+func hcl(v any) string { return string(tokensOf(v).Bytes()) }
+
 func tokensOf(v any) hclwrite.Tokens {
 	switch v := v.(type) {
 	case nil:
 		return raw("null").tokens()
 	case raw:
 		return v.tokens()
-	case call:
-		args := make([]hclwrite.Tokens, len(v.args))
-		for i, a := range v.args {
-			args[i] = tokensOf(a)
-		}
-		return hclwrite.TokensForFunctionCall(v.name, args...)
 	case string:
 		return stringTokens(v)
 	case bool:
@@ -115,7 +103,7 @@ func stringTokens(s string) hclwrite.Tokens {
 		for i := range lines {
 			list[i] = lines[i]
 		}
-		return tokensOf(call{"join", []any{"\n", list}})
+		return hclwrite.TokensForFunctionCall("join", tokensOf("\n"), listTokens(list))
 	}
 	if !strings.Contains(s, refBegin) {
 		return hclwrite.TokensForValue(cty.StringVal(s))
@@ -201,70 +189,18 @@ func mapTokens(m map[string]any) hclwrite.Tokens {
 	return hclwrite.TokensForObject(attrs)
 }
 
-// body writes the arguments and blocks of one block, in the order of the calls.
-type body struct{ *hclwrite.Body }
+var (
+	blank = regexp.MustCompile(`\n[ \t\n]*\n`)
+	inner = regexp.MustCompile(`\{\n\n|\n\n( *[})])`)
+)
 
-func (b body) set(name string, v any) { b.SetAttributeRaw(name, tokensOf(v)) }
-
-// block adds a block, with an empty line before it where something precedes.
-func (b body) block(typ string, labels []string, fill func(body)) {
-	if len(b.Attributes()) > 0 || len(b.Blocks()) > 0 {
-		b.AppendNewline()
+// format lays out what a template gave: one empty line where there are several, and
+// none at the ends of a block. No text of HCL holds a line's end.
+func format(text string) []byte {
+	text = blank.ReplaceAllString(text, "\n\n")
+	text = inner.ReplaceAllStringFunc(text, func(s string) string { return strings.Replace(s, "\n\n", "\n", 1) })
+	if text = strings.TrimSpace(text); text == "" {
+		return nil
 	}
-	fill(body{b.AppendNewBlock(typ, labels).Body()})
+	return hclwrite.Format([]byte(text + "\n"))
 }
-
-// file collects the blocks of one file.
-type file struct {
-	name string
-	hcl  *hclwrite.File
-	body
-	empty bool
-}
-
-func newFile(name string) *file {
-	f := hclwrite.NewEmptyFile()
-	return &file{name: name, hcl: f, body: body{f.Body()}, empty: true}
-}
-
-// add adds a block, with lines of comment above it.
-func (f *file) add(comment, typ string, labels []string, fill func(body)) {
-	if !f.empty {
-		f.AppendNewline()
-	}
-	f.empty = false
-	f.comment(comment)
-	fill(body{f.AppendNewBlock(typ, labels).Body()})
-}
-
-func (f *file) comment(text string) {
-	if text == "" {
-		return
-	}
-	for _, line := range strings.Split(text, "\n") {
-		line = strings.TrimRight("# "+line, " ")
-		f.AppendUnstructuredTokens(hclwrite.Tokens{{Type: hclsyntax.TokenComment, Bytes: []byte(line + "\n")}})
-	}
-}
-
-func (f *file) resource(comment, typ, name string, fill func(body)) {
-	f.add(comment, "resource", []string{typ, name}, fill)
-}
-
-func (f *file) data(typ, name string, fill func(body)) { f.add("", "data", []string{typ, name}, fill) }
-
-// output adds an output with its description.
-func (f *file) output(name, description string, value any) {
-	f.add("", "output", []string{name}, func(b body) {
-		b.set("description", description)
-		b.set("value", value)
-	})
-}
-
-// retain is what CloudFormation's Retain is here: a plan that would destroy the
-// resource fails.
-func (b body) retain() {
-	b.block("lifecycle", nil, func(b body) { b.set("prevent_destroy", true) })
-}
-
-func (f *file) content() []byte { return hclwrite.Format(f.hcl.Bytes()) }

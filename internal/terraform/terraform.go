@@ -1,27 +1,68 @@
 // Package terraform writes a configured cluster as a Terraform root module, or its
 // key alone as a module to use beside others.
 //
-// It uses resources of the provider hashicorp/aws and nothing else. What they say comes
-// from the blueprint, as it does for the CDK constructs; test/parity holds the results
-// to each other.
+// It uses resources of the provider hashicorp/aws and nothing else. The files stand in
+// the folder module as they will be; what they say comes from the blueprint, as it does
+// for the CDK constructs, and test/parity holds the results to each other.
 package terraform
 
 import (
+	"embed"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
+	"text/template"
 	"unicode"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/manifest"
 	"github.com/ekskms/ekskms/internal/place"
+	"github.com/ekskms/ekskms/internal/tamper"
 )
 
-// The versions that the module asks for. terraform_data came with Terraform 1.4,
-// and compute_config of aws_eks_cluster with provider 5.79.
-const (
-	requiredVersion = ">= 1.5.0"
-	providerVersion = ">= 5.100.0, < 7.0.0"
+//go:embed module
+var folder embed.FS
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"hcl":    hcl,
+	"policy": policy,
+	"ref":    ref,
+	"named":  func(name string) string { return hcl(map[string]string{"Name": name}) },
+	"prefix": prefix, "cut": cut, "snake": snake, "join": strings.Join,
+	"key":      func(name string, spec blueprint.KeySpec) any { return key{name, spec} },
+	"logGroup": func(resource string, g blueprint.LogGroup, key string) any { return logGroup{resource, g, key} },
+	"output":   func(o blueprint.Output, value string) any { return output{o, value} },
+	"outputs":  func() any { return blueprint.Outputs },
+	"maxRoles": func() int { return blueprint.MaxRoles },
+	"logTypes": func() []string { return blueprint.LogTypes }, "nodePools": func() []string { return blueprint.NodePools },
+	"authenticationMode": func() string { return blueprint.AuthenticationMode },
+	"amiType":            blueprint.AMIType, "paths": tamper.Paths,
+}).ParseFS(folder, "module/*"))
+
+// What the parts of the templates are written from.
+type (
+	key struct {
+		Name string
+		blueprint.KeySpec
+	}
+	logGroup struct {
+		Resource string
+		blueprint.LogGroup
+		Key string // an expression
+	}
+	output struct {
+		blueprint.Output
+		Value string // an expression
+	}
+	role struct {
+		Cluster, Name string
+		blueprint.Role
+		PolicyARN           string // of each.value
+		PolicyName, Comment string
+		Each, Index         string // for each element of a map, if one is named
+	}
 )
 
 // File is a file of the module.
@@ -33,15 +74,27 @@ type File struct {
 // Generate returns the root module of a cluster.
 func Generate(cluster blueprint.Cluster) ([]File, error) {
 	m := newModule(cluster)
-	if m.c.Key.ARN == "" { // else by its path: the role does not exist yet when the owner is asked
-		m.c.Refs.ClusterRole = reference("aws_iam_role.cluster.arn")
+	m.Root = true
+	if m.Key.ARN == "" { // else by its path: the role does not exist yet when the owner is asked
+		m.Refs.ClusterRole = reference("aws_iam_role.cluster.arn")
 	}
-	kubernetes, err := m.kubernetes()
+	if _, needed := m.AuditKey(); needed {
+		m.Refs.AuditKey = reference("aws_kms_key.audit.arn")
+	}
+	image := ""
+	if m.Plugin != nil {
+		if image = m.Plugin.Image; image == "" {
+			image = ref("var.plugin_image")
+		}
+	}
+	objects, err := m.Objects(image)
 	if err != nil {
 		return nil, err
 	}
-	files := []*file{m.versions(true), m.place(), m.network(), m.key(), m.cluster(), m.audit(), m.plugin(true), kubernetes, m.outputs(!kubernetes.empty)}
-	return m.finish(files), nil
+	if m.Manifests, err = manifest.Maps(objects.All()); err != nil {
+		return nil, err
+	}
+	return m.files("versions", "variables", "main", "network", "key", "cluster", "audit", "plugin", "kubernetes", "outputs")
 }
 
 // GenerateKey returns a module with the key and the identity of the plugin, to be
@@ -51,27 +104,29 @@ func GenerateKey(cluster blueprint.Cluster) ([]File, error) {
 	if cluster.Key.ARN != "" {
 		return nil, fmt.Errorf("key.arn of the configuration is %s, an existing key: there is no key to make a module of", cluster.Key.ARN)
 	}
-	m := newModule(cluster)
-	return m.finish([]*file{m.versions(false), m.place(), m.key(), m.plugin(false), m.keyOutputs()}), nil
+	return newModule(cluster).files("versions", "variables", "main", "key", "plugin", "key_outputs")
 }
 
-// module is a module that is being written.
+// module is what the templates ask.
 type module struct {
-	c         blueprint.Cluster
-	variables *file
-	// asksCreators says that the configuration names no creators: they are a variable.
-	asksCreators bool
-	// account and region are where the configuration has the cluster, or empty.
-	account, region string
+	blueprint.Cluster
+	// Root tells that it makes the cluster, and not the key alone.
+	Root bool
+	// AsksCreators says that the configuration names no creators: they are a variable.
+	AsksCreators bool
+	// Account and Region are where the configuration has the cluster, or empty.
+	Account, Region string
+	// Manifests are the objects that belong on the cluster.
+	Manifests []map[string]any
 }
 
 func newModule(c blueprint.Cluster) *module {
-	m := &module{variables: newFile("variables.tf"), asksCreators: len(c.Creators) == 0}
-	if m.asksCreators {
+	m := &module{AsksCreators: len(c.Creators) == 0}
+	if m.AsksCreators {
 		c.Creators = []string{listRef("var.creator_arns")}
 	}
 	if c.At.Region != nil {
-		m.account, m.region = c.At.Account.Text(), c.At.Region.Text()
+		m.Account, m.Region = c.At.Account.Text(), c.At.Region.Text()
 	}
 	c.At = place.Place{
 		Partition: reference("local.partition"),
@@ -86,84 +141,32 @@ func newModule(c blueprint.Cluster) *module {
 			return reference(fmt.Sprintf("aws_iam_role.tenant[%q].arn", name))
 		}
 	}
-	m.c = c
-	if m.asksCreators {
-		m.variables.add("", "variable", []string{"creator_arns"}, func(b body) {
-			b.set("description", "ARNs of the IAM roles that may create the cluster under the key: those whose credentials run terraform apply. At most 10.")
-			b.set("type", raw("list(string)"))
-			b.block("validation", nil, func(b body) {
-				b.set("condition", raw(fmt.Sprintf("length(var.creator_arns) >= 1 && length(var.creator_arns) <= %d", blueprint.MaxRoles)))
-				b.set("error_message", fmt.Sprintf("Name 1 to %d roles.", blueprint.MaxRoles))
-			})
-			b.block("validation", nil, func(b body) {
-				b.set("condition", raw(`alltrue([for arn in var.creator_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/[0-9A-Za-z_+=,.@/-]+$", arn))])`))
-				b.set("error_message", "Each must be the ARN of an IAM role. A session, such as arn:aws:sts::111122223333:assumed-role/Deployer/me, belongs to arn:aws:iam::111122223333:role/Deployer.")
-			})
-		})
-	}
+	m.Cluster = c
 	return m
 }
 
-func (m *module) finish(files []*file) []File {
-	var out []File
-	for _, f := range slices.Insert(files, 1, m.variables) {
-		if f.empty {
-			continue
+// files writes the templates of these names that have something to say.
+func (m *module) files(names ...string) ([]File, error) {
+	var all []File
+	for _, name := range names {
+		var b strings.Builder
+		if err := templates.ExecuteTemplate(&b, name+".tf.tmpl", m); err != nil {
+			return nil, err
 		}
-		out = append(out, File{Name: f.name, Content: f.content()})
+		if content := format(b.String()); len(content) > 0 {
+			all = append(all, File{Name: strings.TrimPrefix(name, "key_") + ".tf", Content: content})
+		}
 	}
-	return out
-}
-
-func (m *module) versions(root bool) *file {
-	f := newFile("versions.tf")
-	f.add("", "terraform", nil, func(b body) {
-		b.set("required_version", requiredVersion)
-		b.block("required_providers", nil, func(b body) {
-			b.set("aws", map[string]any{"source": "hashicorp/aws", "version": providerVersion})
-		})
-	})
-	if root && (m.region != "" || len(m.c.Tags) > 0) {
-		f.add("", "provider", []string{"aws"}, func(b body) {
-			if m.region != "" {
-				b.set("region", m.region)
-				b.set("allowed_account_ids", []string{m.account})
-			}
-			if len(m.c.Tags) > 0 {
-				b.block("default_tags", nil, func(b body) { b.set("tags", plain(m.c.Tags)) })
-			}
-		})
-	}
-	return f
-}
-
-// place says where the module is applied.
-func (m *module) place() *file {
-	f := newFile("main.tf")
-	f.data("aws_partition", "current", func(body) {})
-	account, region := any(m.account), any(m.region)
-	if m.region == "" {
-		m.variables.add("", "variable", []string{"account_id"}, func(b body) {
-			b.set("description", "AWS account of the cluster. Default: that of the credentials.")
-			b.set("type", raw("string"))
-			b.set("default", raw("null"))
-		})
-		f.data("aws_caller_identity", "current", func(b body) { b.set("count", raw("var.account_id == null ? 1 : 0")) })
-		f.data("aws_region", "current", func(body) {})
-		account = raw("var.account_id != null ? var.account_id : data.aws_caller_identity.current[0].account_id")
-		region = raw("data.aws_region.current.id")
-	}
-	f.add("", "locals", nil, func(b body) {
-		b.set("partition", raw("data.aws_partition.current.partition"))
-		b.set("account_id", account)
-		b.set("region", region)
-	})
-	return f
+	return all, nil
 }
 
 // policy is a policy document.
-func policy(statements []iampolicy.Statement) call {
-	return jsonencode(plain(iampolicy.NewDocument(statements...)))
+func policy(statements any) string {
+	list, ok := statements.([]iampolicy.Statement)
+	if !ok {
+		list = []iampolicy.Statement{statements.(iampolicy.Statement)}
+	}
+	return "jsonencode(" + hcl(iampolicy.NewDocument(list...)) + ")"
 }
 
 // prefix is the beginning of a name whose rest the provider makes up, so that
@@ -174,232 +177,6 @@ func prefix(cluster, what string) string {
 }
 
 func cut(s string, n int) string { return strings.TrimRight(s[:min(len(s), n)], "-_") }
-
-// own is the policy of a role's own: its name says what it is about.
-type own struct{ name, comment string }
-
-// role writes a role, its policies of AWS and its own.
-func (m *module) role(f *file, comment, name string, r blueprint.Role, o own) {
-	m.eachRole(f, comment, name, r, o, "")
-}
-
-// eachRole is [module.role] for each element of a map, if one is named.
-func (m *module) eachRole(f *file, comment, name string, r blueprint.Role, o own, each string) {
-	index := ""
-	forEach := func(b body) {
-		if each != "" {
-			b.set("for_each", raw(each))
-		}
-	}
-	if each != "" {
-		index = "[each.key]"
-	}
-	f.resource(comment, "aws_iam_role", name, func(b body) {
-		forEach(b)
-		b.set("name_prefix", prefix(m.c.Name, name))
-		if r.Path != "" && r.Path != "/" {
-			b.set("path", r.Path)
-		}
-		b.set("description", r.Description)
-		b.set("assume_role_policy", policy([]iampolicy.Statement{r.Trust}))
-	})
-	if len(r.Managed) > 0 {
-		f.resource("", "aws_iam_role_policy_attachment", name, func(b body) {
-			b.set("for_each", call{"toset", []any{r.Managed}})
-			b.set("role", raw("aws_iam_role."+name+".name"))
-			b.set("policy_arn", m.c.At.ManagedPolicy(ref("each.value")))
-		})
-	}
-	if len(r.Policy) > 0 {
-		f.resource(o.comment, "aws_iam_role_policy", name, func(b body) {
-			forEach(b)
-			b.set("name", o.name)
-			b.set("role", raw("aws_iam_role."+name+index+".id"))
-			b.set("policy", policy(r.Policy))
-		})
-	}
-}
-
-// kmsKey writes a key and its alias.
-func (m *module) kmsKey(f *file, comment, name string, key blueprint.KeySpec) {
-	f.resource(comment, "aws_kms_key", name, func(b body) {
-		b.set("description", key.Description)
-		b.set("enable_key_rotation", true)
-		b.set("rotation_period_in_days", key.RotationDays)
-		b.set("deletion_window_in_days", key.PendingDays)
-		b.set("multi_region", key.MultiRegion)
-		b.set("policy", policy(key.Statements))
-		b.retain()
-	})
-	f.resource("", "aws_kms_alias", name, func(b body) {
-		b.set("name", key.Alias)
-		b.set("target_key_id", raw("aws_kms_key."+name+".key_id"))
-	})
-}
-
-func (m *module) key() *file {
-	f := newFile("key.tf")
-	if m.c.Key.ARN != "" {
-		return f
-	}
-	m.kmsKey(f, "The CMK of the secrets. No action and no principal of its policy is a wildcard, and\n"+
-		"the account itself can administer it but not use it.", "secrets", m.c.SecretsKey())
-	return f
-}
-
-func (m *module) cluster() *file {
-	f := newFile("cluster.tf")
-	auto := m.c.AutoMode()
-	m.role(f, "Only EKS, and only for this cluster, can assume it.", "cluster", m.c.ClusterRole(),
-		own{"key", "The policy of the existing key lets the role in only if this does too."})
-	waits := []string{"aws_cloudwatch_log_group.control_plane", "aws_iam_role_policy_attachment.cluster"}
-	if m.c.Key.ARN != "" {
-		waits = append(waits, "aws_iam_role_policy.cluster")
-	}
-	if m.c.Network.ID == "" {
-		waits = append(waits, "aws_route.private") // nodes must reach AWS from the first
-	}
-
-	m.kmsKey(f, "The key of the control plane's logs.", "logs", m.c.LogsKey())
-	m.logGroup(f, "EKS writes here. If it were not there, EKS would make one without a key and without an end.",
-		"control_plane", m.c.ControlPlaneLogs(), "aws_kms_key.logs.arn")
-
-	f.resource("", "aws_eks_cluster", "this", func(b body) {
-		b.set("name", m.c.Name)
-		b.set("version", m.c.KubernetesVersion)
-		b.set("role_arn", raw("aws_iam_role.cluster.arn"))
-		b.set("enabled_cluster_log_types", blueprint.LogTypes)
-		if auto {
-			b.set("bootstrap_self_managed_addons", false) // Auto Mode has its own
-		}
-		b.block("access_config", nil, func(b body) {
-			b.set("authentication_mode", blueprint.AuthenticationMode)
-			b.set("bootstrap_cluster_creator_admin_permissions", false)
-		})
-		b.block("encryption_config", nil, func(b body) {
-			b.set("resources", []string{"secrets"})
-			b.block("provider", nil, func(b body) { b.set("key_arn", m.c.KeyARN()) })
-		})
-		b.block("vpc_config", nil, func(b body) {
-			b.set("subnet_ids", m.subnets())
-			b.set("endpoint_private_access", true)
-			b.set("endpoint_public_access", len(m.c.PublicCIDRs) > 0)
-			if len(m.c.PublicCIDRs) > 0 {
-				b.set("public_access_cidrs", m.c.PublicCIDRs)
-			}
-		})
-		b.block("compute_config", nil, func(b body) {
-			b.set("enabled", auto)
-			if auto {
-				b.set("node_pools", blueprint.NodePools)
-				b.set("node_role_arn", raw("aws_iam_role.nodes.arn"))
-			}
-		})
-		b.block("kubernetes_network_config", nil, func(b body) {
-			b.set("ip_family", "ipv4")
-			b.block("elastic_load_balancing", nil, func(b body) { b.set("enabled", auto) })
-		})
-		b.block("storage_config", nil, func(b body) {
-			b.block("block_storage", nil, func(b body) { b.set("enabled", auto) })
-		})
-		b.retain()
-		b.set("depends_on", rawList(waits))
-	})
-	m.access(f)
-	m.nodes(f, auto)
-	return f
-}
-
-func (m *module) subnets() any {
-	if m.c.Network.ID != "" {
-		return m.c.Network.SubnetIDs
-	}
-	return raw("[for key in sort(keys(aws_subnet.private)) : aws_subnet.private[key].id]")
-}
-
-func (m *module) logGroup(f *file, comment, name string, group blueprint.LogGroup, key string) {
-	f.resource(comment, "aws_cloudwatch_log_group", name, func(b body) {
-		b.set("name", group.Name)
-		b.set("retention_in_days", group.Days)
-		b.set("kms_key_id", raw(key))
-		b.retain()
-	})
-}
-
-// access writes the access entries, by the ARNs of their principals, so that the
-// order in the configuration does not matter.
-func (m *module) access(f *file) {
-	entries := map[string]any{}
-	for _, e := range m.c.AllAccessEntries() {
-		entry := map[string]any{"groups": append([]string{}, e.Groups...), "policy": raw("null"), "scope": raw("null"), "namespaces": raw("null")}
-		if e.Policy != "" {
-			entry["policy"], entry["scope"] = e.Policy, "cluster"
-		}
-		if len(e.Namespaces) > 0 {
-			entry["scope"], entry["namespaces"] = "namespace", e.Namespaces
-		}
-		entries[e.PrincipalARN] = entry
-	}
-	if len(entries) == 0 {
-		return
-	}
-	f.add("Who may use the Kubernetes API. Nobody else may, whoever applies this included.", "locals", nil, func(b body) {
-		b.set("access_entries", entries)
-	})
-	f.resource("", "aws_eks_access_entry", "this", func(b body) {
-		b.set("for_each", raw("local.access_entries"))
-		b.set("cluster_name", raw("aws_eks_cluster.this.name"))
-		b.set("principal_arn", raw("each.key"))
-		b.set("kubernetes_groups", raw("each.value.groups"))
-		b.set("type", "STANDARD")
-	})
-	f.resource("", "aws_eks_access_policy_association", "this", func(b body) {
-		b.set("for_each", raw("{ for arn, entry in local.access_entries : arn => entry if entry.policy != null }"))
-		b.set("cluster_name", raw("aws_eks_cluster.this.name"))
-		b.set("principal_arn", raw("aws_eks_access_entry.this[each.key].principal_arn"))
-		b.set("policy_arn", m.c.At.AccessPolicy(ref("each.value.policy")))
-		b.block("access_scope", nil, func(b body) {
-			b.set("type", raw("each.value.scope"))
-			b.set("namespaces", raw("each.value.namespaces"))
-		})
-	})
-}
-
-func (m *module) nodes(f *file, auto bool) {
-	m.role(f, "", "nodes", m.c.NodeRole(), own{})
-	if auto {
-		return
-	}
-	for _, a := range m.c.AddOns() {
-		f.resource("", "aws_eks_addon", snake(a.ID), func(b body) {
-			b.set("cluster_name", raw("aws_eks_cluster.this.name"))
-			b.set("addon_name", a.Name)
-			if a.Settings != nil {
-				b.set("configuration_values", jsonencode(a.Settings))
-			}
-			if a.Overwrite {
-				b.set("resolve_conflicts_on_create", "OVERWRITE")
-				b.set("resolve_conflicts_on_update", "OVERWRITE")
-			}
-		})
-	}
-	group := m.c.NodeGroup
-	f.resource("", "aws_eks_node_group", "this", func(b body) {
-		b.set("cluster_name", raw("aws_eks_cluster.this.name"))
-		b.set("node_group_name_prefix", prefix(m.c.Name, "nodes"))
-		b.set("node_role_arn", raw("aws_iam_role.nodes.arn"))
-		b.set("subnet_ids", m.subnets())
-		b.set("ami_type", blueprint.AMIType(group.Architecture()))
-		b.set("instance_types", group.InstanceTypes)
-		b.set("force_update_version", true)
-		b.block("scaling_config", nil, func(b body) {
-			b.set("min_size", group.MinSize)
-			b.set("max_size", group.MaxSize)
-			b.set("desired_size", group.DesiredSize)
-		})
-		b.set("depends_on", raw("[aws_eks_addon.vpc_cni, aws_iam_role_policy_attachment.nodes]"))
-	})
-}
 
 // snake is an ID of the template as Terraform writes names.
 func snake(id string) string {
@@ -413,44 +190,160 @@ func snake(id string) string {
 	return b.String()
 }
 
-// plugin writes the roles of the plugins, and in a root module the associations
-// that give them to pods.
-func (m *module) plugin(root bool) *file {
-	f := newFile("plugin.tf")
-	if m.c.Plugin == nil {
-		return f
+// Role is a role with its policies of AWS and one of its own.
+func (m *module) Role(name string, r blueprint.Role, policyName, comment string) any {
+	if r.Path == "/" {
+		r.Path = ""
 	}
-	associate := func(name string, each bool, namespace, serviceAccount string) {
-		if !root {
-			return
-		}
-		f.resource("", "aws_eks_pod_identity_association", name, func(b body) {
-			role := raw("aws_iam_role." + name + ".arn")
-			if each {
-				b.set("for_each", raw("local.tenants"))
-				role = raw("aws_iam_role." + name + "[each.key].arn")
-			}
-			b.set("cluster_name", raw("aws_eks_cluster.this.name"))
-			b.set("namespace", namespace)
-			b.set("service_account", serviceAccount)
-			b.set("role_arn", role)
-		})
-	}
-	session := m.c.Session()
-	m.role(f, "Only EKS Pod Identity, and only for the plugin's pods on this cluster, can assume it.", "plugin", m.c.PluginRole(), own{name: "key"})
-	associate("plugin", false, session.Namespace, session.ServiceAccount)
-	if len(m.c.Plugin.Tenants) == 0 {
-		return f
-	}
-	tenants := map[string]any{}
-	for _, t := range m.c.Plugin.Tenants {
-		tenants[t.Name] = map[string]any{"namespace": t.Namespace, "service_account": t.ServiceAccount}
-	}
-	f.add("The hosted control planes, each with an identity and an encryption context of its own.", "locals", nil, func(b body) {
-		b.set("tenants", tenants)
-	})
-	each := blueprint.Tenant{Name: ref("each.key"), Namespace: ref("each.value.namespace"), ServiceAccount: ref("each.value.service_account")}
-	m.eachRole(f, "", "tenant", m.c.TenantRole(each), own{name: "key"}, "local.tenants")
-	associate("tenant", true, each.Namespace, each.ServiceAccount)
-	return f
+	return role{Cluster: m.Name, Name: name, Role: r, PolicyARN: m.At.ManagedPolicy(ref("each.value")), PolicyName: policyName, Comment: comment}
 }
+
+// EachTenant is the role of each tenant.
+func (m *module) EachTenant() any {
+	r := m.TenantRole(blueprint.Tenant{Name: ref("each.key"), Namespace: ref("each.value.namespace"), ServiceAccount: ref("each.value.service_account")})
+	return role{Cluster: m.Name, Name: "tenant", Role: r, PolicyName: "key", Each: "local.tenants", Index: "[each.key]"}
+}
+
+// Tenants are the tenants of the plugin, by name.
+func (m *module) Tenants() map[string]any {
+	all := map[string]any{}
+	for _, t := range m.Plugin.Tenants {
+		all[t.Name] = map[string]any{"namespace": t.Namespace, "service_account": t.ServiceAccount}
+	}
+	return all
+}
+
+// Subnets is an expression.
+func (m *module) Subnets() string {
+	if m.Network.ID != "" {
+		return hcl(m.Network.SubnetIDs)
+	}
+	return "[for key in sort(keys(aws_subnet.private)) : aws_subnet.private[key].id]"
+}
+
+// AsksZones tells that the Availability Zones are a variable.
+func (m *module) AsksZones() bool { return m.Network.ID == "" && len(m.Network.AvailabilityZones) == 0 }
+
+// SubnetBits are those that the size of a subnet takes from the VPC's.
+func (m *module) SubnetBits() (bits int) {
+	for 1<<bits < 2*m.Network.Zones() {
+		bits++
+	}
+	return bits
+}
+
+// each numbers the zones from one, and gives of each what of returns for it.
+func each(n int, of func(i int) any) map[string]any {
+	all := map[string]any{}
+	for i := range n {
+		all[strconv.Itoa(i+1)] = of(i)
+	}
+	return all
+}
+
+func itself(i int) any { return i }
+
+func (m *module) Zones() any { return each(m.Network.Zones(), itself) }
+func (m *module) NATGateways() any {
+	return each(min(m.Network.NATGateways, m.Network.Zones()), itself)
+}
+func (m *module) NATGatewayOf() any {
+	n := m.Network.Zones()
+	return each(n, func(i int) any { return strconv.Itoa(i%min(m.Network.NATGateways, n) + 1) })
+}
+
+// AccessEntries are by the ARNs of their principals, so that the order in the
+// configuration does not matter.
+func (m *module) AccessEntries() map[string]any {
+	all := map[string]any{}
+	for _, e := range m.AllAccessEntries() {
+		entry := map[string]any{"groups": append([]string{}, e.Groups...), "policy": nil, "scope": nil, "namespaces": nil}
+		if e.Policy != "" {
+			entry["policy"], entry["scope"] = e.Policy, "cluster"
+		}
+		if len(e.Namespaces) > 0 {
+			entry["scope"], entry["namespaces"] = "namespace", e.Namespaces
+		}
+		all[e.PrincipalARN] = entry
+	}
+	return all
+}
+
+// AuditKeySpec is nil if there is no such key.
+func (m *module) AuditKeySpec() *blueprint.KeySpec {
+	spec, needed := m.AuditKey()
+	if !needed {
+		return nil
+	}
+	return &spec
+}
+
+// Copy is the log group with a copy of the trail, or nil.
+func (m *module) Copy() *blueprint.LogGroup {
+	group, copied := m.TrailCopy()
+	if !copied {
+		return nil
+	}
+	return &group
+}
+
+func (m *module) CopyRole() blueprint.Role {
+	return m.TrailRole(ref("aws_cloudwatch_log_group.trail.arn"))
+}
+
+func (m *module) BucketPrefix() string {
+	return "ekskms-" + cut(strings.ToLower(strings.ReplaceAll(m.Name, "_", "-")), 20) + "-trail-"
+}
+
+func (m *module) BucketStatements() []iampolicy.Statement {
+	arn := ref("aws_s3_bucket.trail.arn")
+	return append(keypolicy.BucketTLS(arn, strconv.FormatFloat(m.TrailBucket().TLS, 'f', -1, 64)), m.TrailStatements(arn)...)
+}
+
+// TrailARN is an expression, of the new trail or the configured one.
+func (m *module) TrailARN() string {
+	if !m.NewTrail() {
+		return hcl(m.Trail().ARN)
+	}
+	return "aws_cloudtrail.this.arn"
+}
+
+// TopicARN is an expression, of the new topic or the configured one.
+func (m *module) TopicARN() string {
+	if !m.NewTopic() {
+		return hcl(m.Topic().ARN)
+	}
+	return "aws_sns_topic.alarms.arn"
+}
+
+func (m *module) AlarmsByID() map[string]any {
+	all := map[string]any{}
+	for _, r := range m.Alarms() {
+		all[r.ID] = map[string]any{"description": r.Description, "pattern": r.Pattern, "template": r.Template}
+	}
+	return all
+}
+
+// AsksImage tells that the plugin's image is a variable.
+func (m *module) AsksImage() bool { return m.Plugin != nil && m.Plugin.Image == "" }
+
+// ObjectsWait are the resources without which the objects can't be applied, or would
+// not work.
+func (m *module) ObjectsWait() (all []string) {
+	if m.Plugin != nil {
+		all = append(all, "aws_eks_pod_identity_association.plugin")
+	}
+	if len(m.AllAccessEntries()) > 0 {
+		all = append(all, "aws_eks_access_policy_association.this")
+	}
+	if m.NodeGroup != nil {
+		all = append(all, "aws_eks_node_group.this")
+	}
+	return all
+}
+
+func (m *module) UpdateKubeconfig() string {
+	return blueprint.UpdateKubeconfig(ref("aws_eks_cluster.this.name"), ref("local.region"))
+}
+
+func (m *module) RolePath() string { return place.ClusterRolePath(m.Name) }
