@@ -65,7 +65,7 @@ var rooms = []room{
 	{"internal/terraform", makes, "the blueprint as HCL", []string{"internal/blueprint", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
 	{"internal/scaffold", makes, "new projects, and ejected Go source", []string{"internal/blueprint", "internal/place"}, false},
 	{"internal/estimate", makes, "prices and the sums", []string{"internal/blueprint", "internal/place"}, false},
-	{"internal/synth", makes, "runs the CDK app in this process; recovers jsii's panics, nobody else does", []string{"internal/blueprint", "internal/config", "internal/eksversion", "internal/hint", "internal/place", "stacks"}, true},
+	{"internal/synth", makes, "runs the CDK app in this process; recovers jsii's panics, nobody else does", []string{"internal/blueprint", "internal/config", "internal/eksversion", "internal/hint", "internal/iampolicy", "internal/place", "stacks"}, true},
 	{"internal/kubectllayer", makes, "the Lambda layer with kubectl", nil, true},
 
 	{"internal/cfn", proves, "CloudFormation templates and cloud assemblies, read and resolved", []string{"internal/place"}, false},

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ var differences = []difference{
 		why: "See above. To remove a cluster, take the lifecycle block out, as you would switch deletion protection off.",
 	},
 	{
-		fact: "access entries", cloudFormation: "one more, `AmazonEKSClusterAdminPolicy` for the handler that applies Kubernetes objects", terraform: "those of the configuration",
+		fact: "access entries: whose", cloudFormation: "one more, `AmazonEKSClusterAdminPolicy` for the handler that applies Kubernetes objects", terraform: "those of the configuration",
 		why: "Terraform has no such handler. Who applies the objects needs an access entry of his own.",
 	},
 	{
@@ -91,18 +92,17 @@ func cases(t *testing.T) map[string]config.Cluster {
 // compare returns the facts that differ, with how.
 func compare(a, b facts) map[string]string {
 	out := map[string]string{}
-	for name := range maps.Keys(merge(a, b)) {
+	both := maps.Clone(a)
+	maps.Copy(both, b)
+	for name := range both {
+		if reflect.DeepEqual(a[name], b[name]) {
+			continue
+		}
 		if diff := cmp.Diff(normal(name, a[name]), normal(name, b[name])); diff != "" {
 			out[name] = diff
 		}
 	}
 	return out
-}
-
-func merge(a, b facts) facts {
-	all := maps.Clone(a)
-	maps.Copy(all, b)
-	return all
 }
 
 // normal brings a fact into one form: empty is nothing, and in a policy a list is
@@ -116,8 +116,10 @@ func normal(name string, v any) any {
 	if err := json.Unmarshal(data, &plain); err != nil {
 		panic(err)
 	}
-	inPolicy := strings.HasPrefix(name, "role: ") || strings.HasSuffix(name, ": policy") || strings.HasSuffix(name, "must add")
-	return reduce(plain, inPolicy)
+	if slices.ContainsFunc(sets, func(set string) bool { return strings.HasPrefix(name, set) }) {
+		plain = sorted(plain)
+	}
+	return reduce(plain, false)
 }
 
 func reduce(v any, inPolicy bool) any {
@@ -138,6 +140,7 @@ func reduce(v any, inPolicy bool) any {
 		}
 		return list
 	case map[string]any:
+		inPolicy = inPolicy || v["Statement"] != nil
 		out := map[string]any{}
 		for key, value := range v {
 			if r := reduce(value, inPolicy); r != nil {
@@ -163,10 +166,11 @@ func TestTerraform(t *testing.T) {
 		c := readTemplate(t, cfntest.Golden(t, name))
 		r := readModule(t, moduleOf(t, cluster), c)
 		a, b := c.facts(), r.facts()
-		if len(a) < 20 || a["secrets key: policy"] == nil && a["secrets key: what its owner must add"] == nil {
+		if len(a) < 100 || a["keys: policy (secrets)"] == nil && a["keys: what the owner of an existing one must add"] == nil {
 			t.Errorf("%s: only %d facts", name, len(a))
 		}
 		for fact, diff := range compare(a, b) {
+			fact, _, _ := strings.Cut(fact, " (")
 			i := slices.IndexFunc(differences, func(d difference) bool { return d.fact == fact })
 			if i < 0 {
 				t.Errorf("%s: %s (-CloudFormation +Terraform):\n%s", name, fact, diff)
@@ -205,17 +209,21 @@ func TestDocs(t *testing.T) {
 	for _, d := range append(slices.Clone(differences), unseen...) {
 		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", d.fact, d.cloudFormation, d.terraform, d.why)
 	}
-	all := map[string]bool{}
+	equal := map[string][]string{}
 	for name := range cases(t) {
-		for fact := range readTemplate(t, cfntest.Golden(t, name)).facts() {
-			all[fact] = !slices.ContainsFunc(differences, func(d difference) bool { return d.fact == fact })
+		for fact, v := range readTemplate(t, cfntest.Golden(t, name)).facts() {
+			fact, _, _ := strings.Cut(fact, " (")
+			of, what, _ := strings.Cut(fact, ": ")
+			if v == nil || slices.Contains(equal[of], what) || slices.ContainsFunc(differences, func(d difference) bool { return d.fact == fact }) {
+				continue
+			}
+			equal[of] = append(equal[of], what)
 		}
 	}
 	b.WriteString("\nEqual, in the default and in every example:\n\n")
-	for _, fact := range slices.Sorted(maps.Keys(all)) {
-		if all[fact] {
-			fmt.Fprintf(b, "- %s\n", fact)
-		}
+	for _, of := range slices.Sorted(maps.Keys(equal)) {
+		slices.Sort(equal[of])
+		fmt.Fprintf(b, "- %s\n", strings.TrimSuffix(of+": "+strings.Join(equal[of], ", "), ": "))
 	}
 	b.WriteString("\n")
 	want := head + begin + b.String() + end + tail
