@@ -10,7 +10,6 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/iampolicy"
-	"github.com/ekskms/ekskms/internal/place"
 )
 
 // unchangeable are the properties of a key that KMS never changes, with what they
@@ -156,10 +155,10 @@ func (c *comparison) policies(was, is check.Access) {
 		c.find("policy-widened", is.Key, "%s", message)
 	}
 	for _, l := range lost {
-		if l.Stranger || c.unused(l.Caller) {
+		if !l.Named || c.unused(l.ARN) {
 			continue
 		}
-		c.find("principal-dropped", is.Key, "%s may no longer do %s%s", l.Caller, actions(l.Actions), given(l.Example))
+		c.find("principal-dropped", is.Key, "%s may no longer do %s%s", l.ARN, actions(l.Actions), given(l.Example))
 	}
 }
 
@@ -186,7 +185,7 @@ func summarized(changes []iampolicy.Change) (messages []string) {
 		public := slices.ContainsFunc(by[statement], everybody)
 		var who []string
 		for _, c := range by[statement] {
-			if !public || c.Stranger {
+			if !public || !c.Named {
 				who = append(who, fmt.Sprintf("%s may do %s%s", described(c), actions(c.Actions), given(c.Example)))
 			}
 		}
@@ -201,22 +200,31 @@ func summarized(changes []iampolicy.Change) (messages []string) {
 // most is how many of a list a message has.
 const most = 5
 
-// everybody tells that a change is for principals of any account.
-func everybody(c iampolicy.Change) bool {
-	return c.Stranger && strings.Contains(c.Caller, ":999999999999:")
-}
+// everybody tells that a change is for principals of any account, whatever their names.
+func everybody(c iampolicy.Change) bool { return c.AnyAccount && len(c.Like) == 0 }
 
 func described(c iampolicy.Change) string {
+	like := ""
+	if len(c.Like) > 0 {
+		like = fmt.Sprintf(" like %s, such as %s,", strings.Join(c.Like, " and "), c.ARN)
+	}
 	switch {
+	case c.Provider != "":
+		return c.Provider
+	case c.Named:
+		return c.ARN
+	case c.Account == "" && like != "":
+		return "every AWS service" + like
+	case c.Account == "":
+		return "every AWS service"
 	case everybody(c):
 		return "everybody, of any account,"
-	case c.Stranger && strings.HasPrefix(c.Caller, "arn:"):
-		caller, _ := place.ParseARN(c.Caller)
-		return fmt.Sprintf("every principal of account %s that IAM allows it", caller.AccountID)
-	case c.Stranger:
-		return "every AWS service"
+	case c.AnyAccount:
+		return "principals of any account" + like
+	case like != "":
+		return fmt.Sprintf("principals of account %s%s", c.Account, like)
 	}
-	return c.Caller
+	return fmt.Sprintf("every principal of account %s that IAM allows it", c.Account)
 }
 
 // actions lists what is done, the use of the key first.

@@ -20,6 +20,8 @@ import (
 //
 // Source: IAM User Guide, "IAM JSON policy elements: Condition operators".
 type operator struct {
+	// name of an operator that compares texts: see [test.expression].
+	name string
 	// negated operators are met by a value that equals none of the policy's, and by
 	// an absent key.
 	negated bool
@@ -37,11 +39,11 @@ func (o operator) not() operator {
 }
 
 var operators = func() map[string]operator {
-	stringEquals := operator{like: func(want pattern, have string) bool { return want.String() == have }}
-	ignoreCase := operator{like: func(want pattern, have string) bool { return strings.EqualFold(want.String(), have) }}
-	stringLike := operator{like: pattern.matches}
-	arn := operator{like: matchesARN, check: checkARN}
-	ip := operator{read: readIP}
+	stringEquals := operator{name: "StringEquals", like: func(want pattern, have string) bool { return want.String() == have }}
+	ignoreCase := operator{name: "StringEqualsIgnoreCase", like: func(want pattern, have string) bool { return strings.EqualFold(want.String(), have) }}
+	stringLike := operator{name: "StringLike", like: pattern.matches}
+	arn := operator{name: "ArnLike", like: matchesARN, check: checkARN}
+	ip := operator{name: "IpAddress", read: readIP}
 	all := map[string]operator{
 		"StringEquals":              stringEquals,
 		"StringNotEquals":           stringEquals.not(),
@@ -55,7 +57,7 @@ var operators = func() map[string]operator {
 		"ArnNotLike":                arn.not(),
 		"IpAddress":                 ip,
 		"NotIpAddress":              ip.not(),
-		"Bool":                      {read: readBool},
+		"Bool":                      {name: "Bool", read: readBool},
 		"BinaryEquals":              {read: readBinary},
 	}
 	for name, compare := range map[string]func(sign int) bool{
@@ -65,8 +67,8 @@ var operators = func() map[string]operator {
 		"GreaterThan":       func(sign int) bool { return sign > 0 },
 		"GreaterThanEquals": func(sign int) bool { return sign >= 0 },
 	} {
-		all["Numeric"+name] = operator{read: ordered(parseNumber, cmp.Compare[float64], compare)}
-		all["Date"+name] = operator{read: ordered(parseDate, time.Time.Compare, compare)}
+		all["Numeric"+name] = operator{name: "Numeric", read: ordered(parseNumber, cmp.Compare[float64], compare)}
+		all["Date"+name] = operator{name: "Date", read: ordered(parseDate, time.Time.Compare, compare)}
 	}
 	all["NumericNotEquals"] = all["NumericEquals"].not()
 	all["DateNotEquals"] = all["DateEquals"].not()

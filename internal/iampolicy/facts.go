@@ -13,6 +13,9 @@ type facts struct {
 	action  KMSAction
 	// absent tells that a key, in small letters, can't be there for this caller.
 	absent func(key string) bool
+	// open tells that a key, in small letters, is open though the caller is known: it is
+	// an example. Default: none.
+	open func(key string) bool
 	// everything tells that nothing is open: what is not known is absent.
 	everything bool
 }
@@ -54,6 +57,9 @@ func (f *facts) lookup(name string) (Values, truth) {
 	key := strings.ToLower(name)
 	if !f.action.Carries(key) {
 		return nil, no
+	}
+	if f.open != nil && f.open(key) {
+		return nil, open
 	}
 	if values, given := f.context[key]; given {
 		return values, truthOf(len(values) > 0)
