@@ -36,10 +36,12 @@ type keyPolicy struct {
 type subject struct {
 	arn string
 	// role in the templates, or nil.
-	role     *cfn.Resource
-	root     bool
-	service  bool
-	foreign  bool
+	role    *cfn.Resource
+	root    bool
+	service bool
+	foreign bool
+	// like are the patterns by which it is named: it is an example.
+	like     []string
 	identity []iampolicy.NamedDocument
 }
 
@@ -76,6 +78,7 @@ func (c *checker) checkKeyPolicy(k *usedKey) {
 func (kp *keyPolicy) read(doc iampolicy.Document, resolved any) {
 	kp.doc, kp.statements = doc, readStatements(resolved, kp.key.Template.Partition)
 	kp.findSubjects()
+	kp.likeSubjects()
 }
 
 // policyOf is the policy of a key, or that which KMS gives it.
@@ -231,6 +234,17 @@ func (kp *keyPolicy) findSubjects() {
 	}
 }
 
+// likeSubjects adds an example of each kind of principals of the account that the policy
+// names by a pattern, where no role of the templates is one.
+func (kp *keyPolicy) likeSubjects() {
+	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe)) {
+		if use.Named || len(use.Like) == 0 || use.Account != kp.key.Template.Account || slices.ContainsFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN }) {
+			continue
+		}
+		kp.subjects = append(kp.subjects, &subject{arn: use.ARN, like: use.Like, identity: everything()})
+	}
+}
+
 // meant lists who everybody, or the account, is by the conditions of a
 // statement.
 func (kp *keyPolicy) meant(s statement) (arns []string) {
@@ -318,32 +332,41 @@ func (kp *keyPolicy) possible(outcome iampolicy.Outcome) bool {
 	})
 }
 
-// checkAnybody asks for a role of an account that has nothing to do with this
-// one, whose own administrator allows it everything.
+// checkAnybody asks who may use the key in accounts that nobody named.
 func (kp *keyPolicy) checkAnybody() {
-	stranger := &subject{arn: "arn:" + kp.key.Template.Partition + ":iam::999999999999:role/Stranger", foreign: true, identity: everything()}
-	for _, s := range kp.statements {
-		if !s.allow || !s.anybody {
+	access := kp.access()
+	for _, use := range kp.uses(keyActions, access.Limits()...) {
+		s, _ := kp.by(use.Way)
+		if !use.AnyAccount || kp.open[s.position] {
 			continue
 		}
-		for _, action := range keyActions {
-			if !s.covers(action) {
-				continue
-			}
-			outcome := kp.explain(stranger, action, nil)
-			if asked(outcome, slices.Concat(callerKeys, sourceKeys)...) {
-				continue
-			}
-			if slices.ContainsFunc(outcome.Allow, func(p iampolicy.Path) bool {
-				by, _ := kp.by(p)
-				return by.position == s.position && !pinned(p, slices.Concat(callerKeys, sourceKeys)...)
-			}) {
-				kp.open[s.position] = true
-				kp.c.find("key-policy-any-principal", kp.key.Resource, "%s allows %s to everybody", s, s.actionText())
-				break
-			}
-		}
+		kp.open[s.position] = true
+		kp.c.find("key-policy-any-principal", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), everybody(use))
 	}
+}
+
+// everybody says whom of all accounts a use is an example of.
+func everybody(use iampolicy.Use) string {
+	if len(use.Like) == 0 {
+		return "everybody"
+	}
+	return fmt.Sprintf("everybody who has a principal like %s, such as %s, which any account can have", strings.Join(use.Like, " and "), use.ARN)
+}
+
+func (kp *keyPolicy) access() iampolicy.Access {
+	return iampolicy.Access{Key: kp.arn, Policy: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: kp.doc}}
+}
+
+// uses asks who may do some of the actions.
+func (kp *keyPolicy) uses(actions []string, without ...iampolicy.Requirement) []iampolicy.Use {
+	uses, notes, err := kp.access().Uses(actions, without...)
+	if err != nil && kp.broken == nil {
+		kp.broken = err
+	}
+	for _, n := range notes {
+		kp.c.noteAt(kp.key.Path, "%s", n)
+	}
+	return uses
 }
 
 func (kp *keyPolicy) checkAllActions() {
@@ -377,7 +400,7 @@ func (kp *keyPolicy) checkDurableAdmin() {
 		}
 		for _, p := range outcome.Allow {
 			by, alone := kp.by(p)
-			if !alone {
+			if !alone && s.like == nil {
 				continue
 			}
 			lapses := slices.IndexFunc(p.Conditions, func(r iampolicy.Requirement) bool { return !isKey(r, durableKeys...) && !kp.outlives(r) })
@@ -453,14 +476,18 @@ func (kp *keyPolicy) checkOtherAccounts() {
 			kp.c.find("key-policy-cross-account", kp.key.Resource, "%s of account %s may do %s", s.arn, accountOf(s.arn), strings.Join(may, ", "))
 		}
 	}
-	for _, s := range kp.statements {
-		if !s.allow || !s.anybody || kp.open[s.position] || !slices.ContainsFunc(useActions, s.covers) && !s.covers(actionGrant) {
+	told := map[int]bool{}
+	for _, use := range kp.uses(append(slices.Clone(useActions), actionGrant)) {
+		s, _ := kp.by(use.Way)
+		if !use.AnyAccount || kp.open[s.position] || told[s.position] {
 			continue
 		}
-		path := iampolicy.Path{Conditions: s.conditions}
-		if pinned(path, "aws:PrincipalOrgID", "aws:PrincipalOrgPaths") && !pinned(path, "kms:CallerAccount", "aws:PrincipalAccount", "aws:PrincipalArn") {
-			kp.c.find("key-policy-cross-account", kp.key.Resource, "%s allows %s to all accounts of an organization", s, s.actionText())
+		told[s.position] = true
+		whom := "all accounts that are in the organization, or behind the endpoint, that it names"
+		if len(use.Like) > 0 {
+			whom += ", with a principal like " + strings.Join(use.Like, " and ")
 		}
+		kp.c.find("key-policy-cross-account", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), whom)
 	}
 }
 

@@ -128,10 +128,7 @@ func compare(before, after Access, find func(d *decider, h template, was, now Ou
 			}
 		}
 	}
-	if len(d.incomplete) > 0 {
-		notes = []string{"not compared to the end: " + strings.Join(slices.Sorted(maps.Keys(d.incomplete)), "; ")}
-	}
-	return changes, notes, nil
+	return changes, d.notes(), nil
 }
 
 func (d *decider) changes(h template, actions []string, before, after Policies, find func(d *decider, h template, was, now Outcome, way Path) Context, add func(Change)) error {
