@@ -82,7 +82,96 @@ type Resource struct {
 
 // Unknown is a value that is not in the templates: an import from elsewhere, a
 // parameter without a default. In a longer string it stands as ${Expression}.
-type Unknown struct{ Expression string }
+type Unknown struct {
+	Expression string
+	// If is the condition that is not decided, for a value that depends on one.
+	If *Choice
+}
+
+// Choice is a value that depends on a condition.
+type Choice struct {
+	Condition  string
+	Then, Else any
+}
+
+// Case is a value as it is where some conditions are decided.
+type Case struct {
+	// When says how, in words. Empty if there is one case.
+	When  string
+	Value any
+}
+
+// mostConditions bounds the cases of a value: two for each condition.
+const mostConditions = 5
+
+// Cases are all that a value can be, by the conditions in it that are not decided. What
+// depends on more than a few stays unknown.
+func Cases(v any) []Case {
+	var conditions []string
+	var find func(v any)
+	find = func(v any) {
+		switch v := v.(type) {
+		case Unknown:
+			if v.If != nil {
+				if !slices.Contains(conditions, v.If.Condition) && len(conditions) < mostConditions {
+					conditions = append(conditions, v.If.Condition)
+				}
+				find(v.If.Then)
+				find(v.If.Else)
+			}
+		case []any:
+			for _, e := range v {
+				find(e)
+			}
+		case map[string]any:
+			for _, key := range slices.Sorted(maps.Keys(v)) {
+				find(v[key])
+			}
+		}
+	}
+	find(v)
+	var cases []Case
+	for n := range 1 << len(conditions) {
+		is, words := map[string]bool{}, []string{}
+		for i, c := range conditions {
+			is[c] = n>>i&1 == 0
+			words = append(words, fmt.Sprintf("condition %s is %v", c, is[c]))
+		}
+		cases = append(cases, Case{strings.Join(words, " and "), decided(v, is)})
+	}
+	return cases
+}
+
+// decided puts in what conditions decide.
+func decided(v any, is map[string]bool) any {
+	switch v := v.(type) {
+	case Unknown:
+		if v.If != nil {
+			if then, known := is[v.If.Condition]; known && then {
+				return decided(v.If.Then, is)
+			} else if known {
+				return decided(v.If.Else, is)
+			}
+		}
+	case []any:
+		list := make([]any, 0, len(v))
+		for _, e := range v {
+			if e = decided(e, is); !isRemoved(e) {
+				list = append(list, e)
+			}
+		}
+		return list
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for key, e := range v {
+			if e = decided(e, is); !isRemoved(e) {
+				m[key] = e
+			}
+		}
+		return m
+	}
+	return v
+}
 
 func (u Unknown) String() string { return "${" + u.Expression + "}" }
 
@@ -161,8 +250,8 @@ func (t *Template) unknownIn(value any) string {
 		return v.String()
 	case string:
 		for expression := range t.unknowns {
-			if strings.Contains(v, Unknown{expression}.String()) {
-				return Unknown{expression}.String()
+			if strings.Contains(v, Unknown{Expression: expression}.String()) {
+				return Unknown{Expression: expression}.String()
 			}
 		}
 	case []any:

@@ -150,6 +150,5 @@ func (r *resolver) attribute(id, attribute string) any {
 	case "KeyId", "RoleName", "TopicName", "QueueName":
 		return r.name(id)
 	}
-	// Something that the service makes up: the same text wherever it is meant.
-	return r.name(id) + "." + attribute
+	return r.unknown(id + "." + attribute) // something that the service makes up
 }

@@ -71,7 +71,7 @@ func (r *resolver) run() error {
 // unknown notes that an expression has no value here.
 func (r *resolver) unknown(expression string) Unknown {
 	r.template.unknowns[expression] = true
-	return Unknown{expression}
+	return Unknown{Expression: expression}
 }
 
 // guarded resolves something that could refer to itself.
@@ -94,7 +94,7 @@ func (r *resolver) value(v any) any {
 		if r.err == nil {
 			r.err = fmt.Errorf("a value is nested more than %d deep", maxNesting)
 		}
-		return Unknown{"too deep"}
+		return Unknown{Expression: "too deep"}
 	}
 	defer func() { r.depth-- }()
 	switch v := v.(type) {
@@ -193,7 +193,9 @@ func (r *resolver) function(name string, argument any) any {
 			case never:
 				return r.value(arguments[2])
 			}
-			return r.unknown("Fn::If " + condition)
+			u := r.unknown("Fn::If " + condition)
+			u.If = &Choice{condition, r.value(arguments[1]), r.value(arguments[2])}
+			return u
 		}
 	case "Fn::FindInMap":
 		if len(arguments) >= 3 {

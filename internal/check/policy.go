@@ -45,14 +45,47 @@ type subject struct {
 	identity []iampolicy.NamedDocument
 }
 
+// checkKeyPolicy judges the policy in each case that conditions of the template make of
+// it. What is wrong in some of them is found, and said to be so.
 func (c *checker) checkKeyPolicy(k *usedKey) {
+	type found struct {
+		Finding
+		when []string
+	}
+	var all []*found
+	before := c.report.Findings
+	cases := cfn.Cases(policyOf(k.Resource))
+	for _, one := range cases {
+		c.report.Findings = nil
+		c.checkCase(k, one.Value)
+	next:
+		for _, f := range c.report.Findings {
+			for _, other := range all {
+				if other.Rule == f.Rule && other.Message == f.Message {
+					other.when = append(other.when, one.When)
+					continue next
+				}
+			}
+			all = append(all, &found{f, []string{one.When}})
+		}
+	}
+	c.report.Findings = before
+	for _, f := range all {
+		if len(f.when) < len(cases) {
+			f.Message += fmt.Sprintf(" (where %s)", strings.Join(f.when, ", or "))
+		}
+		c.report.Findings = append(c.report.Findings, f.Finding)
+	}
+}
+
+func (c *checker) checkCase(k *usedKey, policy any) {
 	t := k.Template
 	kp := &keyPolicy{
 		c: c, key: k, open: map[int]bool{}, all: map[int]bool{},
 		arn:  keyARN(k.Resource),
 		root: rootOf(t),
 	}
-	doc, resolved, missing, err := document(policyOf(k.Resource), t)
+	doc, resolved, missing, err := document(policy, t)
 	if err != nil {
 		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", err)
 		return
@@ -65,12 +98,10 @@ func (c *checker) checkKeyPolicy(k *usedKey) {
 		c.noteAt(k.Path, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, and a value for one that nothing else has", m)
 	}
 	kp.read(doc, resolved)
-
-	before := len(c.report.Findings)
 	kp.judge(resolved)
 	if kp.broken != nil {
 		// What was found by then rests on a policy that is not understood.
-		c.report.Findings = c.report.Findings[:before]
+		c.report.Findings = nil
 		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", kp.broken)
 	}
 }

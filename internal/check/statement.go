@@ -3,6 +3,7 @@ package check
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -104,7 +105,9 @@ func readStatements(policy any, partition string) []statement {
 }
 
 // document turns a resolved policy into a typed one. What is not in the
-// template stands as a name that nothing else has, and is returned too.
+// template stands as a name that nothing else has, and is returned too. Where the policy
+// depends on conditions, it is all that one of them allows, less what is denied in every
+// case.
 func document(policy any, t *cfn.Template) (doc iampolicy.Document, resolved any, missing []string, err error) {
 	if s, ok := policy.(string); ok {
 		// Key policies may be given as text.
@@ -112,11 +115,27 @@ func document(policy any, t *cfn.Template) (doc iampolicy.Document, resolved any
 			return doc, nil, nil, err
 		}
 	}
-	if u, ok := policy.(cfn.Unknown); ok {
-		return doc, nil, []string{u.Expression}, nil
-	}
 	w := &standIn{role: "arn:" + t.Partition + ":iam::" + t.Account + ":role/"}
-	resolved = w.replace(policy, "")
+	cases := cfn.Cases(policy)
+	in := map[string]int{}
+	var statements []any
+	for _, one := range cases {
+		if u, ok := one.Value.(cfn.Unknown); ok {
+			return doc, nil, []string{u.Expression}, nil
+		}
+		resolved = w.replace(one.Value, "")
+		for _, s := range list(at(resolved, "Statement")) {
+			id := show(s)
+			if in[id]++; in[id] == 1 {
+				statements = append(statements, s)
+			}
+		}
+	}
+	if m, ok := resolved.(map[string]any); ok && len(cases) > 1 {
+		statements = slices.DeleteFunc(statements, func(s any) bool { return at(s, "Effect") == "Deny" && in[show(s)] < len(cases) })
+		resolved = maps.Clone(m)
+		resolved.(map[string]any)["Statement"] = statements
+	}
 	data, err := json.Marshal(resolved)
 	if err != nil {
 		return doc, nil, nil, err
@@ -160,8 +179,8 @@ func (w *standIn) replace(v any, key string) any {
 		}
 		return w.name(v.Expression)
 	case string:
-		if key == "AWS" && strings.HasPrefix(v, "${") && strings.HasSuffix(v, "}") {
-			return w.role + w.name(v[2:len(v)-1])
+		if m := placeholder.FindStringSubmatch(v); key == "AWS" && m != nil {
+			return w.role + w.name(m[1]) // the whole, or its account, or its name
 		}
 		known := placeholder.ReplaceAllStringFunc(v, func(p string) string {
 			// IAM's own variables have a colon, or are one of ${*}, ${?}, ${$}.
