@@ -57,6 +57,8 @@ type Template struct {
 	Resources                  map[string]*Resource
 	// Outputs by name: their values, resolved.
 	Outputs map[string]any
+	// Transforms are the macros that may change the template before it is deployed.
+	Transforms []string
 
 	unknowns map[string]bool // expressions that stand in strings as ${Expression}
 }

@@ -145,7 +145,7 @@ func TestParseRefuses(t *testing.T) {
 		{"text after the end", `{"Resources":{"A":{"Type":"T"}}} x`, "after the end"},
 		{"resource without a type", `{"Resources":{"A":{}}}`, "Resources.A has no Type"},
 		{"resource twice", `{"Resources":{"A":{"Type":"T"},"A":{"Type":"T"}}}`, `"A" is given twice`},
-		{"loop", `{"Resources":{"Fn::ForEach::X":[]}}`, "expand the transform"},
+		{"loop", `{"Resources":{"Fn::ForEach::X":[]}}`, "expand it first"},
 		{"alias of YAML", "Resources: {A: &a {Type: T}, B: *a}", "alias"},
 		{"too deep", `{"Resources":{"A":{"Type":"T","Properties":{"P":` + deep + `}}}}`, "deep"},
 	} {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -16,6 +18,8 @@ type document struct {
 	resources, parameters, mappings, outputs map[string]map[string]any
 	rawConditions                            map[string]any
 	lines                                    map[string]int
+	// transforms are the macros that may change the template before it is deployed.
+	transforms []string
 }
 
 // decode reads a template in JSON or YAML.
@@ -34,7 +38,12 @@ func decode(data []byte) (*document, error) {
 	if len(sections["Resources"]) == 0 {
 		return nil, errors.New("is no CloudFormation template, for it has no Resources")
 	}
-	d := &document{lines: lines, rawConditions: sections["Conditions"]}
+	for _, name := range []string{"Conditions", "Resources", "Outputs"} {
+		if expanded, ok := forEach(map[string]any(sections[name]), parameterLists(sections["Parameters"]), func(made, by string) { lines[made] = lines[by] }).(map[string]any); ok {
+			sections[name] = expanded
+		}
+	}
+	d := &document{lines: lines, rawConditions: sections["Conditions"], transforms: transforms(sections)}
 	for name, into := range map[string]*map[string]map[string]any{
 		"Resources": &d.resources, "Parameters": &d.parameters, "Mappings": &d.mappings, "Outputs": &d.outputs,
 	} {
@@ -43,7 +52,7 @@ func decode(data []byte) (*document, error) {
 			m, ok := value.(map[string]any)
 			if !ok {
 				if name == "Resources" && strings.HasPrefix(id, "Fn::") {
-					return nil, fmt.Errorf("%s in Resources is not understood: expand the transform first", id)
+					return nil, fmt.Errorf("%s in Resources can't be expanded, for what it repeats is not known: expand it first", id)
 				}
 				return nil, fmt.Errorf("%s.%s is no object", name, id)
 			}
@@ -99,8 +108,11 @@ func decodeJSON(data []byte, sections map[string]map[string]any, lines map[strin
 		switch section {
 		case "Resources", "Parameters", "Conditions", "Mappings", "Outputs":
 		default:
-			var skipped json.RawMessage
-			return d.Decode(&skipped)
+			var value any
+			sections[section] = map[string]any{}
+			err := d.Decode(&value)
+			sections[section][""] = value
+			return err
 		}
 		sections[section] = map[string]any{}
 		return object(func(id string) error {
@@ -144,7 +156,7 @@ func decodeYAML(data []byte, sections map[string]map[string]any, lines map[strin
 		}
 		m, ok := value.(map[string]any)
 		if !ok {
-			continue
+			m = map[string]any{"": value}
 		}
 		sections[name] = m
 		if name == "Resources" {
@@ -200,7 +212,14 @@ func fromYAML(n *yaml.Node, depth int) (any, error) {
 	return shortTag(n.Tag[1:], value), nil
 }
 
+// boolean11 are the booleans that YAML 1.1 has, which CloudFormation reads, beside those
+// of YAML 1.2. Source: yaml.org/type/bool.html.
+var boolean11 = map[string]bool{"yes": true, "on": true, "no": false, "off": false}
+
 func scalar(n *yaml.Node) any {
+	if b, is := boolean11[strings.ToLower(n.Value)]; is && n.Style == 0 && n.Tag == "!!str" {
+		return b
+	}
 	switch n.Tag {
 	case "!!null":
 		return nil
@@ -229,4 +248,126 @@ func shortTag(name string, value any) any {
 		}
 	}
 	return map[string]any{"Fn::" + name: value}
+}
+
+// transforms lists the macros of a template, but for that of which [forEach] is a part.
+func transforms(sections map[string]map[string]any) (names []string) {
+	add := func(v any) {
+		if name, ok := v.(string); ok && name != "AWS::LanguageExtensions" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	top := sections["Transform"][""]
+	add(top)
+	if list, ok := top.([]any); ok {
+		for _, v := range list {
+			add(v)
+		}
+	}
+	var find func(v any)
+	find = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, e := range v {
+				find(e)
+			}
+		case map[string]any:
+			if macro, ok := v["Fn::Transform"].(map[string]any); ok {
+				add(macro["Name"])
+			}
+			for _, e := range v {
+				find(e)
+			}
+		}
+	}
+	find(map[string]any(sections["Resources"]))
+	slices.Sort(names)
+	return names
+}
+
+// parameterLists are the lists that parameters have by default.
+func parameterLists(parameters map[string]any) map[string][]any {
+	lists := map[string][]any{}
+	for name, p := range parameters {
+		p, _ := p.(map[string]any)
+		if text, ok := p["Default"].(string); ok && (p["Type"] == "CommaDelimitedList" || strings.HasPrefix(fmt.Sprint(p["Type"]), "List<")) {
+			for _, part := range strings.Split(text, ",") {
+				lists[name] = append(lists[name], strings.TrimSpace(part))
+			}
+		}
+	}
+	return lists
+}
+
+const forEachPrefix = "Fn::ForEach::"
+
+var notAlphanumeric = regexp.MustCompile(`[^A-Za-z0-9]+`)
+
+// forEach expands the loops in a value. One over a list that is not known stays.
+//
+// Source: AWS CloudFormation Template Reference, "Fn::ForEach".
+func forEach(v any, lists map[string][]any, made func(key, by string)) any {
+	switch v := v.(type) {
+	case []any:
+		list := make([]any, len(v))
+		for i, e := range v {
+			list[i] = forEach(e, lists, func(string, string) {})
+		}
+		return list
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, value := range v {
+			loop, _ := value.([]any)
+			if !strings.HasPrefix(key, forEachPrefix) || len(loop) != 3 {
+				out[key] = forEach(value, lists, func(string, string) {})
+				continue
+			}
+			name, _ := loop[0].(string)
+			items, known := loop[1].([]any)
+			if ref, ok := loop[1].(map[string]any); ok {
+				id, _ := ref["Ref"].(string)
+				items, known = lists[id]
+			}
+			body, ok := loop[2].(map[string]any)
+			if !known || !ok || name == "" {
+				out[key] = value
+				continue
+			}
+			for _, item := range items {
+				text := str(item)
+				each, _ := forEach(substituted(body, name, text), lists, func(string, string) {}).(map[string]any)
+				for k, e := range each {
+					out[k] = e
+					made(k, key)
+				}
+			}
+		}
+		return out
+	}
+	return v
+}
+
+// substituted puts the value of a loop's variable in its place.
+func substituted(v any, name, value string) any {
+	text := strings.NewReplacer("${"+name+"}", value, "&{"+name+"}", notAlphanumeric.ReplaceAllString(value, "")).Replace
+	switch v := v.(type) {
+	case string:
+		return text(v)
+	case []any:
+		list := make([]any, len(v))
+		for i, e := range v {
+			list[i] = substituted(e, name, value)
+		}
+		return list
+	case map[string]any:
+		if v["Ref"] == name && len(v) == 1 {
+			return value
+		}
+		out := make(map[string]any, len(v))
+		for key, e := range v {
+			out[text(key)] = substituted(e, name, value)
+		}
+		return out
+	}
+	return v
 }

@@ -119,10 +119,11 @@ func (c *checker) checkEncryption(cl *cluster) {
 		}
 		return
 	}
+	// Omitted or empty, it is all that EKS encrypts, as it is anyway.
 	resources := at(list(config)[0], "Resources")
 	if unknown(resources) {
 		c.noteAt(cl.Path, "EncryptionConfig's Resources is %s, which is not in the template: it was not judged", show(resources))
-	} else if !slices.Equal(texts(resources), []string{"secrets"}) {
+	} else if all := texts(resources); len(all) > 0 && !slices.Equal(all, []string{"secrets"}) {
 		c.find("encrypted-resources-wrong", cl.Resource, "EncryptionConfig's Resources is %s, must be [secrets]", show(resources))
 	}
 	c.checkKeyRegion(cl)
@@ -141,8 +142,17 @@ func firstUnknown(values ...any) any {
 }
 
 func (c *checker) checkKeyRegion(cl *cluster) {
-	key, _ := place.ParseARN(text(cl.keyARN))
+	key, isARN := place.ParseARN(text(cl.keyARN))
 	region := key.Region
+	switch _, alias, _ := strings.Cut(key.Resource, "alias/"); {
+	case cl.key != nil:
+	case strings.HasPrefix(alias, "aws/") || strings.HasPrefix(text(cl.keyARN), "alias/aws/"):
+		c.find("secrets-key-unsuitable", cl.Resource, "the key %s is one that AWS manages: nobody can write its policy", show(cl.keyARN))
+		return
+	case !isARN && !strings.Contains(text(cl.keyARN), "${"):
+		c.find("secrets-key-unsuitable", cl.Resource, "the key %s is no ARN, which EKS asks for", show(cl.keyARN))
+		return
+	}
 	if cl.key != nil {
 		region = cl.key.Template.Region
 	}

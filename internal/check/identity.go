@@ -254,19 +254,25 @@ func (c *checker) checkIdentities() {
 	}
 }
 
+// onAnyKey asks for a key in the template's own Region, and in another.
 func onAnyKey(p *identityPolicy, action string) (bool, error) {
 	t := p.on.Template
 	root := "arn:" + t.Partition + ":iam::" + t.Account + ":root"
 	key := iampolicy.NewDocument(iampolicy.Statement{
 		Effect: iampolicy.Allow, Principal: iampolicy.Principal{AWS: iampolicy.Values{root}}, Action: iampolicy.Values{"kms:*"}, Resource: iampolicy.Values{"*"},
 	})
-	outcome, err := iampolicy.Explain(
-		iampolicy.Request{
-			Caller:   iampolicy.Caller{ARN: "arn:" + t.Partition + ":iam::" + t.Account + ":role/Holder"},
-			Action:   action,
-			Resource: "arn:" + t.Partition + ":kms:xx-other-1:" + t.Account + ":key/00000000-0000-4000-8000-000000000000",
-		},
-		iampolicy.Policies{Resource: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: key}, Identity: []iampolicy.NamedDocument{p.NamedDocument}})
 	limits := append([]string{"kms:ViaService", "kms:ResourceAliases", "kms:RequestAlias", "aws:ResourceTag/*"}, contextKeys...)
-	return slices.ContainsFunc(outcome.Allow, func(path iampolicy.Path) bool { return !pinned(path, limits...) }) && !asked(outcome, limits...), err
+	for _, region := range []string{t.Region, "xx-other-1"} {
+		outcome, err := iampolicy.Explain(
+			iampolicy.Request{
+				Caller:   iampolicy.Caller{ARN: "arn:" + t.Partition + ":iam::" + t.Account + ":role/Holder"},
+				Action:   action,
+				Resource: "arn:" + t.Partition + ":kms:" + region + ":" + t.Account + ":key/00000000-0000-4000-8000-000000000000",
+			},
+			iampolicy.Policies{Resource: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: key}, Identity: []iampolicy.NamedDocument{p.NamedDocument}})
+		if err != nil || slices.ContainsFunc(outcome.Allow, func(path iampolicy.Path) bool { return !pinned(path, limits...) }) && !asked(outcome, limits...) {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }

@@ -147,15 +147,26 @@ func from(cmd *cobra.Command, name string) (source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("can't read standard input: %w", err)
 		}
-		return func(env cfn.Environment) (*cfn.Assembly, error) { return cfn.Parse("<stdin>", data, env) }, nil
+		return func(env cfn.Environment) (*cfn.Assembly, error) {
+			assembly, err := cfn.Parse("<stdin>", data, env)
+			return assembly, unreadable(err)
+		}, nil
 	}
 	return func(env cfn.Environment) (*cfn.Assembly, error) {
 		assembly, err := cfn.Load(name, env)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, &hint.Error{What: fmt.Sprintf("there is no %s", name), Hint: "name a template, a cloud assembly or its folder; 'ekskms synth' writes cdk.out"}
+			return nil, hint.Usage(fmt.Sprintf("there is no %s", name), "name a template, a cloud assembly or its folder; 'ekskms synth' writes cdk.out")
 		}
-		return assembly, err
+		return assembly, unreadable(err)
 	}, nil
+}
+
+// unreadable is the error of input that can't be read, which is not a finding.
+func unreadable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return hint.Usage(err.Error(), "")
 }
 
 func (f *checkFlags) load(cmd *cobra.Command, name string) (*cfn.Assembly, error) {

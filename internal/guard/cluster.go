@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/cfn"
@@ -16,14 +17,15 @@ import (
 // EncryptionConfig.
 //
 // Source: AWS CloudFormation Template Reference, AWS::EKS::Cluster and its
-// property types, "Update requires: Replacement". For CDK's older custom resource:
-// its handler compares name, role, and subnets (aws-cdk-lib, aws-eks, cluster.ts).
+// property types, "Update requires: Replacement". For CDK's older custom resource its
+// handler (aws-eks of aws-cdk-lib 2.192 and 2.276, cluster-resource-handler): it replaces
+// for these, and updates subnets and security groups in place.
 var immutable = []string{
 	"Name", "RoleArn", "OutpostConfig", "BootstrapSelfManagedAddons", "KubernetesNetworkConfig.IpFamily",
 	"KubernetesNetworkConfig.ServiceIpv4Cidr", "AccessConfig.BootstrapClusterCreatorAdminPermissions",
 }
 
-var immutableOfCDK = []string{"Name", "RoleArn", "ResourcesVpcConfig.SubnetIds", "ResourcesVpcConfig.SecurityGroupIds"}
+var immutableOfCDK = []string{"Name", "RoleArn", "AccessConfig.BootstrapClusterCreatorAdminPermissions"}
 
 // clusters compares the clusters. It returns the keys of those that go on.
 func (c *comparison) clusters() (keys map[string]bool) {
@@ -53,11 +55,24 @@ func (c *comparison) clusters() (keys map[string]bool) {
 		if old, new := was.Spec["EncryptionConfig"], is.Spec["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
 			c.find("encryption-config-changed", now, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
 		}
+		if old, new := value.Text(was.Spec["Version"]), value.Text(is.Spec["Version"]); minor(new) > minor(old)+1 && minor(old) > 0 {
+			c.find("version-skipped", now, "Version changes from %s to %s, and EKS takes one minor version at a time", old, new)
+		}
 		c.protection(was.Spec, is.Spec, now)
 		c.logging(was.Spec, is.Spec, now)
 		c.endpoint(was.Spec, is.Spec, now)
 	}
 	return keys
+}
+
+// minor is the minor version of a Kubernetes version, or 0 if it is none.
+func minor(version string) int {
+	text, is := strings.CutPrefix(version, "1.")
+	n, err := strconv.Atoi(text)
+	if !is || err != nil {
+		return 0
+	}
+	return n
 }
 
 // encryption writes an EncryptionConfig for a message.

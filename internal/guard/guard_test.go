@@ -216,6 +216,7 @@ var mutations = []struct {
 	// What may change.
 	{"nothing", func(cfntest.Template) {}, nil, ""},
 	{"a tag", cfntest.Property(cluster, "Tags", []any{map[string]any{"Key": "team", "Value": "platform"}}), nil, ""},
+	{"a Kubernetes two versions newer", cfntest.Property(cluster, "Version", "1.37"), one("version-skipped"), "1.35 to 1.37"},
 	{"a newer Kubernetes", cfntest.Property(cluster, "Version", "1.36"), nil, ""},
 	{"rotation sooner is allowed", cfntest.Property(auditKey, "RotationPeriodInDays", 90), nil, ""},
 	{"logs for longer", cfntest.Property(controlLogs, "RetentionInDays", 731), nil, ""},

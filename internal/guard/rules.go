@@ -42,6 +42,11 @@ var rules = []check.Rule{
 		Fix: "Leave EncryptionConfig as it is. To encrypt a running cluster that has none, run 'aws eks associate-encryption-config', and import the result.",
 	},
 	{
+		ID: "version-skipped", Title: "The Kubernetes version skips a minor version", Severity: check.Medium,
+		Why: "EKS upgrades a control plane by one minor version at a time and refuses more: the stack's update fails and rolls back.",
+		Fix: "Deploy each minor version in between, with its nodes and add-ons.",
+	},
+	{
 		ID: "principal-dropped", Title: "A principal loses what it may do with the key", Severity: check.High,
 		Why: "Whoever still uses the key is refused from the moment of the update. For EKS and a plugin that means secrets that can't be read, for an administrator a key that can't be recovered.",
 		Fix: "Keep the statement as long as the principal is in use, and what was encrypted under its encryption context is needed.",

@@ -178,6 +178,9 @@ func (d *decider) each(h template, fixed Context, paths []Path, do func(*search)
 		if tries++; tries > mostChoices {
 			return true
 		}
+		if !consistent(given) {
+			return false
+		}
 		s := &search{decider: d, of: h, steps: &steps, given: given, at: map[string]int{}, constant: map[string]bool{}}
 		for _, key := range slices.Sorted(maps.Keys(byKey)) {
 			if key == "" {
@@ -192,6 +195,23 @@ func (d *decider) each(h template, fixed Context, paths []Path, do func(*search)
 		return do(s)
 	}
 	choose(0)
+}
+
+// consistent tells whether a request can have what is given: the list of the keys of the
+// encryption context names those that are there.
+func consistent(given Context) bool {
+	listed, is := given[contextKeys]
+	for key, values := range given {
+		if pair, ofContext := strings.CutPrefix(key, contextPrefix); is && ofContext && lists(listed, pair) != (values != nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// lists tells whether a list of keys of an encryption context has one, in whatever case.
+func lists(keys Values, key string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) })
 }
 
 func (d *decider) note(is bool, what string) {
@@ -245,7 +265,7 @@ func (d *decider) meets(q Requirement, context Context) bool {
 // keys, to which variables may refer. With further texts, even none, others refer to the
 // key, and its values are chosen beforehand.
 func (d *decider) span(h template, key string, of []Requirement, more Values, given Context) *span {
-	id := fmt.Sprintf("%s %s %q", key, h.format, more)
+	id := fmt.Sprintf("%s %s %v %q", key, h.format, more == nil, more)
 	for _, q := range of {
 		id += "\n" + q.text()
 		for _, name := range q.variables() {
@@ -502,7 +522,7 @@ func (s *search) all() (d domain, some bool) {
 	d, some = make(domain, len(s.spans)), true
 	for i, span := range s.spans {
 		pair, ofContext := strings.CutPrefix(span.key, contextPrefix)
-		in := slices.ContainsFunc(listed, func(k string) bool { return strings.EqualFold(k, pair) })
+		in := lists(listed, pair)
 		may := func(absent bool) bool { return !is || !ofContext || in != absent }
 		if span.texts == nil {
 			for _, c := range span.choices {
