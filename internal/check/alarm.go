@@ -2,7 +2,6 @@ package check
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -47,6 +46,7 @@ func (c *checker) findAlarms() {
 			continue
 		}
 		c.alarms = append(c.alarms, alarm{r.Template.Region, matches})
+		c.rules = append(c.rules, r)
 	}
 	alarmed := map[string]bool{}
 	for _, r := range c.assembly.OfType("AWS::CloudWatch::Alarm") {
@@ -96,11 +96,8 @@ func (c *checker) checkKeyAlarms(r *cfn.Resource, keyARN string) {
 }
 
 func (c *checker) checkTrailAlarms(t *cfn.Resource) {
-	name := text(t.Properties["TrailName"])
-	if name == "" {
-		name = t.ID
-	}
-	arn := fmt.Sprintf("arn:%s:cloudtrail:%s:%s:trail/%s", t.Template.Partition, t.Template.Region, t.Template.Account, name)
+	arn := trailARN(t)
+	name := arn[strings.LastIndex(arn, "/")+1:]
 	silent := c.missing(t.Template.Region, trailEvents, func(event string) []map[string]any {
 		parameter := "name"
 		if event == "PutEventSelectors" {

@@ -314,6 +314,7 @@ type checker struct {
 	keys     []*usedKey
 	trails   []*cfn.Resource
 	alarms   []alarm
+	rules    []*cfn.Resource // of EventBridge, that count for alarms
 	// policies are the IAM policies of the templates, and attached those of each
 	// role.
 	policies []*identityPolicy
@@ -346,6 +347,13 @@ func (c *checker) run() {
 	for _, t := range c.trails {
 		c.checkTrail(t)
 		c.checkTrailAlarms(t)
+		c.checkDelivery(t)
+	}
+	for _, r := range c.rules {
+		c.checkAlarmDelivery(r)
+	}
+	for _, r := range c.assembly.OfType("AWS::EKS::PodIdentityAssociation") {
+		c.checkAssociation(r)
 	}
 	c.checkIdentities()
 	for _, r := range c.assembly.OfType(typeManifest) {

@@ -177,7 +177,7 @@ func TestRules(t *testing.T) {
 			}
 		}
 	}
-	if len(seen) != 33 {
+	if len(seen) != 39 {
 		t.Errorf("%d rules", len(seen))
 	}
 }

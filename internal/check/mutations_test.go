@@ -16,16 +16,19 @@ import (
 
 // The resources of the golden templates that the mutations change.
 const (
-	cluster     = "EncryptedClusterA9297881"
-	clusterRole = "EncryptedClusterClusterRoleB274515C"
-	nodeRole    = "EncryptedClusterClusternodePoolRole33EC5368"
-	pluginRole  = "EncryptedClusterKmsPluginRoleC6DF9AF0"
-	pluginIAM   = "EncryptedClusterKmsPluginRoleDefaultPolicy60C5EF40"
-	secretsKey  = "SecretsKeyE4821A66"
-	logsKey     = "EncryptedClusterLogsKeyAC9FB688"
-	trailKey    = "AuditTrailKeyA4D56A7A"
-	trail       = "AuditTrail49D399D8"
-	trailBucket = "AuditTrailLogsD47DB5AF"
+	cluster      = "EncryptedClusterA9297881"
+	clusterRole  = "EncryptedClusterClusterRoleB274515C"
+	nodeRole     = "EncryptedClusterClusternodePoolRole33EC5368"
+	pluginRole   = "EncryptedClusterKmsPluginRoleC6DF9AF0"
+	pluginIAM    = "EncryptedClusterKmsPluginRoleDefaultPolicy60C5EF40"
+	secretsKey   = "SecretsKeyE4821A66"
+	logsKey      = "EncryptedClusterLogsKeyAC9FB688"
+	trailKey     = "AuditTrailKeyA4D56A7A"
+	trail        = "AuditTrail49D399D8"
+	trailBucket  = "AuditTrailLogsD47DB5AF"
+	bucketPolicy = "AuditTrailLogsPolicyB59BDBF3"
+	topic        = "AuditTrailAlarms62214698"
+	topicPolicy  = "AuditTrailAlarmsPolicy9CBECA05"
 	// The alarms.
 	aliasChanged   = "AuditTrailAlarmAliasChangedED68609A"
 	grantRemoved   = "AuditTrailAlarmGrantRemoved97CB553B"
@@ -243,16 +246,58 @@ func one(rule string) []string { return []string{rule} }
 
 var mutations = []mutation{
 	// Who administers the key.
-	{name: "the account is forgotten", apply: dropStatement("AccountAdministration"), want: one("key-no-durable-admin")},
-	{name: "the account may not change the policy", apply: accountMayNot("kms:PutKeyPolicy"), want: one("key-no-durable-admin")},
+	{name: "the account is forgotten", apply: dropStatement("AccountAdministration"), why: "who makes the key could not write its next policy either", want: []string{"key-creation-refused", "key-no-durable-admin"}},
+	{name: "the account may not change the policy", apply: accountMayNot("kms:PutKeyPolicy"), why: "who makes the key could not write its next policy either", want: []string{"key-creation-refused", "key-no-durable-admin"}},
 	{name: "the account administers until a date", apply: statement("AccountAdministration", "Condition", when("DateLessThan", "aws:CurrentTime", "2027-01-01T00:00:00Z")), want: one("key-no-durable-admin")},
 	{name: "the account administers from an address", apply: statement("AccountAdministration", "Condition", when("IpAddress", "aws:SourceIp", "203.0.113.0/24")), want: one("key-no-durable-admin")},
 	{name: "the account administers through an endpoint", apply: statement("AccountAdministration", "Condition", when("StringEquals", "aws:SourceVpce", "vpce-0123456789abcdef0")), want: one("key-no-durable-admin")},
-	{name: "only a role of the stack administers", apply: statement("AccountAdministration", "Principal", role(pluginRole)), want: one("key-no-durable-admin")},
-	{name: "nobody may change the policy", apply: deny("*", "kms:PutKeyPolicy", nil), want: one("key-no-durable-admin")},
-	{name: "nobody but a role of the stack may change the policy", apply: addStatement("Deny", "NotPrincipal", role(pluginRole), "kms:Put*", nil), want: one("key-no-durable-admin")},
-	{name: "a role outside the stack administers", apply: statement("AccountAdministration", "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/KeyAdmin"}),
-		why: "the role outlives the stack"},
+	{name: "only a role of the stack administers", apply: statement("AccountAdministration", "Principal", role(pluginRole)), why: "who makes the key could not write its next policy either", want: []string{"key-creation-refused", "key-no-durable-admin"}},
+	{name: "nobody may change the policy", apply: deny("*", "kms:PutKeyPolicy", nil), why: "who makes the key could not write its next policy either", want: []string{"key-creation-refused", "key-no-durable-admin"}},
+	{name: "nobody but a role of the stack may change the policy", apply: addStatement("Deny", "NotPrincipal", role(pluginRole), "kms:Put*", nil), why: "who makes the key could not write its next policy either", want: []string{"key-creation-refused", "key-no-durable-admin"}},
+	{name: "a role outside the stack administers", apply: statement("AccountAdministration", "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/KeyAdmin"}), want: one("key-creation-refused")},
+
+	// Calls that AWS makes.
+	{name: "a perimeter by address", apply: deny("*", []any{"kms:Encrypt", "kms:Decrypt"}, map[string]any{"NotIpAddress": map[string]any{"aws:SourceIp": "203.0.113.0/24"}}), want: one("cluster-locked-out")},
+	{name: "a perimeter by VPC", apply: deny("*", "kms:Decrypt", map[string]any{"StringNotEquals": map[string]any{"aws:SourceVpc": "vpc-0123456789abcdef0"}}), want: one("cluster-locked-out")},
+	{name: "a perimeter by organization", apply: deny("*", []any{"kms:Encrypt", "kms:Decrypt"}, map[string]any{"StringNotEquals": map[string]any{"aws:PrincipalOrgID": "o-abcdefghij"}}), want: one("cluster-locked-out")},
+	{name: "MFA for every use", apply: deny("*", []any{"kms:Encrypt", "kms:Decrypt"}, map[string]any{"BoolIfExists": map[string]any{"aws:MultiFactorAuthPresent": "false"}}), want: one("cluster-locked-out")},
+	{name: "a perimeter that excepts services only", apply: deny("*", []any{"kms:Encrypt", "kms:Decrypt"}, map[string]any{
+		"StringNotEquals": map[string]any{"aws:SourceVpce": "vpce-0123456789abcdef0"}, "Bool": map[string]any{"aws:PrincipalIsAWSService": "false"}})},
+	{name: "a perimeter around the creators", apply: deny("*", "kms:CreateGrant", map[string]any{"StringNotEquals": map[string]any{"aws:SourceVpce": "vpce-0123456789abcdef0"}}), want: one("cluster-creator-missing")},
+	{name: "creators through an endpoint", apply: statement("ClusterCreatorsGrant", "Condition", map[string]any{"StringEquals": map[string]any{"aws:SourceVpce": "vpce-0123456789abcdef0"}}), want: one("cluster-creator-missing")},
+	{name: "creators with MFA", apply: statement("ClusterCreatorsGrant", "Condition", map[string]any{"Bool": map[string]any{"aws:MultiFactorAuthPresent": "true"}}), want: one("cluster-creator-missing")},
+	{name: "the check against lock-outs is off", apply: property(secretsKey, "BypassPolicyLockoutSafetyCheck", true), want: one("key-lockout-check-bypassed")},
+	{name: "the check against lock-outs is off, a string", apply: property(secretsKey, "BypassPolicyLockoutSafetyCheck", "true"), want: one("key-lockout-check-bypassed")},
+	{name: "no topic policy", apply: dropResource(topicPolicy), want: one("alarm-undeliverable")},
+	{name: "a topic policy for another service", apply: property(topicPolicy, "PolicyDocument.Statement.0.Principal", map[string]any{"Service": "cloudwatch.amazonaws.com"}), want: one("alarm-undeliverable")},
+	{name: "a topic policy for another rule", apply: property(topicPolicy, "PolicyDocument.Statement.0.Condition", map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": "arn:aws:events:eu-central-1:111122223333:rule/other"}}), want: one("alarm-undeliverable")},
+	{name: "a topic policy for the account's rules", apply: property(topicPolicy, "PolicyDocument.Statement.0.Condition", map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": "111122223333"}})},
+	{name: "the topic under a key of SNS", apply: property(topic, "KmsMasterKeyId", "alias/aws/sns"), want: one("alarm-undeliverable")},
+	{name: "the trail under a prefix", apply: property(trail, "S3KeyPrefix", "eks"), want: one("trail-undeliverable")},
+	{name: "no bucket policy", apply: dropResource(bucketPolicy), want: one("trail-undeliverable")},
+	{name: "a bucket policy for another trail", apply: property(bucketPolicy, "PolicyDocument.Statement.3.Condition.StringEquals.aws:SourceArn", "arn:aws:cloudtrail:eu-central-1:111122223333:trail/other"), want: one("trail-undeliverable")},
+	{name: "a bucket policy for another account", apply: property(bucketPolicy, "PolicyDocument.Statement.3.Resource", "arn:aws:s3:::AuditTrailLogsD47DB5AF/AWSLogs/444455556666/*"), want: one("trail-undeliverable")},
+	{name: "a Deny on the bucket", apply: property(bucketPolicy, "PolicyDocument.Statement.0.Condition", map[string]any{"StringNotEquals": map[string]any{"aws:SourceVpce": "vpce-0123456789abcdef0"}}), want: one("trail-undeliverable")},
+	{name: "a role for another namespace", apply: property(pluginRole, "AssumeRolePolicyDocument.Statement.0.Condition.StringEquals.aws:RequestTag/kubernetes-namespace", "other"), want: one("trust-never-matches")},
+	{name: "a role for another cluster", apply: property(pluginRole, "AssumeRolePolicyDocument.Statement.0.Condition.StringEquals.aws:RequestTag/eks-cluster-arn", "arn:aws:eks:eu-central-1:111122223333:cluster/other"), want: one("trust-never-matches")},
+	{name: "a role for an association", apply: property(pluginRole, "AssumeRolePolicyDocument.Statement.0.Condition", map[string]any{"ArnLike": map[string]any{"aws:SourceArn": "arn:aws:eks:*:*:podidentityassociation/*"}}), want: one("trust-never-matches")},
+	{name: "a role for nodes", apply: property(pluginRole, "AssumeRolePolicyDocument.Statement.0.Principal", map[string]any{"Service": "ec2.amazonaws.com"}), want: one("trust-never-matches")},
+
+	// Principals that a condition names.
+	{name: "everybody with a role of a name", apply: allow("*", "kms:Decrypt", map[string]any{"ArnLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::*:role/deploy-*"}}), want: one("key-policy-any-principal")},
+	{name: "everybody but those of a name", apply: allow("*", "kms:Decrypt", map[string]any{"ArnNotLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::*:role/deploy-*"}}), want: one("key-policy-any-principal")},
+	{name: "everybody of an account by a pattern", apply: allow("*", "kms:Decrypt", map[string]any{"StringLike": map[string]any{"aws:PrincipalAccount": "1*"}}), want: one("key-policy-any-principal")},
+	{name: "everybody whose session has a name", apply: allow("*", "kms:Decrypt", map[string]any{"StringLike": map[string]any{"aws:userid": "*:jane"}}), want: one("key-policy-any-principal")},
+	{name: "any organization", apply: allow("*", "kms:Decrypt", map[string]any{"StringLike": map[string]any{"aws:PrincipalOrgID": "o-*"}}), want: one("key-policy-any-principal")},
+	{name: "everybody through S3", apply: allow("*", "kms:Decrypt", map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3.eu-central-1.amazonaws.com"}}), want: one("key-policy-any-principal")},
+	{name: "an organization's roles of a name", apply: allow("*", "kms:Decrypt", map[string]any{"StringEquals": map[string]any{"aws:PrincipalOrgID": "o-abcdefghij"}, "ArnLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::*:role/deploy-*"}}), why: "roles of the account are among them", want: []string{"key-policy-cross-account", "use-without-context"}},
+	{name: "another account's roles of a name", apply: allow("*", "kms:Decrypt", map[string]any{"ArnLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::444455556666:role/deploy-*"}}), want: one("key-policy-cross-account")},
+	{name: "the account's roles of a name", apply: allow("*", "kms:Decrypt", map[string]any{"ArnLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/deploy-*"}}), want: one("use-without-context")},
+	{name: "a permission set through the account", apply: allow(home, "kms:Decrypt", map[string]any{"ArnLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/*/AWSReservedSSO_Admin_*"}}), want: one("use-without-context")},
+	{name: "a permission set administers", apply: statement("AccountAdministration", "Condition", map[string]any{"ArnLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/*/AWSReservedSSO_Admin_*"}}), want: one("key-creation-refused")},
+	{name: "creators by a pattern", apply: all(statement("ClusterCreatorsGrant", "Principal", home), statement("ClusterCreatorsDescribe", "Principal", home),
+		statement("ClusterCreatorsGrant", "Condition", map[string]any{"ArnLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/cdk-*-cfn-exec-role-*"}}),
+		statement("ClusterCreatorsDescribe", "Condition", map[string]any{"ArnLike": map[string]any{"aws:PrincipalArn": "arn:aws:iam::111122223333:role/cdk-*-cfn-exec-role-*"}}))},
 
 	// What IAM alone decides.
 	{name: "kms:* for the account", apply: statement("AccountAdministration", "Action", "kms:*"), want: one("crypto-delegated-to-iam")},
@@ -306,7 +351,7 @@ var mutations = []mutation{
 	{name: "the cluster role is forgotten", apply: dropStatement("ClusterRole"), why: "AmazonEKSClusterPolicy has kms:DescribeKey, and the key policy lets IAM decide on it"},
 	{name: "nobody lets the cluster role describe the key", apply: all(dropStatement("ClusterRole"), accountMayNot("kms:DescribeKey")), want: one("cluster-role-missing")},
 	{name: "the cluster role has no policy for it", apply: all(dropStatement("ClusterRole"), property(clusterRole, "ManagedPolicyArns", nil)), want: one("cluster-role-missing")},
-	{name: "the cluster role is denied", apply: deny(role(clusterRole), "kms:Describe*", nil), want: one("cluster-role-missing")},
+	{name: "the cluster role is denied", apply: deny(role(clusterRole), "kms:Describe*", nil), why: "the call is missing, and it is refused", want: []string{"cluster-locked-out", "cluster-role-missing"}},
 	{name: "the cluster role under the cluster's ARN", apply: statement("ClusterRole", "Condition", when("ArnLike", "kms:EncryptionContext:aws:eks:arn", "arn:*:eks:*:*:cluster/*")), want: one("condition-never-matches")},
 
 	// Use without the encryption context.
@@ -467,7 +512,7 @@ var mutations = []mutation{
 
 	// What a first version of the rules might take for the same, or for another.
 	{name: "the account administers from its own account", apply: statement("AccountAdministration", "Condition", when("StringEquals", "kms:CallerAccount", "111122223333")), why: "that never lapses"},
-	{name: "the account administers another key", apply: statement("AccountAdministration", "Resource", "arn:aws:kms:eu-central-1:111122223333:key/0d8b1f6e-5d0c-4f13-9b2a-2f4f2ab7c9de"), want: one("key-no-durable-admin")},
+	{name: "the account administers another key", apply: statement("AccountAdministration", "Resource", "arn:aws:kms:eu-central-1:111122223333:key/0d8b1f6e-5d0c-4f13-9b2a-2f4f2ab7c9de"), why: "who makes the key could not write its next policy either", want: []string{"key-creation-refused", "key-no-durable-admin"}},
 	{name: "the account may not change the policy from a date on", apply: deny("*", "kms:PutKeyPolicy", when("DateGreaterThan", "aws:CurrentTime", "2027-01-01T00:00:00Z")), want: one("key-no-durable-admin")},
 	{name: "Decrypt for the account from an address", apply: allow(home, "kms:Decrypt", when("IpAddress", "aws:SourceIp", "203.0.113.0/24")), want: one("crypto-delegated-to-iam")},
 	{name: "Decrypt for the account, but only one role", apply: all(

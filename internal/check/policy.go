@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ekskms/ekskms/internal/calls"
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/place"
@@ -207,6 +208,7 @@ func (kp *keyPolicy) judgeAll() {
 	kp.checkClusterRoles()
 	kp.checkGrants()
 	kp.checkUse()
+	kp.checkLockedOut()
 }
 
 // undecided lists the accounts of which one may be that of the template: nobody
@@ -510,13 +512,17 @@ func (kp *keyPolicy) checkOtherAccounts() {
 	told := map[int]bool{}
 	for _, use := range kp.uses(append(slices.Clone(useActions), actionGrant)) {
 		s, _ := kp.by(use.Way)
-		if !use.AnyAccount || kp.open[s.position] || told[s.position] {
-			continue
+		like, named := strings.Join(use.Like, " and "), !use.AnyAccount
+		if use.Account == "" || use.Account == kp.key.Template.Account || kp.open[s.position] || told[s.position] || named && (use.Named || like == "") {
+			continue // an account as a whole, and who is named, are subjects
 		}
 		told[s.position] = true
 		whom := "all accounts that are in the organization, or behind the endpoint, that it names"
-		if len(use.Like) > 0 {
-			whom += ", with a principal like " + strings.Join(use.Like, " and ")
+		switch {
+		case named:
+			whom = "principals of account " + use.Account + " like " + like
+		case like != "":
+			whom += ", with a principal like " + like
 		}
 		kp.c.find("key-policy-cross-account", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), whom)
 	}
@@ -526,29 +532,34 @@ func (kp *keyPolicy) checkOtherAccounts() {
 // name. That it carries kms:ViaService is inferred. Sources: Amazon EKS User
 // Guide, "Encrypt Kubernetes secrets with KMS"; grants as seen on clusters.
 func (kp *keyPolicy) creation(forAWSResource string) iampolicy.Context {
-	return iampolicy.Context{
+	return calls.Forwarded(iampolicy.Context{
 		"kms:GrantIsForAWSResource": {forAWSResource},
 		"kms:GrantConstraintType":   {"EncryptionContextEquals"},
 		"kms:GrantOperations":       {"Decrypt", "Encrypt"},
 		"kms:ViaService":            {kp.c.eksEndpoint(kp.key.Template)},
-	}
+	})
 }
 
 func (kp *keyPolicy) checkCreators() {
 	rootSees := kp.possible(kp.explain(kp.subjects[0], actionDescribe, nil))
-	can := func(forAWSResource string) bool {
-		return slices.ContainsFunc(kp.subjects, func(s *subject) bool {
+	who := func(forAWSResource string) (all []*subject) {
+		for _, s := range kp.subjects {
 			if s.service || s.foreign || kp.c.noCreator[s.role] != "" {
-				return false
+				continue
 			}
 			// An IAM policy that is not in the template may let it see the key.
-			sees := rootSees || kp.possible(kp.explain(s, actionDescribe, nil))
-			return sees && kp.possible(kp.explain(s, actionGrant, kp.creation(forAWSResource)))
-		})
+			sees := rootSees || kp.possible(kp.explain(s, actionDescribe, calls.Forwarded(iampolicy.Context{})))
+			if sees && kp.possible(kp.explain(s, actionGrant, kp.creation(forAWSResource))) {
+				all = append(all, s)
+			}
+		}
+		return all
 	}
+	creators := who("false")
+	kp.checkCreation(creators)
 	switch {
-	case can("false"):
-	case can("true"):
+	case len(creators) > 0:
+	case len(who("true")) > 0:
 		kp.c.find("grant-for-aws-resource", kp.key.Resource, "kms:CreateGrant is allowed to the cluster's creators only where kms:GrantIsForAWSResource is true")
 	default:
 		kp.c.find("cluster-creator-missing", kp.key.Resource, "nobody who can create the cluster may do both kms:DescribeKey and kms:CreateGrant")

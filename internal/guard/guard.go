@@ -145,6 +145,8 @@ var covered = map[string]string{
 	"crypto-delegated-to-iam": "policy-widened", "grants-unrestricted": "policy-widened", "use-without-context": "policy-widened",
 	"key-no-durable-admin": "principal-dropped", "cluster-creator-missing": "principal-dropped", "cluster-role-missing": "principal-dropped",
 	"policy-not-understood": "policy-not-understood",
+	"cluster-locked-out":    "cluster-locked-out", "key-creation-refused": "key-creation-refused", "key-lockout-check-bypassed": "key-lockout-check-bypassed",
+	"alarm-undeliverable": "alarm-undeliverable", "trail-undeliverable": "trail-undeliverable", "trust-never-matches": "trust-never-matches",
 }
 
 // checks compares what package check finds on both sides. What it finds anew, and
@@ -179,7 +181,11 @@ func (c *comparison) checks() error {
 			}
 			id = "check-regressed"
 		}
-		c.find(id, resource, "%s: %s", f.Rule, f.Message)
+		if id == f.Rule {
+			c.find(id, resource, "%s", f.Message)
+		} else {
+			c.find(id, resource, "%s: %s", f.Rule, f.Message)
+		}
 	}
 	c.suppressions()
 	return nil

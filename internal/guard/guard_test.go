@@ -115,7 +115,7 @@ var mutations = []struct {
 	says string
 }{
 	// The cluster.
-	{"cluster renamed", cfntest.Property(cluster, "Name", "other"), one("cluster-replaced"), "Name changes from ekskms to other"},
+	{"cluster renamed", cfntest.Property(cluster, "Name", "other"), []string{"cluster-replaced", "trust-never-matches"}, "Name changes from ekskms to other"},
 	{"cluster under another role", cfntest.Property(cluster, "RoleArn", "arn:aws:iam::111122223333:role/Other"), one("cluster-replaced"), "RoleArn changes"},
 	{"cluster for IPv6", cfntest.Property(cluster, "KubernetesNetworkConfig.IpFamily", "ipv6"), one("cluster-replaced"), "IpFamily"},
 	{"creator becomes admin", cfntest.Property(cluster, "AccessConfig.BootstrapClusterCreatorAdminPermissions", true), one("cluster-replaced"), "BootstrapClusterCreatorAdminPermissions"},
@@ -168,8 +168,14 @@ var mutations = []struct {
 	{"cluster's role dropped", without(clusterRoleStatement), one("principal-dropped"), clusterRole + " may no longer do"},
 	{"plugin dropped", without(pluginUse), one("principal-dropped"), pluginRole + " may no longer do kms:Decrypt, kms:Encrypt"},
 	{"plugin's context changed", statement(pluginUse, "Condition.StringEquals.kms:EncryptionContext:ekskms:cluster-arn", "other"), []string{"policy-widened", "principal-dropped"}, "kms:encryptioncontext:ekskms:cluster-arn"},
+	{"EKS locked out by a perimeter", add("Deny", "*", []any{"kms:Encrypt", "kms:Decrypt"}, map[string]any{"StringNotEquals": map[string]any{"aws:SourceVpce": "vpce-0123456789abcdef0"}}), one("cluster-locked-out"), "under its grant"},
+	{"deployer without PutKeyPolicy", statement(account, "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/KeyAdmin"}), []string{"key-creation-refused", "policy-widened", "principal-dropped"}, "kms:PutKeyPolicy"},
+	{"lockout check bypassed", cfntest.Property(secretsKey, "BypassPolicyLockoutSafetyCheck", true), one("key-lockout-check-bypassed"), "is true"},
+	{"topic without a policy", cfntest.Drop("AuditTrailAlarmsPolicy9CBECA05"), []string{"alarm-undeliverable", "trail-weakened"}, "no policy"},
+	{"trail with a prefix", cfntest.Property(trail, "S3KeyPrefix", "eks"), one("trail-undeliverable"), "eks/AWSLogs/"},
+	{"trust of another source", cfntest.Property(pluginRole, "AssumeRolePolicyDocument.Statement.0.Condition", map[string]any{"ArnLike": map[string]any{"aws:SourceArn": "arn:aws:eks:eu-central-1:111122223333:podidentityassociation/ekskms/*"}}), []string{"policy-widened", "trust-never-matches"}, "Pod Identity"},
 	{"plugin denied", add("Deny", plugin, "kms:Decrypt", nil), one("principal-dropped"), "may no longer do kms:Decrypt"},
-	{"account's administration dropped", without(account), one("principal-dropped"), ":root may no longer do"},
+	{"account's administration dropped", without(account), []string{"key-creation-refused", "principal-dropped"}, ":root may no longer do"},
 
 	// The record.
 	{"trail dropped", cfntest.Drop(trail), one("trail-weakened"), "is gone"},
@@ -192,7 +198,7 @@ var mutations = []struct {
 	{"a finding accepted", cfntest.Attribute(cluster, "Metadata", map[string]any{"ekskms:checks": map[string]any{"suppress": []any{map[string]any{"id": "endpoint-public", "reason": "soon"}}}}), one("check-suppressed"), "endpoint-public is accepted: soon"},
 	{"a secret in a manifest", cfntest.Add("Leak", "Custom::AWSCDK-EKS-KubernetesResource", map[string]any{"Manifest": `[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"data":{"b":"cGFzc3dvcmQ="}}]`}), one("check-regressed"), "secret-in-template"},
 
-	{"trail renamed", cfntest.Property(trail, "TrailName", "other"), []string{"alarm-removed", "trail-weakened"}, "TrailName changes"},
+	{"trail renamed", cfntest.Property(trail, "TrailName", "other"), []string{"alarm-removed", "trail-undeliverable", "trail-weakened"}, "TrailName changes"},
 	{"control-plane logs elsewhere", cfntest.Property(controlLogs, "LogGroupName", "/other"), one("trail-weakened"), "LogGroupName changes"},
 	{"bucket public", cfntest.Property(bucket, "PublicAccessBlockConfiguration.BlockPublicPolicy", false), one("trail-weakened"), "BlockPublicPolicy"},
 	{"bucket renamed", cfntest.Property(bucket, "BucketName", "other"), []string{"retention-weakened", "trail-weakened"}, "BucketName changes"},
@@ -205,7 +211,7 @@ var mutations = []struct {
 		policy["Statement"] = slices.DeleteFunc(policy["Statement"].([]any), func(s any) bool { return s.(map[string]any)["Effect"] == "Deny" })
 	}, one("policy-widened"), "denied s3:*"},
 	{"topic dropped", cfntest.Drop(topic), one("alarm-removed"), "the topic goes"},
-	{"topic renamed", cfntest.Property(topic, "TopicName", "other"), one("alarm-removed"), "TopicName"},
+	{"topic renamed", cfntest.Property(topic, "TopicName", "other"), []string{"alarm-removed", "alarm-undeliverable"}, "TopicName"},
 	{"topic in the clear", cfntest.Property(topic, "KmsMasterKeyId", nil), one("trail-weakened"), "KmsMasterKeyId"},
 	{"alias to another key", cfntest.Property("SecretsKeyAliasF590BEF1", "TargetKeyId", "other"), one("alias-moved"), "TargetKeyId"},
 	{"anybody becomes the plugin", func(t cfntest.Template) {

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 )
 
 // Caller is who sends a request.
@@ -31,9 +33,11 @@ type Context map[string]Values
 // Request is one call of an AWS API.
 type Request struct {
 	Caller Caller
-	// Action, such as kms:Decrypt, without wildcards.
+	// Action, such as kms:Decrypt, without wildcards. Of other services than AWS KMS it
+	// is decided by the policies alone, as what an AWS service may do with a bucket, a
+	// topic or a role is.
 	Action string
-	// Resource is the ARN of the key.
+	// Resource is the ARN of the key, or of what else the action is about.
 	Resource string
 	Context  Context
 }
@@ -207,11 +211,18 @@ func newJudge(r Request, p Policies) (*judge, error) {
 		return nil, err
 	}
 	action, known := kmsAction(r.Action)
-	if !known {
+	if !known && (strings.HasPrefix(strings.ToLower(r.Action), "kms:") || !actionPattern.MatchString(r.Action) || strings.ContainsAny(r.Action, "*?")) {
 		return nil, fmt.Errorf("%q is no action of AWS KMS on a key, such as kms:Decrypt", r.Action)
 	}
 	key := keyARN.FindStringSubmatch(r.Resource)
-	if key == nil {
+	switch {
+	case !known: // of another service, whose keys are all known to be possible
+		action = KMSAction{Name: r.Action, CrossAccount: true}
+		key = []string{r.Resource, "", ""}
+		if a, err := arn.Parse(r.Resource); err == nil {
+			key[1], key[2] = a.Partition, a.AccountID
+		}
+	case key == nil:
 		return nil, fmt.Errorf("%q is not the ARN of a KMS key", r.Resource)
 	}
 	facts, err := newFacts(r.Context, caller, action)
