@@ -72,7 +72,7 @@ var rooms = []room{
 	{"internal/cfn", proves, "CloudFormation templates and cloud assemblies, read and resolved", []string{"internal/place"}, false},
 	{"internal/cfn/value", proves, "values of a template", []string{"internal/cfn"}, false},
 	{"internal/cfn/cfntest", proves, "templates for tests", []string{"internal/cfn"}, false},
-	{"internal/check", proves, "the rules of ekskms check", []string{"internal/cfn", "internal/cfn/value", "internal/eksversion", "internal/iampolicy", "internal/keypolicy", "internal/place"}, false},
+	{"internal/check", proves, "the rules of ekskms check", []string{"internal/calls", "internal/cfn", "internal/cfn/value", "internal/eksversion", "internal/iampolicy", "internal/keypolicy", "internal/place"}, false},
 	{"internal/check/gen", proves, "writes docs/checks.md", []string{"internal/check/internal/docgen"}, false},
 	{"internal/check/internal/docgen", proves, "makes docs/checks.md", []string{"internal/check"}, false},
 	{"internal/explain", proves, "who may do what with a key", []string{"internal/cfn", "internal/check", "internal/iampolicy", "internal/place"}, false},
