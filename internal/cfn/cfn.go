@@ -33,6 +33,10 @@ type Environment struct {
 	ElseAccount, ElseRegion string
 	// Parameters of the templates, by name. Default: the Default of each.
 	Parameters map[string]string
+	// Shared are logical IDs that stand in several stacks, beside those of the assembly
+	// itself: what has one is named by its stack too. With those of another assembly, the
+	// names of both are comparable.
+	Shared map[string]bool
 }
 
 // Assembly is a set of templates that belong together: a single file, or the
@@ -40,6 +44,9 @@ type Environment struct {
 type Assembly struct {
 	// Templates in the order of the stacks' names, nested ones after their parent.
 	Templates []*Template
+
+	// Shared are the logical IDs that stand in several of the templates.
+	Shared map[string]bool
 
 	index map[string]*Resource
 }
@@ -69,6 +76,9 @@ type Resource struct {
 	ID, Type string
 	// Path is the construct path of CDK without a last "/Resource", or the logical ID.
 	Path string
+	// ARN as references to the resource have it, unique among the stacks. Empty if its
+	// type has none that is known.
+	ARN string
 	// Properties with every reference resolved: a string, float64, bool,
 	// []any, map[string]any, or [Unknown].
 	Properties map[string]any

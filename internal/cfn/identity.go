@@ -74,7 +74,7 @@ func (r *resolver) name(id string) string {
 			return text
 		}
 	}
-	if r.shared[id] > 1 {
+	if r.shared[id] {
 		return strings.ReplaceAll(r.template.Name, "/", "-") + "-" + id
 	}
 	return id

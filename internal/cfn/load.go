@@ -195,15 +195,23 @@ func (l *loader) nested(r *resolver, dir string) error {
 }
 
 func (l *loader) resolve() (*Assembly, error) {
-	a := &Assembly{}
+	a := &Assembly{Shared: maps.Clone(l.env.Shared)}
+	if a.Shared == nil {
+		a.Shared = map[string]bool{}
+	}
 	uses := map[string]int{}
 	for _, r := range l.resolvers {
 		for id := range r.raw.resources {
 			uses[id]++
 		}
 	}
+	for id, n := range uses {
+		if n > 1 {
+			a.Shared[id] = true
+		}
+	}
 	for _, r := range l.resolvers {
-		r.shared = uses
+		r.shared = a.Shared
 	}
 	for _, r := range l.resolvers {
 		if err := r.run(); err != nil {

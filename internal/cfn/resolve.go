@@ -18,7 +18,7 @@ type resolver struct {
 	loader   *loader
 	parent   *nesting
 	nested   map[string]*resolver // by the logical ID of the nested stack
-	shared   map[string]int       // in how many templates of the assembly a logical ID stands
+	shared   map[string]bool      // logical IDs that stand in several templates
 
 	busy  map[string]bool // what is being resolved, against circles
 	depth int
@@ -57,6 +57,7 @@ func (r *resolver) run() error {
 		}
 		resource.Raw, _ = raw["Properties"].(map[string]any)
 		resource.Properties, _ = r.value(resource.Raw).(map[string]any)
+		resource.ARN = r.arn(id)
 		t.Resources[id] = resource
 	}
 	for name, output := range r.raw.outputs {

@@ -48,7 +48,7 @@ func Identities(assembly *cfn.Assembly) (map[string][]iampolicy.NamedDocument, [
 	notes := c.report.Notes
 	for _, kind := range []string{"AWS::IAM::Role", "AWS::IAM::User"} {
 		for _, r := range assembly.OfType(kind) {
-			arn := PrincipalARN(r)
+			arn := r.ARN
 			identity[arn] = c.identityOf(&subject{arn: arn, role: r})
 			for _, policy := range c.attached[r] {
 				if policy.broken != nil {
@@ -72,7 +72,7 @@ func Keys(assembly *cfn.Assembly) []Access {
 	var all []Access
 	for _, kind := range []string{typeKey, typeReplica} {
 		for _, r := range assembly.OfType(kind) {
-			a := Access{Key: r, Notes: slices.Clone(notes), Access: iampolicy.Access{Key: keyARN(r), Identity: identity}}
+			a := Access{Key: r, Notes: slices.Clone(notes), Access: iampolicy.Access{Key: r.ARN, Identity: identity}}
 			doc, resolved, missing, err := document(policyOf(r), r.Template)
 			switch {
 			case err != nil:

@@ -17,8 +17,8 @@ var (
 
 // alarm is a rule or a metric filter that tells somebody.
 type alarm struct {
-	region  string
-	matches matcher
+	account, region string
+	matches         matcher
 }
 
 // findAlarms reads the EventBridge rules and the metric filters that can tell
@@ -45,14 +45,14 @@ func (c *checker) findAlarms() {
 			c.noteAt(r.Path, "EventPattern could not be read: the rule counts for no alarm: %v", err)
 			continue
 		}
-		c.alarms = append(c.alarms, alarm{r.Template.Region, matches})
+		c.alarms = append(c.alarms, alarm{r.Template.Account, r.Template.Region, matches})
 		c.rules = append(c.rules, r)
 	}
 	alarmed := map[string]bool{}
 	for _, r := range c.assembly.OfType("AWS::CloudWatch::Alarm") {
 		p := r.Properties
 		if isTrue(p["ActionsEnabled"], true) && len(list(p["AlarmActions"])) > 0 {
-			alarmed[r.Template.Region+text(p["Namespace"])+"\x00"+text(p["MetricName"])] = true
+			alarmed[r.Template.Account+r.Template.Region+text(p["Namespace"])+"\x00"+text(p["MetricName"])] = true
 		}
 	}
 	for _, r := range c.assembly.OfType("AWS::Logs::MetricFilter") {
@@ -61,7 +61,7 @@ func (c *checker) findAlarms() {
 			continue
 		}
 		if !slices.ContainsFunc(list(r.Properties["MetricTransformations"]), func(m any) bool {
-			return alarmed[r.Template.Region+text(at(m, "MetricNamespace"))+"\x00"+text(at(m, "MetricName"))]
+			return alarmed[r.Template.Account+r.Template.Region+text(at(m, "MetricNamespace"))+"\x00"+text(at(m, "MetricName"))]
 		}) {
 			continue
 		}
@@ -71,23 +71,23 @@ func (c *checker) findAlarms() {
 			continue
 		}
 		// A metric filter sees the record of CloudTrail, not EventBridge's event.
-		c.alarms = append(c.alarms, alarm{r.Template.Region, func(event any) bool { return filter(at(event, "detail")) }})
+		c.alarms = append(c.alarms, alarm{r.Template.Account, r.Template.Region, func(event any) bool { return filter(at(event, "detail")) }})
 	}
 }
 
 // missing lists the events that no alarm tells of.
-func (c *checker) missing(region string, names []string, samples func(name string) []map[string]any) []string {
+func (c *checker) missing(of *cfn.Template, names []string, samples func(name string) []map[string]any) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		events := samples(name)
 		return slices.ContainsFunc(c.alarms, func(a alarm) bool {
-			return a.region == region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
+			return a.account == of.Account && a.region == of.Region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
 		})
 	})
 }
 
 // checkKeyAlarms reports on the key, or on the cluster if the key is elsewhere.
 func (c *checker) checkKeyAlarms(r *cfn.Resource, keyARN string) {
-	silent := c.missing(r.Template.Region, keyEvents, func(name string) []map[string]any {
+	silent := c.missing(r.Template, keyEvents, func(name string) []map[string]any {
 		return sampleEvents(r.Template, "kms", name, "keyId", []string{keyARN, keyARN[strings.LastIndex(keyARN, "/")+1:]}, keyARN)
 	})
 	if len(silent) > 0 {
@@ -96,9 +96,9 @@ func (c *checker) checkKeyAlarms(r *cfn.Resource, keyARN string) {
 }
 
 func (c *checker) checkTrailAlarms(t *cfn.Resource) {
-	arn := trailARN(t)
+	arn := t.ARN
 	name := arn[strings.LastIndex(arn, "/")+1:]
-	silent := c.missing(t.Template.Region, trailEvents, func(event string) []map[string]any {
+	silent := c.missing(t.Template, trailEvents, func(event string) []map[string]any {
 		parameter := "name"
 		if event == "PutEventSelectors" {
 			parameter = "trailName"

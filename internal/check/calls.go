@@ -1,7 +1,6 @@
 package check
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -99,14 +98,14 @@ func (c *checker) checkDelivery(t *cfn.Resource) {
 		c.noteAt(t.Path, "it is the trail of an organization: whether its log files can be delivered was not judged")
 		return
 	}
-	trail := calls.Trail{ARN: trailARN(t), Account: t.Template.Account, Partition: t.Template.Partition, Prefix: text(p["S3KeyPrefix"])}
+	trail := calls.Trail{ARN: t.ARN, Account: t.Template.Account, Partition: t.Template.Partition, Prefix: text(p["S3KeyPrefix"])}
 	if unknown(p["S3KeyPrefix"]) {
 		c.noteAt(t.Path, "S3KeyPrefix is %s, which is not in the template: whether the log files can be delivered was not judged", show(p["S3KeyPrefix"]))
 		return
 	}
 	key := c.assembly.Lookup(p["KMSKeyId"])
 	if key != nil && key.Type == typeKey {
-		trail.KeyARN = keyARN(key)
+		trail.KeyARN = key.ARN
 	}
 	ofBucket, ofKey := calls.OfTrail(trail)
 	if bucket != nil && bucket.Type == "AWS::S3::Bucket" {
@@ -136,20 +135,16 @@ func (c *checker) checkDelivery(t *cfn.Resource) {
 // checkAlarmDelivery asks the calls by which an alarm reaches a topic of the templates.
 func (c *checker) checkAlarmDelivery(rule *cfn.Resource) {
 	t := rule.Template
-	name := text(rule.Properties["Name"])
-	if name == "" {
-		name = rule.ID
-	}
 	for _, target := range list(rule.Properties["Targets"]) {
 		topic := c.assembly.Lookup(at(target, "Arn"))
 		if topic == nil || topic.Type != "AWS::SNS::Topic" {
 			continue
 		}
-		alarm := calls.Alarm{RuleARN: placeOf(t).ARN("events", "rule/"+name), TopicARN: text(at(target, "Arn")), Account: t.Account}
+		alarm := calls.Alarm{RuleARN: rule.ARN, TopicARN: text(at(target, "Arn")), Account: t.Account}
 		master := topic.Properties["KmsMasterKeyId"]
 		key := c.assembly.Lookup(master)
 		if key != nil && key.Type == typeKey {
-			alarm.KeyARN = keyARN(key)
+			alarm.KeyARN = key.ARN
 		}
 		ofTopic, ofKey := calls.OfAlarm(alarm)
 		there := false
@@ -196,14 +191,6 @@ func (c *checker) checkAssociation(r *cfn.Resource) {
 	name := text(p["ClusterName"])
 	c.refused("trust-never-matches", role, policy, []calls.Call{calls.OfAssociation(calls.Association{
 		ClusterARN: placeOf(r.Template).ARN("eks", "cluster/"+name), ClusterName: name, Account: r.Template.Account,
-		Namespace: text(p["Namespace"]), ServiceAccount: text(p["ServiceAccount"]), RoleARN: PrincipalARN(role),
+		Namespace: text(p["Namespace"]), ServiceAccount: text(p["ServiceAccount"]), RoleARN: role.ARN,
 	})})
-}
-
-func trailARN(t *cfn.Resource) string {
-	name := text(t.Properties["TrailName"])
-	if name == "" {
-		name = t.ID
-	}
-	return fmt.Sprintf("arn:%s:cloudtrail:%s:%s:trail/%s", t.Template.Partition, t.Template.Region, t.Template.Account, name)
 }

@@ -341,7 +341,7 @@ func (c *checker) run() {
 		if len(k.clusters) > 0 {
 			c.checkKeyPolicy(k)
 			c.checkRecorded(k.Resource)
-			c.checkKeyAlarms(k.Resource, keyARN(k.Resource))
+			c.checkKeyAlarms(k.Resource, k.ARN)
 		}
 	}
 	for _, t := range c.trails {

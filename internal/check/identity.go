@@ -1,7 +1,6 @@
 package check
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,16 +59,6 @@ func (c *checker) identityOf(s *subject) []iampolicy.NamedDocument {
 		}
 	}
 	return all
-}
-
-// PrincipalARN is the ARN that package cfn gives a role or a user.
-func PrincipalARN(r *cfn.Resource) string {
-	kind, name := "role", "RoleName"
-	if r.Type == "AWS::IAM::User" {
-		kind, name = "user", "UserName"
-	}
-	return fmt.Sprintf("arn:%s:iam::%s:%s%s%s", r.Template.Partition, r.Template.Account, kind,
-		cmp.Or(text(r.Properties["Path"]), "/"), cmp.Or(text(r.Properties[name]), r.ID))
 }
 
 // findIdentities reads the IAM policies, and who has them.

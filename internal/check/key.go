@@ -16,11 +16,6 @@ type usedKey struct {
 	clusters []*cluster
 }
 
-// keyARN is the ARN that package cfn gives a key.
-func keyARN(r *cfn.Resource) string {
-	return fmt.Sprintf("arn:%s:kms:%s:%s:key/%s", r.Template.Partition, r.Template.Region, r.Template.Account, r.ID)
-}
-
 func (c *checker) findKeys() {
 	byResource := map[*cfn.Resource]*usedKey{}
 	use := func(r *cfn.Resource) *usedKey {

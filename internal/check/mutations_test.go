@@ -240,6 +240,8 @@ type mutation struct {
 	want []string
 	// why says why more than one rule is right, or why none is.
 	why string
+	// alone tells that it names resources as they are called in a template by itself.
+	alone bool
 }
 
 func one(rule string) []string { return []string{rule} }
@@ -538,7 +540,7 @@ var mutations = []mutation{
 	{name: "all but another are denied", apply: deny("*", "kms:CreateGrant", when("ArnNotLike", "aws:PrincipalArn", outsider["AWS"])), want: one("cluster-creator-missing")},
 	{name: "grants over TLS", apply: allow(outsider, "kms:CreateGrant", when("Bool", "aws:SecureTransport", "true")), want: one("grants-unrestricted")},
 	{name: "grants for people only", apply: allow(outsider, "kms:CreateGrant", when("Bool", "kms:GrantIsForAWSResource", "false")), want: one("grants-unrestricted")},
-	{name: "a role of that name may describe the key", apply: all(dropStatement("ClusterRole"), accountMayNot("kms:DescribeKey"), allow(home, "kms:DescribeKey", when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::111122223333:role/EncryptedClusterClusterRole*"))),
+	{name: "a role of that name may describe the key", alone: true, apply: all(dropStatement("ClusterRole"), accountMayNot("kms:DescribeKey"), allow(home, "kms:DescribeKey", when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::111122223333:role/EncryptedClusterClusterRole*"))),
 		why: "the key policy leaves it to IAM for the cluster role, and AmazonEKSClusterPolicy has it"},
 	{name: "a role of another name may describe the key", apply: all(dropStatement("ClusterRole"), accountMayNot("kms:DescribeKey"), allow(home, "kms:DescribeKey", when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::111122223333:role/eks-*"))), want: one("cluster-role-missing")},
 	{name: "the key by its alias", apply: property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:alias/eks/ekskms")},
@@ -632,6 +634,23 @@ func TestMutations(t *testing.T) {
 			slices.Sort(ids)
 			if diff := cmp.Diff(m.want, slices.Compact(ids)); diff != "" {
 				t.Errorf("- want, + found\n%s%s", diff, details(report))
+			}
+			if m.alone {
+				return
+			}
+			both, err := check.Run(cfntest.BesideAnother(t, changed), check.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = nil
+			for _, f := range both.Findings {
+				if ids = append(ids, f.Rule); f.Stack != "first" {
+					t.Errorf("%s is found in the other stack, at %s", f.Rule, f.Resource)
+				}
+			}
+			slices.Sort(ids)
+			if diff := cmp.Diff(m.want, slices.Compact(ids)); diff != "" {
+				t.Errorf("beside another stack: - want, + found\n%s%s", diff, details(both))
 			}
 		})
 	}

@@ -83,7 +83,7 @@ func (c *checker) checkCase(k *usedKey, policy any) {
 	t := k.Template
 	kp := &keyPolicy{
 		c: c, key: k, open: map[int]bool{}, all: map[int]bool{},
-		arn:  keyARN(k.Resource),
+		arn:  k.ARN,
 		root: rootOf(t),
 	}
 	doc, resolved, missing, err := document(policy, t)
@@ -294,7 +294,7 @@ func (kp *keyPolicy) meant(s statement) (arns []string) {
 				arns = append(arns, v)
 			default:
 				for _, role := range kp.c.assembly.OfType("AWS::IAM::Role") {
-					if arn := PrincipalARN(role); wild(v, arn) {
+					if arn := role.ARN; wild(v, arn) {
 						arns = append(arns, arn)
 					}
 				}

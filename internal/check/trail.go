@@ -159,20 +159,23 @@ func selects(f any, value string) bool {
 // checkRecorded wants a trail that records the Region of a key, or of a cluster
 // whose key is elsewhere.
 func (c *checker) checkRecorded(r *cfn.Resource) {
-	for _, t := range c.trails {
+	trails := slices.DeleteFunc(slices.Clone(c.trails), func(t *cfn.Resource) bool {
+		return t.Template.Account != r.Template.Account && !isTrue(t.Properties["IsOrganizationTrail"], false)
+	})
+	for _, t := range trails {
 		if t.Template.Region == r.Template.Region || isTrue(t.Properties["IsMultiRegionTrail"], false) || unknown(t.Properties["IsMultiRegionTrail"]) {
 			return
 		}
 	}
-	if len(c.trails) > 0 {
-		c.find("trail-missing", r, "no trail of the templates records Region %s: the trail %s is in %s, and IsMultiRegionTrail is not true", r.Template.Region, c.trails[0].Path, c.trails[0].Template.Region)
+	if len(trails) > 0 {
+		c.find("trail-missing", r, "no trail of the templates records Region %s: the trail %s is in %s, and IsMultiRegionTrail is not true", r.Template.Region, trails[0].Path, trails[0].Template.Region)
 		return
 	}
-	if arn := c.trailElsewhere(); arn != "" {
+	if arn := c.trailElsewhere(r.Template.Account); arn != "" {
 		c.noteAt(r.Path, "the template relies on the trail %s, which is not in the templates: whether it records KMS was not judged", arn)
 		return
 	}
-	c.find("trail-missing", r, "the templates have no AWS::CloudTrail::Trail")
+	c.find("trail-missing", r, "the templates have no AWS::CloudTrail::Trail for account %s", r.Template.Account)
 }
 
 // trailElsewhere returns the ARN of a trail that is not in the templates and that
@@ -180,8 +183,11 @@ func (c *checker) checkRecorded(r *cfn.Resource) {
 // existing trail. Alarms on CloudTrail's events alone show nothing, for without a
 // trail they never fire; and a template that has the bucket for a trail was
 // meant to have the trail too.
-func (c *checker) trailElsewhere() string {
+func (c *checker) trailElsewhere(account string) string {
 	for _, policy := range c.assembly.OfType("AWS::S3::BucketPolicy") {
+		if policy.Template.Account != account {
+			continue
+		}
 		for _, s := range list(at(policy.Properties, "PolicyDocument", "Statement")) {
 			if slices.Contains(texts(at(s, "Principal", "Service")), "cloudtrail.amazonaws.com") {
 				return ""
@@ -189,6 +195,9 @@ func (c *checker) trailElsewhere() string {
 		}
 	}
 	for _, t := range c.assembly.Templates {
+		if t.Account != account {
+			continue
+		}
 		for _, name := range sortedKeys(t.Outputs) {
 			value := text(t.Outputs[name])
 			if arn, _ := place.ParseARN(value); arn.Service == "cloudtrail" && strings.HasPrefix(arn.Resource, "trail/") {

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/explain"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -252,7 +251,7 @@ func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assemb
 	if assembly != nil {
 		for _, r := range assembly.OfType("AWS::IAM::Role") {
 			if principal == r.ID || principal == r.Path {
-				principal = check.PrincipalARN(r)
+				principal = r.ARN
 			}
 		}
 	}

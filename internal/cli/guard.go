@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,8 +103,8 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 	return f.finish(cmd, report)
 }
 
-// both reads the two sides for the same account and Region: those that one of them
-// knows, or else names.
+// both reads the two sides for the same account and Region, those that one of them
+// knows, or else names, and with the same names for what stands in several stacks.
 func (f *guardFlags) both(cmd *cobra.Command, before, after source) (was, is *cfn.Assembly, err error) {
 	env := f.environment
 	for attempt := range 2 {
@@ -113,8 +114,13 @@ func (f *guardFlags) both(cmd *cobra.Command, before, after source) (was, is *cf
 		if was, err = before(env); err != nil {
 			return nil, nil, err
 		}
-		if attempt > 0 || !assumed(is) && !assumed(was) {
+		if attempt > 0 || !assumed(is) && !assumed(was) && maps.Equal(is.Shared, was.Shared) {
 			break
+		}
+		env.Shared = maps.Clone(is.Shared)
+		maps.Copy(env.Shared, was.Shared)
+		if !assumed(is) && !assumed(was) {
+			continue
 		}
 		env = known(env, is, was)
 		for _, side := range []*cfn.Assembly{is, was} {

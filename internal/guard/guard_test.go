@@ -259,6 +259,13 @@ func TestMutations(t *testing.T) {
 			if diff := cmp.Diff(m.want, found(report)); diff != "" {
 				t.Errorf("- want, + found\n%s%s", diff, text)
 			}
+			both, err := guard.Compare(cfntest.BesideAnother(t, before), cfntest.BesideAnother(t, after), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(m.want, found(both)); diff != "" {
+				t.Errorf("beside another stack: - want, + found\n%s", diff)
+			}
 			if !strings.Contains(text, m.says) {
 				t.Errorf("nothing says %q:\n%s", m.says, text)
 			}
@@ -408,7 +415,7 @@ func TestStacks(t *testing.T) {
 	}
 	for _, f := range report.Findings {
 		if f.Stack != "One" {
-			t.Errorf("%s in stack %s", f.Rule, f.Stack)
+			t.Errorf("%s in stack %s: %s", f.Rule, f.Stack, f.Message)
 		}
 	}
 	if len(report.Notes) == 0 || !strings.Contains(report.Notes[0].Message, "stack One is not among the new templates") {

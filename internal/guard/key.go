@@ -73,7 +73,7 @@ func (c *comparison) trust() {
 			continue
 		}
 		text := moreStatements(was.Properties["AssumeRolePolicyDocument"], is.Properties["AssumeRolePolicyDocument"])
-		if text != "" && c.usesKey(check.PrincipalARN(is)) {
+		if text != "" && c.usesKey(is.ARN) {
 			c.find("policy-widened", is, "the role may use a key, and its trust policy changes: %s", text)
 		}
 	}
@@ -147,6 +147,7 @@ func (c *comparison) policies(was, is check.Access) {
 		c.find("policy-not-understood", is.Key, "%v", err)
 		return
 	}
+	wider = slices.DeleteFunc(wider, func(w iampolicy.Change) bool { return looksOn(was, w) })
 	c.compared[is.Key] = true
 	for _, n := range slices.Concat(notes, more) {
 		c.note(is.Key.Path, "%s", n)
@@ -160,6 +161,15 @@ func (c *comparison) policies(was, is check.Access) {
 		}
 		c.find("principal-dropped", is.Key, "%s may no longer do %s%s", l.ARN, actions(l.Actions), given(l.Example))
 	}
+}
+
+// looksOn tells whether a change is only that a role is new whose IAM policies let it look
+// at what is the account's to look at: the key's policy has not become wider.
+func looksOn(was check.Access, w iampolicy.Change) bool {
+	_, there := was.Identity[w.ARN]
+	return !there && w.Named && len(w.By) > 1 && !slices.ContainsFunc(iampolicy.KMSActions, func(a iampolicy.KMSAction) bool {
+		return a.Class != iampolicy.Read && slices.Contains(w.Actions, a.Name)
+	})
 }
 
 // unused tells whether a principal goes with the change, so that it loses nothing

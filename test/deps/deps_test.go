@@ -76,7 +76,7 @@ var rooms = []room{
 	{"internal/check/gen", proves, "writes docs/checks.md", []string{"internal/check/internal/docgen"}, false},
 	{"internal/check/internal/docgen", proves, "makes docs/checks.md", []string{"internal/check"}, false},
 	{"internal/explain", proves, "who may do what with a key", []string{"internal/cfn", "internal/check", "internal/iampolicy", "internal/place"}, false},
-	{"internal/guard", proves, "the comparison of two sets of templates", []string{"internal/cfn", "internal/cfn/value", "internal/check", "internal/iampolicy", "internal/place"}, false},
+	{"internal/guard", proves, "the comparison of two sets of templates", []string{"internal/cfn", "internal/cfn/value", "internal/check", "internal/iampolicy"}, false},
 	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},

@@ -43,6 +43,44 @@ func Assembly(t testing.TB, template any) *cfn.Assembly {
 	return a
 }
 
+// BesideAnother resolves a template as Assembly does, in a cloud assembly with a second
+// stack: another one that is good and has the same logical IDs, in account 444455556666.
+func BesideAnother(t *testing.T, template any) *cfn.Assembly {
+	t.Helper()
+	dir := t.TempDir()
+	artifacts, shared := map[string]any{}, map[string]bool{}
+	for id := range Golden(t, "default")["Resources"].(map[string]any) {
+		shared[id] = true // so that they are named alike whatever was dropped from the first
+	}
+	for name, stack := range map[string]struct {
+		account  string
+		template any
+	}{"first": {"111122223333", template}, "second": {"444455556666", Golden(t, "default")}} {
+		data, err := json.Marshal(stack.template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name+".json"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		artifacts[name] = map[string]any{
+			"type": "aws:cloudformation:stack", "environment": "aws://" + stack.account + "/eu-central-1", "properties": map[string]any{"templateFile": name + ".json"},
+		}
+	}
+	manifest, err := json.Marshal(map[string]any{"artifacts": artifacts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.json"), manifest, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := cfn.Load(dir, cfn.Environment{Shared: shared})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 // Template is a template as encoding/json reads it.
 type Template map[string]any
 
