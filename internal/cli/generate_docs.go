@@ -181,7 +181,7 @@ func (p *page) Alarm(rule *cfn.Resource) []string {
 // ofTheKey are the checks that look at a key and its policy, beside those whose ID
 // begins with key-.
 var ofTheKey = []string{
-	"cluster-creator-missing", "cluster-role-missing", "crypto-delegated-to-iam", "grant-for-aws-resource",
+	"cluster-creator-missing", "cluster-locked-out", "cluster-role-missing", "crypto-delegated-to-iam", "grant-for-aws-resource",
 	"grants-unrestricted", "secrets-key-unsuitable", "use-without-context",
 }
 

@@ -124,11 +124,16 @@ func (d *decider) each(h template, fixed Context, paths []Path, do func(*search)
 	if len(byKey[contextKeys]) > 0 {
 		refers[contextKeys] = append(refers[contextKeys], contextKeys)
 	}
+	keys := map[string]bool{}
+	for key := range byKey {
+		keys[key] = true
+	}
 	given := maps.Clone(fixed)
 	if given == nil {
 		given = Context{}
 	}
 	for name := range refers {
+		keys[name] = true
 		if values, is := h.known(name); is {
 			given[name] = values
 		}
@@ -151,7 +156,7 @@ func (d *decider) each(h template, fixed Context, paths []Path, do func(*search)
 				}), "a policy variable within a longer text")
 			}
 		}
-		for key := range byKey {
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
 			if pair, is := strings.CutPrefix(key, contextPrefix); is && name == contextKeys {
 				more = append(more, pair)
 			}

@@ -216,6 +216,8 @@ func newJudge(r Request, p Policies) (*judge, error) {
 	}
 	key := keyARN.FindStringSubmatch(r.Resource)
 	switch {
+	case !known && key != nil:
+		return nil, fmt.Errorf("%q is no action of AWS KMS on a key, such as kms:Decrypt", r.Action)
 	case !known: // of another service, whose keys are all known to be possible
 		action = KMSAction{Name: r.Action, CrossAccount: true}
 		key = []string{r.Resource, "", ""}
