@@ -156,7 +156,7 @@ generate: ## Generate what is generated: the JSON Schema, docs/checks.md
 
 .PHONY: goldens
 goldens: ## Rewrite the golden files
-	go test ./test/snapshot ./test/deps ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli ./internal/scaffold -update
+	go test ./test/snapshot ./test/deps ./internal/calls ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli ./internal/scaffold -update
 	go test ./internal/explain ./test/parity -update # which read the templates
 
 .PHONY: bench

@@ -80,7 +80,6 @@ func Forwarded(more iampolicy.Context) iampolicy.Context {
 
 // Cluster is what the calls of a cluster depend on.
 type Cluster struct {
-	At         place.Place
 	Name       string
 	KeyARN     string
 	RoleARN    string // empty if it is not known
@@ -204,4 +203,20 @@ func OfAssociation(a Association) Call {
 		}),
 		Source: "Amazon EKS User Guide, How EKS Pod Identity works; aws:SourceArn is inferred",
 	}
+}
+
+// Book is every call, for a cluster of an example.
+func Book() []Call {
+	at := place.In("111122223333", "eu-central-1")
+	key := at.ARN("kms", "key/KEY")
+	all := OfCluster(Cluster{Name: "CLUSTER", KeyARN: key, RoleARN: at.IAM("role/CLUSTER-ROLE"), EKSService: "eks.eu-central-1.amazonaws.com"})
+	bucket, ofKey := OfTrail(Trail{ARN: at.ARN("cloudtrail", "trail/TRAIL"), Account: "111122223333", Partition: "aws", Bucket: "BUCKET", KeyARN: key})
+	topic, ofTopicKey := OfAlarm(Alarm{RuleARN: at.ARN("events", "rule/RULE"), TopicARN: at.ARN("sns", "TOPIC"), Account: "111122223333", KeyARN: key})
+	for _, more := range [][]Call{bucket, ofKey, topic, ofTopicKey} {
+		all = append(all, more...)
+	}
+	return append(all, OfAssociation(Association{
+		ClusterARN: at.ARN("eks", "cluster/CLUSTER"), ClusterName: "CLUSTER", Account: "111122223333",
+		Namespace: "NAMESPACE", ServiceAccount: "SERVICE-ACCOUNT", RoleARN: at.IAM("role/ROLE"),
+	}))
 }

@@ -48,7 +48,8 @@ type Assembly struct {
 	// Shared are the logical IDs that stand in several of the templates.
 	Shared map[string]bool
 
-	index map[string]*Resource
+	index  map[string]*Resource
+	byType map[string][]*Resource
 }
 
 // Template is a CloudFormation template.
@@ -189,15 +190,16 @@ func (u Unknown) String() string { return "${" + u.Expression + "}" }
 
 // OfType returns the resources of a type, in the order of templates and logical IDs.
 func (a *Assembly) OfType(kind string) []*Resource {
-	var all []*Resource
-	for _, t := range a.Templates {
-		for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
-			if r := t.Resources[id]; r.Type == kind {
-				all = append(all, r)
+	if a.byType == nil {
+		a.byType = map[string][]*Resource{}
+		for _, t := range a.Templates {
+			for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
+				r := t.Resources[id]
+				a.byType[r.Type] = append(a.byType[r.Type], r)
 			}
 		}
 	}
-	return all
+	return slices.Clip(a.byType[kind])
 }
 
 // Lookup returns the resource that a resolved value names: by its ARN, by what Ref

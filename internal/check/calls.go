@@ -27,8 +27,11 @@ func (c *checker) refused(rule string, on *cfn.Resource, policy iampolicy.NamedD
 	}
 }
 
-// policyAt is a policy of the templates, as far as it can be read.
+// policyAt is the policy that a resource has, as far as it can be read.
 func (c *checker) policyAt(on *cfn.Resource, name string, policy any) (iampolicy.NamedDocument, bool) {
+	if d, known := c.documents[on]; known {
+		return d, true
+	}
 	doc, resolved, missing, err := document(policy, on.Template)
 	switch {
 	case err != nil:
@@ -43,7 +46,8 @@ func (c *checker) policyAt(on *cfn.Resource, name string, policy any) (iampolicy
 			doc.Statement[i].Resource = iampolicy.Values{"*"} // of a trust policy: the role itself
 		}
 	}
-	return iampolicy.NamedDocument{Name: name, Document: doc}, true
+	c.documents[on] = iampolicy.NamedDocument{Name: name, Document: doc}
+	return c.documents[on], true
 }
 
 func placeOf(t *cfn.Template) place.Place { return place.In(t.Account, t.Region) }
@@ -53,7 +57,7 @@ func placeOf(t *cfn.Template) place.Place { return place.In(t.Account, t.Region)
 func (kp *keyPolicy) checkLockedOut() {
 	policy := iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: kp.doc}
 	for _, cl := range kp.key.clusters {
-		at := calls.Cluster{At: placeOf(cl.Template), Name: text(at(cl.spec, "Name")), KeyARN: kp.arn, EKSService: kp.c.eksEndpoint(cl.Template)}
+		at := calls.Cluster{Name: text(at(cl.spec, "Name")), KeyARN: kp.arn, EKSService: kp.c.eksEndpoint(cl.Template)}
 		if role := text(cl.spec["RoleArn"]); place.IsRole(role) {
 			at.RoleARN = role
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/eksversion"
+	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
 //go:generate go run ./gen
@@ -198,7 +199,7 @@ func Run(assembly *cfn.Assembly, opts Options) (*Report, error) {
 	if opts.Now.IsZero() {
 		opts.Now = eksversion.Now()
 	}
-	c := &checker{assembly: assembly, now: opts.Now, report: Report{Tool: "ekskms check", Rules: Rules()}}
+	c := &checker{assembly: assembly, documents: map[*cfn.Resource]iampolicy.NamedDocument{}, now: opts.Now, report: Report{Tool: "ekskms check", Rules: Rules()}}
 	suppressions, err := collect(assembly, opts.Suppressions)
 	if err != nil {
 		return nil, err
@@ -315,6 +316,8 @@ type checker struct {
 	trails   []*cfn.Resource
 	alarms   []alarm
 	rules    []*cfn.Resource // of EventBridge, that count for alarms
+	// documents are the policies that were read for calls.
+	documents map[*cfn.Resource]iampolicy.NamedDocument
 	// policies are the IAM policies of the templates, and attached those of each
 	// role.
 	policies []*identityPolicy

@@ -270,6 +270,12 @@ func (kp *keyPolicy) findSubjects() {
 // likeSubjects adds an example of each kind of principals of the account that the policy
 // names by a pattern, where no role of the templates is one.
 func (kp *keyPolicy) likeSubjects() {
+	ofCaller := func(r iampolicy.Requirement) bool {
+		return isKey(r, "aws:PrincipalArn", "aws:username", "aws:PrincipalAccount", "kms:CallerAccount")
+	}
+	if !slices.ContainsFunc(kp.statements, func(s statement) bool { return s.allow && slices.ContainsFunc(s.conditions, ofCaller) }) {
+		return
+	}
 	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe)) {
 		if use.Named || len(use.Like) == 0 || use.Account != kp.key.Template.Account || slices.ContainsFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN }) {
 			continue
@@ -367,6 +373,9 @@ func (kp *keyPolicy) possible(outcome iampolicy.Outcome) bool {
 
 // checkAnybody asks who may use the key in accounts that nobody named.
 func (kp *keyPolicy) checkAnybody() {
+	if !kp.speaksOfAnybody() {
+		return
+	}
 	access := kp.access()
 	for _, use := range kp.uses(keyActions, access.Limits()...) {
 		s, _ := kp.by(use.Way)
@@ -376,6 +385,12 @@ func (kp *keyPolicy) checkAnybody() {
 		kp.open[s.position] = true
 		kp.c.find("key-policy-any-principal", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), everybody(use))
 	}
+}
+
+// speaksOfAnybody tells whether a statement is for everybody: no other can be for somebody
+// whose account, or who himself, is not named.
+func (kp *keyPolicy) speaksOfAnybody() bool {
+	return slices.ContainsFunc(kp.statements, func(s statement) bool { return s.allow && s.anybody })
 }
 
 // everybody says whom of all accounts a use is an example of.
@@ -508,6 +523,9 @@ func (kp *keyPolicy) checkOtherAccounts() {
 		if len(may) > 0 {
 			kp.c.find("key-policy-cross-account", kp.key.Resource, "%s of account %s may do %s", s.arn, accountOf(s.arn), strings.Join(may, ", "))
 		}
+	}
+	if !kp.speaksOfAnybody() {
+		return
 	}
 	told := map[int]bool{}
 	for _, use := range kp.uses(append(slices.Clone(useActions), actionGrant)) {

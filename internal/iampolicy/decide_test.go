@@ -123,7 +123,7 @@ func allRequests() (all []Request) {
 // policy allows to anybody whom it does not name is among them.
 func TestAgainstAllRequests(t *testing.T) {
 	requests := allRequests()
-	rounds := 200
+	rounds := 80
 	if testing.Short() {
 		rounds = 20
 	}

@@ -104,6 +104,12 @@ var KMSActions = []KMSAction{
 // MatchAction tells whether the pattern of an Action element, such as kms:*, names
 // the action. Neither case matters.
 func MatchAction(pattern, action string) bool {
+	if pattern == action || pattern == "*" {
+		return true
+	}
+	if !strings.ContainsAny(pattern, "*?") {
+		return strings.EqualFold(pattern, action)
+	}
 	return plain(strings.ToLower(pattern)).matches(strings.ToLower(action))
 }
 

@@ -39,6 +39,12 @@ func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, note
 	for _, key := range []string{"aws:SourceArn", "aws:SourceAccount", "aws:SourceOrgID", "aws:SourceOrgPaths"} {
 		ofServices = append(ofServices, Path{Conditions: []Requirement{{Operator: "Null", Key: key, Values: Values{"false"}}}})
 	}
+	var kinds [][]string
+	for _, kind := range kindsOfActions(a) {
+		if kind = slices.DeleteFunc(kind, func(action string) bool { return !slices.Contains(actions, action) }); len(kind) > 0 {
+			kinds = append(kinds, kind)
+		}
+	}
 	for _, h := range holders {
 		avoid := avoid
 		if h.Account != "" {
@@ -48,11 +54,7 @@ func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, note
 		if own, is := a.Identity[h.ARN]; is {
 			iam = own
 		}
-		for _, kind := range kindsOfActions(a) {
-			kind = slices.DeleteFunc(slices.Clone(kind), func(action string) bool { return !slices.Contains(actions, action) })
-			if len(kind) == 0 {
-				continue
-			}
+		for _, kind := range kinds {
 			outcome, err := h.explain(Request{Caller: h.Caller, Action: kind[0], Resource: d.key}, a.policies(iam))
 			if err != nil {
 				return nil, nil, err

@@ -1,0 +1,83 @@
+package calls
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/calls.md")
+
+// TestDocs holds docs/calls.md to the book.
+func TestDocs(t *testing.T) {
+	const path, begin, end = "../../docs/calls.md", "<!-- calls: written by internal/calls -->\n", "<!-- end -->"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, found := strings.Cut(string(text), begin)
+	_, tail, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("%s has no %q and %q", path, begin, end)
+	}
+	b := &strings.Builder{}
+	b.WriteString("\n| Call | Who | Action | Carries | Does not carry | Source |\n| --- | --- | --- | --- | --- | --- |\n")
+	for _, c := range Book() {
+		var has, lacks []string
+		for _, key := range slices.Sorted(maps.Keys(c.Context)) {
+			if values := c.Context[key]; len(values) > 0 {
+				has = append(has, "`"+key+"` "+strings.Join(values, ", "))
+			} else {
+				lacks = append(lacks, "`"+key+"`")
+			}
+		}
+		fmt.Fprintf(b, "| %s | `%s` | `%s` | %s | %s | %s |\n", c.What, c.Caller.ARN, c.Action, strings.Join(has, "; "), strings.Join(lacks, ", "), c.Source)
+	}
+	want := head + begin + b.String() + "\n" + end + tail
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("run `make goldens` (-want +got):\n%s", diff)
+	}
+}
+
+// TestBook: each call has a source, and is one that the evaluator understands: a policy
+// that allows all allows it, one that denies all refuses it, and so does one that says
+// nothing, but for what rests on a grant.
+func TestBook(t *testing.T) {
+	all := iampolicy.Statement{Effect: iampolicy.Allow, Principal: iampolicy.Principal{AWS: iampolicy.Values{"*"}}, Action: iampolicy.Values{"*"}, Resource: iampolicy.Values{"*"}}
+	none, other := all, all
+	none.Effect = iampolicy.Deny
+	other.Action = iampolicy.Values{"ec2:RunInstances"}
+	policy := func(statements ...iampolicy.Statement) iampolicy.NamedDocument {
+		return iampolicy.NamedDocument{Name: "policy", Document: iampolicy.NewDocument(statements...)}
+	}
+	for _, c := range Book() {
+		if c.What == "" || c.Source == "" {
+			t.Errorf("%+v lacks something", c)
+		}
+		for name, row := range map[string]struct {
+			policy  iampolicy.NamedDocument
+			refused bool
+		}{
+			"all allowed": {policy(all), false}, "all denied": {policy(all, none), true}, "nothing said": {policy(other), len(c.Grants) == 0},
+		} {
+			answer, err := c.Ask(row.policy)
+			if err != nil || answer.Refused != row.refused || answer.Refused == (answer.Why == "") {
+				t.Errorf("%s, %s: %+v, %v", c.What, name, answer, err)
+			}
+		}
+	}
+}
