@@ -39,7 +39,7 @@ func decode(data []byte) (*document, error) {
 		return nil, errors.New("is no CloudFormation template, for it has no Resources")
 	}
 	for _, name := range []string{"Conditions", "Resources", "Outputs"} {
-		if expanded, ok := forEach(map[string]any(sections[name]), parameterLists(sections["Parameters"]), func(made, by string) { lines[made] = lines[by] }).(map[string]any); ok {
+		if expanded, ok := forEach(sections[name], parameterLists(sections["Parameters"]), func(made, by string) { lines[made] = lines[by] }).(map[string]any); ok {
 			sections[name] = expanded
 		}
 	}
@@ -280,7 +280,7 @@ func transforms(sections map[string]map[string]any) (names []string) {
 			}
 		}
 	}
-	find(map[string]any(sections["Resources"]))
+	find(sections["Resources"])
 	slices.Sort(names)
 	return names
 }

@@ -111,10 +111,10 @@ func (c *checker) checkDelivery(t *cfn.Resource) {
 	if key != nil && key.Type == typeKey {
 		trail.KeyARN = key.ARN
 	}
-	ofBucket, ofKey := calls.OfTrail(trail)
+	_, ofKey := calls.OfTrail(trail)
 	if bucket != nil && bucket.Type == "AWS::S3::Bucket" {
 		trail.Bucket = text(p["S3BucketName"])
-		ofBucket, ofKey = calls.OfTrail(trail)
+		ofBucket, _ := calls.OfTrail(trail)
 		policy, there, readable := iampolicy.NamedDocument{Name: "bucket policy"}, false, true
 		for _, r := range c.assembly.OfType("AWS::S3::BucketPolicy") {
 			if c.assembly.Lookup(r.Properties["Bucket"]) == bucket {

@@ -260,7 +260,6 @@ func isKey(r iampolicy.Requirement, keys ...string) bool {
 var (
 	contextKeys = []string{"kms:EncryptionContext:*", "kms:EncryptionContextKeys"}
 	sourceKeys  = []string{"aws:SourceArn", "aws:SourceAccount", "aws:SourceOrgID", "aws:SourceOrgPaths"}
-	callerKeys  = []string{"kms:CallerAccount", "aws:PrincipalAccount", "aws:PrincipalArn", "aws:PrincipalOrgID", "aws:PrincipalOrgPaths", "aws:userid", "aws:SourceVpc", "aws:SourceVpce"}
 	grantKeys   = []string{
 		"kms:GrantIsForAWSResource", "kms:GrantConstraintType", "kms:GrantOperations", "kms:GranteePrincipal", "kms:ViaService", "kms:EncryptionContext:*",
 	}

@@ -226,7 +226,7 @@ func (p *product) walk(must int, most int, visit func(n int, states []int32) (en
 					continue letters
 				}
 			}
-			p.add(int32(n), r, next) //nolint:gosec // below most
+			p.add(int32(n), r, next)
 		}
 	}
 	return true
