@@ -260,11 +260,42 @@ func (in *Input) principals() ([]Principal, error) {
 	for _, arn := range slices.Sorted(maps.Keys(in.Identity)) {
 		add(arn)
 	}
+	for _, p := range in.like() {
+		if !seen[p.ARN] {
+			seen[p.ARN] = true
+			all = append(all, p)
+		}
+	}
 	anybody := iam(key[2]) + ":role/anybody"
 	stranger := iam(otherAccount) + ":role/anybody"
 	return append(all,
 		Principal{ARN: anybody, What: "anybody else in the account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: anybody},
 		Principal{ARN: stranger, What: "anybody in another account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: stranger}), nil
+}
+
+// like are examples of those whom a condition names by a pattern, one for each way in
+// which one may do something.
+func (in *Input) like() (all []Principal) {
+	var actions []string
+	for _, a := range iampolicy.KMSActions {
+		actions = append(actions, a.Name)
+	}
+	uses, notes, err := in.Access.Uses(actions)
+	if err != nil {
+		notes = []string{"whom the policies name by patterns was not decided: " + err.Error()}
+	}
+	in.Notes = append(in.Notes, notes...)
+	for _, use := range uses {
+		if use.Named || len(use.Like) == 0 {
+			continue
+		}
+		what := "an example of " + strings.Join(use.Like, " and ")
+		if use.AnyAccount {
+			what += ", in any account"
+		}
+		all = append(all, Principal{ARN: use.ARN, What: what, IAM: "kms:* on all keys assumed", identity: Administrator(), caller: use.ARN})
+	}
+	return all
 }
 
 func last(arn string) string {
