@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/iampolicy"
-	"github.com/ekskms/ekskms/internal/place"
 )
 
 // Call is one call.
@@ -203,20 +202,4 @@ func OfAssociation(a Association) Call {
 		}),
 		Source: "Amazon EKS User Guide, How EKS Pod Identity works; aws:SourceArn is inferred",
 	}
-}
-
-// Book is every call, for a cluster of an example.
-func Book() []Call {
-	at := place.In("111122223333", "eu-central-1")
-	key := at.ARN("kms", "key/KEY")
-	all := OfCluster(Cluster{Name: "CLUSTER", KeyARN: key, RoleARN: at.IAM("role/CLUSTER-ROLE"), EKSService: "eks.eu-central-1.amazonaws.com"})
-	bucket, ofKey := OfTrail(Trail{ARN: at.ARN("cloudtrail", "trail/TRAIL"), Account: "111122223333", Partition: "aws", Bucket: "BUCKET", KeyARN: key})
-	topic, ofTopicKey := OfAlarm(Alarm{RuleARN: at.ARN("events", "rule/RULE"), TopicARN: at.ARN("sns", "TOPIC"), Account: "111122223333", KeyARN: key})
-	for _, more := range [][]Call{bucket, ofKey, topic, ofTopicKey} {
-		all = append(all, more...)
-	}
-	return append(all, OfAssociation(Association{
-		ClusterARN: at.ARN("eks", "cluster/CLUSTER"), ClusterName: "CLUSTER", Account: "111122223333",
-		Namespace: "NAMESPACE", ServiceAccount: "SERVICE-ACCOUNT", RoleARN: at.IAM("role/ROLE"),
-	}))
 }
