@@ -34,7 +34,8 @@ func newExplain() *cobra.Command {
 			"\n" +
 			"With --principal and --action one request is answered: whether it is allowed, and what decides.\n" +
 			"Condition keys that are not given with --context or --condition are absent from the request.\n" +
-			"--expect makes the exit code 1 if the answer is another. docs/explain.md says what is assumed.",
+			"--expect makes the exit code 1 if the answer is another, or depends on IAM policies not given.\n" +
+			"docs/explain.md says what is assumed.",
 		Example: "  ekskms explain cdk.out\n" +
 			"  ekskms explain --policy key-policy.json --principal arn:aws:iam::111122223333:role/App --action kms:Decrypt --context app=web --expect denied",
 		Args: cobra.MaximumNArgs(1),
@@ -157,7 +158,7 @@ func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Inpu
 			return nil, nil, err
 		}
 		if grants, err = explain.ParseGrants(data); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", f.grants, err)
+			return nil, nil, hint.Usage(f.grants+": "+err.Error(), "")
 		}
 	}
 	for i := range all {
@@ -180,7 +181,7 @@ func (f *explainFlags) ownPolicy(cmd *cobra.Command, assembly *cfn.Assembly) ([]
 	}
 	doc, err := explain.ParsePolicy(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.policy, err)
+		return nil, hint.Usage(f.policy+": "+err.Error(), "")
 	}
 	in := explain.Input{}
 	if assembly != nil {
@@ -196,7 +197,7 @@ func (f *explainFlags) ownPolicy(cmd *cobra.Command, assembly *cfn.Assembly) ([]
 		return nil, hint.Usage(fmt.Sprintf("--key is %q, must be an ARN with --policy", f.key), hintOfExplain)
 	case in.Key == "":
 		if in.Key, err = explain.KeyOf(doc, f.environment.Account, f.environment.Region); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.policy, err)
+			return nil, hint.Usage(f.policy+": "+err.Error(), "")
 		}
 	}
 	in.Policy = iampolicy.NamedDocument{Document: doc}
@@ -216,7 +217,7 @@ func (f *explainFlags) identityPolicies(cmd *cobra.Command) (map[string][]iampol
 		}
 		doc, err := iampolicy.Parse(data)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, hint.Usage(name+": "+err.Error(), "")
 		}
 		all[arn] = append(all[arn], iampolicy.NamedDocument{Name: name, Document: doc})
 	}
@@ -229,7 +230,7 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 	}
 	data, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, &hint.Error{What: "there is no " + name}
+		return nil, hint.Usage("there is no "+name, "")
 	}
 	return data, err
 }
@@ -267,7 +268,7 @@ func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assemb
 	if err != nil {
 		return err
 	}
-	if f.expect != "" && (f.expect == "allowed") != a.Allowed {
+	if f.expect != "" && f.expect != a.Verdict {
 		return errFindings
 	}
 	return nil

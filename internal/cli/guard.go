@@ -170,7 +170,7 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 		name = args[0]
 	}
 	if name == "-" {
-		return nil, nil, &hint.Error{What: "a revision has no standard input", Hint: "name a file"}
+		return nil, nil, hint.Usage("a revision has no standard input", "name a file")
 	}
 	revision, err := findRevision(cmd, f.base, name)
 	if err != nil {
@@ -223,11 +223,11 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 	}
 	top, err := git(cmd, "rev-parse", "--show-toplevel")
 	if err != nil {
-		return nil, &hint.Error{What: "--base needs a git repository: " + err.Error(), Hint: "name the deployed template with --against"}
+		return nil, hint.Usage("--base needs a git repository: " + err.Error(), "name the deployed template with --against")
 	}
 	r := &revision{name: name, top: strings.TrimSpace(string(top))}
 	if _, err := git(cmd, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}"); err != nil {
-		return nil, &hint.Error{What: fmt.Sprintf("--base is %q, which is no revision of this repository", name), Hint: "fetch it first: in GitHub Actions, check out with fetch-depth: 0"}
+		return nil, hint.Usage(fmt.Sprintf("--base is %q, which is no revision of this repository", name), "fetch it first: in GitHub Actions, check out with fetch-depth: 0")
 	}
 	within := func(p string) (string, error) {
 		if real, err := filepath.EvalSymlinks(p); err == nil {
@@ -248,7 +248,7 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 		return nil, err
 	}
 	if r.path = filepath.Join(r.folder, rest); strings.HasPrefix(r.path, "..") {
-		return nil, &hint.Error{What: fmt.Sprintf("%s is outside the repository, so that no revision has it", path), Hint: "name the deployed template with --against"}
+		return nil, hint.Usage(fmt.Sprintf("%s is outside the repository, so that no revision has it", path), "name the deployed template with --against")
 	}
 	return r, nil
 }
@@ -265,7 +265,7 @@ func (r *revision) extract(cmd *cobra.Command, part, folder string) error {
 		"checkout", "--quiet", r.name, "--", ":(top,literal)"+filepath.ToSlash(part))
 	c.Env = append(os.Environ(), "GIT_INDEX_FILE="+index, "LC_ALL=C") // whose words are looked for
 	if out, err := c.CombinedOutput(); bytes.Contains(out, []byte("did not match any file")) {
-		return &hint.Error{What: fmt.Sprintf("there is no %s in %s", part, r.name), Hint: "if it is not committed, --synth writes it: --synth 'npx cdk synth --quiet'"}
+		return hint.Usage(fmt.Sprintf("there is no %s in %s", part, r.name), "if it is not committed, --synth writes it: --synth 'npx cdk synth --quiet'")
 	} else if err != nil {
 		return fmt.Errorf("%s of %s: %s: %w", part, r.name, bytes.TrimSpace(out), err)
 	}

@@ -15,12 +15,20 @@ type Reply struct {
 	Principal string `json:"principal"`
 	Action    string `json:"action"`
 	Allowed   bool   `json:"allowed"`
+	// Verdict is allowed or denied; or depends, where an IAM policy that was not given could
+	// allow it, for which Allowed is false.
+	Verdict string `json:"verdict"`
 	// By are the statements or grants that decide. Empty if nothing allows it.
 	By     []string `json:"by"`
 	Reason string   `json:"reason"`
 	// Notes say what was assumed, and what it would take to be allowed.
 	Notes []string `json:"notes,omitempty"`
 }
+
+// Depends is the verdict on a request that an IAM policy which was not given could allow.
+const Depends = "depends"
+
+var verdicts = map[bool]string{true: "allowed", false: "denied"}
 
 // Ask decides on a request to a key.
 func Ask(in Input, principal, action string, context iampolicy.Context) (*Reply, error) {
@@ -32,7 +40,7 @@ func Ask(in Input, principal, action string, context iampolicy.Context) (*Reply,
 	if err != nil {
 		return nil, err
 	}
-	r := &Reply{Key: in.Key, Principal: principal, Action: action, Allowed: d.Allowed, By: []string{}, Reason: d.Reason, Notes: in.Notes}
+	r := &Reply{Key: in.Key, Principal: principal, Action: action, Allowed: d.Allowed, Verdict: verdicts[d.Allowed], By: []string{}, Reason: d.Reason, Notes: in.Notes}
 	for _, s := range d.By {
 		r.By = append(r.By, s.String())
 	}
@@ -41,6 +49,9 @@ func Ask(in Input, principal, action string, context iampolicy.Context) (*Reply,
 		other, err := iampolicy.Evaluate(request, policies)
 		if err != nil {
 			return nil, err
+		}
+		if other.Allowed {
+			r.Verdict = Depends
 		}
 		r.Notes = append(r.Notes, map[bool]string{
 			true:  "its IAM policies are not known: one that allows the action would be enough, by " + describe(other.By),
@@ -81,11 +92,11 @@ func (r *Reply) WriteJSON(w io.Writer) error {
 // WriteText writes the reply for people.
 func (r *Reply) WriteText(w io.Writer) error {
 	var b strings.Builder
-	answer := "denied"
-	if r.Allowed {
-		answer = "allowed"
+	verdict := r.Verdict
+	if verdict == Depends {
+		verdict = "depends on IAM policies not given"
 	}
-	fmt.Fprintf(&b, "%s: %s\n", answer, r.Reason)
+	fmt.Fprintf(&b, "%s: %s\n", verdict, r.Reason)
 	for _, n := range r.Notes {
 		fmt.Fprintf(&b, "note: %s\n", n)
 	}

@@ -112,6 +112,10 @@ func Explain(in Input) (*Matrix, error) {
 	for _, action := range iampolicy.KMSActions {
 		row := Row{Action: action.Name, Class: action.Class}
 		for _, p := range principals {
+			if p.caller == "" { // nobody any more
+				row.Cells = append(row.Cells, Cell{Principal: p.ARN, Answer: No})
+				continue
+			}
 			outcome, err := iampolicy.Explain(
 				iampolicy.Request{Caller: iampolicy.Caller{ARN: p.caller, Provider: p.provider}, Action: action.Name, Resource: in.Key},
 				iampolicy.Policies{Resource: in.Policy, Identity: p.identity, Grants: in.Grants})
@@ -209,7 +213,8 @@ func (in *Input) principals() ([]Principal, error) {
 		case !isARN && !strings.Contains(arn, "."):
 			// An account's number, or the unique ID of something deleted.
 			if len(arn) != 12 {
-				p.What, p.IAM = "a principal that was deleted", "none"
+				p.What, p.IAM, p.caller = "a principal that was deleted", "none", ""
+				all = append(all, p)
 				in.Notes = append(in.Notes, fmt.Sprintf("%s is no ARN: IAM writes the unique ID of a principal that was deleted so, and nobody is that any more", arn))
 				return
 			}

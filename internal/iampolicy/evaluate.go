@@ -509,7 +509,7 @@ func (j *judge) granted() ([]match, error) {
 	var found []match
 	for _, g := range j.policies.Grants {
 		for _, p := range []string{g.Grantee, g.Retiring} {
-			if p == "" || serviceName.MatchString(p) {
+			if p == "" || serviceName.MatchString(p) || uniqueID.MatchString(p) { // the last is nobody any more
 				continue
 			}
 			if _, err := parseEntity(p); err != nil {
