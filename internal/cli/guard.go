@@ -223,7 +223,7 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 	}
 	top, err := git(cmd, "rev-parse", "--show-toplevel")
 	if err != nil {
-		return nil, hint.Usage("--base needs a git repository: " + err.Error(), "name the deployed template with --against")
+		return nil, hint.Usage("--base needs a git repository: "+err.Error(), "name the deployed template with --against")
 	}
 	r := &revision{name: name, top: strings.TrimSpace(string(top))}
 	if _, err := git(cmd, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}"); err != nil {
