@@ -46,8 +46,13 @@ func (c *checker) policyAt(on *cfn.Resource, name string, policy any) (iampolicy
 			doc.Statement[i].Resource = iampolicy.Values{"*"} // of a trust policy: the role itself
 		}
 	}
-	c.documents[on] = iampolicy.NamedDocument{Name: name, Document: doc}
-	return c.documents[on], true
+	checked, err := iampolicy.NamedDocument{Name: name, Document: doc}.Checked(true)
+	if err != nil {
+		c.noteAt(on.Path, "%s was not judged: %v", name, err)
+		return iampolicy.NamedDocument{}, false
+	}
+	c.documents[on] = checked
+	return checked, true
 }
 
 func placeOf(t *cfn.Template) place.Place { return place.In(t.Account, t.Region) }
@@ -55,17 +60,16 @@ func placeOf(t *cfn.Template) place.Place { return place.In(t.Account, t.Region)
 // checkLockedOut asks the calls that a running cluster needs. That the cluster's role has
 // no Allow is another rule's: here a Deny counts.
 func (kp *keyPolicy) checkLockedOut() {
-	policy := iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: kp.doc}
 	for _, cl := range kp.key.clusters {
 		at := calls.Cluster{Name: text(at(cl.spec, "Name")), KeyARN: kp.arn, EKSService: kp.c.eksEndpoint(cl.Template)}
 		if role := text(cl.spec["RoleArn"]); place.IsRole(role) {
 			at.RoleARN = role
 		}
 		all := slices.DeleteFunc(calls.OfCluster(at), func(call calls.Call) bool {
-			answer, err := call.Ask(policy, everything()...)
+			answer, err := call.Ask(kp.policy, everything()...)
 			return err == nil && answer.Why == "nothing allows it"
 		})
-		kp.c.refused("cluster-locked-out", kp.key.Resource, policy, all, everything()...)
+		kp.c.refused("cluster-locked-out", kp.key.Resource, kp.policy, all, everything()...)
 	}
 }
 

@@ -23,7 +23,7 @@ type keyPolicy struct {
 	c          *checker
 	key        *usedKey
 	arn, root  string
-	doc        iampolicy.Document
+	policy     iampolicy.NamedDocument
 	statements []statement
 	// open are the positions of statements that are for everybody; all are those
 	// that give all actions. Other rules do not repeat them.
@@ -108,7 +108,8 @@ func (c *checker) checkCase(k *usedKey, policy any) {
 }
 
 func (kp *keyPolicy) read(doc iampolicy.Document, resolved any) {
-	kp.doc, kp.statements = doc, readStatements(resolved, kp.key.Template.Partition)
+	kp.policy, kp.broken = iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: doc}.Checked(true)
+	kp.statements = readStatements(resolved, kp.key.Template.Partition)
 	kp.findSubjects()
 	kp.likeSubjects()
 }
@@ -329,7 +330,7 @@ func (kp *keyPolicy) explain(s *subject, action string, context iampolicy.Contex
 	}
 	outcome, err := iampolicy.Explain(
 		iampolicy.Request{Caller: iampolicy.Caller{ARN: caller}, Action: action, Resource: kp.arn, Context: known},
-		iampolicy.Policies{Resource: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: kp.doc}, Identity: s.identity})
+		iampolicy.Policies{Resource: kp.policy, Identity: s.identity})
 	if err != nil && kp.broken == nil {
 		kp.broken = err
 	}
@@ -402,7 +403,7 @@ func everybody(use iampolicy.Use) string {
 }
 
 func (kp *keyPolicy) access() iampolicy.Access {
-	return iampolicy.Access{Key: kp.arn, Policy: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: kp.doc}}
+	return iampolicy.Access{Key: kp.arn, Policy: kp.policy}
 }
 
 // uses asks who may do some of the actions.

@@ -105,8 +105,8 @@ func (d *decider) chosen(h template, way Path, had, has Outcome, visit func(Cont
 // compare asks for each caller and action, and each way in which it is allowed after,
 // whether find has an example.
 func compare(before, after Access, find func(d *decider, h template, was, now Outcome, way Path) Context) (changes []Change, notes []string, err error) {
-	for _, side := range []Access{before, after} {
-		if err := side.check(); err != nil {
+	for _, side := range []*Access{&before, &after} {
+		if *side, err = side.checked(); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -170,23 +170,27 @@ func (h template) explain(r Request, p Policies) (Outcome, error) {
 	return j.outcome()
 }
 
-// check finds what is not understood, once for all questions.
-func (a Access) check() error {
-	if err := checkPolicy(a.Policy, true); err != nil {
-		return err
+// checked finds what is not understood, once for all questions.
+func (a Access) checked() (Access, error) {
+	var err error
+	if a.Policy, err = a.Policy.Checked(true); err != nil {
+		return a, err
 	}
+	a.Identity = maps.Clone(a.Identity)
 	for _, arn := range slices.Sorted(maps.Keys(a.Identity)) {
-		for _, d := range a.Identity[arn] {
-			if err := checkPolicy(d, false); err != nil {
-				return err
+		documents := slices.Clone(a.Identity[arn])
+		for i, d := range documents {
+			if documents[i], err = d.Checked(false); err != nil {
+				return a, err
 			}
 		}
+		a.Identity[arn] = documents
 	}
-	return nil
+	return a, nil
 }
 
 func (a Access) policies(identity []NamedDocument) Policies {
-	return Policies{Resource: a.Policy, Identity: identity, Grants: a.Grants, checked: true}
+	return Policies{Resource: a.Policy, Identity: identity, Grants: a.Grants}
 }
 
 // identities are what IAM may say of a holder, before and after: what is given, or else
@@ -194,7 +198,7 @@ func (a Access) policies(identity []NamedDocument) Policies {
 func identities(h Holder, before, after Access) [][2][]NamedDocument {
 	was, inBefore := before.Identity[h.ARN]
 	is, inAfter := after.Identity[h.ARN]
-	everything := [2][]NamedDocument{administrator(), administrator()}
+	everything := [2][]NamedDocument{administrators, administrators}
 	switch {
 	case inBefore || inAfter:
 		return [][2][]NamedDocument{{was, is}} // who comes or goes has nothing on the other side
@@ -286,8 +290,7 @@ func merge(all []Change, one Change) []Change {
 	return append(all, one)
 }
 
-func administrator() []NamedDocument {
-	return []NamedDocument{{Name: "IAM (kms:* assumed)", Document: NewDocument(Statement{
-		Effect: Allow, Action: Values{"kms:*"}, Resource: Values{"*"},
-	})}}
-}
+// administrators are the IAM policies of somebody whom they allow everything on all keys.
+var administrators = []NamedDocument{{Name: "IAM (kms:* assumed)", checked: true, Document: NewDocument(Statement{
+	Effect: Allow, Action: Values{"kms:*"}, Resource: Values{"*"},
+})}}

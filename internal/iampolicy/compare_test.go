@@ -110,7 +110,7 @@ func TestWidenings(t *testing.T) {
 // does not believe it.
 func confirm(t *testing.T, before, after Access, c Change) {
 	t.Helper()
-	for _, identity := range [][]NamedDocument{nil, administrator()} {
+	for _, identity := range [][]NamedDocument{nil, administrators} {
 		ask := func(a Access) bool {
 			d, err := Evaluate(c.Example, Policies{Resource: a.Policy, Identity: identity, Grants: a.Grants})
 			if err != nil {

@@ -154,7 +154,7 @@ func TestAgainstAllRequests(t *testing.T) {
 		}
 		shown := ""
 		ask := func(a Access, r Request) bool {
-			decision, err := Evaluate(r, Policies{Resource: a.Policy, Identity: administrator()})
+			decision, err := Evaluate(r, Policies{Resource: a.Policy, Identity: administrators})
 			if err != nil {
 				t.Fatal(err)
 			}

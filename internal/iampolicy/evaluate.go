@@ -1,6 +1,7 @@
 package iampolicy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,6 +48,19 @@ type Request struct {
 type NamedDocument struct {
 	Name string
 	Document
+	// checked tells that there is nothing wrong with it.
+	checked bool
+}
+
+// Checked finds what IAM would not take in a policy of a resource, or of an identity, or
+// what is not understood, also in statements that are not about a request. What it returns
+// is not checked again by each question.
+func (d NamedDocument) Checked(ofResource bool) (NamedDocument, error) {
+	if d.checked {
+		return d, nil
+	}
+	d.checked = true
+	return d, checkPolicy(d, ofResource)
 }
 
 // Grant is a grant of AWS KMS.
@@ -68,8 +82,6 @@ type Policies struct {
 	// Identity are the policies of the caller, in its own account.
 	Identity []NamedDocument
 	Grants   []Grant
-	// checked tells that there is nothing wrong with the documents.
-	checked bool
 }
 
 // Source is what decides: a statement of a policy, or a grant.
@@ -234,21 +246,16 @@ func newJudge(r Request, p Policies) (*judge, error) {
 	if p.Resource.Name == "" {
 		p.Resource.Name = "key policy"
 	}
-	if !p.checked {
-		if err := checkPolicy(p.Resource, true); err != nil {
-			return nil, err
-		}
+	if p.Resource, err = p.Resource.Checked(true); err != nil {
+		return nil, err
 	}
 	for i, d := range p.Identity {
-		if d.Name == "" {
-			d.Name = fmt.Sprintf("identity policy %d", i+1)
-			p.Identity = slices.Clone(p.Identity)
-			p.Identity[i] = d
-		}
-		if p.checked {
+		if d.checked && d.Name != "" {
 			continue
 		}
-		if err := checkPolicy(d, false); err != nil {
+		p.Identity = slices.Clone(p.Identity)
+		d.Name = cmp.Or(d.Name, fmt.Sprintf("identity policy %d", i+1))
+		if p.Identity[i], err = d.Checked(false); err != nil {
 			return nil, err
 		}
 	}
@@ -257,8 +264,6 @@ func newJudge(r Request, p Policies) (*judge, error) {
 	}, nil
 }
 
-// checkPolicy finds what IAM would not take, or what is not understood, also in
-// statements that are not about the request.
 func checkPolicy(d NamedDocument, ofResource bool) error {
 	err := d.wellFormed()
 	for i, s := range d.Statement {

@@ -24,7 +24,7 @@ type Use struct {
 // not name has kms:* in IAM, unless its policies are given. The notes say what was not
 // decided.
 func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, notes []string, err error) {
-	if err := a.check(); err != nil {
+	if a, err = a.checked(); err != nil {
 		return nil, nil, err
 	}
 	d := newDecider(a.Key)
@@ -50,7 +50,7 @@ func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, note
 		if h.Account != "" {
 			avoid = slices.Concat(avoid, ofServices)
 		}
-		iam := administrator()
+		iam := administrators
 		if own, is := a.Identity[h.ARN]; is {
 			iam = own
 		}
