@@ -17,8 +17,8 @@ var (
 
 // alarm is a rule or a metric filter that tells somebody.
 type alarm struct {
-	account, region string
-	matches         matcher
+	of      *cfn.Template
+	matches matcher
 }
 
 // findAlarms reads the EventBridge rules and the metric filters that can tell
@@ -45,7 +45,7 @@ func (c *checker) findAlarms() {
 			c.noteAt(r.Path, "EventPattern could not be read: the rule counts for no alarm: %v", err)
 			continue
 		}
-		c.alarms = append(c.alarms, alarm{r.Template.Account, r.Template.Region, matches})
+		c.alarms = append(c.alarms, alarm{r.Template, matches})
 		c.rules = append(c.rules, r)
 	}
 	alarmed := map[string]bool{}
@@ -71,7 +71,7 @@ func (c *checker) findAlarms() {
 			continue
 		}
 		// A metric filter sees the record of CloudTrail, not EventBridge's event.
-		c.alarms = append(c.alarms, alarm{r.Template.Account, r.Template.Region, func(event any) bool { return filter(at(event, "detail")) }})
+		c.alarms = append(c.alarms, alarm{r.Template, func(event any) bool { return filter(at(event, "detail")) }})
 	}
 }
 
@@ -79,9 +79,12 @@ func (c *checker) findAlarms() {
 func (c *checker) missing(of *cfn.Template, names []string, samples func(name string) []map[string]any) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		events := samples(name)
-		return slices.ContainsFunc(c.alarms, func(a alarm) bool {
-			return a.account == of.Account && a.region == of.Region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
-		})
+		told := func(own bool) bool {
+			return slices.ContainsFunc(c.alarms, func(a alarm) bool {
+				return (a.of == of) == own && a.of.Account == of.Account && a.of.Region == of.Region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
+			})
+		}
+		return told(true) || told(false) // of many stacks, mostly the own one
 	})
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // bigTemplate is a template of at least size bytes: the default one again and
-// again, each time under other logical IDs.
+// again, each time under other logical IDs and names.
 func bigTemplate(b *testing.B, size int) []byte {
 	b.Helper()
 	data, err := os.ReadFile("../../test/snapshot/testdata/default.golden.json")
@@ -35,7 +35,7 @@ func bigTemplate(b *testing.B, size int) []byte {
 		for id := range one.Resources {
 			renames = append(renames, `"`+id+`"`, fmt.Sprintf(`"%sN%d"`, id, n))
 		}
-		rename := strings.NewReplacer(renames...)
+		rename := strings.NewReplacer(append(renames, "ekskms", fmt.Sprintf("ekskms%d", n))...)
 		for id, resource := range one.Resources {
 			text := rename.Replace(string(resource))
 			all[fmt.Sprintf("%sN%d", id, n)] = json.RawMessage(text)

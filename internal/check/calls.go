@@ -140,32 +140,45 @@ func (c *checker) checkDelivery(t *cfn.Resource) {
 	}
 }
 
-// checkAlarmDelivery asks the calls by which an alarm reaches a topic of the templates.
-func (c *checker) checkAlarmDelivery(rule *cfn.Resource) {
-	t := rule.Template
-	for _, target := range list(rule.Properties["Targets"]) {
-		topic := c.assembly.Lookup(at(target, "Arn"))
-		if topic == nil || topic.Type != "AWS::SNS::Topic" {
+// checkAlarmDelivery asks the calls by which alarms reach the topics of the templates.
+func (c *checker) checkAlarmDelivery() {
+	rules := map[*cfn.Resource][]*cfn.Resource{}
+	for _, r := range c.rules {
+		for _, target := range list(r.Properties["Targets"]) {
+			if topic := c.assembly.Lookup(at(target, "Arn")); topic != nil && topic.Type == "AWS::SNS::Topic" {
+				rules[topic] = append(rules[topic], r)
+			}
+		}
+	}
+	policies := map[*cfn.Resource][]*cfn.Resource{}
+	for _, r := range c.assembly.OfType("AWS::SNS::TopicPolicy") {
+		for _, topic := range list(r.Properties["Topics"]) {
+			policies[c.assembly.Lookup(topic)] = append(policies[c.assembly.Lookup(topic)], r)
+		}
+	}
+	for _, topic := range c.assembly.OfType("AWS::SNS::Topic") {
+		if len(rules[topic]) == 0 {
 			continue
 		}
-		alarm := calls.Alarm{RuleARN: rule.ARN, TopicARN: text(at(target, "Arn")), Account: t.Account}
+		alarm := calls.Alarm{TopicARN: topic.ARN, Account: topic.Template.Account}
 		master := topic.Properties["KmsMasterKeyId"]
 		key := c.assembly.Lookup(master)
 		if key != nil && key.Type == typeKey {
 			alarm.KeyARN = key.ARN
 		}
-		ofTopic, ofKey := calls.OfAlarm(alarm)
-		there := false
-		for _, r := range c.assembly.OfType("AWS::SNS::TopicPolicy") {
-			if !slices.ContainsFunc(list(r.Properties["Topics"]), func(v any) bool { return c.assembly.Lookup(v) == topic }) {
-				continue
-			}
-			there = true
+		var ofTopic, ofKey []calls.Call
+		for _, r := range rules[topic] {
+			alarm.RuleARN, alarm.Account = r.ARN, r.Template.Account
+			var publish []calls.Call
+			publish, ofKey = calls.OfAlarm(alarm) // those on the key are the same for all rules
+			ofTopic = append(ofTopic, publish...)
+		}
+		for _, r := range policies[topic] {
 			if policy, ok := c.policyAt(r, "topic policy", r.Properties["PolicyDocument"]); ok {
 				c.refused("alarm-undeliverable", topic, policy, ofTopic)
 			}
 		}
-		if !there {
+		if len(policies[topic]) == 0 {
 			c.find("alarm-undeliverable", topic, "the topic has no policy that lets EventBridge publish to it")
 		}
 		if alias := text(master); alias == "alias/aws/sns" || strings.HasSuffix(alias, ":alias/aws/sns") {

@@ -352,9 +352,7 @@ func (c *checker) run() {
 		c.checkTrailAlarms(t)
 		c.checkDelivery(t)
 	}
-	for _, r := range c.rules {
-		c.checkAlarmDelivery(r)
-	}
+	c.checkAlarmDelivery()
 	for _, r := range c.assembly.OfType("AWS::EKS::PodIdentityAssociation") {
 		c.checkAssociation(r)
 	}
