@@ -251,16 +251,14 @@ func onAnyKey(p *identityPolicy, action string) (bool, error) {
 	key := iampolicy.NewDocument(iampolicy.Statement{
 		Effect: iampolicy.Allow, Principal: iampolicy.Principal{AWS: iampolicy.Values{root}}, Action: iampolicy.Values{"kms:*"}, Resource: iampolicy.Values{"*"},
 	})
-	limits := append([]string{"kms:ViaService", "kms:ResourceAliases", "kms:RequestAlias", "aws:ResourceTag/*"}, contextKeys...)
+	bound := chosen(append([]string{"kms:ViaService", "kms:ResourceAliases", "kms:RequestAlias", "aws:ResourceTag/*"}, contextKeys...)...)
+	holder := "arn:" + t.Partition + ":iam::" + t.Account + ":role/Holder"
 	for _, region := range []string{t.Region, "xx-other-1"} {
-		outcome, err := iampolicy.Explain(
-			iampolicy.Request{
-				Caller:   iampolicy.Caller{ARN: "arn:" + t.Partition + ":iam::" + t.Account + ":role/Holder"},
-				Action:   action,
-				Resource: "arn:" + t.Partition + ":kms:" + region + ":" + t.Account + ":key/00000000-0000-4000-8000-000000000000",
-			},
-			iampolicy.Policies{Resource: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: key}, Identity: []iampolicy.NamedDocument{p.NamedDocument}})
-		if err != nil || slices.ContainsFunc(outcome.Allow, func(path iampolicy.Path) bool { return !pinned(path, limits...) }) && !asked(outcome, limits...) {
+		uses, _, err := iampolicy.Access{
+			Key:    "arn:" + t.Partition + ":kms:" + region + ":" + t.Account + ":key/00000000-0000-4000-8000-000000000000",
+			Policy: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: key}, Identity: map[string][]iampolicy.NamedDocument{holder: {p.NamedDocument}},
+		}.Uses([]string{action}, bound)
+		if err != nil || slices.ContainsFunc(uses, func(use iampolicy.Use) bool { return use.ARN == holder }) {
 			return err == nil, err
 		}
 	}

@@ -29,6 +29,8 @@ type keyPolicy struct {
 	// that give all actions. Other rules do not repeat them.
 	open, all map[int]bool
 	subjects  []*subject
+	// identity are the IAM policies of the subjects that are roles of the templates.
+	identity map[string][]iampolicy.NamedDocument
 	// broken is the first thing that the evaluator did not understand.
 	broken error
 }
@@ -111,6 +113,12 @@ func (kp *keyPolicy) read(doc iampolicy.Document, resolved any) {
 	kp.policy, kp.broken = iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: doc}.Checked(true)
 	kp.statements = readStatements(resolved, kp.key.Template.Partition)
 	kp.findSubjects()
+	kp.identity = map[string][]iampolicy.NamedDocument{}
+	for _, s := range kp.subjects {
+		if s.role != nil {
+			kp.identity[s.arn] = s.identity
+		}
+	}
 	kp.likeSubjects()
 }
 
@@ -277,7 +285,7 @@ func (kp *keyPolicy) likeSubjects() {
 	if !slices.ContainsFunc(kp.statements, func(s statement) bool { return s.allow && slices.ContainsFunc(s.conditions, ofCaller) }) {
 		return
 	}
-	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe)) {
+	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe), nil) {
 		if use.Named || len(use.Like) == 0 || use.Account != kp.key.Template.Account || slices.ContainsFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN }) {
 			continue
 		}
@@ -348,27 +356,11 @@ func (kp *keyPolicy) by(path iampolicy.Path) (s statement, alone bool) {
 	return statement{}, false
 }
 
-func has(path iampolicy.Path, test func(iampolicy.Requirement) bool) bool {
-	return slices.ContainsFunc(path.Conditions, test)
-}
-
-func pinned(path iampolicy.Path, keys ...string) bool {
-	return has(path, func(r iampolicy.Requirement) bool { return isKey(r, keys...) && pins(r) })
-}
-
-// asked tells whether a Deny makes a request name one of the keys: all that it
-// takes to be denied is not to have the right value.
-func asked(outcome iampolicy.Outcome, keys ...string) bool {
-	return slices.ContainsFunc(outcome.Deny, func(d iampolicy.Path) bool {
-		return len(d.Conditions) > 0 && !has(d, func(r iampolicy.Requirement) bool { return !isKey(r, keys...) || !excludes(r) })
-	})
-}
-
 // possible tells whether a path can be gone: no condition on it is one that EKS
 // never meets.
 func (kp *keyPolicy) possible(outcome iampolicy.Outcome) bool {
 	return slices.ContainsFunc(outcome.Allow, func(p iampolicy.Path) bool {
-		return !has(p, func(r iampolicy.Requirement) bool { return kp.never(r) != "" })
+		return !slices.ContainsFunc(p.Conditions, func(r iampolicy.Requirement) bool { return kp.never(r) != "" })
 	})
 }
 
@@ -377,8 +369,7 @@ func (kp *keyPolicy) checkAnybody() {
 	if !kp.speaksOfAnybody() {
 		return
 	}
-	access := kp.access()
-	for _, use := range kp.uses(keyActions, access.Limits()...) {
+	for _, use := range kp.uses(keyActions, iampolicy.Named) {
 		s, _ := kp.by(use.Way)
 		if !use.AnyAccount || kp.open[s.position] {
 			continue
@@ -402,13 +393,9 @@ func everybody(use iampolicy.Use) string {
 	return fmt.Sprintf("everybody who has a principal like %s, such as %s, which any account can have", strings.Join(use.Like, " and "), use.ARN)
 }
 
-func (kp *keyPolicy) access() iampolicy.Access {
-	return iampolicy.Access{Key: kp.arn, Policy: kp.policy}
-}
-
-// uses asks who may do some of the actions.
-func (kp *keyPolicy) uses(actions []string, without ...iampolicy.Requirement) []iampolicy.Use {
-	uses, notes, err := kp.access().Uses(actions, without...)
+// uses asks who may do some of the actions, by requests that are not bound.
+func (kp *keyPolicy) uses(actions []string, bound iampolicy.Bound) []iampolicy.Use {
+	uses, notes, err := iampolicy.Access{Key: kp.arn, Policy: kp.policy, Identity: kp.identity}.Uses(actions, bound)
 	if err != nil && kp.broken == nil {
 		kp.broken = err
 	}
@@ -416,6 +403,13 @@ func (kp *keyPolicy) uses(actions []string, without ...iampolicy.Requirement) []
 		kp.c.noteAt(kp.key.Path, "%s", n)
 	}
 	return uses
+}
+
+// chosen is the bound of the keys, each with a value that not every text is.
+func chosen(keys ...string) iampolicy.Bound {
+	return func(key, value string) bool {
+		return isKey(iampolicy.Requirement{Key: key}, keys...) && !anything(value)
+	}
 }
 
 func (kp *keyPolicy) checkAllActions() {
@@ -472,7 +466,7 @@ func (kp *keyPolicy) checkDurableAdmin() {
 // deniesInTime tells whether a Deny comes to hold by itself, or holds unless a
 // passing circumstance is given.
 func deniesInTime(d iampolicy.Path) bool {
-	return len(d.Conditions) > 0 && !has(d, func(r iampolicy.Requirement) bool {
+	return len(d.Conditions) > 0 && !slices.ContainsFunc(d.Conditions, func(r iampolicy.Requirement) bool {
 		passing := excludes(r) && !isKey(r, durableKeys...) && !isKey(r, "aws:PrincipalArn")
 		return !passing && !isKey(r, "aws:CurrentTime", "aws:EpochTime")
 	})
@@ -487,63 +481,66 @@ func (kp *keyPolicy) outlives(r iampolicy.Requirement) bool {
 // checkDelegation: what the account root may do, every identity of the account
 // may do whose IAM policies say so.
 func (kp *keyPolicy) checkDelegation() {
-	somebody := &subject{arn: strings.Replace(kp.root, ":root", ":role/Somebody", 1), identity: everything()}
 	delegated := map[int][]string{}
-	for _, action := range append(slices.Clone(useActions), actionGrant) {
-		for _, p := range kp.explain(somebody, action, nil).Allow {
-			s, _ := kp.by(p)
-			if s.position == 0 || kp.open[s.position] || pinned(p, delegateKeys...) || slices.Contains(delegated[s.position], action) {
-				continue
-			}
-			// What is for everybody is for the account if it says so.
-			if !s.anybody || pinned(iampolicy.Path{Conditions: s.conditions}, "kms:CallerAccount", "aws:PrincipalAccount") {
-				delegated[s.position] = append(delegated[s.position], action)
-			}
+	for _, use := range kp.uses(usesAndGrants, chosen(delegateKeys...)) {
+		s, _ := kp.by(use.Way)
+		if use.Named || use.Account != kp.key.Template.Account || s.position == 0 || kp.open[s.position] {
+			continue
 		}
+		// What is for everybody is for the account if it says so.
+		if s.anybody && !slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
+			return isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && pins(r)
+		}) {
+			continue
+		}
+		delegated[s.position] = append(delegated[s.position], use.Actions...)
 	}
 	for _, position := range sortedKeys(delegated) {
 		s := kp.statements[position-1]
-		kp.c.find("crypto-delegated-to-iam", kp.key.Resource, "%s allows the account %s: %s", s, s.actionText(), strings.Join(delegated[position], ", "))
+		kp.c.find("crypto-delegated-to-iam", kp.key.Resource, "%s allows the account %s: %s", s, s.actionText(), strings.Join(inOrder(delegated[position]), ", "))
 	}
 }
 
+// usesAndGrants are the actions that open what is encrypted.
+var usesAndGrants = append(slices.Clone(useActions), actionGrant)
+
+// inOrder are those of the actions, each once, as [usesAndGrants] has them.
+func inOrder(actions []string) []string {
+	return slices.DeleteFunc(slices.Clone(usesAndGrants), func(a string) bool { return !slices.Contains(actions, a) })
+}
+
 func (kp *keyPolicy) checkOtherAccounts() {
-	for _, s := range kp.subjects {
-		if !s.foreign {
+	named := map[string][]string{}
+	told := map[int]bool{}
+	for _, use := range kp.uses(usesAndGrants, nil) {
+		s, _ := kp.by(use.Way)
+		if use.Account == "" || use.Account == kp.key.Template.Account || kp.open[s.position] {
 			continue
 		}
-		var may []string
-		for _, action := range append(slices.Clone(useActions), actionGrant) {
-			if slices.ContainsFunc(kp.explain(s, action, nil).Allow, func(p iampolicy.Path) bool {
-				by, _ := kp.by(p)
-				return !kp.open[by.position]
-			}) {
-				may = append(may, action)
+		like := strings.Join(use.Like, " and ")
+		if !use.AnyAccount && (use.Named || like == "") {
+			who := use.ARN
+			if !use.Named {
+				who = "arn:" + kp.key.Template.Partition + ":iam::" + use.Account + ":root"
 			}
+			named[who] = append(named[who], use.Actions...)
+			continue
 		}
-		if len(may) > 0 {
-			kp.c.find("key-policy-cross-account", kp.key.Resource, "%s of account %s may do %s", s.arn, accountOf(s.arn), strings.Join(may, ", "))
-		}
-	}
-	if !kp.speaksOfAnybody() {
-		return
-	}
-	told := map[int]bool{}
-	for _, use := range kp.uses(append(slices.Clone(useActions), actionGrant)) {
-		s, _ := kp.by(use.Way)
-		like, named := strings.Join(use.Like, " and "), !use.AnyAccount
-		if use.Account == "" || use.Account == kp.key.Template.Account || kp.open[s.position] || told[s.position] || named && (use.Named || like == "") {
-			continue // an account as a whole, and who is named, are subjects
+		if told[s.position] {
+			continue
 		}
 		told[s.position] = true
 		whom := "all accounts that are in the organization, or behind the endpoint, that it names"
 		switch {
-		case named:
+		case !use.AnyAccount:
 			whom = "principals of account " + use.Account + " like " + like
 		case like != "":
 			whom += ", with a principal like " + like
 		}
 		kp.c.find("key-policy-cross-account", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), whom)
+	}
+	for _, who := range sortedKeys(named) {
+		kp.c.find("key-policy-cross-account", kp.key.Resource, "%s of account %s may do %s", who, accountOf(who), strings.Join(inOrder(named[who]), ", "))
 	}
 }
 
@@ -607,29 +604,34 @@ func (kp *keyPolicy) checkClusterRoles() {
 }
 
 func (kp *keyPolicy) checkGrants() {
-	for _, s := range kp.subjects {
-		if s.root || s.service {
+	for _, use := range kp.uses([]string{actionGrant}, chosen(grantKeys...)) {
+		by, _ := kp.by(use.Way)
+		s := kp.subject(use)
+		if s == nil || s.root || s.service || !kp.names(by, s) || kp.all[by.position] {
 			continue
 		}
-		outcome := kp.explain(s, actionGrant, nil)
-		if asked(outcome, grantKeys...) {
-			continue
-		}
-		for _, p := range outcome.Allow {
-			by, _ := kp.by(p)
-			if !kp.names(by, s) || kp.all[by.position] || pinned(p, grantKeys...) {
-				continue
-			}
-			switch why := kp.c.noCreator[s.role]; {
-			case s.foreign:
-				kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s of another account", by, s.arn)
-			case why != "":
-				kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s, %s", by, s.arn, why)
-			case !kp.possible(kp.explain(s, actionDescribe, nil)):
-				kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s, which has no kms:DescribeKey and so creates no cluster", by, s.arn)
-			}
+		switch why := kp.c.noCreator[s.role]; {
+		case s.foreign:
+			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s of another account", by, s.arn)
+		case why != "":
+			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s, %s", by, s.arn, why)
+		case !kp.possible(kp.explain(s, actionDescribe, nil)):
+			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s, which has no kms:DescribeKey and so creates no cluster", by, s.arn)
 		}
 	}
+}
+
+// subject is the one of whom a use is; nil if it is of nobody whom the policy names, but
+// of an account, or of everybody.
+func (kp *keyPolicy) subject(use iampolicy.Use) *subject {
+	i := slices.IndexFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN || len(use.Like) > 0 && slices.Equal(s.like, use.Like) })
+	switch {
+	case i >= 0:
+		return kp.subjects[i]
+	case !use.Named && len(use.Like) > 0 && !use.AnyAccount:
+		return &subject{arn: use.ARN, like: use.Like, identity: everything(), foreign: use.Account != kp.key.Template.Account}
+	}
+	return nil
 }
 
 // names tells whether a statement is about the subject itself: not about its
@@ -644,31 +646,17 @@ func (kp *keyPolicy) names(s statement, who *subject) bool {
 }
 
 func (kp *keyPolicy) checkUse() {
-	for _, s := range kp.subjects {
-		if s.root || s.foreign {
+	through, may := map[string]statement{}, map[string][]string{}
+	for _, use := range kp.uses(useActions, chosen(slices.Concat(contextKeys, sourceKeys, []string{"kms:ViaService"})...)) {
+		by, _ := kp.by(use.Way)
+		s := kp.subject(use)
+		if s == nil || s.root || s.foreign || !kp.names(by, s) || kp.all[by.position] {
 			continue
 		}
-		limits := append(slices.Clone(contextKeys), "kms:ViaService")
-		if s.service {
-			limits = append(limits, sourceKeys...)
-		}
-		var may []string
-		var through statement
-		for _, action := range useActions {
-			outcome := kp.explain(s, action, nil)
-			if asked(outcome, limits...) {
-				continue
-			}
-			for _, p := range outcome.Allow {
-				if by, _ := kp.by(p); kp.names(by, s) && !kp.all[by.position] && !pinned(p, limits...) {
-					may, through = append(may, action), by
-					break
-				}
-			}
-		}
-		if len(may) > 0 {
-			kp.c.find("use-without-context", kp.key.Resource, "%s allows %s to %s, under any encryption context", through, strings.Join(may, ", "), s.arn)
-		}
+		through[s.arn], may[s.arn] = by, append(may[s.arn], use.Actions...)
+	}
+	for _, arn := range sortedKeys(may) {
+		kp.c.find("use-without-context", kp.key.Resource, "%s allows %s to %s, under any encryption context", through[arn], strings.Join(inOrder(may[arn]), ", "), arn)
 	}
 }
 

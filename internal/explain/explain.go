@@ -285,7 +285,7 @@ func (in *Input) like() (all []Principal) {
 	for _, a := range iampolicy.KMSActions {
 		actions = append(actions, a.Name)
 	}
-	uses, notes, err := in.Uses(actions)
+	uses, notes, err := in.Uses(actions, nil)
 	if err != nil {
 		notes = []string{"whom the policies name by patterns was not decided: " + err.Error()}
 	}

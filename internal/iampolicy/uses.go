@@ -17,13 +17,17 @@ type Use struct {
 	Example Request
 }
 
-// Uses finds who may do some of the actions: of each caller that the policies name, and
-// of each kind of principals, each way, with an example that [Evaluate] allows. Requests
-// that meet one of the requirements in without are not looked at, nor those of a principal
-// that carry what only the calls of services carry, such as aws:SourceArn. What the policies do
-// not name has kms:* in IAM, unless its policies are given. The notes say what was not
-// decided.
-func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, notes []string, err error) {
+// Bound tells of a value that a policy asks of a condition key, in small letters, whether
+// it binds the request to what somebody chose.
+type Bound func(key, value string) bool
+
+// Uses finds who may do some of the actions, by requests that are not bound: of each
+// caller that the policies name, and of each kind of principals, each way, with an example
+// that [Evaluate] allows. A nil bound leaves none out. Requests of a principal that carry
+// what only the calls of services carry, such as aws:SourceArn, are not looked at. What the
+// policies do not name has kms:* in IAM, unless its policies are given. The notes say what
+// was not decided.
+func (a Access) Uses(actions []string, bound Bound) (uses []Use, notes []string, err error) {
 	if a, err = a.checked(); err != nil {
 		return nil, nil, err
 	}
@@ -32,10 +36,7 @@ func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, note
 	if err != nil {
 		return nil, nil, err
 	}
-	var avoid, ofServices []Path
-	for _, q := range without {
-		avoid = append(avoid, Path{Conditions: []Requirement{q}})
-	}
+	var ofServices []Path
 	for _, key := range []string{"aws:SourceArn", "aws:SourceAccount", "aws:SourceOrgID", "aws:SourceOrgPaths"} {
 		ofServices = append(ofServices, Path{Conditions: []Requirement{{Operator: "Null", Key: key, Values: Values{"false"}}}})
 	}
@@ -46,9 +47,9 @@ func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, note
 		}
 	}
 	for _, h := range holders {
-		avoid := avoid
+		var avoid []Path
 		if h.Account != "" {
-			avoid = slices.Concat(avoid, ofServices)
+			avoid = ofServices
 		}
 		iam := administrators
 		if own, is := a.Identity[h.ARN]; is {
@@ -60,7 +61,7 @@ func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, note
 				return nil, nil, err
 			}
 			for _, way := range outcome.Allow {
-				context := d.find(h, nil, []Path{way}, slices.Concat(outcome.Deny, avoid), nil)
+				context := d.find(h, nil, []Path{way}, slices.Concat(outcome.Deny, avoid, bound.of(way, outcome.Deny)), nil)
 				if context == nil {
 					continue
 				}
@@ -72,46 +73,60 @@ func (a Access) Uses(actions []string, without ...Requirement) (uses []Use, note
 	return uses, d.notes(), nil
 }
 
-func (d *decider) notes() []string {
-	if len(d.incomplete) == 0 {
+// of are the conditions that a bound request meets, one of them: those of the way, and
+// those without which a denial is met. That a key is there, or not, binds to nothing.
+func (b Bound) of(way Path, denials []Path) (limits []Path) {
+	if b == nil {
 		return nil
 	}
-	return []string{"not decided to the end: " + strings.Join(slices.Sorted(maps.Keys(d.incomplete)), "; ")}
-}
-
-// Limits are the conditions of the policies by which somebody names who is meant though
-// the account is open: an organization, a VPC or its endpoint, the unique ID of a role.
-// One with a wildcard in that place names nobody, nor does a network.
-func (a Access) Limits() (limits []Requirement) {
-	for _, s := range a.Policy.Statement {
-		for operator, keys := range s.Condition {
-			for key, values := range keys {
-				named := Values{}
-				for _, v := range values {
-					if names(strings.ToLower(key), v) {
-						named = append(named, v)
-					}
-				}
-				t, err := parseOperator(operator)
-				if err != nil || t.null || t.negated || len(named) == 0 {
-					continue
-				}
-				// Met only by a request that has such a value.
-				operator = strings.TrimSuffix(strings.Replace(operator, "ForAllValues:", "ForAnyValue:", 1), "IfExists")
-				limits = append(limits, Requirement{Operator: operator, Key: key, Values: named})
+	add := func(q Requirement, denied bool) {
+		t, err := parseOperator(q.Operator)
+		falsehood := t.operator.name == "Bool" && !t.null && slices.ContainsFunc(q.Values, func(v string) bool { return strings.EqualFold(v, "false") })
+		if err != nil || t.null || denied != (t.negated || falsehood) {
+			return
+		}
+		ofGrants := strings.EqualFold(q.Key, "kms:GrantOperations") // of which a request has at least one
+		if !ofGrants && t.set == map[bool]string{false: "ForAllValues", true: "ForAnyValue"}[denied] {
+			return // without a value it is met, or no denial
+		}
+		values := Values{}
+		for _, v := range q.Values {
+			if falsehood {
+				v = "true" // denied unless it is true
+			}
+			if b(strings.ToLower(q.Key), v) {
+				values = append(values, v)
 			}
 		}
+		if len(values) == 0 {
+			return
+		}
+		// Met only by a request that has such a value.
+		operator := strings.TrimSuffix(strings.Replace(strings.Replace(q.Operator, "ForAllValues:", "ForAnyValue:", 1), "Not", "", 1), "IfExists")
+		limits = append(limits, Path{Conditions: []Requirement{{Operator: operator, Key: q.Key, Values: values}}})
+		if ofGrants {
+			limits = append(limits, Path{Conditions: []Requirement{{Operator: "Null", Key: q.Key, Values: Values{"true"}}}})
+		}
 	}
-	slices.SortFunc(limits, func(a, b Requirement) int { return strings.Compare(a.text(), b.text()) })
-	return slices.CompactFunc(limits, func(a, b Requirement) bool { return a.text() == b.text() })
+	for _, q := range way.Conditions {
+		add(q, false)
+	}
+	for _, deny := range denials {
+		for _, q := range deny.Conditions {
+			add(q, true)
+		}
+	}
+	return limits
 }
 
-// names tells whether a value of a condition key says who is meant.
+// Named is the bound by which somebody says who is meant though the account is open: an
+// organization, a VPC or its endpoint, the unique ID of a role. One with a wildcard in that
+// place names nobody, nor does a network.
 //
 // Source: Amazon S3 User Guide, "The meaning of public", for which conditions with fixed
 // values are limits. A network is one there too: here it is not, for who is in it is not
 // said.
-func names(key, value string) bool {
+func Named(key, value string) bool {
 	fixed, _, open := strings.Cut(value, "*")
 	open = open || strings.Contains(value, "?")
 	switch key {
@@ -123,4 +138,11 @@ func names(key, value string) bool {
 		return len(fixed) > 20 && !strings.ContainsAny(fixed, "?$")
 	}
 	return false
+}
+
+func (d *decider) notes() []string {
+	if len(d.incomplete) == 0 {
+		return nil
+	}
+	return []string{"not decided to the end: " + strings.Join(slices.Sorted(maps.Keys(d.incomplete)), "; ")}
 }
