@@ -254,10 +254,20 @@ func onAnyKey(p *identityPolicy, action string) (bool, error) {
 	bound := chosen(append([]string{"kms:ViaService", "kms:ResourceAliases", "kms:RequestAlias", "aws:ResourceTag/*"}, contextKeys...)...)
 	holder := "arn:" + t.Partition + ":iam::" + t.Account + ":role/Holder"
 	for _, region := range []string{t.Region, "xx-other-1"} {
-		uses, _, err := iampolicy.Access{
+		access := iampolicy.Access{
 			Key:    "arn:" + t.Partition + ":kms:" + region + ":" + t.Account + ":key/00000000-0000-4000-8000-000000000000",
 			Policy: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: key}, Identity: map[string][]iampolicy.NamedDocument{holder: {p.NamedDocument}},
-		}.Uses([]string{action}, bound)
+		}
+		outcome, err := iampolicy.Explain(iampolicy.Request{Caller: iampolicy.Caller{ARN: holder}, Action: action, Resource: access.Key},
+			iampolicy.Policies{Resource: access.Policy, Identity: access.Identity[holder]})
+		if err == nil && len(outcome.Allow) == 0 {
+			continue // as nearly always
+		}
+		survey, err := access.Survey()
+		if err != nil {
+			return false, err
+		}
+		uses, err := survey.Uses([]string{action}, bound)
 		if err != nil || slices.ContainsFunc(uses, func(use iampolicy.Use) bool { return use.ARN == holder }) {
 			return err == nil, err
 		}

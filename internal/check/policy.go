@@ -29,6 +29,8 @@ type keyPolicy struct {
 	// that give all actions. Other rules do not repeat them.
 	open, all map[int]bool
 	subjects  []*subject
+	// survey is of everybody whom the policy can tell apart. It is made when it is needed.
+	survey *iampolicy.Survey
 	// identity are the IAM policies of the subjects that are roles of the templates.
 	identity map[string][]iampolicy.NamedDocument
 	// broken is the first thing that the evaluator did not understand.
@@ -395,11 +397,19 @@ func everybody(use iampolicy.Use) string {
 
 // uses asks who may do some of the actions, by requests that are not bound.
 func (kp *keyPolicy) uses(actions []string, bound iampolicy.Bound) []iampolicy.Use {
-	uses, notes, err := iampolicy.Access{Key: kp.arn, Policy: kp.policy, Identity: kp.identity}.Uses(actions, bound)
-	if err != nil && kp.broken == nil {
+	var err error
+	if kp.survey == nil && kp.broken == nil {
+		kp.survey, err = iampolicy.Access{Key: kp.arn, Policy: kp.policy, Identity: kp.identity}.Survey()
+	}
+	if err != nil {
 		kp.broken = err
 	}
-	for _, n := range notes {
+	if kp.broken != nil {
+		return nil
+	}
+	var uses []iampolicy.Use
+	uses, kp.broken = kp.survey.Uses(actions, bound)
+	for _, n := range kp.survey.Notes() {
 		kp.c.noteAt(kp.key.Path, "%s", n)
 	}
 	return uses

@@ -285,11 +285,16 @@ func (in *Input) like() (all []Principal) {
 	for _, a := range iampolicy.KMSActions {
 		actions = append(actions, a.Name)
 	}
-	uses, notes, err := in.Uses(actions, nil)
-	if err != nil {
-		notes = []string{"whom the policies name by patterns was not decided: " + err.Error()}
+	var uses []iampolicy.Use
+	survey, err := in.Survey()
+	if err == nil {
+		uses, err = survey.Uses(actions, nil)
 	}
-	in.Notes = append(in.Notes, notes...)
+	if err != nil {
+		in.Notes = append(in.Notes, "whom the policies name by patterns was not decided: "+err.Error())
+		return nil
+	}
+	in.Notes = append(in.Notes, survey.Notes()...)
 	for _, use := range uses {
 		if use.Named || len(use.Like) == 0 {
 			continue

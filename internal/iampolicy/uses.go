@@ -21,44 +21,48 @@ type Use struct {
 // it binds the request to what somebody chose.
 type Bound func(key, value string) bool
 
+// Survey is everybody whom the policies of a key can tell apart, to ask several questions
+// about.
+type Survey struct {
+	access  Access
+	decider *decider
+	callers []template
+	kinds   [][]string
+	// outcomes are by caller and kind.
+	outcomes map[[2]int]Outcome
+}
+
+// Survey reads the policies. The error is something in them that is not understood.
+func (a Access) Survey() (*Survey, error) {
+	a, err := a.checked()
+	if err != nil {
+		return nil, err
+	}
+	s := &Survey{access: a, decider: newDecider(a.Key), kinds: kindsOfActions(a), outcomes: map[[2]int]Outcome{}}
+	s.callers, err = templates(s.decider, a)
+	return s, err
+}
+
 // Uses finds who may do some of the actions, by requests that are not bound: of each
 // caller that the policies name, and of each kind of principals, each way, with an example
 // that [Evaluate] allows. A nil bound leaves none out. Requests of a principal that carry
 // what only the calls of services carry, such as aws:SourceArn, are not looked at. What the
-// policies do not name has kms:* in IAM, unless its policies are given. The notes say what
-// was not decided.
-func (a Access) Uses(actions []string, bound Bound) (uses []Use, notes []string, err error) {
-	if a, err = a.checked(); err != nil {
-		return nil, nil, err
-	}
-	d := newDecider(a.Key)
-	holders, err := templates(d, a)
-	if err != nil {
-		return nil, nil, err
-	}
-	var ofServices []Path
-	for _, key := range []string{"aws:SourceArn", "aws:SourceAccount", "aws:SourceOrgID", "aws:SourceOrgPaths"} {
-		ofServices = append(ofServices, Path{Conditions: []Requirement{{Operator: "Null", Key: key, Values: Values{"false"}}}})
-	}
-	var kinds [][]string
-	for _, kind := range kindsOfActions(a) {
-		if kind = slices.DeleteFunc(kind, func(action string) bool { return !slices.Contains(actions, action) }); len(kind) > 0 {
-			kinds = append(kinds, kind)
-		}
-	}
-	for _, h := range holders {
+// policies do not name has kms:* in IAM, unless its policies are given.
+func (s *Survey) Uses(actions []string, bound Bound) (uses []Use, err error) {
+	d := s.decider
+	for i, h := range s.callers {
 		var avoid []Path
 		if h.Account != "" {
 			avoid = ofServices
 		}
-		iam := administrators
-		if own, is := a.Identity[h.ARN]; is {
-			iam = own
-		}
-		for _, kind := range kinds {
-			outcome, err := h.explain(Request{Caller: h.Caller, Action: kind[0], Resource: d.key}, a.policies(iam))
+		for k, kind := range s.kinds {
+			kind = slices.DeleteFunc(slices.Clone(kind), func(action string) bool { return !slices.Contains(actions, action) })
+			if len(kind) == 0 {
+				continue
+			}
+			outcome, err := s.outcome(i, k)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			for _, way := range outcome.Allow {
 				context := d.find(h, nil, []Path{way}, slices.Concat(outcome.Deny, avoid, bound.of(way, outcome.Deny)), nil)
@@ -70,8 +74,34 @@ func (a Access) Uses(actions []string, bound Bound) (uses []Use, notes []string,
 			}
 		}
 	}
-	return uses, d.notes(), nil
+	return uses, nil
 }
+
+// outcome is what a caller may do with a kind of actions.
+func (s *Survey) outcome(caller, kind int) (Outcome, error) {
+	if known, is := s.outcomes[[2]int{caller, kind}]; is {
+		return known, nil
+	}
+	h := s.callers[caller]
+	iam := administrators
+	if own, is := s.access.Identity[h.ARN]; is {
+		iam = own
+	}
+	outcome, err := h.explain(Request{Caller: h.Caller, Action: s.kinds[kind][0], Resource: s.decider.key}, s.access.policies(iam))
+	s.outcomes[[2]int{caller, kind}] = outcome
+	return outcome, err
+}
+
+// Notes say what was not decided.
+func (s *Survey) Notes() []string { return s.decider.notes() }
+
+// ofServices are the requests that only services send.
+var ofServices = func() (all []Path) {
+	for _, key := range []string{"aws:SourceArn", "aws:SourceAccount", "aws:SourceOrgID", "aws:SourceOrgPaths"} {
+		all = append(all, Path{Conditions: []Requirement{{Operator: "Null", Key: key, Values: Values{"false"}}}})
+	}
+	return all
+}()
 
 // of are the conditions that a bound request meets, one of them: those of the way, and
 // those without which a denial is met. That a key is there, or not, binds to nothing.
