@@ -52,6 +52,7 @@ func newExplain() *cobra.Command {
 	set.StringArrayVar(&flags.context, "context", nil, "pair of the request's encryption context, as `key=value`; can be repeated")
 	set.StringArrayVar(&flags.conditions, "condition", nil, "condition key of the request, as `key=value`; one that is repeated has several values")
 	set.StringVar(&flags.expect, "expect", "", "`answer` that makes the exit code 0: allowed or denied")
+	set.BoolVar(&flags.all, "all", false, "show also the principals that may do nothing, as --output json does")
 	set.StringVar(&flags.output, "output", "table", "`format` of the answer: table, json or markdown")
 	set.StringVar(&flags.environment.Account, "account", "", "account `number` that the template or the policy is for")
 	set.StringVar(&flags.environment.Region, "region", "", "`Region` that the template or the policy is for")
@@ -61,6 +62,7 @@ func newExplain() *cobra.Command {
 type explainFlags struct {
 	checkFlags
 	policy, grants, key, principal, action, expect string
+	all                                            bool
 	identities, context, conditions                []string
 }
 
@@ -81,6 +83,9 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 		m, err := explain.Explain(in)
 		if err != nil {
 			return err
+		}
+		if !f.all && f.output != "json" {
+			m = m.Brief()
 		}
 		all = append(all, m)
 	}

@@ -42,6 +42,8 @@ type Principal struct {
 
 	identity         []iampolicy.NamedDocument
 	caller, provider string
+	// stands for others: it is of interest that it may do nothing.
+	stands bool
 }
 
 // Cell is what the matrix says of one principal and one action.
@@ -78,6 +80,9 @@ type Matrix struct {
 	Principals []Principal `json:"principals"`
 	Rows       []Row       `json:"rows"`
 	Notes      []string    `json:"notes,omitempty"`
+
+	// left are how many principals a brief matrix leaves out.
+	left int
 }
 
 // Input is what decides on a key.
@@ -127,6 +132,26 @@ func Explain(in Input) (*Matrix, error) {
 		m.Rows = append(m.Rows, row)
 	}
 	return m, nil
+}
+
+// Brief leaves out principals of which nothing is said but that they may do nothing. The
+// account root and those who stand for others stay.
+func (m *Matrix) Brief() *Matrix {
+	brief := &Matrix{Key: m.Key, Path: m.Path, Notes: m.Notes, Rows: make([]Row, len(m.Rows))}
+	for i, row := range m.Rows {
+		brief.Rows[i] = Row{Action: row.Action, Class: row.Class}
+	}
+	for i, p := range m.Principals {
+		if !p.stands && !slices.ContainsFunc(m.Rows, func(r Row) bool { return r.Cells[i].Answer != No }) {
+			brief.left++
+			continue
+		}
+		brief.Principals = append(brief.Principals, p)
+		for k, row := range m.Rows {
+			brief.Rows[k].Cells = append(brief.Rows[k].Cells, row.Cells[i])
+		}
+	}
+	return brief
 }
 
 func cell(p Principal, o iampolicy.Outcome) Cell {
@@ -193,7 +218,7 @@ func (in *Input) principals() ([]Principal, error) {
 	in.Policy.Name = keyPolicy
 	iam := func(account string) string { return "arn:" + key[1] + ":iam::" + account }
 	root := iam(key[2]) + ":root"
-	all := []Principal{{ARN: root, What: "the account root", IAM: "needs none", caller: root}}
+	all := []Principal{{ARN: root, What: "the account root", IAM: "needs none", caller: root, stands: true}}
 	seen := map[string]bool{root: true, key[2]: true}
 	add := func(arn string) {
 		if seen[arn] || arn == "*" || arn == "" {
@@ -213,7 +238,7 @@ func (in *Input) principals() ([]Principal, error) {
 		case !isARN && !strings.Contains(arn, "."):
 			// An account's number, or the unique ID of something deleted.
 			if len(arn) != 12 {
-				p.What, p.IAM, p.caller = "a principal that was deleted", "none", ""
+				p.What, p.IAM, p.caller, p.stands = "a principal that was deleted", "none", "", true
 				all = append(all, p)
 				in.Notes = append(in.Notes, fmt.Sprintf("%s is no ARN: IAM writes the unique ID of a principal that was deleted so, and nobody is that any more", arn))
 				return
@@ -230,22 +255,8 @@ func (in *Input) principals() ([]Principal, error) {
 		}
 		all = append(all, p)
 	}
-	for _, s := range in.Policy.Statement {
-		for _, arn := range slices.Concat(s.Principal.AWS, s.Principal.Service, s.NotPrincipal.AWS, s.NotPrincipal.Service) {
-			add(arn)
-		}
-		for _, operator := range slices.Sorted(maps.Keys(s.Condition)) {
-			for name, values := range s.Condition[operator] {
-				if !strings.EqualFold(name, "aws:PrincipalArn") {
-					continue
-				}
-				for _, v := range values {
-					if !strings.ContainsAny(v, "*?$") {
-						add(v)
-					}
-				}
-			}
-		}
+	for _, arn := range in.named() {
+		add(arn)
 	}
 	for _, s := range in.Policy.Statement {
 		for _, provider := range s.Principal.Federated {
@@ -274,8 +285,23 @@ func (in *Input) principals() ([]Principal, error) {
 	anybody := iam(key[2]) + ":role/anybody"
 	stranger := iam(otherAccount) + ":role/anybody"
 	return append(all,
-		Principal{ARN: anybody, What: "anybody else in the account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: anybody},
-		Principal{ARN: stranger, What: "anybody in another account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: stranger}), nil
+		Principal{ARN: anybody, What: "anybody else in the account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: anybody, stands: true},
+		Principal{ARN: stranger, What: "anybody in another account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: stranger, stands: true}), nil
+}
+
+// named are those whom the key policy names, in its order.
+func (in *Input) named() (all []string) {
+	for _, s := range in.Policy.Statement {
+		all = slices.Concat(all, s.Principal.AWS, s.Principal.Service, s.NotPrincipal.AWS, s.NotPrincipal.Service)
+		for _, operator := range slices.Sorted(maps.Keys(s.Condition)) {
+			for name, values := range s.Condition[operator] {
+				if strings.EqualFold(name, "aws:PrincipalArn") {
+					all = append(all, slices.DeleteFunc(slices.Clone(values), func(v string) bool { return strings.ContainsAny(v, "*?$") })...)
+				}
+			}
+		}
+	}
+	return all
 }
 
 // like are examples of those whom a condition names by a pattern, one for each way in

@@ -131,6 +131,9 @@ func (m *Matrix) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "  %-3s %s: %s\n", letter(i), p.What, p.ARN)
 		fmt.Fprintf(&b, "      IAM: %s. Decided by: %s\n", p.IAM, l.decided(i))
 	}
+	if m.left > 0 {
+		fmt.Fprintf(&b, "  %s\n", m.others())
+	}
 	const wide = 58
 	fmt.Fprintf(&b, "\n%-*s", wide, "Actions")
 	for i := range m.Principals {
@@ -162,6 +165,14 @@ func (m *Matrix) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// others are those whom a brief matrix leaves out.
+func (m *Matrix) others() string {
+	if m.left == 1 {
+		return "and 1 principal that may do nothing (--all shows it)"
+	}
+	return fmt.Sprintf("and %d principals that may do nothing (--all shows them)", m.left)
 }
 
 func (m *Matrix) title() string {
@@ -211,6 +222,9 @@ func (m *Matrix) WriteMarkdown(w io.Writer) error {
 	b.WriteString("| | Principal | IAM policies | Decided by |\n| --- | --- | --- | --- |\n")
 	for i, p := range m.Principals {
 		fmt.Fprintf(&b, "| %s | %s: `%s` | %s | %s |\n", letter(i), escape(p.What), p.ARN, escape(p.IAM), escape(l.decided(i)))
+	}
+	if m.left > 0 {
+		fmt.Fprintf(&b, "\n%s\n", m.others())
 	}
 	b.WriteString("\n| Actions |")
 	for i := range m.Principals {

@@ -111,7 +111,7 @@ func (b Bound) of(way Path, denials []Path) (limits []Path) {
 	}
 	add := func(q Requirement, denied bool) {
 		t, err := parseOperator(q.Operator)
-		falsehood := t.operator.name == "Bool" && !t.null && slices.ContainsFunc(q.Values, func(v string) bool { return strings.EqualFold(v, "false") })
+		falsehood := t.name == "Bool" && !t.null && slices.ContainsFunc(q.Values, func(v string) bool { return strings.EqualFold(v, "false") })
 		if err != nil || t.null || denied != (t.negated || falsehood) {
 			return
 		}
