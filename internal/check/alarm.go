@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // The calls that somebody must be told of. Those on a key can take a cluster
@@ -88,10 +89,20 @@ func (c *checker) missing(of *cfn.Template, names []string, samples func(name st
 	})
 }
 
-// checkKeyAlarms reports on the key, or on the cluster if the key is elsewhere.
+// checkKeyAlarms reports on the key, or on the cluster if the key is elsewhere. What is done
+// to a key is an event of its own account and Region.
 func (c *checker) checkKeyAlarms(r *cfn.Resource, keyARN string) {
-	silent := c.missing(r.Template, keyEvents, func(name string) []map[string]any {
-		return sampleEvents(r.Template, "kms", name, "keyId", []string{keyARN, keyARN[strings.LastIndex(keyARN, "/")+1:]}, keyARN)
+	of := r.Template
+	if key, is := place.ParseARN(keyARN); is && !of.Assumed && (key.AccountID != of.Account || key.Region != of.Region) {
+		i := slices.IndexFunc(c.assembly.Templates, func(t *cfn.Template) bool { return t.Account == key.AccountID && t.Region == key.Region })
+		if i < 0 {
+			c.noteAt(r.Path, "what is done to the key %s is an event of account %s in %s, of which there is no stack: whether an alarm tells of it was not judged", keyARN, key.AccountID, key.Region)
+			return
+		}
+		of = c.assembly.Templates[i]
+	}
+	silent := c.missing(of, keyEvents, func(name string) []map[string]any {
+		return sampleEvents(of, "kms", name, "keyId", []string{keyARN, keyARN[strings.LastIndex(keyARN, "/")+1:]}, keyARN)
 	})
 	if len(silent) > 0 {
 		c.find("tamper-alarm-missing", r, "no alarm tells of %s", strings.Join(silent, ", "))

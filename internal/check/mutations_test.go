@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/check"
@@ -543,6 +544,8 @@ var mutations = []mutation{
 	{name: "a role of that name may describe the key", alone: true, apply: all(dropStatement("ClusterRole"), accountMayNot("kms:DescribeKey"), allow(home, "kms:DescribeKey", when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::111122223333:role/EncryptedClusterClusterRole*"))),
 		why: "the key policy leaves it to IAM for the cluster role, and AmazonEKSClusterPolicy has it"},
 	{name: "a role of another name may describe the key", apply: all(dropStatement("ClusterRole"), accountMayNot("kms:DescribeKey"), allow(home, "kms:DescribeKey", when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::111122223333:role/eks-*"))), want: one("cluster-role-missing")},
+	{name: "the key of another account", apply: property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:444455556666:key/00000000-0000-4000-8000-000000000001"),
+		alone: true, why: "what is done to it is an event of the other account"},
 	{name: "the key by its alias", apply: property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:alias/eks/ekskms")},
 	{name: "public endpoint for an empty list", apply: all(property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), property(cluster, "ResourcesVpcConfig.PublicAccessCidrs", []any{})), want: one("endpoint-public")},
 	{name: "trail without RDS", apply: property(trail, "EventSelectors.0.ExcludeManagementEventSources", []any{"rdsdata.amazonaws.com"})},
@@ -651,6 +654,23 @@ func TestMutations(t *testing.T) {
 			slices.Sort(ids)
 			if diff := cmp.Diff(m.want, slices.Compact(ids)); diff != "" {
 				t.Errorf("beside another stack: - want, + found\n%s%s", diff, details(both))
+			}
+			together, err := check.Run(cfntest.WithAnother(t, changed), check.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = nil
+			for _, f := range together.Findings {
+				if ids = append(ids, f.Rule); strings.HasSuffix(f.LogicalID, cfntest.Another) {
+					t.Errorf("%s is found of the other cluster, at %s", f.Rule, f.Resource)
+				}
+			}
+			slices.Sort(ids)
+			want := slices.DeleteFunc(slices.Clone(m.want), func(id string) bool {
+				return id == "trail-missing" || id == "trail-excludes-kms" // the other trail records the account too
+			})
+			if diff := cmp.Diff(want, slices.Compact(ids), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("with another cluster: - want, + found\n%s%s", diff, details(together))
 			}
 		})
 	}

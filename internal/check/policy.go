@@ -491,9 +491,9 @@ func (kp *keyPolicy) outlives(r iampolicy.Requirement) bool {
 // checkDelegation: what the account root may do, every identity of the account
 // may do whose IAM policies say so.
 func (kp *keyPolicy) checkDelegation() {
-	delegated := map[int][]string{}
+	delegated, alone := map[int][]string{}, map[int]bool{}
 	for _, use := range kp.uses(usesAndGrants, chosen(delegateKeys...)) {
-		s, _ := kp.by(use.Way)
+		s, direct := kp.by(use.Way)
 		if use.Named || use.Account != kp.key.Template.Account || s.position == 0 || kp.open[s.position] {
 			continue
 		}
@@ -504,10 +504,14 @@ func (kp *keyPolicy) checkDelegation() {
 			continue
 		}
 		delegated[s.position] = append(delegated[s.position], use.Actions...)
+		alone[s.position] = alone[s.position] || direct
 	}
 	for _, position := range sortedKeys(delegated) {
-		s := kp.statements[position-1]
-		kp.c.find("crypto-delegated-to-iam", kp.key.Resource, "%s allows the account %s: %s", s, s.actionText(), strings.Join(inOrder(delegated[position]), ", "))
+		s, whom := kp.statements[position-1], "the account"
+		if alone[position] {
+			whom = "all principals of the account, without an IAM policy,"
+		}
+		kp.c.find("crypto-delegated-to-iam", kp.key.Resource, "%s allows %s %s: %s", s, whom, s.actionText(), strings.Join(inOrder(delegated[position]), ", "))
 	}
 }
 

@@ -113,7 +113,7 @@ var rules = []Rule{
 	{
 		ID: "crypto-delegated-to-iam", Severity: High,
 		Title:    "IAM policies alone decide who uses the key",
-		Why:      "The key policy gives cryptographic actions or CreateGrant to the whole account. So every role with kms:Decrypt on * reads the secrets, and every administrator of IAM can make one.",
+		Why:      "The key policy gives cryptographic actions or CreateGrant to the whole account. So every role with kms:Decrypt on * reads the secrets, and every administrator of IAM can make one; where the principal is *, every role and user does, without an IAM policy.",
 		Fix:      "Give the account root the administrative actions only, and name who may make grants and who may use the key.",
 		Controls: inferred(ac3, ac6, kms1),
 	},

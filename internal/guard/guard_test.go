@@ -266,6 +266,13 @@ func TestMutations(t *testing.T) {
 			if diff := cmp.Diff(m.want, found(both)); diff != "" {
 				t.Errorf("beside another stack: - want, + found\n%s", diff)
 			}
+			together, err := guard.Compare(cfntest.WithAnother(t, before), cfntest.WithAnother(t, after), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(m.want, found(together)); diff != "" {
+				t.Errorf("with another cluster: - want, + found\n%s", diff)
+			}
 			if !strings.Contains(text, m.says) {
 				t.Errorf("nothing says %q:\n%s", m.says, text)
 			}

@@ -5,6 +5,7 @@ package cfntest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -80,6 +81,34 @@ func BesideAnother(t *testing.T, template any) *cfn.Assembly {
 	}
 	return a
 }
+
+// WithAnother resolves a template as Assembly does, with a second cluster in the same stack:
+// the good one with all that belongs to it, under other logical IDs and names, which end
+// in and begin with Another.
+func WithAnother(t *testing.T, template Template) *cfn.Assembly {
+	t.Helper()
+	good := Golden(t, "default")
+	var renames []string
+	for id := range good["Resources"].(map[string]any) {
+		renames = append(renames, strconv.Quote(id), strconv.Quote(id+Another))
+	}
+	data, err := json.Marshal(good["Resources"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var second map[string]any
+	text := strings.NewReplacer(append(renames, "ekskms", strings.ToLower(Another), "EncryptedCluster/", Another+"/")...).Replace(string(data))
+	if err := json.Unmarshal([]byte(text), &second); err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(second, template["Resources"].(map[string]any))
+	both := maps.Clone(template)
+	both["Resources"] = second
+	return Assembly(t, both)
+}
+
+// Another marks what belongs to the second cluster of a stack.
+const Another = "Another"
 
 // Template is a template as encoding/json reads it.
 type Template map[string]any
