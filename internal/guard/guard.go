@@ -83,6 +83,16 @@ func (c *comparison) now(r *cfn.Resource) *cfn.Resource {
 	return nil
 }
 
+// was finds the resource before that becomes a resource after. Nil if that is new.
+func (c *comparison) was(r *cfn.Resource) *cfn.Resource {
+	for before, after := range c.stacks {
+		if old := before.Resources[r.ID]; after == r.Template && old != nil && old.Type == r.Type {
+			return old
+		}
+	}
+	return nil
+}
+
 // gone says how a resource goes.
 func (c *comparison) gone(r *cfn.Resource) string {
 	t := c.stacks[r.Template]
@@ -167,14 +177,20 @@ func (c *comparison) checks() error {
 	}
 	told := map[string]bool{}
 	for _, f := range c.report.Findings {
-		told[f.Rule] = true
+		told[f.Stack+" "+f.Rule] = true
 	}
 	for _, f := range is.Findings {
 		resource := c.resource(f)
-		if old[f.Rule+" "+f.LogicalID+" "+f.Message] || f.Suppressed != "" || told[covered[f.Rule]] || resource == nil {
+		if old[f.Rule+" "+f.LogicalID+" "+f.Message] || f.Suppressed != "" || resource == nil {
 			continue
 		}
 		id := cmp.Or(covered[f.Rule], "check-regressed")
+		if told[f.Stack+" "+id] && (c.was(resource) != nil || ofOthers[f.Rule] != nil) {
+			continue
+		}
+		if id != f.Rule && !c.had(f.Rule, resource) {
+			id = "check-regressed" // what was not there was not weakened
+		}
 		if id == "policy-widened" || id == "principal-dropped" {
 			if c.compared[resource] {
 				continue // the evaluator has said what there is to say
@@ -189,6 +205,19 @@ func (c *comparison) checks() error {
 	}
 	c.suppressions()
 	return nil
+}
+
+// ofOthers are the rules that find on a resource what others are to do for it, of which
+// there must have been one that could be weakened.
+var ofOthers = map[string][]string{
+	"trail-missing":        {"AWS::CloudTrail::Trail"},
+	"tamper-alarm-missing": {"AWS::Events::Rule", "AWS::Logs::MetricFilter"}, "trail-tamper-alarm-missing": {"AWS::Events::Rule", "AWS::Logs::MetricFilter"},
+}
+
+// had tells whether that of which a rule has found something was there before.
+func (c *comparison) had(rule string, r *cfn.Resource) bool {
+	of := ofOthers[rule]
+	return c.was(r) != nil && (of == nil || slices.ContainsFunc(of, func(kind string) bool { return len(c.before.OfType(kind)) > 0 }))
 }
 
 func (c *comparison) resource(f check.Finding) *cfn.Resource {

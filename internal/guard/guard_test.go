@@ -429,3 +429,52 @@ func TestStacks(t *testing.T) {
 		t.Errorf("%+v", report.Notes)
 	}
 }
+
+// TestNothingWasWeakened: what is new, with faults, was not weakened, removed or opened.
+func TestNothingWasWeakened(t *testing.T) {
+	bare := cfntest.Template{"Resources": map[string]any{}}
+	plain := cfntest.Golden(t, "default")
+	for id, r := range plain["Resources"].(map[string]any) {
+		if kind := r.(map[string]any)["Type"].(string); strings.HasPrefix(kind, "AWS::EKS::") || strings.HasPrefix(kind, "AWS::EC2::") {
+			bare["Resources"].(map[string]any)[id] = r
+		}
+	}
+	data, err := json.Marshal(bare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		before func(cfntest.Template)
+		after  cfntest.Change
+	}{
+		{"a trail that does not log, where there was none", nil, cfntest.Property(trail, "IsLogging", false)},
+		{"a key that does not rotate, where there was none", nil, cfntest.Property(auditKey, "EnableKeyRotation", false)},
+		{"encryption without a trail", nil, cfntest.Drop(trail)},
+		{"encryption without an alarm", nil, cfntest.Drop(keyDisabled)},
+		{"a cluster open to all", cfntest.Drop(cluster), cfntest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var before cfntest.Template
+			if err := json.Unmarshal(data, &before); err != nil {
+				t.Fatal(err)
+			}
+			if c.before != nil {
+				c.before(before)
+			} else {
+				cfntest.Property(cluster, "EncryptionConfig", nil)(before)
+			}
+			after := cfntest.Golden(t, "default")
+			c.after(after)
+			ids := found(compare(t, before, after))
+			for _, id := range ids {
+				if strings.HasSuffix(id, "-weakened") || strings.HasSuffix(id, "-removed") || strings.HasSuffix(id, "-opened") || strings.HasSuffix(id, "-dropped") {
+					t.Errorf("found %q", ids)
+				}
+			}
+			if !slices.Contains(ids, "check-regressed") {
+				t.Errorf("found %q, of which none is the fault", ids)
+			}
+		})
+	}
+}
