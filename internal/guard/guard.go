@@ -37,20 +37,39 @@ func Compare(before, after *cfn.Assembly, accepted []check.Suppression) (*check.
 			return nil, err
 		}
 	}
+	report, err := compare(before, after)
+	if err != nil {
+		return nil, err
+	}
+	if names := renames(before, after); len(names) > 0 {
+		if err := withoutConsequences(report, before, after, names); err != nil {
+			return nil, err
+		}
+	}
+	accept(report, accepted)
+	slices.SortStableFunc(report.Findings, func(a, b check.Finding) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Stack, b.Stack), cmp.Compare(a.Resource, b.Resource),
+			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Message, b.Message))
+	})
+	return report, nil
+}
+
+func newComparison(before, after *cfn.Assembly) *comparison {
 	c := &comparison{before: before, after: after, stacks: map[*cfn.Template]*cfn.Template{}, compared: map[*cfn.Resource]bool{}}
 	c.report.Tool, c.report.Rules = "ekskms guard", Rules()
 	c.match()
+	return c
+}
+
+func compare(before, after *cfn.Assembly) (*check.Report, error) {
+	c := newComparison(before, after)
 	clusters := c.clusters()
 	c.keys(clusters)
 	c.record()
 	if err := c.checks(); err != nil {
 		return nil, err
 	}
-	c.accept(accepted)
-	slices.SortStableFunc(c.report.Findings, func(a, b check.Finding) int {
-		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Stack, b.Stack), cmp.Compare(a.Resource, b.Resource),
-			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Message, b.Message))
-	})
+	c.withStack()
 	return &c.report, nil
 }
 
@@ -128,17 +147,17 @@ func (c *comparison) note(resource, format string, args ...any) {
 	}
 }
 
-func (c *comparison) accept(accepted []check.Suppression) {
+func accept(report *check.Report, accepted []check.Suppression) {
 	for _, s := range accepted {
 		used := false
-		for i := range c.report.Findings {
-			if f := &c.report.Findings[i]; s.Covers(*f) {
+		for i := range report.Findings {
+			if f := &report.Findings[i]; s.Covers(*f) {
 				used = true
 				f.Suppressed = cmp.Or(f.Suppressed, s.Reason)
 			}
 		}
 		if !used {
-			c.note(s.Resource, "nothing was found of %s, which is accepted", s.ID)
+			report.Notes = append(report.Notes, check.Note{Resource: s.Resource, Message: fmt.Sprintf("nothing was found of %s, which is accepted", s.ID)})
 		}
 	}
 }

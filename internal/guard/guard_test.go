@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -421,6 +422,9 @@ func TestStacks(t *testing.T) {
 		t.Errorf("found %q", ids)
 	}
 	for _, f := range report.Findings {
+		if f.Severity < check.Critical {
+			t.Errorf("%s is not said with the cluster: %s", f.Rule, f.Message)
+		}
 		if f.Stack != "One" {
 			t.Errorf("%s in stack %s: %s", f.Rule, f.Stack, f.Message)
 		}
@@ -474,6 +478,57 @@ func TestNothingWasWeakened(t *testing.T) {
 			}
 			if !slices.Contains(ids, "check-regressed") {
 				t.Errorf("found %q, of which none is the fault", ids)
+			}
+		})
+	}
+}
+
+// TestRename: another name of the cluster is one finding, and hides nothing else.
+func TestRename(t *testing.T) {
+	renamed := func(changes ...cfntest.Change) cfntest.Template {
+		data, err := json.Marshal(cfntest.Golden(t, "default"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.NewReplacer(
+			":cluster/ekskms", ":cluster/payments", `"Name":"ekskms"`, `"Name":"payments"`, "ekskms-ekskms", "ekskms-payments", "eks/ekskms", "eks/payments",
+		).Replace(string(data))
+		var after cfntest.Template
+		if err := json.Unmarshal([]byte(text), &after); err != nil {
+			t.Fatal(err)
+		}
+		cfntest.All(changes...)(after)
+		return after
+	}
+	deployer := func(name string) cfntest.Change {
+		return add("Allow", map[string]any{"AWS": "arn:aws:iam::111122223333:role/" + name + "-deployer"}, "kms:Decrypt", nil)
+	}
+	for _, c := range []struct {
+		name   string
+		before cfntest.Change
+		after  []cfntest.Change
+		want   []string
+	}{
+		{"alone", nil, nil, one("cluster-replaced")},
+		{"and rotation", nil, []cfntest.Change{cfntest.Property(auditKey, "EnableKeyRotation", false)}, []string{"cluster-replaced", "rotation-weakened"}},
+		{"and a role", nil, []cfntest.Change{deployer("Other")}, []string{"cluster-replaced", "policy-widened"}},
+		{"and a role elsewhere that is named after it", deployer("ekskms"), []cfntest.Change{deployer("payments")}, []string{"cluster-replaced", "policy-widened", "principal-dropped"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := cfntest.Golden(t, "default")
+			if c.before != nil {
+				c.before(before)
+			}
+			report := compare(t, before, renamed(c.after...))
+			var all strings.Builder
+			for _, f := range report.Findings {
+				fmt.Fprintf(&all, "%s %s: %s\n", f.Rule, f.Resource, f.Message)
+			}
+			if diff := cmp.Diff(c.want, found(report)); diff != "" {
+				t.Errorf("- want, + found\n%s%s", diff, all.String())
+			}
+			if !strings.Contains(all.String(), "Name changes from ekskms to payments; what is named after it changes with it") {
+				t.Error(all.String())
 			}
 		})
 	}
