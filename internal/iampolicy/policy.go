@@ -15,6 +15,7 @@ package iampolicy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -198,9 +199,26 @@ func NewDocument(statements ...Statement) Document {
 func Parse(data []byte) (Document, error) {
 	doc, err := parse(data)
 	if err != nil {
-		return Document{}, fmt.Errorf("policy: %w", err)
+		return Document{}, fmt.Errorf("policy: %w", plainly(err))
 	}
 	return doc, nil
+}
+
+// plainly says what is wrong with a policy in words of policies, not of encoding/json.
+func plainly(err error) error {
+	var kind *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	switch element, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); {
+	case unknown:
+		return fmt.Errorf("%s is no element of a policy", element)
+	case errors.As(err, &kind):
+		return fmt.Errorf("%s is a JSON %s, which it can't be", cmp.Or(strings.TrimPrefix(kind.Field, "Document."), "the policy"), kind.Value)
+	case errors.As(err, &syntax):
+		return fmt.Errorf("is no JSON, at byte %d: %w", syntax.Offset, err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("is no JSON: it ends too early")
+	}
+	return err
 }
 
 func parse(data []byte) (doc Document, err error) {

@@ -119,7 +119,7 @@ func TestParseRefuses(t *testing.T) {
 		{"null in a list", statement(`"Resource":["*",null]`), "null"},
 		{"null for a condition", statement(`"Condition":null`), "null"},
 		{"null for a policy", `null`, "policy"},
-		{"statement that is neither", `{"Version":"2012-10-17","Statement":"x"}`, "cannot unmarshal string"},
+		{"statement that is neither", `{"Version":"2012-10-17","Statement":"x"}`, "is a JSON string"},
 		{"statement that is empty", `{"Version":"2012-10-17","Statement":{}}`, "must be Allow or Deny"},
 		{"no statement", `{"Version":"2012-10-17","Statement":[]}`, "no statement"},
 		{"empty policy", `{}`, "no statement"},
@@ -133,8 +133,8 @@ func TestParseRefuses(t *testing.T) {
 		{"word after the end", good + " x", "after the policy"},
 		{"brace after the end", good + "}", "after the policy"},
 		{"bracket after the end", good + "]", "after the policy"},
-		{"cut off", good[:len(good)-1], "unexpected E"},
-		{"nothing", "", "EOF"},
+		{"cut off", good[:len(good)-1], "ends too early"},
+		{"nothing", "", "ends too early"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := Parse([]byte(tc.in))
