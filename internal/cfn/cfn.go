@@ -64,11 +64,22 @@ type Template struct {
 	Assumed                    bool
 	Resources                  map[string]*Resource
 	// Outputs by name: their values, resolved.
-	Outputs map[string]any
-	// Transforms are the macros that may change the template before it is deployed.
-	Transforms []string
-
+	Outputs  map[string]any
 	unknowns map[string]bool // expressions that stand in strings as ${Expression}
+	// transforms are the macros that may change the template before it is deployed; twice
+	// says where a name is given twice.
+	transforms, twice []string
+}
+
+// Caveats say why what is deployed may not be what the template seems to say.
+func (t *Template) Caveats() (all []string) {
+	for _, name := range t.transforms {
+		all = append(all, fmt.Sprintf("%s has the transform %s, which may change what is deployed: the template was judged as it is written", t.Name, name))
+	}
+	for _, where := range t.twice {
+		all = append(all, fmt.Sprintf("%s, %s", t.Name, where))
+	}
+	return all
 }
 
 // Resource is a resource of a template. One whose Condition is false is left out.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -144,7 +145,6 @@ func TestParseRefuses(t *testing.T) {
 		{"cut off", `{"Resources":{`, "no JSON"},
 		{"text after the end", `{"Resources":{"A":{"Type":"T"}}} x`, "after the end"},
 		{"resource without a type", `{"Resources":{"A":{}}}`, "Resources.A has no Type"},
-		{"resource twice", `{"Resources":{"A":{"Type":"T"},"A":{"Type":"T"}}}`, `"A" is given twice`},
 		{"loop", `{"Resources":{"Fn::ForEach::X":[]}}`, "expand it first"},
 		{"alias of YAML", "Resources: {A: &a {Type: T}, B: *a}", "alias"},
 		{"too deep", `{"Resources":{"A":{"Type":"T","Properties":{"P":` + deep + `}}}}`, "deep"},
@@ -257,4 +257,40 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTwice: of a name that is given twice the last one counts, and that is said.
+func TestTwice(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		says []string
+	}{
+		"JSON": {`{"Resources":{
+			"A":{"Type":"T","Properties":{"P":1,
+			"P":2,"Text":"a \" : b"}},
+			"B":{"Type":"T"},
+			"B":{"Type":"U"}}}`, []string{`line 3: "P"`, `line 5: "B"`}},
+		"YAML": {"Resources:\n  A:\n    Type: T\n    Properties:\n      P: 1\n      P: 2\n  B: {Type: T}\n  B: {Type: U}\n", []string{`line 6: "P"`, `line 8: "B"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, err := Parse("t", []byte(c.text), Environment{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			one := a.Templates[0]
+			if got := one.Resources["A"].Properties["P"]; got != 2.0 {
+				t.Errorf("P is %v", got)
+			}
+			if got := one.Resources["B"].Type; got != "U" {
+				t.Errorf("B is a %s", got)
+			}
+			var want []string
+			for _, s := range c.says {
+				want = append(want, "t, "+s+" is given twice, of which CloudFormation takes the last")
+			}
+			if got := one.Caveats(); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
 }

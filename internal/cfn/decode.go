@@ -20,17 +20,20 @@ type document struct {
 	lines                                    map[string]int
 	// transforms are the macros that may change the template before it is deployed.
 	transforms []string
+	// twice are the places where a name is given twice: the last one counts.
+	twice []string
 }
 
 // decode reads a template in JSON or YAML.
 func decode(data []byte) (*document, error) {
 	sections := map[string]map[string]any{}
 	lines := map[string]int{}
+	var twice []string
 	var err error
 	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '{' {
-		err = decodeJSON(data, sections, lines)
+		twice, err = decodeJSON(data, sections, lines)
 	} else {
-		err = decodeYAML(data, sections, lines)
+		twice, err = decodeYAML(data, sections, lines)
 	}
 	if err != nil {
 		return nil, err
@@ -43,7 +46,7 @@ func decode(data []byte) (*document, error) {
 			sections[name] = expanded
 		}
 	}
-	d := &document{lines: lines, rawConditions: sections["Conditions"], transforms: transforms(sections)}
+	d := &document{lines: lines, rawConditions: sections["Conditions"], transforms: transforms(sections), twice: twice}
 	for name, into := range map[string]*map[string]map[string]any{
 		"Resources": &d.resources, "Parameters": &d.parameters, "Mappings": &d.mappings, "Outputs": &d.outputs,
 	} {
@@ -67,9 +70,10 @@ func decode(data []byte) (*document, error) {
 	return d, nil
 }
 
-// decodeJSON reads the sections of a template one by one, to learn the lines of
-// the resources and to see names that are given twice.
-func decodeJSON(data []byte, sections map[string]map[string]any, lines map[string]int) error {
+// decodeJSON reads the sections of a template one by one, to learn the lines of the
+// resources. Of a name that is given twice the last one counts, as for CloudFormation
+// (aws-cloudformation/cfn-language-discussion, issue 96).
+func decodeJSON(data []byte, sections map[string]map[string]any, lines map[string]int) (twice []string, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	line, counted := 1, 0
 	at := func() int {
@@ -94,7 +98,7 @@ func decodeJSON(data []byte, sections map[string]map[string]any, lines map[strin
 			}
 			key := token.(string)
 			if seen[key] {
-				return fmt.Errorf("line %d: %q is given twice", at(), key)
+				twice = append(twice, givenTwice(at(), key))
 			}
 			seen[key] = true
 			if err := each(key); err != nil {
@@ -104,55 +108,127 @@ func decodeJSON(data []byte, sections map[string]map[string]any, lines map[strin
 		_, err = d.Token()
 		return err
 	}
-	err := object(func(section string) error {
+	value := func() (v any, err error) {
+		from := at()
+		start := counted
+		if err := d.Decode(&v); err != nil {
+			return nil, err
+		}
+		text := data[start:d.InputOffset()]
+		of := bytes.TrimLeft(text, ": \t\r\n") // what comes before belongs to the name
+		if pairs(of) > keys(v) {
+			twice = append(twice, twiceIn(of, from+bytes.Count(text[:len(text)-len(of)], []byte("\n")))...)
+		}
+		return v, nil
+	}
+	err = object(func(section string) (err error) {
+		sections[section] = map[string]any{}
 		switch section {
 		case "Resources", "Parameters", "Conditions", "Mappings", "Outputs":
 		default:
-			var value any
-			sections[section] = map[string]any{}
-			err := d.Decode(&value)
-			sections[section][""] = value
+			sections[section][""], err = value()
 			return err
 		}
-		sections[section] = map[string]any{}
-		return object(func(id string) error {
+		return object(func(id string) (err error) {
 			if section == "Resources" {
 				lines[id] = at()
 			}
-			var value any
-			if err := d.Decode(&value); err != nil {
-				return err
-			}
-			sections[section][id] = value
-			return nil
+			sections[section][id], err = value()
+			return err
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("is no JSON: %w", err)
+		return nil, fmt.Errorf("is no JSON: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("has text after the end of the template")
+		return nil, errors.New("has text after the end of the template")
 	}
-	return nil
+	return twice, nil
+}
+
+func givenTwice(line int, name string) string {
+	return fmt.Sprintf("line %d: %q is given twice, of which CloudFormation takes the last", line, name)
+}
+
+// pairs counts the names that a text of JSON gives to values: each has a colon outside of
+// strings, after it.
+func pairs(text []byte) (n int) {
+	for i, in := 0, false; i < len(text); i++ {
+		switch {
+		case text[i] == '"':
+			in = !in
+		case in && text[i] == '\\':
+			i++
+		case !in && text[i] == ':':
+			n++
+		}
+	}
+	return n
+}
+
+// keys counts the names in a value.
+func keys(v any) (n int) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			n += keys(e)
+		}
+	case map[string]any:
+		n = len(v)
+		for _, e := range v {
+			n += keys(e)
+		}
+	}
+	return n
+}
+
+// twiceIn finds names that are given twice in a text of JSON, which begins in a line.
+func twiceIn(text []byte, line int) (twice []string) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	var value func(token json.Token)
+	value = func(token json.Token) {
+		seen := map[string]bool{}
+		for token == json.Delim('{') || token == json.Delim('[') {
+			next, err := d.Token()
+			if err != nil || next == json.Delim('}') || next == json.Delim(']') {
+				return
+			}
+			if name, is := next.(string); is && token == json.Delim('{') {
+				if seen[name] {
+					twice = append(twice, givenTwice(line+bytes.Count(text[:d.InputOffset()], []byte("\n")), name))
+				}
+				seen[name] = true
+				next, _ = d.Token()
+			}
+			value(next)
+		}
+	}
+	first, _ := d.Token()
+	value(first)
+	return twice
 }
 
 // maxNesting bounds how deep a value may be.
 const maxNesting = 200
 
-func decodeYAML(data []byte, sections map[string]map[string]any, lines map[string]int) error {
+func decodeYAML(data []byte, sections map[string]map[string]any, lines map[string]int) (twice []string, err error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
-		return fmt.Errorf("is neither JSON nor YAML: %w", err)
+		return nil, fmt.Errorf("is neither JSON nor YAML: %w", err)
 	}
 	if len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
-		return errors.New("is no CloudFormation template, for it is no object")
+		return nil, errors.New("is no CloudFormation template, for it is no object")
 	}
 	top := root.Content[0]
+	r := &yamlReader{}
 	for i := 0; i+1 < len(top.Content); i += 2 {
 		name, section := top.Content[i].Value, top.Content[i+1]
-		value, err := fromYAML(section, 0)
+		if sections[name] != nil {
+			r.twice = append(r.twice, givenTwice(top.Content[i].Line, name))
+		}
+		value, err := r.value(section, 0)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		m, ok := value.(map[string]any)
 		if !ok {
@@ -165,12 +241,14 @@ func decodeYAML(data []byte, sections map[string]map[string]any, lines map[strin
 			}
 		}
 	}
-	return nil
+	return r.twice, nil
 }
 
-// fromYAML gives a node the form that it has in JSON: short tags become the
+type yamlReader struct{ twice []string }
+
+// value gives a node the form that it has in JSON: short tags become the
 // functions that they stand for, and all numbers float64.
-func fromYAML(n *yaml.Node, depth int) (any, error) {
+func (r *yamlReader) value(n *yaml.Node, depth int) (any, error) {
 	if depth > maxNesting {
 		return nil, fmt.Errorf("line %d: is nested more than %d deep", n.Line, maxNesting)
 	}
@@ -184,9 +262,9 @@ func fromYAML(n *yaml.Node, depth int) (any, error) {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i].Value
 			if _, twice := m[key]; twice {
-				return nil, fmt.Errorf("line %d: %q is given twice", n.Content[i].Line, key)
+				r.twice = append(r.twice, givenTwice(n.Content[i].Line, key))
 			}
-			e, err := fromYAML(n.Content[i+1], depth+1)
+			e, err := r.value(n.Content[i+1], depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -196,7 +274,7 @@ func fromYAML(n *yaml.Node, depth int) (any, error) {
 	case yaml.SequenceNode:
 		l := make([]any, 0, len(n.Content))
 		for _, c := range n.Content {
-			e, err := fromYAML(c, depth+1)
+			e, err := r.value(c, depth+1)
 			if err != nil {
 				return nil, err
 			}

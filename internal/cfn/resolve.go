@@ -31,7 +31,7 @@ func newResolver(t *Template, raw *document, l *loader, parent *nesting) *resolv
 
 func (r *resolver) run() error {
 	t := r.template
-	t.Resources, t.Outputs, t.Transforms = map[string]*Resource{}, map[string]any{}, r.raw.transforms
+	t.Resources, t.Outputs, t.transforms, t.twice = map[string]*Resource{}, map[string]any{}, r.raw.transforms, r.raw.twice
 	for _, id := range slices.Sorted(maps.Keys(r.raw.resources)) {
 		raw := r.raw.resources[id]
 		if name, ok := raw["Condition"].(string); ok && r.condition(name) == never {

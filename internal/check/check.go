@@ -372,8 +372,8 @@ func (c *checker) noteUnseen() {
 		c.noteAt(r.Path, "clusters of the type %s are not read: it was not judged", r.Type)
 	}
 	for _, t := range c.assembly.Templates {
-		for _, name := range t.Transforms {
-			c.noteAt("", "%s has the transform %s, which may change what is deployed: the template was judged as it is written", t.Name, name)
+		for _, caveat := range t.Caveats() {
+			c.noteAt("", "%s", caveat)
 		}
 		if t.Assumed {
 			c.noteAt("", "the account and the Region of %s are not known: it was read as for account %s in %s; name them with --account and --region", t.Name, t.Account, t.Region)

@@ -63,6 +63,13 @@ func newComparison(before, after *cfn.Assembly) *comparison {
 
 func compare(before, after *cfn.Assembly) (*check.Report, error) {
 	c := newComparison(before, after)
+	for _, side := range []*cfn.Assembly{before, after} {
+		for _, t := range side.Templates {
+			for _, caveat := range t.Caveats() {
+				c.note("", "%s", caveat)
+			}
+		}
+	}
 	clusters := c.clusters()
 	c.keys(clusters)
 	c.record()
