@@ -36,10 +36,12 @@ type Answer struct {
 	Why string
 }
 
-// Ask asks the policy of what the call is about, and the IAM policies of its caller.
-func (c Call) Ask(resource iampolicy.NamedDocument, identity ...iampolicy.NamedDocument) (Answer, error) {
+// Ask asks the policies: that of what the call is about, the IAM policies of its caller,
+// and those of the organization. The grants are those of the call.
+func (c Call) Ask(policies iampolicy.Policies) (Answer, error) {
+	policies.Grants = c.Grants
 	request := iampolicy.Request{Caller: c.Caller, Action: c.Action, Resource: c.Resource, Context: c.Context}
-	outcome, err := iampolicy.Explain(request, iampolicy.Policies{Resource: resource, Identity: identity, Grants: c.Grants})
+	outcome, err := iampolicy.Explain(request, policies)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -91,7 +91,7 @@ func TestBook(t *testing.T) {
 		}{
 			"all allowed": {policy(all), false}, "all denied": {policy(all, none), true}, "nothing said": {policy(other), len(c.Grants) == 0},
 		} {
-			answer, err := c.Ask(row.policy)
+			answer, err := c.Ask(iampolicy.Policies{Resource: row.policy})
 			if err != nil || answer.Refused != row.refused || answer.Refused == (answer.Why == "") {
 				t.Errorf("%s, %s: %+v, %v", c.What, name, answer, err)
 			}

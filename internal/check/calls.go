@@ -15,7 +15,7 @@ import (
 func (c *checker) refused(rule string, on *cfn.Resource, policy iampolicy.NamedDocument, all []calls.Call, identity ...iampolicy.NamedDocument) {
 	told := map[string]bool{}
 	for _, call := range all {
-		answer, err := call.Ask(policy, identity...)
+		answer, err := call.Ask(iampolicy.Policies{Resource: policy, Identity: identity, Organization: c.organization})
 		if err != nil {
 			c.noteAt(on.Path, "whether it is refused that %s was not judged: %v", call.What, err)
 			continue
@@ -66,7 +66,7 @@ func (kp *keyPolicy) checkLockedOut() {
 			at.RoleARN = role
 		}
 		all := slices.DeleteFunc(calls.OfCluster(at), func(call calls.Call) bool {
-			answer, err := call.Ask(kp.policy, everything()...)
+			answer, err := call.Ask(iampolicy.Policies{Resource: kp.policy, Identity: everything()})
 			return err == nil && answer.Why == "nothing allows it"
 		})
 		kp.c.refused("cluster-locked-out", kp.key.Resource, kp.policy, all, everything()...)

@@ -161,6 +161,8 @@ type Suppression struct {
 type Options struct {
 	// Suppressions apply beside those in the metadata of resources.
 	Suppressions []Suppression
+	// Organization are the policies of the organization: see [iampolicy.Policies].
+	Organization []iampolicy.NamedDocument
 	// Now is when support of Kubernetes versions is judged. Default: eksversion.Now.
 	Now time.Time
 }
@@ -199,7 +201,7 @@ func Run(assembly *cfn.Assembly, opts Options) (*Report, error) {
 	if opts.Now.IsZero() {
 		opts.Now = eksversion.Now()
 	}
-	c := &checker{assembly: assembly, documents: map[*cfn.Resource]iampolicy.NamedDocument{}, now: opts.Now, report: Report{Tool: "ekskms check", Rules: Rules()}}
+	c := &checker{assembly: assembly, documents: map[*cfn.Resource]iampolicy.NamedDocument{}, now: opts.Now, organization: opts.Organization, report: Report{Tool: "ekskms check", Rules: Rules()}}
 	suppressions, err := collect(assembly, opts.Suppressions)
 	if err != nil {
 		return nil, err
@@ -310,12 +312,14 @@ func (c *checker) suppress(all []*scoped) {
 type checker struct {
 	assembly *cfn.Assembly
 	now      time.Time
-	report   Report
-	clusters []*cluster
-	keys     []*usedKey
-	trails   []*cfn.Resource
-	alarms   []alarm
-	rules    []*cfn.Resource // of EventBridge, that count for alarms
+	// organization are the policies of the organization.
+	organization []iampolicy.NamedDocument
+	report       Report
+	clusters     []*cluster
+	keys         []*usedKey
+	trails       []*cfn.Resource
+	alarms       []alarm
+	rules        []*cfn.Resource // of EventBridge, that count for alarms
 	// documents are the policies that were read for calls.
 	documents map[*cfn.Resource]iampolicy.NamedDocument
 	// policies are the IAM policies of the templates, and attached those of each

@@ -228,7 +228,7 @@ func (c *checker) checkIdentities() {
 		}
 		var may []string
 		for _, action := range candidates {
-			allowed, err := onAnyKey(p, action)
+			allowed, err := onAnyKey(p, action, c.organization)
 			if err != nil {
 				c.find("policy-not-understood", p.on, "%s: %v", p.Name, err)
 				may = nil
@@ -245,7 +245,7 @@ func (c *checker) checkIdentities() {
 }
 
 // onAnyKey asks for a key in the template's own Region, and in another.
-func onAnyKey(p *identityPolicy, action string) (bool, error) {
+func onAnyKey(p *identityPolicy, action string, organization []iampolicy.NamedDocument) (bool, error) {
 	t := p.on.Template
 	root := "arn:" + t.Partition + ":iam::" + t.Account + ":root"
 	key := iampolicy.NewDocument(iampolicy.Statement{
@@ -256,10 +256,10 @@ func onAnyKey(p *identityPolicy, action string) (bool, error) {
 	for _, region := range []string{t.Region, "xx-other-1"} {
 		access := iampolicy.Access{
 			Key:    "arn:" + t.Partition + ":kms:" + region + ":" + t.Account + ":key/00000000-0000-4000-8000-000000000000",
-			Policy: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: key}, Identity: map[string][]iampolicy.NamedDocument{holder: {p.NamedDocument}},
+			Policy: iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: key}, Identity: map[string][]iampolicy.NamedDocument{holder: {p.NamedDocument}}, Organization: organization,
 		}
 		outcome, err := iampolicy.Explain(iampolicy.Request{Caller: iampolicy.Caller{ARN: holder}, Action: action, Resource: access.Key},
-			iampolicy.Policies{Resource: access.Policy, Identity: access.Identity[holder]})
+			iampolicy.Policies{Resource: access.Policy, Identity: access.Identity[holder], Organization: organization})
 		if err == nil && len(outcome.Allow) == 0 {
 			continue // as nearly always
 		}

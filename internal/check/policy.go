@@ -340,7 +340,7 @@ func (kp *keyPolicy) explain(s *subject, action string, context iampolicy.Contex
 	}
 	outcome, err := iampolicy.Explain(
 		iampolicy.Request{Caller: iampolicy.Caller{ARN: caller}, Action: action, Resource: kp.arn, Context: known},
-		iampolicy.Policies{Resource: kp.policy, Identity: s.identity})
+		iampolicy.Policies{Resource: kp.policy, Identity: s.identity, Organization: kp.c.organization})
 	if err != nil && kp.broken == nil {
 		kp.broken = err
 	}
@@ -399,7 +399,7 @@ func everybody(use iampolicy.Use) string {
 func (kp *keyPolicy) uses(actions []string, bound iampolicy.Bound) []iampolicy.Use {
 	var err error
 	if kp.survey == nil && kp.broken == nil {
-		kp.survey, err = iampolicy.Access{Key: kp.arn, Policy: kp.policy, Identity: kp.identity}.Survey()
+		kp.survey, err = iampolicy.Access{Key: kp.arn, Policy: kp.policy, Identity: kp.identity, Organization: kp.c.organization}.Survey()
 	}
 	if err != nil {
 		kp.broken = err
@@ -447,8 +447,7 @@ func (kp *keyPolicy) checkDurableAdmin() {
 		}
 		outcome := kp.explain(s, actionPut, nil)
 		if i := slices.IndexFunc(outcome.Deny, deniesInTime); i >= 0 {
-			by, _ := kp.by(outcome.Deny[i])
-			lapsing = append(lapsing, fmt.Sprintf("%s denies it to %s under a condition on %s", by, s.arn, outcome.Deny[i].Conditions[0].Key))
+			lapsing = append(lapsing, fmt.Sprintf("%s denies it to %s under a condition on %s", outcome.Deny[i].By[0], s.arn, outcome.Deny[i].Conditions[0].Key))
 			continue
 		}
 		for _, p := range outcome.Allow {

@@ -19,6 +19,7 @@ import (
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/hint"
+	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/synth"
 )
@@ -51,6 +52,8 @@ func newCheck() *cobra.Command {
 type checkFlags struct {
 	file, failOn, output string
 	parameters           []string
+	organizationFiles    []string
+	organization         []iampolicy.NamedDocument
 	environment          cfn.Environment
 	write                func(*check.Report, io.Writer) error
 	least                check.Severity
@@ -62,7 +65,33 @@ func (f *checkFlags) addCommon(set *pflag.FlagSet) {
 	set.StringVar(&f.output, "output", "text", "`format` of the report: text, json, sarif or junit")
 	set.StringVar(&f.environment.Account, "account", "", "account `number` that the template is for. Default: that of the cloud assembly, or an example")
 	set.StringVar(&f.environment.Region, "region", "", "`Region` that the template is for. Default: that of the cloud assembly, or an example")
+	f.addOrganization(set)
 	set.StringArrayVar(&f.parameters, "parameter", nil, "value of a template's parameter, as `name=value`; can be repeated. Default: the parameter's own default")
+}
+
+// addOrganization adds the flag of all commands that judge policies.
+func (f *checkFlags) addOrganization(set *pflag.FlagSet) {
+	set.StringArrayVar(&f.organizationFiles, "organization-policy", nil, "service control policy or resource control policy that applies to the account, a JSON `file`; can be repeated. Not for the management account, which they don't limit")
+}
+
+// readOrganization reads the policies of the organization.
+func (f *checkFlags) readOrganization(cmd *cobra.Command) error {
+	for _, name := range f.organizationFiles {
+		data, err := readInput(cmd, name)
+		if err != nil {
+			return err
+		}
+		doc, err := iampolicy.Parse(data)
+		if err != nil {
+			return hint.Usage(name+": "+err.Error(), "")
+		}
+		policy, err := iampolicy.NamedDocument{Name: name, Document: doc}.OfOrganization()
+		if err != nil {
+			return hint.Usage(err.Error(), "")
+		}
+		f.organization = append(f.organization, policy)
+	}
+	return nil
 }
 
 // parse reads the flags of addCommon.
@@ -106,6 +135,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 && cmd.Flags().Changed("file") {
 		return hint.Usage("--file and PATH are both given, must be one of them", advice)
 	}
+	if err := f.readOrganization(cmd); err != nil {
+		return err
+	}
 	var opts check.Options
 	var assembly *cfn.Assembly
 	var err error
@@ -117,6 +149,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	opts.Organization = f.organization
 	report, err := check.Run(assembly, opts)
 	if err != nil {
 		return err

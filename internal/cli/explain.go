@@ -45,6 +45,7 @@ func newExplain() *cobra.Command {
 	set.StringVarP(&flags.file, "file", "f", "", "explain what this configuration `file` makes, or - for standard input")
 	set.StringVar(&flags.policy, "policy", "", "key policy, a JSON `file`, also as 'aws kms get-key-policy' prints it")
 	set.StringArrayVar(&flags.identities, "identity-policy", nil, "IAM policy of a principal, as `ARN=file`; can be repeated")
+	flags.addOrganization(set)
 	set.StringVar(&flags.grants, "grants", "", "grants on the key, a `file` as 'aws kms list-grants' prints it")
 	set.StringVar(&flags.key, "key", "", "key that is meant: its ARN, or its path or logical ID in the templates. Default: those of the clusters' secrets")
 	set.StringVar(&flags.principal, "principal", "", "who sends the request: an `ARN`, a service, or a role's path or logical ID in the templates")
@@ -69,6 +70,9 @@ type explainFlags struct {
 func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 	question, err := f.question(cmd, args)
 	if err != nil {
+		return err
+	}
+	if err := f.readOrganization(cmd); err != nil {
 		return err
 	}
 	inputs, assembly, err := f.inputs(cmd, args)
@@ -172,7 +176,7 @@ func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Inpu
 		for arn, documents := range own {
 			identity[arn] = slices.Concat(identity[arn], documents)
 		}
-		all[i].Identity, all[i].Grants = identity, grants
+		all[i].Identity, all[i].Grants, all[i].Organization = identity, grants, f.organization
 	}
 	return all, assembly, nil
 }

@@ -81,6 +81,9 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return hint.Usage(err.Error(), advice)
 	}
+	if err := f.readOrganization(cmd); err != nil {
+		return err
+	}
 
 	after, remove, err := f.changed(cmd, args)
 	if err != nil {
@@ -96,7 +99,7 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	report, err := guard.Compare(was, is, accepted)
+	report, err := guard.Compare(was, is, guard.Options{Accepted: accepted, Organization: f.organization})
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func (in Input) ask(caller iampolicy.Caller, action string, context iampolicy.Co
 	if ofRole, is := in.Identity[caller.RoleARN]; is {
 		identity, known = slices.Concat(identity, ofRole), true
 	}
-	policies := iampolicy.Policies{Resource: in.Policy, Identity: identity, Grants: in.Grants}
+	policies := iampolicy.Policies{Resource: in.Policy, Identity: identity, Grants: in.Grants, Organization: in.Organization}
 	d, err := iampolicy.Evaluate(request, policies)
 	if err != nil {
 		return nil, err

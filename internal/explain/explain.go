@@ -3,8 +3,9 @@
 // decides.
 //
 // The answers are those of package iampolicy. They hold for what is given: the key
-// policy, the IAM policies of principals of which they are known, and the grants.
-// What is not in them, such as a service control policy, can only take away.
+// policy, the IAM policies of principals of which they are known, the grants, and the
+// policies of the organization. What is not in them, such as a permissions boundary, can
+// only take away.
 package explain
 
 import (
@@ -123,7 +124,7 @@ func Explain(in Input) (*Matrix, error) {
 			}
 			outcome, err := iampolicy.Explain(
 				iampolicy.Request{Caller: iampolicy.Caller{ARN: p.caller, Provider: p.provider}, Action: action.Name, Resource: in.Key},
-				iampolicy.Policies{Resource: in.Policy, Identity: p.identity, Grants: in.Grants})
+				iampolicy.Policies{Resource: in.Policy, Identity: p.identity, Grants: in.Grants, Organization: in.Organization})
 			if err != nil {
 				return nil, err
 			}

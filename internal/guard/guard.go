@@ -15,11 +15,13 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
 // comparison holds what the rules share.
 type comparison struct {
 	before, after *cfn.Assembly
+	organization  []iampolicy.NamedDocument
 	// stacks are the templates after, by those before.
 	stacks map[*cfn.Template]*cfn.Template
 	// compared are the keys after whose policies were compared with those before.
@@ -27,26 +29,35 @@ type comparison struct {
 	report   check.Report
 }
 
+// Options are those of [Compare].
+type Options struct {
+	// Accepted are findings that are meant.
+	Accepted []check.Suppression
+	// Organization are the policies of the organization, before and after: see
+	// [iampolicy.Policies].
+	Organization []iampolicy.NamedDocument
+}
+
 // Compare reports what the change from one assembly to another would do. Both
 // must be resolved for the same account and Region. Stacks are compared by their
 // names, resources by their logical IDs; two single templates are taken for the
 // same stack. The error is something accepted that is not valid.
-func Compare(before, after *cfn.Assembly, accepted []check.Suppression) (*check.Report, error) {
-	for _, s := range accepted {
+func Compare(before, after *cfn.Assembly, opts Options) (*check.Report, error) {
+	for _, s := range opts.Accepted {
 		if err := Validate(s); err != nil {
 			return nil, err
 		}
 	}
-	report, err := compare(before, after)
+	report, err := compare(before, after, opts.Organization)
 	if err != nil {
 		return nil, err
 	}
 	if names := renames(before, after); len(names) > 0 {
-		if err := withoutConsequences(report, before, after, names); err != nil {
+		if err := withoutConsequences(report, before, after, names, opts.Organization); err != nil {
 			return nil, err
 		}
 	}
-	accept(report, accepted)
+	accept(report, opts.Accepted)
 	slices.SortStableFunc(report.Findings, func(a, b check.Finding) int {
 		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Stack, b.Stack), cmp.Compare(a.Resource, b.Resource),
 			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Message, b.Message))
@@ -61,8 +72,9 @@ func newComparison(before, after *cfn.Assembly) *comparison {
 	return c
 }
 
-func compare(before, after *cfn.Assembly) (*check.Report, error) {
+func compare(before, after *cfn.Assembly, organization []iampolicy.NamedDocument) (*check.Report, error) {
 	c := newComparison(before, after)
+	c.organization = organization
 	for _, side := range []*cfn.Assembly{before, after} {
 		for _, t := range side.Templates {
 			for _, caveat := range t.Caveats() {
@@ -188,11 +200,11 @@ var covered = map[string]string{ //nolint:gosec // names of rules
 // checks compares what package check finds on both sides. What it finds anew, and
 // the comparison did not find as something else, is a finding here as well.
 func (c *comparison) checks() error {
-	was, err := check.Run(c.before, check.Options{})
+	was, err := check.Run(c.before, check.Options{Organization: c.organization})
 	if err != nil {
 		return fmt.Errorf("the deployed template: %w", err)
 	}
-	is, err := check.Run(c.after, check.Options{})
+	is, err := check.Run(c.after, check.Options{Organization: c.organization})
 	if err != nil {
 		return fmt.Errorf("the new template: %w", err)
 	}

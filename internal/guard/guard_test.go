@@ -36,7 +36,7 @@ var goldens = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_n
 
 func compare(t *testing.T, before, after cfntest.Template, accepted ...check.Suppression) *check.Report {
 	t.Helper()
-	report, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), accepted)
+	report, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), guard.Options{Accepted: accepted})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,14 +260,14 @@ func TestMutations(t *testing.T) {
 			if diff := cmp.Diff(m.want, found(report)); diff != "" {
 				t.Errorf("- want, + found\n%s%s", diff, text)
 			}
-			both, err := guard.Compare(cfntest.BesideAnother(t, before), cfntest.BesideAnother(t, after), nil)
+			both, err := guard.Compare(cfntest.BesideAnother(t, before), cfntest.BesideAnother(t, after), guard.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(m.want, found(both)); diff != "" {
 				t.Errorf("beside another stack: - want, + found\n%s", diff)
 			}
-			together, err := guard.Compare(cfntest.WithAnother(t, before), cfntest.WithAnother(t, after), nil)
+			together, err := guard.Compare(cfntest.WithAnother(t, before), cfntest.WithAnother(t, after), guard.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -332,7 +332,7 @@ func TestAccepted(t *testing.T) {
 		t.Errorf("that nothing was found of what is accepted is not said: %+v", report.Notes)
 	}
 	for _, bad := range []check.Suppression{{ID: "nothing", Reason: "a"}, {ID: "key-deleted"}} {
-		if _, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), []check.Suppression{bad}); err == nil {
+		if _, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), guard.Options{Accepted: []check.Suppression{bad}}); err == nil {
 			t.Errorf("%+v is taken", bad)
 		}
 	}
@@ -414,7 +414,7 @@ func TestStacks(t *testing.T) {
 		}
 		return a
 	}
-	report, err := guard.Compare(folder("One", "Two"), folder("Two", "Three"), nil)
+	report, err := guard.Compare(folder("One", "Two"), folder("Two", "Three"), guard.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,10 +29,10 @@ const defaultWindow = 30
 
 func (c *comparison) keys(ofClusters map[string]bool) {
 	after := map[*cfn.Resource]check.Access{}
-	for _, k := range check.Keys(c.after) {
+	for _, k := range c.accesses(c.after) {
 		after[k.Key] = k
 	}
-	for _, was := range check.Keys(c.before) {
+	for _, was := range c.accesses(c.before) {
 		now := c.now(was.Key)
 		if now == nil {
 			use := ""
@@ -47,6 +47,15 @@ func (c *comparison) keys(ofClusters map[string]bool) {
 	}
 	c.aliases()
 	c.trust()
+}
+
+// accesses are the keys of templates with all that decides on their use.
+func (c *comparison) accesses(a *cfn.Assembly) []check.Access {
+	all := check.Keys(a)
+	for i := range all {
+		all[i].Organization = c.organization
+	}
+	return all
 }
 
 // aliases finds those that lead to another key, or have another name.
@@ -81,10 +90,10 @@ func (c *comparison) trust() {
 
 // usesKey tells whether a principal may do something with a key of the new templates.
 func (c *comparison) usesKey(arn string) bool {
-	return slices.ContainsFunc(check.Keys(c.after), func(k check.Access) bool {
+	return slices.ContainsFunc(c.accesses(c.after), func(k check.Access) bool {
 		return slices.ContainsFunc(iampolicy.KMSActions, func(action iampolicy.KMSAction) bool {
 			o, err := iampolicy.Explain(iampolicy.Request{Caller: iampolicy.Caller{ARN: arn}, Action: action.Name, Resource: k.Access.Key},
-				iampolicy.Policies{Resource: k.Policy, Identity: k.Identity[arn]})
+				iampolicy.Policies{Resource: k.Policy, Identity: k.Identity[arn], Organization: k.Organization})
 			return err != nil || len(o.Allow) > 0
 		})
 	})

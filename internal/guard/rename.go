@@ -9,6 +9,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
 // renames are the clusters of the same logical ID that have another name afterwards: the
@@ -77,14 +78,14 @@ func backwards(text string, names map[string]string) string {
 // withoutConsequences leaves out what follows from the new names of clusters alone: it is
 // not found if the clusters have their old names. Principals that are not in the templates
 // keep theirs: who may use a key is no consequence of a name.
-func withoutConsequences(all *check.Report, before, after *cfn.Assembly, names map[string]string) error {
+func withoutConsequences(all *check.Report, before, after *cfn.Assembly, names map[string]string, organization []iampolicy.NamedDocument) error {
 	principal := regexp.MustCompile(`^arn:[^:]*:(iam|sts)::`)
 	same, err := compare(before, after.Rewrite(func(s string) string {
 		if principal.MatchString(s) && after.Lookup(s) == nil {
 			return s
 		}
 		return backwards(s, names)
-	}))
+	}), organization)
 	if err != nil {
 		return err
 	}

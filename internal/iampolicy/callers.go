@@ -138,6 +138,8 @@ type census struct {
 	exact, accounts, services, providers map[string]bool
 	// like are the patterns on ARNs, and those on names of services.
 	like, serviceLike map[string]*language
+	// limited tells that an organization has policies, which do not limit service-linked roles.
+	limited bool
 	// kinds tells that they ask for the kind of a principal, or for the name of a user.
 	kinds bool
 }
@@ -163,11 +165,8 @@ func templates(d *decider, accesses ...Access) ([]template, error) {
 			c.name(g.Grantee)
 			c.name(g.Retiring)
 		}
-		documents := []NamedDocument{a.Policy}
-		for _, arn := range slices.Sorted(maps.Keys(a.Identity)) {
-			documents = append(documents, a.Identity[arn]...)
-		}
-		for _, d := range documents {
+		c.limited = c.limited || len(a.Organization) > 0
+		for _, d := range append(a.others(), a.Policy) {
 			for _, s := range d.Statement {
 				c.read(s, d.Version == Version)
 			}
@@ -266,7 +265,7 @@ func (c *census) templates(d *decider) (all []template) {
 			// The session's ARN does not say the path of its role.
 			own := "arn:" + e.partition + ":iam::" + e.account + ":role/"
 			open := h
-			open.format, open.others = own+`(?:`+segmentOfName+`/)+`+regexp.QuoteMeta(e.name), strings.Join(named, `|`)
+			open.format, open.others = own+`(?:`+segmentOfName+`/)+`+regexp.QuoteMeta(e.name), strings.Join(slices.Concat(named, []string{own + `aws-service-role/.*`}), `|`)
 			all = append(all, open)
 			h.RoleARN = own + e.name
 			for other := range c.exact {
@@ -285,11 +284,15 @@ func (c *census) templates(d *decider) (all []template) {
 	elsewhere := `arn:[a-z-]+:[a-z]+::(?:` + strings.Join(slices.Sorted(maps.Keys(c.accounts)), `|`) + `):.*`
 	for _, account := range append(slices.Sorted(maps.Keys(c.accounts)), "") {
 		of := cmp.Or(account, `[0-9]{12}`)
-		for i, kind := range []string{"iam::" + of + ":role/" + pathAndName, "iam::" + of + ":user/" + pathAndName, "sts::" + of + ":federated-user/" + segmentOfName, "iam::" + of + ":root"} {
-			if i > 0 && !c.kinds && len(c.like) == 0 {
+		linked := "iam::" + of + ":role/aws-service-role/" + pathAndName
+		for i, kind := range []string{"iam::" + of + ":role/" + pathAndName, "iam::" + of + ":user/" + pathAndName, "sts::" + of + ":federated-user/" + segmentOfName, "iam::" + of + ":root", linked} {
+			if i > 0 && !c.kinds && len(c.like) == 0 && kind != linked || kind == linked && !c.limited {
 				continue // roles stand for them
 			}
 			h := template{format: `arn:` + c.partition + `:` + kind, others: strings.Join(named, `|`), census: c}
+			if c.limited && i == 0 {
+				h.others += `|arn:` + c.partition + `:` + linked
+			}
 			h.AnyAccount = account == ""
 			if h.AnyAccount {
 				h.others += `|` + elsewhere

@@ -18,6 +18,8 @@ type Access struct {
 	// kms:* on all keys.
 	Identity map[string][]NamedDocument
 	Grants   []Grant
+	// Organization are the policies of the organization: see [Policies].
+	Organization []NamedDocument
 }
 
 // Change is what a principal may do by one set of policies and not by another.
@@ -110,7 +112,7 @@ func compare(before, after Access, find func(d *decider, h template, was, now Ou
 			return nil, nil, err
 		}
 	}
-	if reflect.DeepEqual([]any{before.Policy.Document, before.Identity, before.Grants}, []any{after.Policy.Document, after.Identity, after.Grants}) {
+	if reflect.DeepEqual([]any{before.Policy.Document, before.Identity, before.Grants, before.Organization}, []any{after.Policy.Document, after.Identity, after.Grants, after.Organization}) {
 		return nil, nil, nil
 	}
 	d := newDecider(after.Key)
@@ -186,11 +188,25 @@ func (a Access) checked() (Access, error) {
 		}
 		a.Identity[arn] = documents
 	}
+	a.Organization = slices.Clone(a.Organization)
+	for i, d := range a.Organization {
+		if a.Organization[i], err = d.OfOrganization(); err != nil {
+			return a, err
+		}
+	}
 	return a, nil
 }
 
+// others are the documents beside the key policy.
+func (a Access) others() (all []NamedDocument) {
+	for _, arn := range slices.Sorted(maps.Keys(a.Identity)) {
+		all = append(all, a.Identity[arn]...)
+	}
+	return append(all, a.Organization...)
+}
+
 func (a Access) policies(identity []NamedDocument) Policies {
-	return Policies{Resource: a.Policy, Identity: identity, Grants: a.Grants}
+	return Policies{Resource: a.Policy, Identity: identity, Grants: a.Grants, Organization: a.Organization}
 }
 
 // identities are what IAM may say of a holder, before and after: what is given, or else
@@ -198,7 +214,7 @@ func (a Access) policies(identity []NamedDocument) Policies {
 func identities(h Holder, before, after Access) [][2][]NamedDocument {
 	was, inBefore := before.Identity[h.ARN]
 	is, inAfter := after.Identity[h.ARN]
-	everything := [2][]NamedDocument{administrators, administrators}
+	everything := [2][]NamedDocument{h.assumed(), h.assumed()}
 	switch {
 	case inBefore || inAfter:
 		return [][2][]NamedDocument{{was, is}} // who comes or goes has nothing on the other side
@@ -227,10 +243,8 @@ func kindsOfActions(accesses ...Access) (kinds [][]string) {
 		for _, g := range a.Grants {
 			statements = append(statements, Statement{Action: g.actions(), Condition: g.condition()})
 		}
-		for _, arn := range slices.Sorted(maps.Keys(a.Identity)) {
-			for _, d := range a.Identity[arn] {
-				statements = append(statements, d.Statement...)
-			}
+		for _, d := range a.others() {
+			statements = append(statements, d.Statement...)
 		}
 	}
 	for _, s := range statements {
@@ -288,6 +302,15 @@ func merge(all []Change, one Change) []Change {
 		}
 	}
 	return append(all, one)
+}
+
+// assumed are the IAM policies of somebody of whom they are not given: kms:* on all keys,
+// but for a service-linked role, to which nobody can attach a policy.
+func (h Holder) assumed() []NamedDocument {
+	if strings.Contains(h.ARN, ":role/aws-service-role/") {
+		return nil
+	}
+	return administrators
 }
 
 // administrators are the IAM policies of somebody whom they allow everything on all keys.

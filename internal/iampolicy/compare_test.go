@@ -112,7 +112,7 @@ func confirm(t *testing.T, before, after Access, c Change) {
 	t.Helper()
 	for _, identity := range [][]NamedDocument{nil, administrators} {
 		ask := func(a Access) bool {
-			d, err := Evaluate(c.Example, Policies{Resource: a.Policy, Identity: identity, Grants: a.Grants})
+			d, err := Evaluate(c.Example, a.policies(identity))
 			if err != nil {
 				t.Fatal(err)
 			}

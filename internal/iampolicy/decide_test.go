@@ -78,7 +78,25 @@ func (d dice) access() Access {
 	for range 1 + d.IntN(4) {
 		all = append(all, d.statement())
 	}
-	return Access{Key: keyOfTests, Policy: NamedDocument{Name: "key policy", Document: NewDocument(all...)}}
+	a := Access{Key: keyOfTests, Policy: NamedDocument{Name: "key policy", Document: NewDocument(all...)}}
+	for range max(0, d.IntN(6)-3) {
+		a.Organization = append(a.Organization, d.ofOrganization())
+	}
+	return a
+}
+
+// ofOrganization is a service control policy or a resource control policy.
+func (d dice) ofOrganization() NamedDocument {
+	s := d.statement()
+	s.Effect, s.Principal.AWS = Deny, Values{"*"}
+	if d.IntN(2) == 0 {
+		return NamedDocument{Name: "RCP", Document: NewDocument(s)}
+	}
+	s.Principal = Principal{}
+	if d.IntN(2) == 0 {
+		s.Effect = Allow
+	}
+	return NamedDocument{Name: "SCP", Document: NewDocument(s)}
 }
 
 // allRequests are those of the small world of [dice].
@@ -109,7 +127,7 @@ func allRequests() (all []Request) {
 		Context{"aws:PrincipalTag/t": {"a"}, "kms:EncryptionContext:x": {"a"}}, Context{"aws:PrincipalTag/t": {"b"}, "kms:EncryptionContext:x": {"a"}},
 		Context{"kms:EncryptionContext:x": {"111122223333"}})
 	for _, account := range []string{"111122223333", "444455556666", "123456789012", "999999999993"} {
-		for _, who := range []string{"role/a", "role/b", "role/ab", "role/a/b", "role/b/a", "role/c", "user/a", "user/b", "root"} {
+		for _, who := range []string{"role/a", "role/b", "role/ab", "role/a/b", "role/b/a", "role/c", "role/aws-service-role/a", "role/aws-service-role/b/a", "user/a", "user/b", "root"} {
 			for _, c := range contexts {
 				all = append(all, Request{Caller: Caller{ARN: "arn:aws:iam::" + account + ":" + who}, Action: "kms:Decrypt", Resource: keyOfTests, Context: c})
 			}
@@ -154,7 +172,7 @@ func TestAgainstAllRequests(t *testing.T) {
 		}
 		shown := ""
 		ask := func(a Access, r Request) bool {
-			decision, err := Evaluate(r, Policies{Resource: a.Policy, Identity: administrators})
+			decision, err := Evaluate(r, a.policies(Holder{Caller: r.Caller}.assumed()))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -82,6 +82,11 @@ type Policies struct {
 	// Identity are the policies of the caller, in its own account.
 	Identity []NamedDocument
 	Grants   []Grant
+	// Organization are the service control policies and the resource control policies that
+	// apply to the account of the key, which is not the organization's management account.
+	// Their Allow statements are taken together, as those of one level; without any, all is
+	// allowed. Other accounts' own are not known.
+	Organization []NamedDocument
 }
 
 // Source is what decides: a statement of a policy, or a grant.
@@ -257,6 +262,14 @@ func newJudge(r Request, p Policies) (*judge, error) {
 		d.Name = cmp.Or(d.Name, fmt.Sprintf("identity policy %d", i+1))
 		if p.Identity[i], err = d.Checked(false); err != nil {
 			return nil, err
+		}
+	}
+	for i, d := range p.Organization {
+		if !d.checked {
+			p.Organization = slices.Clone(p.Organization)
+			if p.Organization[i], err = d.OfOrganization(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return &judge{
@@ -436,6 +449,13 @@ func (j *judge) outcome() (Outcome, error) {
 			out.Deny = append(out.Deny, m.Path)
 		}
 	}
+	denied, within, listed, err := j.limits()
+	if err != nil {
+		return Outcome{}, err
+	}
+	for _, m := range denied {
+		out.Deny = append(out.Deny, m.Path)
+	}
 	out.Deny = distinct(out.Deny)
 	for _, d := range j.policies.Identity {
 		allows, err := j.matches(d, Allow)
@@ -453,6 +473,9 @@ func (j *judge) outcome() (Outcome, error) {
 		return Outcome{}, err
 	}
 	out.Allow = j.allowed(append(key, granted...), identity)
+	if listed {
+		out.Allow = j.within(out.Allow, within)
+	}
 	// One statement that says it is a better answer than two that say it together.
 	slices.SortStableFunc(out.Allow, func(a, b Path) int { return len(a.By) - len(b.By) })
 	out.Allow = distinct(out.Allow)
@@ -490,6 +513,19 @@ func (j *judge) allowed(key, identity []match) []Path {
 		}
 	}
 	return paths
+}
+
+// within are the ways that a list of the organization has too.
+func (j *judge) within(ways []Path, list []match) (left []Path) {
+	for _, way := range ways {
+		for _, m := range list {
+			left = append(left, Path{By: way.By, Conditions: slices.Concat(way.Conditions, m.Conditions)})
+		}
+	}
+	if len(ways) > 0 && len(left) == 0 {
+		j.shortfall = "no service control policy allows it"
+	}
+	return left
 }
 
 // sameAccount tells that the caller is of the key's account.

@@ -47,7 +47,8 @@ func (a Access) Survey() (*Survey, error) {
 // caller that the policies name, and of each kind of principals, each way, with an example
 // that [Evaluate] allows. A nil bound leaves none out. Requests of a principal that carry
 // what only the calls of services carry, such as aws:SourceArn, are not looked at. What the
-// policies do not name has kms:* in IAM, unless its policies are given.
+// policies do not name has kms:* in IAM, unless its policies are given or it is a
+// service-linked role, to which nobody can attach one.
 func (s *Survey) Uses(actions []string, bound Bound) (uses []Use, err error) {
 	d := s.decider
 	for i, h := range s.callers {
@@ -83,7 +84,7 @@ func (s *Survey) outcome(caller, kind int) (Outcome, error) {
 		return known, nil
 	}
 	h := s.callers[caller]
-	iam := administrators
+	iam := h.assumed()
 	if own, is := s.access.Identity[h.ARN]; is {
 		iam = own
 	}

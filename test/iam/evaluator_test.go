@@ -60,7 +60,7 @@ func TestEvaluator(t *testing.T) {
 
 // evaluate asks the project's evaluator. It derives what follows from the caller
 // by itself, so the request has the row's own context only.
-func evaluate(policy iampolicy.Document, r row, action string) (iampolicy.Decision, error) {
+func evaluate(policy iampolicy.Document, r row, action string, organization ...iampolicy.NamedDocument) (iampolicy.Decision, error) {
 	context := iampolicy.Context{}
 	for key, value := range r.context {
 		switch v := value.(type) {
@@ -81,7 +81,7 @@ func evaluate(policy iampolicy.Document, r row, action string) (iampolicy.Decisi
 		Resource: keyARN,
 		Context:  context,
 	}
-	held := iampolicy.Policies{Resource: iampolicy.NamedDocument{Name: r.policy, Document: policy}}
+	held := iampolicy.Policies{Resource: iampolicy.NamedDocument{Name: r.policy, Document: policy}, Organization: organization}
 	if r.who.identity != "" {
 		held.Identity = []iampolicy.NamedDocument{{Name: r.who.identity, Document: identities[r.who.identity]}}
 	}

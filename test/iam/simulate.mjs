@@ -16,12 +16,25 @@ async function keysOf(action, resource) {
   return known.get(action)
 }
 
-async function judge({ policies, identities, key, account }, { policy, principal, identity, action, context }) {
+// level is what an organization attaches at one level: the named policies, and, where none
+// of them is a list of what is allowed, the service control policy that allows everything.
+function level(names, organization) {
+  // Go writes "*" as {"AWS": "*"}, which only other policies may have.
+  const policies = names.map(name => ({
+    name, policy: { ...organization[name], Statement: organization[name].Statement.map(s => ({ ...s, ...(s.Principal && { Principal: '*' }) })) },
+  }))
+  if (!policies.some(p => p.policy.Statement.some(s => s.Effect === 'Allow' || s.Principal))) {
+    policies.push({ name: 'FullAWSAccess', policy: { Version: '2012-10-17', Statement: [{ Effect: 'Allow', Action: '*', Resource: '*' }] } })
+  }
+  return [{ orgIdentifier: 'r-root', policies }]
+}
+
+async function judge({ policies, identities, organization, key, account }, { policy, principal, identity, scps, rcps, action, context }) {
   const simulation = {
     request: { principal, action, resource: { resource: key, accountId: account }, contextVariables: context },
     identityPolicies: identity ? [{ name: identity, policy: identities[identity] }] : [],
-    serviceControlPolicies: [],
-    resourceControlPolicies: [],
+    serviceControlPolicies: scps ? level(scps, organization) : [],
+    resourceControlPolicies: rcps ? level(rcps, organization) : [],
     resourcePolicy: policies[policy],
   }
   // The checked run refuses policies and actions that IAM would refuse.
@@ -42,6 +55,10 @@ async function judge({ policies, identities, key, account }, { policy, principal
   }
   const rest = Object.entries(context).filter(([k]) => lost.includes(k) || !dropped.includes(k))
   simulation.request.contextVariables = Object.fromEntries(rest)
+  // The checked run adds by itself the one resource control policy that allows something.
+  for (const { policies } of simulation.resourceControlPolicies) {
+    policies.push({ name: 'RCPFullAWSAccess', policy: { Version: '2012-10-17', Statement: [{ Effect: 'Allow', Principal: '*', Action: '*', Resource: '*' }] } })
+  }
   return { result: runUnsafeSimulation(simulation, {}), used: rest.map(([k]) => k) }
 }
 

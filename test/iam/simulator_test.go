@@ -13,6 +13,10 @@
 //     unchecked run knows no session policies and no endpoint policies:
 //     simulate.mjs takes the unchecked run, after the checked one found no fault,
 //     for exactly the requests with such a key.
+//   - It applies the service control policies that it is given to whatever caller, and
+//     resource control policies to service-linked roles and to kms:RetireGrant too: the
+//     tests give it those of the caller's account, and leave these callers and this action
+//     out.
 //   - It fills in no context keys by itself: the tests write aws:PrincipalArn,
 //     aws:PrincipalAccount and kms:CallerAccount into each request.
 //
@@ -92,6 +96,10 @@ type question struct {
 	Identity  string  `json:"identity,omitempty"`
 	Action    string  `json:"action"`
 	Context   request `json:"context"`
+	// SCPs and RCPs name the policies of the organization: those of the caller's account, and
+	// of the key's.
+	SCPs []string `json:"scps,omitempty"`
+	RCPs []string `json:"rcps,omitempty"`
 }
 
 func (r row) questions(policy string) []question {
@@ -104,7 +112,7 @@ func (r row) questions(policy string) []question {
 	}
 	questions := make([]question, 0, len(asked))
 	for _, action := range asked {
-		questions = append(questions, question{policy, r.who.arn, r.who.identity, action, with(own, r.context)})
+		questions = append(questions, question{Policy: policy, Principal: r.who.arn, Identity: r.who.identity, Action: action, Context: with(own, r.context)})
 	}
 	return questions
 }
@@ -127,7 +135,7 @@ func simulate(t *testing.T, policies map[string]iampolicy.Document, questions []
 		t.Fatal(err)
 	}
 	input, err := json.Marshal(map[string]any{
-		"account": account, "key": keyARN, "policies": policies, "identities": identities, "requests": questions,
+		"account": account, "key": keyARN, "policies": policies, "identities": identities, "organization": organization, "requests": questions,
 	})
 	if err != nil {
 		t.Fatal(err)
