@@ -89,10 +89,12 @@ type Finding struct {
 	Type      string `json:"type"`
 	// Stack is the name of the stack, or of the template's file.
 	Stack string `json:"stack"`
-	// File is the template. Line is that of the resource, from 1; 0 if it is not
-	// known.
+	// File is the template, or the configuration of which it is made. Line is that of the
+	// resource, or of the field, from 1; 0 if it is not known.
 	File string `json:"file"`
 	Line int    `json:"line,omitempty"`
+	// Field of the configuration. Empty for a template.
+	Field string `json:"field,omitempty"`
 	// Message names the value that is wrong.
 	Message  string    `json:"message"`
 	Why      string    `json:"why"`

@@ -134,6 +134,10 @@ func (r *Report) WriteSARIF(w io.Writer) error {
 			}},
 			PartialFingerprints: map[string]string{"ekskmsResource/v1": hex.EncodeToString(sum[:16])},
 		}
+		if f.Field != "" {
+			logical := &result.Locations[0].LogicalLocations
+			*logical = append(*logical, sarifLogical{Name: f.Field, FullyQualifiedName: f.Field, Kind: "property"})
+		}
 		if f.Line > 0 {
 			result.Locations[0].PhysicalLocation.Region = &sarifRegion{f.Line}
 		}

@@ -49,10 +49,14 @@ func (n Note) String() string {
 }
 
 func (f Finding) where() string {
-	if f.Line == 0 {
-		return f.File
+	where := f.File
+	if f.Line > 0 {
+		where = fmt.Sprintf("%s:%d", f.File, f.Line)
 	}
-	return fmt.Sprintf("%s:%d", f.File, f.Line)
+	if f.Field != "" {
+		where += " " + f.Field
+	}
+	return where
 }
 
 func controlText(controls []Control) string {

@@ -57,6 +57,8 @@ type checkFlags struct {
 	environment          cfn.Environment
 	write                func(*check.Report, io.Writer) error
 	least                check.Severity
+	// places are those of the configuration. Nil for templates.
+	places *places
 }
 
 // addCommon adds the flags that all commands have that report findings.
@@ -118,6 +120,9 @@ func (f *checkFlags) parse(command string) error {
 
 // finish writes the report. The error says that something was found.
 func (f *checkFlags) finish(cmd *cobra.Command, report *check.Report) error {
+	if f.places != nil {
+		f.places.name(report)
+	}
 	if err := f.write(report, cmd.OutOrStdout()); err != nil {
 		return err
 	}
@@ -244,6 +249,7 @@ func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions 
 	if suppressions, err = accepted(clusters); err != nil {
 		return nil, nil, nil, err
 	}
+	f.places = placesOf(f.file, clusters)
 	outdir, remove, err := synthesizeAside(cmd, clusters)
 	if err != nil {
 		return nil, nil, nil, err

@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/guard"
+)
+
+// TestFields: each rule that has a field is one, and each field is one of the schema.
+func TestFields(t *testing.T) {
+	type node struct {
+		Properties map[string]*node
+		Items      *node
+		Ref        string `json:"$ref"`
+	}
+	var schema struct {
+		node
+		Defs map[string]*node `json:"$defs"`
+	}
+	if err := json.Unmarshal(config.Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	followed := func(n *node) *node {
+		for n != nil && n.Ref != "" {
+			n = schema.Defs[n.Ref[strings.LastIndex(n.Ref, "/")+1:]]
+		}
+		return n
+	}
+	rules := slices.Concat(check.Rules(), guard.Rules())
+	for rule, fields := range fieldOf {
+		if !slices.ContainsFunc(rules, func(r check.Rule) bool { return r.ID == rule }) {
+			t.Errorf("there is no rule %s", rule)
+		}
+		for _, field := range fields {
+			at := followed(followed(schema.Properties["clusters"]).Items)
+			for _, step := range strings.Split(field, ".") {
+				if at == nil || at.Properties[step] == nil {
+					t.Errorf("%s: the schema has no %s", rule, field)
+					break
+				}
+				at = followed(at.Properties[step])
+			}
+		}
+	}
+}
+
+// TestPlaces: a finding names the field that is written, or else the one to write, with
+// the line of what holds it.
+func TestPlaces(t *testing.T) {
+	lines := config.Lines([]byte("clusters:\n  - name: a\n  - name: b\n    endpoint:\n      access: publicAndPrivate\n    key: {multiRegion: true}\n"))
+	p := &places{file: "f.yaml", lines: lines, clusters: map[string]string{"ekskms-a": "clusters[0]", "ekskms-b": "clusters[1]"}}
+	for _, c := range []struct {
+		stack, rule, field string
+		line               int
+	}{
+		{"ekskms-a", "endpoint-public", "clusters[0].endpoint.publicCidrs", 2},
+		{"ekskms-b", "endpoint-public", "clusters[1].endpoint.access", 5},
+		{"ekskms-b", "key-rotation-slow", "clusters[1].key.rotationPeriodDays", 6},
+		{"ekskms-b", "policy-widened", "clusters[1]", 3},
+		{"ekskms-gone", "key-deleted", "", 0},
+	} {
+		report := check.Report{Findings: []check.Finding{{Rule: c.rule, Stack: c.stack, File: "cdk.out/x.json", Line: 99}}}
+		p.name(&report)
+		if f := report.Findings[0]; f.File != "f.yaml" || f.Field != c.field || f.Line != c.line {
+			t.Errorf("%s of %s: %s:%d %s, want line %d, %s", c.rule, c.stack, f.File, f.Line, f.Field, c.line, c.field)
+		}
+	}
+}
