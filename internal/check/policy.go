@@ -366,14 +366,16 @@ func (kp *keyPolicy) possible(outcome iampolicy.Outcome) bool {
 	})
 }
 
-// checkAnybody asks who may use the key in accounts that nobody named.
+// checkAnybody asks who may use the key in accounts that nobody named, or administer it:
+// that KMS takes from its own account only, where the principal "*" needs no IAM policy.
 func (kp *keyPolicy) checkAnybody() {
 	if !kp.speaksOfAnybody() {
 		return
 	}
 	for _, use := range kp.uses(keyActions, iampolicy.Named) {
-		s, _ := kp.by(use.Way)
-		if !use.AnyAccount || kp.open[s.position] {
+		s, direct := kp.by(use.Way)
+		ofAccount := direct && !use.Named && len(use.Like) == 0 && use.Account == kp.key.Template.Account && !s.namesAccount()
+		if !use.AnyAccount && !ofAccount || kp.open[s.position] {
 			continue
 		}
 		kp.open[s.position] = true
@@ -389,6 +391,9 @@ func (kp *keyPolicy) speaksOfAnybody() bool {
 
 // everybody says whom of all accounts a use is an example of.
 func everybody(use iampolicy.Use) string {
+	if !use.AnyAccount {
+		return "everybody in the account, who needs no IAM policy for it"
+	}
 	if len(use.Like) == 0 {
 		return "everybody"
 	}
@@ -497,12 +502,17 @@ func (kp *keyPolicy) checkDelegation() {
 			continue
 		}
 		// What is for everybody is for the account if it says so.
-		if s.anybody && !slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
-			return isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && pins(r)
-		}) {
+		if s.anybody && !s.namesAccount() {
 			continue
 		}
-		delegated[s.position] = append(delegated[s.position], use.Actions...)
+		actions := slices.Clone(use.Actions)
+		if !direct { // administration is what the account is named for
+			actions = slices.DeleteFunc(actions, func(a string) bool { return a == actionPut })
+		}
+		if len(actions) == 0 {
+			continue
+		}
+		delegated[s.position] = append(delegated[s.position], actions...)
 		alone[s.position] = alone[s.position] || direct
 	}
 	for _, position := range sortedKeys(delegated) {
@@ -514,8 +524,8 @@ func (kp *keyPolicy) checkDelegation() {
 	}
 }
 
-// usesAndGrants are the actions that open what is encrypted.
-var usesAndGrants = append(slices.Clone(useActions), actionGrant)
+// usesAndGrants are the actions that open what is encrypted, or let somebody open it.
+var usesAndGrants = append(slices.Clone(useActions), actionGrant, actionPut)
 
 // inOrder are those of the actions, each once, as [usesAndGrants] has them.
 func inOrder(actions []string) []string {
@@ -617,13 +627,15 @@ func (kp *keyPolicy) checkClusterRoles() {
 }
 
 func (kp *keyPolicy) checkGrants() {
-	for _, use := range kp.uses([]string{actionGrant}, chosen(grantKeys...)) {
+	for _, use := range kp.uses([]string{actionGrant}, chosen(slices.Concat(grantKeys, sourceKeys)...)) {
 		by, _ := kp.by(use.Way)
 		s := kp.subject(use)
-		if s == nil || s.root || s.service || !kp.names(by, s) || kp.all[by.position] {
+		if s == nil || s.root || !kp.names(by, s) || kp.all[by.position] {
 			continue
 		}
 		switch why := kp.c.noCreator[s.role]; {
+		case s.service:
+			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant to the service %s, for any source", by, s.arn)
 		case s.foreign:
 			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s of another account", by, s.arn)
 		case why != "":

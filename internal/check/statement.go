@@ -45,6 +45,13 @@ type statement struct {
 	conditions           []iampolicy.Requirement
 }
 
+// namesAccount tells whether a condition says of which account everybody is meant.
+func (s statement) namesAccount() bool {
+	return slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
+		return isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && pins(r)
+	})
+}
+
 func (s statement) String() string {
 	if s.sid != "" {
 		return "statement " + s.sid
