@@ -12,6 +12,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/finding"
 )
 
 // ChecksProps are the props of [AddChecks].
@@ -55,7 +56,7 @@ func AddChecks(scope constructs.Construct, props *ChecksProps) {
 	if props == nil {
 		props = &ChecksProps{}
 	}
-	p := &checksPlugin{failOn: check.Medium}
+	p := &checksPlugin{failOn: finding.Medium}
 	if props.FailOn != nil {
 		if err := p.failOn.UnmarshalText([]byte(*props.FailOn)); err != nil {
 			reject(typ, "FailOn", "is %q, must be low, medium, high or critical", *props.FailOn)
@@ -63,8 +64,8 @@ func AddChecks(scope constructs.Construct, props *ChecksProps) {
 	}
 	if props.Suppress != nil {
 		for _, s := range *props.Suppress {
-			one := check.Suppression{ID: *orDefault(s.Id, ""), Resource: *orDefault(s.Resource, ""), Reason: *orDefault(s.Reason, "")}
-			if err := one.Validate(); err != nil {
+			one := finding.Suppression{ID: *orDefault(s.Id, ""), Resource: *orDefault(s.Resource, ""), Reason: *orDefault(s.Reason, "")}
+			if err := check.Validate(one); err != nil {
 				reject(typ, "Suppress", "can't be taken: %v", err)
 			}
 			p.suppressions = append(p.suppressions, one)
@@ -83,8 +84,8 @@ func AddChecks(scope constructs.Construct, props *ChecksProps) {
 func SuppressCheck(construct constructs.Construct, id, reason *string) {
 	const typ = "SuppressCheck"
 	require(typ, "construct", construct != nil)
-	s := check.Suppression{ID: *orDefault(id, ""), Reason: *orDefault(reason, "")}
-	if err := s.Validate(); err != nil {
+	s := finding.Suppression{ID: *orDefault(id, ""), Reason: *orDefault(reason, "")}
+	if err := check.Validate(s); err != nil {
 		reject(typ, "id or reason", "can't be taken: %v", err)
 	}
 	resource := primaryResource(construct)
@@ -115,8 +116,8 @@ func primaryResource(c constructs.IConstruct) awscdk.CfnResource {
 
 // checksPlugin is what CDK calls.
 type checksPlugin struct {
-	failOn       check.Severity
-	suppressions []check.Suppression
+	failOn       finding.Severity
+	suppressions []finding.Suppression
 }
 
 // pluginName begins the ID with which CDK acknowledges a finding.

@@ -14,6 +14,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/finding"
 )
 
 // The account and the Region for which a template is resolved when nothing says
@@ -244,6 +246,11 @@ func (a *Assembly) buildIndex(resolvers []*resolver) {
 			a.index[fmt.Sprintf("arn:%s:kms:%s:%s:%s", t.Partition, t.Region, t.Account, name)] = key
 		}
 	}
+}
+
+// Place says where the resource stands.
+func (r *Resource) Place() finding.Place {
+	return finding.Place{Resource: r.Path, LogicalID: r.ID, Type: r.Type, Stack: r.Template.Name, File: r.Template.File, Line: r.Line}
 }
 
 // Policy returns the JSON of a policy among the properties, at a path of property

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
@@ -22,7 +23,7 @@ type Access struct {
 	Key *cfn.Resource
 	iampolicy.Access
 	// Notes say what was assumed.
-	Notes []Note
+	Notes []finding.Note
 	// Err tells that the policy can't be judged: Policy is empty then.
 	Err error
 }
@@ -40,7 +41,7 @@ func Clusters(assembly *cfn.Assembly) []Cluster {
 
 // Identities returns the IAM policies of the assembly's roles and users, by ARN,
 // and what of them is not known.
-func Identities(assembly *cfn.Assembly) (map[string][]iampolicy.NamedDocument, []Note) {
+func Identities(assembly *cfn.Assembly) (map[string][]iampolicy.NamedDocument, []finding.Note) {
 	c := &checker{assembly: assembly}
 	c.findClusters()
 	c.findIdentities()
@@ -52,12 +53,12 @@ func Identities(assembly *cfn.Assembly) (map[string][]iampolicy.NamedDocument, [
 			identity[arn] = c.identityOf(&subject{arn: arn, role: r})
 			for _, policy := range c.attached[r] {
 				if policy.broken != nil {
-					notes = append(notes, Note{r.Path, fmt.Sprintf("its IAM policy %s was not judged: %v", policy.Name, policy.broken)})
+					notes = append(notes, finding.Note{Resource: r.Path, Message: fmt.Sprintf("its IAM policy %s was not judged: %v", policy.Name, policy.broken)})
 				}
 			}
 			for _, managed := range list(r.Properties["ManagedPolicyArns"]) {
 				if accountOf(text(managed)) != "aws" && assembly.Lookup(managed) == nil {
-					notes = append(notes, Note{r.Path, fmt.Sprintf("its IAM policy %s is not in the templates: it was not judged", show(managed))})
+					notes = append(notes, finding.Note{Resource: r.Path, Message: fmt.Sprintf("its IAM policy %s is not in the templates: it was not judged", show(managed))})
 				}
 			}
 		}
@@ -81,7 +82,7 @@ func Keys(assembly *cfn.Assembly) []Access {
 				a.Err = fmt.Errorf("KeyPolicy is ${%s}, which is not in the template", missing[0])
 			}
 			for _, m := range missing {
-				a.Notes = append(a.Notes, Note{r.Path, fmt.Sprintf("KeyPolicy has ${%s}, which is not in the template: a name that nothing else has stands for it", m)})
+				a.Notes = append(a.Notes, finding.Note{Resource: r.Path, Message: fmt.Sprintf("KeyPolicy has ${%s}, which is not in the template: a name that nothing else has stands for it", m)})
 			}
 			a.Policy = iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: doc}
 			all = append(all, a)

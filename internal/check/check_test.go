@@ -11,6 +11,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/check/internal/docgen"
+	"github.com/ekskms/ekskms/internal/finding"
 )
 
 // openCluster has exactly two findings beside those on its missing encryption:
@@ -34,7 +35,7 @@ func parse(t *testing.T, template string) *cfn.Assembly {
 	return assembly
 }
 
-func runWith(t *testing.T, template string, suppressions ...check.Suppression) *check.Report {
+func runWith(t *testing.T, template string, suppressions ...finding.Suppression) *finding.Report {
 	t.Helper()
 	report, err := check.Run(parse(t, template), check.Options{Suppressions: suppressions})
 	if err != nil {
@@ -45,7 +46,7 @@ func runWith(t *testing.T, template string, suppressions ...check.Suppression) *
 
 func TestFindingSaysAll(t *testing.T) {
 	report := runWith(t, openCluster)
-	i := slices.IndexFunc(report.Findings, func(f check.Finding) bool { return f.Rule == "endpoint-public" })
+	i := slices.IndexFunc(report.Findings, func(f finding.Finding) bool { return f.Rule == "endpoint-public" })
 	if i < 0 {
 		t.Fatalf("found %v", report.Findings)
 	}
@@ -53,13 +54,13 @@ func TestFindingSaysAll(t *testing.T) {
 	if f.Resource != "Stack/Open" || f.LogicalID != "Open" || f.Type != "AWS::EKS::Cluster" || f.File != "template.yaml" || f.Line != 3 {
 		t.Errorf("the place is %+v", f)
 	}
-	if f.Severity != check.Medium || f.Why == "" || f.Fix == "" || len(f.Controls) == 0 || !strings.Contains(f.Message, "0.0.0.0/0") {
+	if f.Severity != finding.Medium || f.Why == "" || f.Fix == "" || len(f.Controls) == 0 || !strings.Contains(f.Message, "0.0.0.0/0") {
 		t.Errorf("the finding is %+v", f)
 	}
 	if len(report.Findings) != 3 || report.Findings[0].Rule != "secrets-not-encrypted" {
 		t.Errorf("the worst is not first: %v", report.Findings)
 	}
-	if report.Count(check.Low) != 3 || report.Count(check.High) != 1 || report.Count(check.Critical) != 0 {
+	if report.Count(finding.Low) != 3 || report.Count(finding.High) != 1 || report.Count(finding.Critical) != 0 {
 		t.Error("counted wrong")
 	}
 	if got := report.Checked.Clusters; !slices.Equal(got, []string{"Stack/Open"}) {
@@ -82,21 +83,21 @@ func TestSuppressions(t *testing.T) {
 	inTemplate := strings.Replace(openCluster, "Metadata: {", "Metadata: {ekskms:checks: {suppress: [{id: endpoint-public, reason: behind SSO}]}, ", 1)
 	for _, tc := range []struct {
 		name, template string
-		suppressions   []check.Suppression
+		suppressions   []finding.Suppression
 		// suppressed are the rules whose findings are suppressed; note is on a
 		// suppression that covers nothing.
 		suppressed []string
 		note       string
 	}{
 		{"none", openCluster, nil, nil, ""},
-		{"of a rule", openCluster, []check.Suppression{{ID: "audit-log-off", Reason: "r"}}, []string{"audit-log-off"}, ""},
-		{"of a path", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Stack/Open", Reason: "r"}}, []string{"audit-log-off"}, ""},
-		{"of a path as CDK writes it", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Stack/Open/Resource", Reason: "r"}}, []string{"audit-log-off"}, ""},
-		{"of the start of a path", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Stack", Reason: "r"}}, []string{"audit-log-off"}, ""},
-		{"of a logical ID", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Open", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of a rule", openCluster, []finding.Suppression{{ID: "audit-log-off", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of a path", openCluster, []finding.Suppression{{ID: "audit-log-off", Resource: "Stack/Open", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of a path as CDK writes it", openCluster, []finding.Suppression{{ID: "audit-log-off", Resource: "Stack/Open/Resource", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of the start of a path", openCluster, []finding.Suppression{{ID: "audit-log-off", Resource: "Stack", Reason: "r"}}, []string{"audit-log-off"}, ""},
+		{"of a logical ID", openCluster, []finding.Suppression{{ID: "audit-log-off", Resource: "Open", Reason: "r"}}, []string{"audit-log-off"}, ""},
 		{"in the metadata", inTemplate, nil, []string{"endpoint-public"}, ""},
-		{"of half a name", openCluster, []check.Suppression{{ID: "audit-log-off", Resource: "Stack/Op", Reason: "r"}}, nil, "the suppression of audit-log-off covers no finding: remove it"},
-		{"of what is not found", openCluster, []check.Suppression{{ID: "key-rotation-off", Reason: "r"}}, nil, "the suppression of key-rotation-off covers no finding: remove it"},
+		{"of half a name", openCluster, []finding.Suppression{{ID: "audit-log-off", Resource: "Stack/Op", Reason: "r"}}, nil, "the suppression of audit-log-off covers no finding: remove it"},
+		{"of what is not found", openCluster, []finding.Suppression{{ID: "key-rotation-off", Reason: "r"}}, nil, "the suppression of key-rotation-off covers no finding: remove it"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			report := runWith(t, tc.template, tc.suppressions...)
@@ -109,7 +110,7 @@ func TestSuppressions(t *testing.T) {
 			if !slices.Equal(suppressed, tc.suppressed) || len(report.Findings) != 3 {
 				t.Errorf("suppressed %v of %d", suppressed, len(report.Findings))
 			}
-			if report.Count(check.Low) != 3-len(suppressed) {
+			if report.Count(finding.Low) != 3-len(suppressed) {
 				t.Error("a suppressed finding counts")
 			}
 			note := ""
@@ -131,12 +132,12 @@ func TestSuppressionsAreStrict(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name, template string
-		suppression    *check.Suppression
+		suppression    *finding.Suppression
 		want           string
 	}{
-		{"no such check", openCluster, &check.Suppression{ID: "audit-log", Reason: "r"}, `suppression of "audit-log": there is no such check`},
-		{"no reason", openCluster, &check.Suppression{ID: "audit-log-off"}, `suppression of "audit-log-off" has no reason`},
-		{"a blank reason", openCluster, &check.Suppression{ID: "audit-log-off", Reason: " "}, "has no reason"},
+		{"no such check", openCluster, &finding.Suppression{ID: "audit-log", Reason: "r"}, `suppression of "audit-log": there is no such check`},
+		{"no reason", openCluster, &finding.Suppression{ID: "audit-log-off"}, `suppression of "audit-log-off" has no reason`},
+		{"a blank reason", openCluster, &finding.Suppression{ID: "audit-log-off", Reason: " "}, "has no reason"},
 		{"metadata without a reason", metadata("{suppress: [{id: endpoint-public}]}"), nil, `Stack/Open: Metadata "ekskms:checks": must be {"suppress": [{"id": "...", "reason": "..."}]}`},
 		{"metadata with a misspelt field", metadata("{suppress: [{id: endpoint-public, reason: r, resuorce: x}]}"), nil, "must be"},
 		{"metadata that is a list", metadata("[]"), nil, "must be"},
@@ -145,7 +146,7 @@ func TestSuppressionsAreStrict(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			var opts check.Options
 			if tc.suppression != nil {
-				opts.Suppressions = []check.Suppression{*tc.suppression}
+				opts.Suppressions = []finding.Suppression{*tc.suppression}
 			}
 			if _, err := check.Run(parse(t, tc.template), opts); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
@@ -183,14 +184,14 @@ func TestRules(t *testing.T) {
 }
 
 func TestSeverity(t *testing.T) {
-	for s := check.Low; s <= check.Critical; s++ {
+	for s := finding.Low; s <= finding.Critical; s++ {
 		text, err := s.MarshalText()
-		var back check.Severity
+		var back finding.Severity
 		if err != nil || back.UnmarshalText(text) != nil || back != s {
 			t.Errorf("%v comes back as %v", s, back)
 		}
 	}
-	var s check.Severity
+	var s finding.Severity
 	if err := s.UnmarshalText([]byte("Hihg")); err == nil || !strings.Contains(err.Error(), `severity is "Hihg", must be`) {
 		t.Error(err)
 	}
@@ -217,7 +218,7 @@ Resources:
 		t.Errorf("found %v", report.Findings)
 	}
 	for _, want := range []string{"neither the encryption of the secrets", "whether the endpoint is public was not judged", "whether the audit log is on was not judged"} {
-		if !slices.ContainsFunc(report.Notes, func(n check.Note) bool { return n.Resource == "Cluster" && strings.Contains(n.Message, want) }) {
+		if !slices.ContainsFunc(report.Notes, func(n finding.Note) bool { return n.Resource == "Cluster" && strings.Contains(n.Message, want) }) {
 			t.Errorf("no note %q in %v", want, report.Notes)
 		}
 	}
@@ -256,8 +257,10 @@ Outputs: {Trail: {Value: "arn:aws:cloudtrail:eu-central-1:111122223333:trail/man
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			report := runWith(t, tc.template)
-			missing := slices.ContainsFunc(report.Findings, func(f check.Finding) bool { return f.Rule == "trail-missing" })
-			noted := slices.ContainsFunc(report.Notes, func(n check.Note) bool { return strings.Contains(n.Message, "relies on the trail arn:aws:cloudtrail") })
+			missing := slices.ContainsFunc(report.Findings, func(f finding.Finding) bool { return f.Rule == "trail-missing" })
+			noted := slices.ContainsFunc(report.Notes, func(n finding.Note) bool {
+				return strings.Contains(n.Message, "relies on the trail arn:aws:cloudtrail")
+			})
 			if missing != tc.missing || noted == tc.missing {
 				t.Errorf("missing %v, noted %v", missing, noted)
 			}
@@ -284,7 +287,7 @@ Resources:
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := slices.ContainsFunc(report.Findings, func(f check.Finding) bool { return f.Rule == "trail-missing" }); got != missing {
+		if got := slices.ContainsFunc(report.Findings, func(f finding.Finding) bool { return f.Rule == "trail-missing" }); got != missing {
 			t.Errorf("IsMultiRegionTrail %s: missing %v", multiRegion, got)
 		}
 	}
@@ -309,7 +312,7 @@ Resources:
 		data + strings.Replace(management, "LOGGING", "false", 1): true,
 	} {
 		report := runWith(t, template)
-		if got := slices.ContainsFunc(report.Findings, func(f check.Finding) bool { return f.Rule == "trail-excludes-kms" }); got != want {
+		if got := slices.ContainsFunc(report.Findings, func(f finding.Finding) bool { return f.Rule == "trail-excludes-kms" }); got != want {
 			t.Errorf("found %v, want %v in %s", report.Findings, want, template)
 		}
 	}
@@ -439,7 +442,7 @@ func TestUnknownVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, report := run(t, "default.json", data)
-		if got := slices.ContainsFunc(report.Notes, func(n check.Note) bool { return strings.Contains(n.Message, "until when AWS supports it") }); got != noted {
+		if got := slices.ContainsFunc(report.Notes, func(n finding.Note) bool { return strings.Contains(n.Message, "until when AWS supports it") }); got != noted {
 			t.Errorf("%v: noted is %v", version, got)
 		}
 	}

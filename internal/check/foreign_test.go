@@ -15,6 +15,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/finding"
 )
 
 // environment is where all templates of the tests are deployed to.
@@ -24,13 +25,13 @@ var environment = cfn.Environment{Account: "111122223333", Region: "eu-central-1
 type fault struct{ Rule, Resource string }
 
 // run checks one template, and returns what was found: sorted, each once.
-func run(t *testing.T, name string, template []byte) ([]fault, *check.Report) {
+func run(t *testing.T, name string, template []byte) ([]fault, *finding.Report) {
 	t.Helper()
 	return runAt(t, name, template, time.Time{})
 }
 
 // runAt is [run] on another day than that of the tests.
-func runAt(t *testing.T, name string, template []byte, now time.Time) ([]fault, *check.Report) {
+func runAt(t *testing.T, name string, template []byte, now time.Time) ([]fault, *finding.Report) {
 	t.Helper()
 	assembly, err := cfn.Parse(name, template, environment)
 	if err != nil {
@@ -117,7 +118,7 @@ func TestForeignTemplates(t *testing.T) {
 }
 
 // details are the findings with their messages, for a failed test.
-func details(report *check.Report) string {
+func details(report *finding.Report) string {
 	var b strings.Builder
 	for _, f := range report.Findings {
 		fmt.Fprintf(&b, "%s %s: %s\n", f.Rule, f.LogicalID, f.Message)

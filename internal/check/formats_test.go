@@ -14,11 +14,12 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/finding"
 )
 
 // sample has findings of two severities, one of them suppressed, and notes.
-func sample(t *testing.T) *check.Report {
-	return runWith(t, openCluster, check.Suppression{ID: "audit-log-off", Reason: "logs go <elsewhere>"})
+func sample(t *testing.T) *finding.Report {
+	return runWith(t, openCluster, finding.Suppression{ID: "audit-log-off", Reason: "logs go <elsewhere>"})
 }
 
 func write(t *testing.T, f func(io.Writer) error) []byte {
@@ -57,8 +58,8 @@ suppressed: audit-log-off at Stack/Open: the control-plane logs are [], without 
 func TestJSON(t *testing.T) {
 	var back struct {
 		Findings []map[string]any
-		Notes    []check.Note
-		Checked  check.Checked
+		Notes    []finding.Note
+		Checked  finding.Checked
 	}
 	decoder := json.NewDecoder(bytes.NewReader(write(t, sample(t).WriteJSON)))
 	decoder.DisallowUnknownFields()
@@ -72,7 +73,7 @@ func TestJSON(t *testing.T) {
 	if i < 0 || back.Findings[i]["rule"] != "audit-log-off" {
 		t.Errorf("the suppressed finding is not marked: %v", back.Findings)
 	}
-	empty := string(write(t, (&check.Report{}).WriteJSON))
+	empty := string(write(t, (&finding.Report{}).WriteJSON))
 	if strings.Contains(empty, "null") {
 		t.Errorf("a list is null: %s", empty)
 	}
@@ -115,7 +116,7 @@ func validate(t *testing.T, schema *jsonschema.Schema, log []byte) error {
 func TestSARIF(t *testing.T) {
 	schema := sarifSchema(t)
 	log := write(t, sample(t).WriteSARIF)
-	for _, l := range [][]byte{log, write(t, (&check.Report{Tool: "ekskms check"}).WriteSARIF)} {
+	for _, l := range [][]byte{log, write(t, (&finding.Report{Tool: "ekskms check"}).WriteSARIF)} {
 		if err := validate(t, schema, l); err != nil {
 			t.Error(err)
 		}
@@ -202,7 +203,7 @@ func TestSARIFPaths(t *testing.T) {
 		"<stdin>":                 "%3Cstdin%3E",
 		"c:a.json":                "./c:a.json",
 	} {
-		report := &check.Report{Tool: "x", Findings: []check.Finding{{Rule: "r", Severity: check.Low, File: file}}}
+		report := &finding.Report{Tool: "x", Findings: []finding.Finding{{Rule: "r", Severity: finding.Low, Place: finding.Place{File: file}}}}
 		log := write(t, report.WriteSARIF)
 		if err := validate(t, schema, log); err != nil {
 			t.Error(err)

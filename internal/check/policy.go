@@ -10,6 +10,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/calls"
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/place"
 )
@@ -54,7 +55,7 @@ type subject struct {
 // it. What is wrong in some of them is found, and said to be so.
 func (c *checker) checkKeyPolicy(k *usedKey) {
 	type found struct {
-		Finding
+		finding.Finding
 		when []string
 	}
 	var all []*found
@@ -162,7 +163,7 @@ func (kp *keyPolicy) judge(resolved any) {
 // judgeTwice takes an account that the policy names for that of the template, and
 // for another one. What is wrong in both cases is found; the rest is a note.
 func (kp *keyPolicy) judgeTwice(resolved any, account string) {
-	findings := func(kp *keyPolicy) []Finding {
+	findings := func(kp *keyPolicy) []finding.Finding {
 		before := len(kp.c.report.Findings)
 		kp.judgeAll()
 		found := slices.Clone(kp.c.report.Findings[before:])
@@ -185,8 +186,8 @@ func (kp *keyPolicy) judgeTwice(resolved any, account string) {
 	}
 	home, elsewhere := findings(own), findings(kp)
 	kp.broken = cmp.Or(kp.broken, own.broken)
-	has := func(list []Finding, rule string) bool {
-		return slices.ContainsFunc(list, func(f Finding) bool { return f.Rule == rule })
+	has := func(list []finding.Finding, rule string) bool {
+		return slices.ContainsFunc(list, func(f finding.Finding) bool { return f.Rule == rule })
 	}
 	var open []string
 	for _, f := range elsewhere {

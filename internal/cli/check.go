@@ -18,6 +18,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/place"
@@ -55,8 +56,8 @@ type checkFlags struct {
 	organizationFiles    []string
 	organization         []iampolicy.NamedDocument
 	environment          cfn.Environment
-	write                func(*check.Report, io.Writer) error
-	least                check.Severity
+	write                func(*finding.Report, io.Writer) error
+	least                finding.Severity
 	// places are those of the configuration. Nil for templates.
 	places *places
 }
@@ -99,14 +100,14 @@ func (f *checkFlags) readOrganization(cmd *cobra.Command) error {
 // parse reads the flags of addCommon.
 func (f *checkFlags) parse(command string) error {
 	advice := fmt.Sprintf("run 'ekskms %s --help'", command)
-	f.write = map[string]func(*check.Report, io.Writer) error{
-		"text": (*check.Report).WriteText, "json": (*check.Report).WriteJSON, "sarif": (*check.Report).WriteSARIF, "junit": (*check.Report).WriteJUnit,
+	f.write = map[string]func(*finding.Report, io.Writer) error{
+		"text": (*finding.Report).WriteText, "json": (*finding.Report).WriteJSON, "sarif": (*finding.Report).WriteSARIF, "junit": (*finding.Report).WriteJUnit,
 	}[f.output]
 	if f.write == nil {
 		return hint.Usage(fmt.Sprintf("--output is %q, must be text, json, sarif or junit", f.output), advice)
 	}
 	if f.failOn == "never" {
-		f.least = check.Critical + 1
+		f.least = finding.Critical + 1
 	} else if err := f.least.UnmarshalText([]byte(f.failOn)); err != nil {
 		return hint.Usage(fmt.Sprintf("--fail-on is %q, must be low, medium, high, critical or never", f.failOn), advice)
 	}
@@ -119,7 +120,7 @@ func (f *checkFlags) parse(command string) error {
 }
 
 // finish writes the report. The error says that something was found.
-func (f *checkFlags) finish(cmd *cobra.Command, report *check.Report) error {
+func (f *checkFlags) finish(cmd *cobra.Command, report *finding.Report) error {
 	if f.places != nil {
 		f.places.name(report)
 	}
@@ -241,7 +242,7 @@ func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly) cfn.Envir
 // synthesized makes the cloud assembly of the configuration in a temporary
 // folder, which remove removes, and returns its source with what the configuration
 // accepts. Findings name the templates as 'ekskms synth' would name them.
-func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions []check.Suppression, remove func(), err error) {
+func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions []finding.Suppression, remove func(), err error) {
 	clusters, err := loadConfig(cmd, f.file)
 	if err != nil {
 		return nil, nil, nil, err
@@ -284,7 +285,7 @@ func synthesizeAside(cmd *cobra.Command, clusters *config.File) (outdir string, 
 	return outdir, remove, err
 }
 
-func (f *checkFlags) synthesize(cmd *cobra.Command) (*cfn.Assembly, []check.Suppression, error) {
+func (f *checkFlags) synthesize(cmd *cobra.Command) (*cfn.Assembly, []finding.Suppression, error) {
 	read, suppressions, remove, err := f.synthesized(cmd)
 	if err != nil {
 		return nil, nil, err
@@ -296,12 +297,12 @@ func (f *checkFlags) synthesize(cmd *cobra.Command) (*cfn.Assembly, []check.Supp
 
 // accepted returns the suppressions of a configuration. Those that name no
 // resource are for the cluster's stack.
-func accepted(clusters *config.File) ([]check.Suppression, error) {
-	var all []check.Suppression
+func accepted(clusters *config.File) ([]finding.Suppression, error) {
+	var all []finding.Suppression
 	for _, c := range clusters.Clusters {
 		for _, s := range c.Checks.Suppress {
-			suppression := check.Suppression{ID: s.ID, Resource: cmp.Or(s.Resource, place.Stack(c.Name)), Reason: s.Reason}
-			if err := suppression.Validate(); err != nil {
+			suppression := finding.Suppression{ID: s.ID, Resource: cmp.Or(s.Resource, place.Stack(c.Name)), Reason: s.Reason}
+			if err := check.Validate(suppression); err != nil {
 				return nil, fmt.Errorf("cluster %s: %w", c.Name, err)
 			}
 			all = append(all, suppression)

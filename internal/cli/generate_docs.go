@@ -16,6 +16,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/explain"
+	"github.com/ekskms/ekskms/internal/finding"
 )
 
 func newGenerateDocs() *cobra.Command {
@@ -103,11 +104,11 @@ func fact(v any) string {
 type page struct {
 	Assembly *cfn.Assembly
 	Cluster  *cfn.Resource
-	Report   *check.Report
+	Report   *finding.Report
 	Matrices []string
 }
 
-func auditPage(assembly *cfn.Assembly, suppressions []check.Suppression) ([]byte, error) {
+func auditPage(assembly *cfn.Assembly, suppressions []finding.Suppression) ([]byte, error) {
 	clusters := assembly.OfType("AWS::EKS::Cluster")
 	if len(clusters) != 1 {
 		return nil, fmt.Errorf("%d clusters in the template, want 1", len(clusters))

@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 	"github.com/ekskms/ekskms/internal/hint"
 )
@@ -285,15 +285,15 @@ func git(cmd *cobra.Command, args ...string) ([]byte, error) {
 }
 
 // parseAccepted reads id[@resource]=reason.
-func parseAccepted(given []string) ([]check.Suppression, error) {
-	var all []check.Suppression
+func parseAccepted(given []string) ([]finding.Suppression, error) {
+	var all []finding.Suppression
 	for _, a := range given {
 		what, reason, ok := strings.Cut(a, "=")
 		if !ok {
 			return nil, fmt.Errorf("--accept is %q, must be id[@resource]=reason", a)
 		}
 		id, resource, _ := strings.Cut(what, "@")
-		s := check.Suppression{ID: id, Resource: resource, Reason: reason}
+		s := finding.Suppression{ID: id, Resource: resource, Reason: reason}
 		if err := guard.Validate(s); err != nil {
 			return nil, fmt.Errorf("--accept: %w", err)
 		}

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/place"
 )
 
@@ -62,7 +62,7 @@ func placesOf(file string, clusters *config.File) *places {
 
 // name gives findings their places. Those in stacks of which the configuration has no
 // cluster, for it has gone, have the file alone.
-func (p *places) name(report *check.Report) {
+func (p *places) name(report *finding.Report) {
 	for i := range report.Findings {
 		f := &report.Findings[i]
 		f.File, f.Line = p.file, 0

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 )
 
@@ -33,7 +34,7 @@ func TestFields(t *testing.T) {
 	}
 	rules := slices.Concat(check.Rules(), guard.Rules())
 	for rule, fields := range fieldOf {
-		if !slices.ContainsFunc(rules, func(r check.Rule) bool { return r.ID == rule }) {
+		if !slices.ContainsFunc(rules, func(r finding.Rule) bool { return r.ID == rule }) {
 			t.Errorf("there is no rule %s", rule)
 		}
 		for _, field := range fields {
@@ -64,7 +65,7 @@ func TestPlaces(t *testing.T) {
 		{"ekskms-b", "policy-widened", "clusters[1]", 3},
 		{"ekskms-gone", "key-deleted", "", 0},
 	} {
-		report := check.Report{Findings: []check.Finding{{Rule: c.rule, Stack: c.stack, File: "cdk.out/x.json", Line: 99}}}
+		report := finding.Report{Findings: []finding.Finding{{Rule: c.rule, Place: finding.Place{Stack: c.stack, File: "cdk.out/x.json", Line: 99}}}}
 		p.name(&report)
 		if f := report.Findings[0]; f.File != "f.yaml" || f.Field != c.field || f.Line != c.line {
 			t.Errorf("%s of %s: %s:%d %s, want line %d, %s", c.rule, c.stack, f.File, f.Line, f.Field, c.line, c.field)

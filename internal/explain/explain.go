@@ -278,7 +278,7 @@ func (in *Input) principals() ([]Principal, error) {
 		add(arn)
 	}
 	for _, p := range in.like() {
-		if !seen[p.ARN] {
+		if account, is := strings.CutSuffix(p.ARN, ":root"); !seen[p.ARN] && !(is && seen[account[strings.LastIndex(account, ":")+1:]]) {
 			seen[p.ARN] = true
 			all = append(all, p)
 		}
@@ -322,7 +322,15 @@ func (in *Input) like() (all []Principal) {
 		return nil
 	}
 	in.Notes = append(in.Notes, survey.Notes()...)
+	seen := map[string]bool{}
 	for _, use := range uses {
+		own := ofKey.FindStringSubmatch(in.Key)[2]
+		if !use.Named && len(use.Like) == 0 && !use.AnyAccount && use.Account != "" && use.Account != own && !seen[use.Account] {
+			// That a statement for all accounts may name by a condition.
+			seen[use.Account] = true
+			root := strings.Replace(use.ARN, use.ARN[strings.Index(use.ARN, use.Account):], use.Account+":root", 1)
+			all = append(all, Principal{ARN: root, What: "all of account " + use.Account, IAM: "kms:* assumed", identity: Administrator(), caller: use.ARN})
+		}
 		if use.Named || len(use.Like) == 0 {
 			continue
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
@@ -26,13 +27,13 @@ type comparison struct {
 	stacks map[*cfn.Template]*cfn.Template
 	// compared are the keys after whose policies were compared with those before.
 	compared map[*cfn.Resource]bool
-	report   check.Report
+	report   finding.Report
 }
 
 // Options are those of [Compare].
 type Options struct {
 	// Accepted are findings that are meant.
-	Accepted []check.Suppression
+	Accepted []finding.Suppression
 	// Organization are the policies of the organization, before and after: see
 	// [iampolicy.Policies].
 	Organization []iampolicy.NamedDocument
@@ -42,7 +43,7 @@ type Options struct {
 // must be resolved for the same account and Region. Stacks are compared by their
 // names, resources by their logical IDs; two single templates are taken for the
 // same stack. The error is something accepted that is not valid.
-func Compare(before, after *cfn.Assembly, opts Options) (*check.Report, error) {
+func Compare(before, after *cfn.Assembly, opts Options) (*finding.Report, error) {
 	for _, s := range opts.Accepted {
 		if err := Validate(s); err != nil {
 			return nil, err
@@ -57,11 +58,10 @@ func Compare(before, after *cfn.Assembly, opts Options) (*check.Report, error) {
 			return nil, err
 		}
 	}
-	accept(report, opts.Accepted)
-	slices.SortStableFunc(report.Findings, func(a, b check.Finding) int {
-		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Stack, b.Stack), cmp.Compare(a.Resource, b.Resource),
-			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Message, b.Message))
-	})
+	for _, unused := range report.Suppress(opts.Accepted) {
+		report.NoteAt(unused.Resource, "nothing was found of %s, which is accepted", unused.ID)
+	}
+	report.Sort()
 	return report, nil
 }
 
@@ -72,7 +72,7 @@ func newComparison(before, after *cfn.Assembly) *comparison {
 	return c
 }
 
-func compare(before, after *cfn.Assembly, organization []iampolicy.NamedDocument) (*check.Report, error) {
+func compare(before, after *cfn.Assembly, organization []iampolicy.NamedDocument) (*finding.Report, error) {
 	c := newComparison(before, after)
 	c.organization = organization
 	for _, side := range []*cfn.Assembly{before, after} {
@@ -146,39 +146,14 @@ func (c *comparison) gone(r *cfn.Resource) string {
 }
 
 func (c *comparison) find(id string, r *cfn.Resource, format string, args ...any) {
-	i := slices.IndexFunc(rules, func(rule check.Rule) bool { return rule.ID == id })
+	i := slices.IndexFunc(rules, func(rule finding.Rule) bool { return rule.ID == id })
 	rule := rules[i]
-	f := check.Finding{
-		Rule: id, Severity: rule.Severity, Resource: r.Path, LogicalID: r.ID, Type: r.Type, Stack: r.Template.Name,
-		File: r.Template.File, Line: r.Line, Message: fmt.Sprintf(format, args...), Why: rule.Why, Fix: rule.Fix,
-	}
-	if !slices.ContainsFunc(c.report.Findings, func(o check.Finding) bool {
-		return o.Rule == f.Rule && o.Resource == f.Resource && o.Stack == f.Stack && o.Message == f.Message
-	}) {
-		c.report.Findings = append(c.report.Findings, f)
-	}
+	rule.Controls = nil
+	c.report.Add(rule, r.Place(), format, args...)
 }
 
 func (c *comparison) note(resource, format string, args ...any) {
-	note := check.Note{Resource: resource, Message: fmt.Sprintf(format, args...)}
-	if !slices.Contains(c.report.Notes, note) {
-		c.report.Notes = append(c.report.Notes, note)
-	}
-}
-
-func accept(report *check.Report, accepted []check.Suppression) {
-	for _, s := range accepted {
-		used := false
-		for i := range report.Findings {
-			if f := &report.Findings[i]; s.Covers(*f) {
-				used = true
-				f.Suppressed = cmp.Or(f.Suppressed, s.Reason)
-			}
-		}
-		if !used {
-			report.Notes = append(report.Notes, check.Note{Resource: s.Resource, Message: fmt.Sprintf("nothing was found of %s, which is accepted", s.ID)})
-		}
-	}
+	c.report.NoteAt(resource, format, args...)
 }
 
 // covered are the checks whose new findings the comparison tells better itself.
@@ -258,7 +233,7 @@ func (c *comparison) had(rule string, r *cfn.Resource) bool {
 	return c.was(r) != nil && (of == nil || slices.ContainsFunc(of, func(kind string) bool { return len(c.before.OfType(kind)) > 0 }))
 }
 
-func (c *comparison) resource(f check.Finding) *cfn.Resource {
+func (c *comparison) resource(f finding.Finding) *cfn.Resource {
 	for _, t := range c.after.Templates {
 		if t.Name == f.Stack {
 			return t.Resources[f.LogicalID]
@@ -269,7 +244,7 @@ func (c *comparison) resource(f check.Finding) *cfn.Resource {
 
 func (c *comparison) suppressions() {
 	was := map[string]bool{}
-	each := func(a *cfn.Assembly, see func(*cfn.Resource, check.Suppression)) {
+	each := func(a *cfn.Assembly, see func(*cfn.Resource, finding.Suppression)) {
 		for _, t := range a.Templates {
 			for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
 				found, _ := check.InMetadata(t.Resources[id]) // check.Run has refused what can't be read
@@ -279,8 +254,8 @@ func (c *comparison) suppressions() {
 			}
 		}
 	}
-	each(c.before, func(r *cfn.Resource, s check.Suppression) { was[r.ID+" "+s.ID] = true })
-	each(c.after, func(r *cfn.Resource, s check.Suppression) {
+	each(c.before, func(r *cfn.Resource, s finding.Suppression) { was[r.ID+" "+s.ID] = true })
+	each(c.after, func(r *cfn.Resource, s finding.Suppression) {
 		if !was[r.ID+" "+s.ID] {
 			c.find("check-suppressed", r, "%s is accepted: %s", s.ID, s.Reason)
 		}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/cfn/cfntest"
-	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 )
 
@@ -34,7 +34,7 @@ const (
 
 var goldens = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"}
 
-func compare(t *testing.T, before, after cfntest.Template, accepted ...check.Suppression) *check.Report {
+func compare(t *testing.T, before, after cfntest.Template, accepted ...finding.Suppression) *finding.Report {
 	t.Helper()
 	report, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), guard.Options{Accepted: accepted})
 	if err != nil {
@@ -44,7 +44,7 @@ func compare(t *testing.T, before, after cfntest.Template, accepted ...check.Sup
 }
 
 // found lists the rules of a report, each once.
-func found(r *check.Report) (ids []string) {
+func found(r *finding.Report) (ids []string) {
 	for _, f := range r.Findings {
 		ids = append(ids, f.Rule)
 	}
@@ -312,7 +312,7 @@ func TestNarrowed(t *testing.T) {
 		cfntest.Add("Other", "AWS::EKS::Cluster", map[string]any{
 			"RoleArn": "arn:aws:iam::111122223333:role/Other", "EncryptionConfig": []any{map[string]any{"Resources": []any{"secrets"}, "Provider": map[string]any{"KeyArn": map[string]any{"Fn::GetAtt": []any{"OtherKey", "Arn"}}}}},
 		}))(after)
-	if report := compare(t, cfntest.Golden(t, "default"), after); !slices.ContainsFunc(report.Findings, func(f check.Finding) bool {
+	if report := compare(t, cfntest.Golden(t, "default"), after); !slices.ContainsFunc(report.Findings, func(f finding.Finding) bool {
 		return f.Rule == "check-regressed" && strings.HasPrefix(f.Message, "key-policy-any-principal")
 	}) {
 		t.Errorf("found %+v", report.Findings)
@@ -323,16 +323,16 @@ func TestAccepted(t *testing.T) {
 	before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
 	cfntest.All(cfntest.Property(secretsKey, "RotationPeriodInDays", 365), cfntest.Property(auditKey, "EnableKeyRotation", false))(after)
 	report := compare(t, before, after,
-		check.Suppression{ID: "rotation-weakened", Resource: "ekskms-ekskms/SecretsKey", Reason: "agreed"},
-		check.Suppression{ID: "trail-weakened", Reason: "agreed"})
-	if n := report.Count(check.Low); n != 1 || len(report.Findings) != 2 {
+		finding.Suppression{ID: "rotation-weakened", Resource: "ekskms-ekskms/SecretsKey", Reason: "agreed"},
+		finding.Suppression{ID: "trail-weakened", Reason: "agreed"})
+	if n := report.Count(finding.Low); n != 1 || len(report.Findings) != 2 {
 		t.Errorf("%d of %+v are left", n, report.Findings)
 	}
 	if len(report.Notes) == 0 || !strings.Contains(report.Notes[len(report.Notes)-1].Message, "trail-weakened") {
 		t.Errorf("that nothing was found of what is accepted is not said: %+v", report.Notes)
 	}
-	for _, bad := range []check.Suppression{{ID: "nothing", Reason: "a"}, {ID: "key-deleted"}} {
-		if _, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), guard.Options{Accepted: []check.Suppression{bad}}); err == nil {
+	for _, bad := range []finding.Suppression{{ID: "nothing", Reason: "a"}, {ID: "key-deleted"}} {
+		if _, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), guard.Options{Accepted: []finding.Suppression{bad}}); err == nil {
 			t.Errorf("%+v is taken", bad)
 		}
 	}
@@ -422,7 +422,7 @@ func TestStacks(t *testing.T) {
 		t.Errorf("found %q", ids)
 	}
 	for _, f := range report.Findings {
-		if f.Severity < check.Critical {
+		if f.Severity < finding.Critical {
 			t.Errorf("%s is not said with the cluster: %s", f.Rule, f.Message)
 		}
 		if f.Stack != "One" {

@@ -9,6 +9,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
@@ -78,7 +79,7 @@ func backwards(text string, names map[string]string) string {
 // withoutConsequences leaves out what follows from the new names of clusters alone: it is
 // not found if the clusters have their old names. Principals that are not in the templates
 // keep theirs: who may use a key is no consequence of a name.
-func withoutConsequences(all *check.Report, before, after *cfn.Assembly, names map[string]string, organization []iampolicy.NamedDocument) error {
+func withoutConsequences(all *finding.Report, before, after *cfn.Assembly, names map[string]string, organization []iampolicy.NamedDocument) error {
 	principal := regexp.MustCompile(`^arn:[^:]*:(iam|sts)::`)
 	same, err := compare(before, after.Rewrite(func(s string) string {
 		if principal.MatchString(s) && after.Lookup(s) == nil {
@@ -89,14 +90,14 @@ func withoutConsequences(all *check.Report, before, after *cfn.Assembly, names m
 	if err != nil {
 		return err
 	}
-	id := func(f check.Finding) string {
+	id := func(f finding.Finding) string {
 		return strings.Join([]string{f.Stack, f.LogicalID, f.Rule, backwards(f.Message, names)}, "\n")
 	}
-	left := map[string]check.Finding{}
+	left := map[string]finding.Finding{}
 	for _, f := range same.Findings {
 		left[id(f)] = f
 	}
-	var kept []check.Finding
+	var kept []finding.Finding
 	var where []string
 	replaced := -1
 	for _, f := range all.Findings {
@@ -132,16 +133,16 @@ func (c *comparison) withStack() {
 		if c.stacks[t] != nil {
 			continue
 		}
-		goes := func(f check.Finding) bool {
+		goes := func(f finding.Finding) bool {
 			return f.Stack == t.Name && strings.HasSuffix(f.Message, c.gone(&cfn.Resource{Template: t}))
 		}
-		first := func(f check.Finding) bool { return goes(f) && f.Severity == check.Critical }
+		first := func(f finding.Finding) bool { return goes(f) && f.Severity == finding.Critical }
 		if !slices.ContainsFunc(c.report.Findings, first) {
 			continue
 		}
 		var where []string
-		c.report.Findings = slices.DeleteFunc(c.report.Findings, func(f check.Finding) bool {
-			lesser := goes(f) && f.Severity < check.Critical
+		c.report.Findings = slices.DeleteFunc(c.report.Findings, func(f finding.Finding) bool {
+			lesser := goes(f) && f.Severity < finding.Critical
 			if lesser && !slices.Contains(where, f.Resource) {
 				where = append(where, f.Resource)
 			}

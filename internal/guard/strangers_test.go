@@ -13,6 +13,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/explain"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
@@ -152,17 +153,15 @@ func TestStrangers(t *testing.T) {
 			if matrix == nil {
 				matrix = matrixOf(t, changed)
 			}
-			for _, r := range examples {
-				if !shows(matrix, before, r) {
-					t.Errorf("seed %d: explain does not show that %s may do %s with %v by %s", seed, r.Caller.ARN, action, r.Context, text)
-				}
+			if i := slices.IndexFunc(examples, func(r iampolicy.Request) bool { return !shows(matrix, before, r) }); i >= 0 {
+				t.Errorf("seed %d: explain does not show that %s may do %s with %v by %s", seed, examples[i].Caller.ARN, action, examples[i].Context, text)
 			}
 			i := slices.IndexFunc(examples, func(r iampolicy.Request) bool { return len(r.Context) == 0 })
-			if i < 0 || action == "kms:PutKeyPolicy" && strings.Contains(examples[i].Caller.ARN, home) {
-				continue
+			if i < 0 || action == "kms:PutKeyPolicy" && !strings.Contains(examples[i].Caller.ARN, abroad) {
+				continue // administration of the account's own, and by services, which have no such call
 			}
 			unbound++
-			if !slices.ContainsFunc(faults.Findings, func(f check.Finding) bool {
+			if !slices.ContainsFunc(faults.Findings, func(f finding.Finding) bool {
 				return slices.Contains([]string{"key-policy-any-principal", "key-policy-cross-account", "key-policy-all-actions", "crypto-delegated-to-iam", "grants-unrestricted", "use-without-context"}, f.Rule)
 			}) && (action == "kms:Decrypt" || !strings.Contains(examples[i].Caller.ARN, home)) {
 				t.Errorf("check does not find that %s may do %s with nothing by %s", examples[i].Caller.ARN, action, text)
@@ -196,8 +195,8 @@ func allows(t *testing.T, a iampolicy.Access, r iampolicy.Request) bool {
 	return d.Allowed
 }
 
-func undecided(notes []check.Note) bool {
-	return slices.ContainsFunc(notes, func(n check.Note) bool { return strings.HasPrefix(n.Message, "not decided") })
+func undecided(notes []finding.Note) bool {
+	return slices.ContainsFunc(notes, func(n finding.Note) bool { return strings.HasPrefix(n.Message, "not decided") })
 }
 
 func matrixOf(t *testing.T, a *cfn.Assembly) *explain.Matrix {

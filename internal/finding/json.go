@@ -1,4 +1,4 @@
-package check
+package finding
 
 import (
 	"encoding/json"
