@@ -277,12 +277,7 @@ func (in *Input) principals() ([]Principal, error) {
 	for _, arn := range slices.Sorted(maps.Keys(in.Identity)) {
 		add(arn)
 	}
-	for _, p := range in.like() {
-		if account, is := strings.CutSuffix(p.ARN, ":root"); !seen[p.ARN] && !(is && seen[account[strings.LastIndex(account, ":")+1:]]) {
-			seen[p.ARN] = true
-			all = append(all, p)
-		}
-	}
+	all = append(all, in.like(seen)...)
 	anybody := iam(key[2]) + ":role/anybody"
 	stranger := iam(otherAccount) + ":role/anybody"
 	return append(all,
@@ -305,9 +300,9 @@ func (in *Input) named() (all []string) {
 	return all
 }
 
-// like are examples of those whom a condition names by a pattern, one for each way in
-// which one may do something.
-func (in *Input) like() (all []Principal) {
+// like are the accounts that a condition names, and examples of those whom one names by a
+// pattern, one for each way in which one may do something, beside those that were seen.
+func (in *Input) like(seen map[string]bool) (all []Principal) {
 	var actions []string
 	for _, a := range iampolicy.KMSActions {
 		actions = append(actions, a.Name)
@@ -322,18 +317,21 @@ func (in *Input) like() (all []Principal) {
 		return nil
 	}
 	in.Notes = append(in.Notes, survey.Notes()...)
-	seen := map[string]bool{}
+	key := ofKey.FindStringSubmatch(in.Key)
 	for _, use := range uses {
-		own := ofKey.FindStringSubmatch(in.Key)[2]
-		if !use.Named && len(use.Like) == 0 && !use.AnyAccount && use.Account != "" && use.Account != own && !seen[use.Account] {
-			// That a statement for all accounts may name by a condition.
-			seen[use.Account] = true
-			root := strings.Replace(use.ARN, use.ARN[strings.Index(use.ARN, use.Account):], use.Account+":root", 1)
+		root := "arn:" + key[1] + ":iam::" + use.Account + ":root"
+		switch {
+		case use.Named, seen[use.ARN]:
+			continue
+		case len(use.Like) > 0:
+		case use.AnyAccount, use.Account == "", use.Account == key[2], seen[use.Account], seen[root]:
+			continue // it has a column
+		default:
+			seen[root] = true
 			all = append(all, Principal{ARN: root, What: "all of account " + use.Account, IAM: "kms:* assumed", identity: Administrator(), caller: use.ARN})
-		}
-		if use.Named || len(use.Like) == 0 {
 			continue
 		}
+		seen[use.ARN] = true
 		what := "an example of " + strings.Join(use.Like, " and ")
 		if use.AnyAccount {
 			what += ", in any account"
