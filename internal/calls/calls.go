@@ -188,20 +188,38 @@ func OfAlarm(a Alarm) (topic, key []Call) {
 type Association struct {
 	ClusterARN, ClusterName, Account   string
 	Namespace, ServiceAccount, RoleARN string
+	// Untagged tells that the session has no tags (DisableSessionTags).
+	Untagged bool
 }
 
-// OfAssociation is the call by which a pod becomes its role.
-func OfAssociation(a Association) Call {
-	return Call{
-		What:   "EKS Pod Identity assumes the role for the pods of service account " + a.Namespace + "/" + a.ServiceAccount,
-		Caller: iampolicy.Caller{ARN: "pods.eks.amazonaws.com"}, Action: "sts:AssumeRole", Resource: a.RoleARN,
-		Context: fromAWS(iampolicy.Context{
-			// An association's ARN was seen not to be the source (mountpoint-s3-csi-driver,
-			// issue 781); what is, was not. So it is open whether the cluster is.
-			"aws:SourceArn": {a.ClusterARN}, "aws:SourceAccount": {a.Account},
-			"aws:RequestTag/eks-cluster-arn": {a.ClusterARN}, "aws:RequestTag/eks-cluster-name": {a.ClusterName},
-			"aws:RequestTag/kubernetes-namespace": {a.Namespace}, "aws:RequestTag/kubernetes-service-account": {a.ServiceAccount},
-		}),
-		Source: "Amazon EKS User Guide, How EKS Pod Identity works; aws:SourceArn is inferred",
+// OfAssociation are the calls by which a pod becomes its role.
+func OfAssociation(a Association) []Call {
+	what := " the role for the pods of service account " + a.Namespace + "/" + a.ServiceAccount
+	context := iampolicy.Context{
+		// An association's ARN was seen not to be the source (mountpoint-s3-csi-driver,
+		// issue 781); what is, was not. So it is open whether the cluster is.
+		"aws:SourceArn": {a.ClusterARN}, "aws:SourceAccount": {a.Account},
 	}
+	for tag, value := range map[string]string{
+		"eks-cluster-arn": a.ClusterARN, "eks-cluster-name": a.ClusterName, "kubernetes-namespace": a.Namespace, "kubernetes-service-account": a.ServiceAccount,
+	} {
+		context["aws:RequestTag/"+tag] = iampolicy.Values{value}
+		if a.Untagged {
+			context["aws:RequestTag/"+tag] = nil
+		}
+	}
+	all := []Call{{
+		What:   "EKS Pod Identity assumes" + what,
+		Caller: iampolicy.Caller{ARN: "pods.eks.amazonaws.com"}, Action: "sts:AssumeRole", Resource: a.RoleARN, Context: fromAWS(context),
+		Source: "Amazon EKS User Guide, How EKS Pod Identity works; aws:SourceArn is inferred",
+	}}
+	if a.Untagged { // with tags, which pod it is is not known
+		all[0].Context["aws:RequestTag/kubernetes-pod-name"], all[0].Context["aws:RequestTag/kubernetes-pod-uid"] = nil, nil
+	} else {
+		tags := all[0]
+		tags.What, tags.Action = "EKS Pod Identity tags the session of"+what, "sts:TagSession"
+		tags.Source = "Amazon EKS User Guide, EKS Pod Identity role; aws:SourceArn is inferred"
+		all = append(all, tags)
+	}
+	return all
 }

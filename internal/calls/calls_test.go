@@ -30,7 +30,7 @@ func book() []Call {
 	return append(all, OfAssociation(Association{
 		ClusterARN: at.ARN("eks", "cluster/CLUSTER"), ClusterName: "CLUSTER", Account: "111122223333",
 		Namespace: "NAMESPACE", ServiceAccount: "SERVICE-ACCOUNT", RoleARN: at.IAM("role/ROLE"),
-	}))
+	})...)
 }
 
 // TestDocs holds docs/calls.md to the book.

@@ -52,6 +52,9 @@ type Assembly struct {
 
 	index  map[string]*Resource
 	byType map[string][]*Resource
+	loader *loader
+	// decided tells that it is one of the cases of another.
+	decided bool
 }
 
 // Template is a CloudFormation template.
@@ -97,10 +100,12 @@ type Resource struct {
 	// []any, map[string]any, or [Unknown].
 	Properties map[string]any
 	// Raw are the properties as they were written.
-	Raw                                 map[string]any
+	Raw map[string]any
+	// One of these that is not known stands as an [Unknown] does in a string.
 	DeletionPolicy, UpdateReplacePolicy string
 	Metadata                            map[string]any
 	DependsOn                           []string
+	condition                           string // if it is not decided
 	// Line of the resource in the file, from 1.
 	Line     int
 	Template *Template
@@ -120,52 +125,22 @@ type Choice struct {
 	Then, Else any
 }
 
-// Case is a value as it is where some conditions are decided.
-type Case struct {
-	// When says how, in words. Empty if there is one case.
-	When  string
-	Value any
-}
-
-// mostConditions bounds the cases of a value: two for each condition.
+// mostConditions bounds the alternatives of a value: two for each condition.
 const mostConditions = 5
 
-// Cases are all that a value can be, by the conditions in it that are not decided. What
-// depends on more than a few stays unknown.
-func Cases(v any) []Case {
-	var conditions []string
-	var find func(v any)
-	find = func(v any) {
-		switch v := v.(type) {
-		case Unknown:
-			if v.If != nil {
-				if !slices.Contains(conditions, v.If.Condition) && len(conditions) < mostConditions {
-					conditions = append(conditions, v.If.Condition)
-				}
-				find(v.If.Then)
-				find(v.If.Else)
-			}
-		case []any:
-			for _, e := range v {
-				find(e)
-			}
-		case map[string]any:
-			for _, key := range slices.Sorted(maps.Keys(v)) {
-				find(v[key])
-			}
-		}
-	}
-	find(v)
-	var cases []Case
+// Alternatives are all that a value can be, by the conditions in it that are not decided.
+// What depends on more than a few stays unknown.
+func Alternatives(v any) (all []any) {
+	conditions := conditionsIn(v)
+	conditions = conditions[:min(len(conditions), mostConditions)]
 	for n := range 1 << len(conditions) {
-		is, words := map[string]bool{}, []string{}
+		is := map[string]bool{}
 		for i, c := range conditions {
 			is[c] = n>>i&1 == 0
-			words = append(words, fmt.Sprintf("condition %s is %v", c, is[c]))
 		}
-		cases = append(cases, Case{strings.Join(words, " and "), decided(v, is)})
+		all = append(all, decided(v, is))
 	}
-	return cases
+	return all
 }
 
 // decided puts in what conditions decide.

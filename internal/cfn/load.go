@@ -56,8 +56,31 @@ func Parse(name string, data []byte, env Environment) (*Assembly, error) {
 // loader collects templates, which are resolved when all are there.
 type loader struct {
 	env       Environment
+	facts     facts
 	resolvers []*resolver
 	depth     int
+}
+
+// given resolves the same templates again, where some facts are given.
+func (l *loader) given(f facts) (*Assembly, error) {
+	n := &loader{env: l.env, facts: f}
+	is := map[*resolver]*resolver{}
+	for _, r := range l.resolvers {
+		t := *r.template
+		t.unknowns = map[string]bool{}
+		parent := r.parent
+		if parent != nil {
+			parent = &nesting{is[parent.resolver], parent.id}
+		}
+		is[r] = newResolver(&t, r.raw, n, parent)
+		n.resolvers = append(n.resolvers, is[r])
+	}
+	for _, r := range l.resolvers {
+		for id, nested := range r.nested {
+			is[r].nested[id] = is[nested]
+		}
+	}
+	return n.resolve()
 }
 
 // maxDepth bounds stages in stages and stacks in stacks.
@@ -195,7 +218,7 @@ func (l *loader) nested(r *resolver, dir string) error {
 }
 
 func (l *loader) resolve() (*Assembly, error) {
-	a := &Assembly{Shared: maps.Clone(l.env.Shared)}
+	a := &Assembly{Shared: maps.Clone(l.env.Shared), loader: l}
 	if a.Shared == nil {
 		a.Shared = map[string]bool{}
 	}

@@ -23,6 +23,7 @@ type resolver struct {
 	busy  map[string]bool // what is being resolved, against circles
 	depth int
 	err   error
+	open  []question // that conditions have asked
 }
 
 func newResolver(t *Template, raw *document, l *loader, parent *nesting) *resolver {
@@ -34,13 +35,17 @@ func (r *resolver) run() error {
 	t.Resources, t.Outputs, t.transforms, t.twice = map[string]*Resource{}, map[string]any{}, r.raw.transforms, r.raw.twice
 	for _, id := range slices.Sorted(maps.Keys(r.raw.resources)) {
 		raw := r.raw.resources[id]
-		if name, ok := raw["Condition"].(string); ok && r.condition(name) == never {
-			continue
-		}
 		resource := &Resource{ID: id, Path: id, Line: r.raw.lines[id], Template: t}
+		if name, ok := raw["Condition"].(string); ok {
+			switch r.condition(name) {
+			case never:
+				continue
+			case undecided:
+				resource.condition = name
+			}
+		}
 		resource.Type, _ = raw["Type"].(string)
-		resource.DeletionPolicy, _ = r.value(raw["DeletionPolicy"]).(string)
-		resource.UpdateReplacePolicy, _ = r.value(raw["UpdateReplacePolicy"]).(string)
+		resource.DeletionPolicy, resource.UpdateReplacePolicy = str(r.value(raw["DeletionPolicy"])), str(r.value(raw["UpdateReplacePolicy"]))
 		resource.Metadata, _ = raw["Metadata"].(map[string]any)
 		if path, ok := resource.Metadata["aws:cdk:path"].(string); ok {
 			resource.Path = strings.TrimSuffix(path, "/Resource")
@@ -122,9 +127,19 @@ func (r *resolver) value(v any) any {
 			}
 		}
 		return m
+	case string:
+		// A dynamic reference is a value from elsewhere, which the deployment puts in.
+		if m := dynamic.FindStringSubmatch(v); m != nil && m[0] == v {
+			return r.unknown(m[1])
+		}
+		return dynamic.ReplaceAllStringFunc(v, func(s string) string { return r.unknown(s[2 : len(s)-2]).String() })
 	}
 	return v
 }
+
+// dynamic matches a dynamic reference. Source: AWS CloudFormation User Guide, "Get values
+// stored in other services using dynamic references".
+var dynamic = regexp.MustCompile(`\{\{(resolve:[^{}]+)\}\}`)
 
 func isRemoved(v any) bool {
 	_, ok := v.(removed)
@@ -359,11 +374,7 @@ func (r *resolver) decide(v any) truth {
 		case name == "Condition":
 			return r.condition(str(argument))
 		case name == "Fn::Equals" && len(arguments) == 2:
-			a, b := r.value(arguments[0]), r.value(arguments[1])
-			if r.template.unknownIn(a) != "" || r.template.unknownIn(b) != "" {
-				return undecided
-			}
-			return truthOf(str(a) == str(b))
+			return r.equal(r.value(arguments[0]), r.value(arguments[1]))
 		case name == "Fn::Not" && len(arguments) == 1:
 			switch r.decide(arguments[0]) {
 			case always:

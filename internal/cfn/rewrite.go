@@ -6,7 +6,7 @@ import "maps"
 // replaced: also their ARNs, and the names by which Lookup finds them. Logical IDs, paths
 // and the names of stacks stay.
 func (a *Assembly) Rewrite(replace func(string) string) *Assembly {
-	b := &Assembly{Shared: a.Shared, index: map[string]*Resource{}}
+	b := &Assembly{Shared: a.Shared, loader: a.loader, decided: true, index: map[string]*Resource{}}
 	is := map[*Resource]*Resource{}
 	for _, t := range a.Templates {
 		n := *t

@@ -210,8 +210,11 @@ func (c *checker) checkAssociation(r *cfn.Resource) {
 		}
 	}
 	name := text(p["ClusterName"])
-	c.refused("trust-never-matches", role, policy, []calls.Call{calls.OfAssociation(calls.Association{
+	if unknown(p["DisableSessionTags"]) {
+		c.noteAt(r.Path, "DisableSessionTags is %s, which is not in the template: the session was taken to have tags", show(p["DisableSessionTags"]))
+	}
+	c.refused("trust-never-matches", role, policy, calls.OfAssociation(calls.Association{
 		ClusterARN: placeOf(r.Template).ARN("eks", "cluster/"+name), ClusterName: name, Account: r.Template.Account,
-		Namespace: text(p["Namespace"]), ServiceAccount: text(p["ServiceAccount"]), RoleARN: role.ARN,
-	})})
+		Namespace: text(p["Namespace"]), ServiceAccount: text(p["ServiceAccount"]), RoleARN: role.ARN, Untagged: isTrue(p["DisableSessionTags"], false),
+	}))
 }

@@ -50,6 +50,14 @@ func Validate(s finding.Suppression) error {
 	return nil
 }
 
+// Types are the types of resources whose conditions are judged in each case, in the order
+// of their weight.
+var Types = []string{
+	typeCluster, typeClusterCDK, typeKey, typeReplica, "AWS::KMS::Alias", "AWS::CloudTrail::Trail", "AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy",
+	"AWS::IAM::RolePolicy", "AWS::EKS::PodIdentityAssociation", "AWS::EKS::Nodegroup", "AWS::S3::Bucket", "AWS::S3::BucketPolicy",
+	"AWS::Events::Rule", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::Logs::MetricFilter", "AWS::CloudWatch::Alarm", "AWS::Logs::LogGroup",
+}
+
 // Run checks all templates of an assembly together. An error is a suppression
 // that is not valid; faults of the templates are findings.
 func Run(assembly *cfn.Assembly, opts Options) (*finding.Report, error) {
@@ -61,7 +69,20 @@ func Run(assembly *cfn.Assembly, opts Options) (*finding.Report, error) {
 	if opts.Now.IsZero() {
 		opts.Now = eksversion.Now()
 	}
-	c := &checker{assembly: assembly, documents: map[*cfn.Resource]iampolicy.NamedDocument{}, now: opts.Now, organization: opts.Organization, report: finding.Report{Tool: "ekskms check", Rules: Rules()}}
+	cases, err := cfn.CasesOf(Types, assembly)
+	if err != nil {
+		return nil, err
+	}
+	var reports []*finding.Report
+	for _, one := range cases {
+		c := &checker{
+			assembly: one.Assemblies[0], documents: map[*cfn.Resource]iampolicy.NamedDocument{}, now: opts.Now, organization: opts.Organization,
+			report: finding.Report{Tool: "ekskms check", Rules: Rules()},
+		}
+		c.run()
+		reports = append(reports, &c.report)
+	}
+	report := finding.Merge(reports, func(holds func(i int) bool) string { return cfn.When(cases, holds) })
 	suppressions := slices.Clone(opts.Suppressions)
 	for _, t := range assembly.Templates {
 		for _, id := range sortedKeys(t.Resources) {
@@ -72,16 +93,15 @@ func Run(assembly *cfn.Assembly, opts Options) (*finding.Report, error) {
 			suppressions = append(suppressions, found...)
 		}
 	}
-	c.run()
-	for _, s := range c.report.Suppress(suppressions) {
+	for _, s := range report.Suppress(suppressions) {
 		where := s.Resource
 		if s.On != nil {
 			where = s.On.Resource
 		}
-		c.noteAt(where, "the suppression of %s covers no finding: remove it", s.ID)
+		report.NoteAt(where, "the suppression of %s covers no finding: remove it", s.ID)
 	}
-	c.report.Sort()
-	return &c.report, nil
+	report.Sort()
+	return report, nil
 }
 
 // InMetadata returns the suppressions that stand in the metadata of a resource.
@@ -157,7 +177,7 @@ func (c *checker) run() {
 	c.findIdentities()
 	for _, cl := range c.clusters {
 		c.checkCluster(cl)
-		if arn := text(cl.keyARN); cl.key == nil && arn != "" {
+		if arn := text(cl.keyARN); cl.key == nil && arn != "" && !ofAWS(arn) {
 			c.checkRecorded(cl.Resource)
 			c.checkKeyAlarms(cl.Resource, arn)
 		}

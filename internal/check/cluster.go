@@ -144,9 +144,9 @@ func firstUnknown(values ...any) any {
 func (c *checker) checkKeyRegion(cl *cluster) {
 	key, isARN := place.ParseARN(text(cl.keyARN))
 	region := key.Region
-	switch _, alias, _ := strings.Cut(key.Resource, "alias/"); {
+	switch {
 	case cl.key != nil:
-	case strings.HasPrefix(alias, "aws/") || strings.HasPrefix(text(cl.keyARN), "alias/aws/"):
+	case ofAWS(text(cl.keyARN)):
 		c.find("secrets-key-unsuitable", cl.Resource, "the key %s is one that AWS manages: nobody can write its policy", show(cl.keyARN))
 		return
 	case !isARN && !strings.Contains(text(cl.keyARN), "${"):
@@ -163,6 +163,11 @@ func (c *checker) checkKeyRegion(cl *cluster) {
 	default:
 		c.find("secrets-key-unsuitable", cl.Resource, "the key %s is in Region %s, and the cluster in %s", show(cl.keyARN), region, cl.Template.Region)
 	}
+}
+
+// ofAWS tells that a key is one that AWS manages, by its alias.
+func ofAWS(key string) bool {
+	return strings.HasPrefix(key, "alias/aws/") || strings.HasPrefix(key, "arn:") && strings.Contains(key, ":alias/aws/")
 }
 
 func (c *checker) checkEndpoint(cl *cluster) {

@@ -66,9 +66,7 @@ func (c *checker) checkKey(k *usedKey) {
 			c.noteAt(k.Path, "%s is %s, which is not in the template: it was not judged", name, show(p[name]))
 		}
 	}
-	if !retained(k.Resource) {
-		c.find("key-deletable", k.Resource, "DeletionPolicy is %s and UpdateReplacePolicy is %s", orNotSet(k.DeletionPolicy), orNotSet(k.UpdateReplacePolicy))
-	}
+	c.checkRetained("key-deletable", k.Resource)
 	switch origin := p["Origin"]; {
 	case k.Type == typeReplica:
 		c.noteAt(k.Path, "the key is a replica: its rotation is that of the primary key, and was not judged")
@@ -88,6 +86,20 @@ func (c *checker) checkKey(k *usedKey) {
 	}
 	if wrong := unsuitable(p); len(wrong) > 0 {
 		c.find("secrets-key-unsuitable", k.Resource, "%s", strings.Join(wrong, "; "))
+	}
+}
+
+// checkRetained wants CloudFormation to keep a resource when its stack is deleted, and when
+// it is replaced.
+func (c *checker) checkRetained(rule string, r *cfn.Resource) {
+	deletion, replacement := r.DeletionPolicy, r.UpdateReplacePolicy
+	open := func(policy string) bool { return strings.Contains(policy, "${") }
+	switch {
+	case deletion == "Retain" && replacement == "Retain", deletion == "RetainExceptOnCreate" && replacement == "Retain":
+	case open(deletion) && (open(replacement) || replacement == "Retain"), strings.HasPrefix(deletion, "Retain") && open(replacement):
+		c.noteAt(r.Path, "DeletionPolicy is %s and UpdateReplacePolicy is %s, which is not in the template: it was not judged", deletion, replacement)
+	default:
+		c.find(rule, r, "DeletionPolicy is %s and UpdateReplacePolicy is %s", orNotSet(deletion), orNotSet(replacement))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -51,47 +52,14 @@ type subject struct {
 	identity []iampolicy.NamedDocument
 }
 
-// checkKeyPolicy judges the policy in each case that conditions of the template make of
-// it. What is wrong in some of them is found, and said to be so.
 func (c *checker) checkKeyPolicy(k *usedKey) {
-	type found struct {
-		finding.Finding
-		when []string
-	}
-	var all []*found
-	before := c.report.Findings
-	cases := cfn.Cases(policyOf(k.Resource))
-	for _, one := range cases {
-		c.report.Findings = nil
-		c.checkCase(k, one.Value)
-	next:
-		for _, f := range c.report.Findings {
-			for _, other := range all {
-				if other.Rule == f.Rule && other.Message == f.Message {
-					other.when = append(other.when, one.When)
-					continue next
-				}
-			}
-			all = append(all, &found{f, []string{one.When}})
-		}
-	}
-	c.report.Findings = before
-	for _, f := range all {
-		if len(f.when) < len(cases) {
-			f.Message += fmt.Sprintf(" (where %s)", strings.Join(f.when, ", or "))
-		}
-		c.report.Findings = append(c.report.Findings, f.Finding)
-	}
-}
-
-func (c *checker) checkCase(k *usedKey, policy any) {
 	t := k.Template
 	kp := &keyPolicy{
 		c: c, key: k, open: map[int]bool{}, all: map[int]bool{},
 		arn:  k.ARN,
 		root: rootOf(t),
 	}
-	doc, resolved, missing, err := document(policy, t)
+	doc, resolved, missing, err := document(policyOf(k.Resource), t)
 	if err != nil {
 		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", err)
 		return
@@ -101,13 +69,14 @@ func (c *checker) checkCase(k *usedKey, policy any) {
 		return
 	}
 	for _, m := range missing {
-		c.noteAt(k.Path, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, and a value for one that nothing else has", m)
+		c.noteAt(k.Path, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, an account for that of the template, another value for one that nothing else has; a statement of which it is the whole or the effect was not judged", m)
 	}
+	before := len(c.report.Findings)
 	kp.read(doc, resolved)
 	kp.judge(resolved)
 	if kp.broken != nil {
 		// What was found by then rests on a policy that is not understood.
-		c.report.Findings = nil
+		c.report.Findings = c.report.Findings[:before]
 		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", kp.broken)
 	}
 }
@@ -285,7 +254,7 @@ func (kp *keyPolicy) likeSubjects() {
 	ofCaller := func(r iampolicy.Requirement) bool {
 		return isKey(r, "aws:PrincipalArn", "aws:username", "aws:PrincipalAccount", "kms:CallerAccount")
 	}
-	if !slices.ContainsFunc(kp.statements, func(s statement) bool { return s.allow && slices.ContainsFunc(s.conditions, ofCaller) }) {
+	if !slices.ContainsFunc(kp.statements, func(s statement) bool { return slices.ContainsFunc(s.conditions, ofCaller) }) {
 		return
 	}
 	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe), nil) {
@@ -447,7 +416,8 @@ func (kp *keyPolicy) checkAllActions() {
 // role by its unique ID: one made again under the same name is another.
 func (kp *keyPolicy) checkDurableAdmin() {
 	var lapsing []string
-	for _, s := range kp.subjects {
+	anybody := &subject{arn: strings.Replace(kp.root, ":root", ":role/Somebody", 1), like: []string{"any role"}, identity: everything()}
+	for _, s := range append(slices.Clone(kp.subjects), anybody) {
 		if s.service || s.role != nil && s.role.Template == kp.key.Template && !strings.HasPrefix(s.role.DeletionPolicy, "Retain") {
 			continue
 		}
@@ -629,9 +599,9 @@ func (kp *keyPolicy) checkClusterRoles() {
 
 func (kp *keyPolicy) checkGrants() {
 	for _, use := range kp.uses([]string{actionGrant}, chosen(slices.Concat(grantKeys, sourceKeys)...)) {
-		by, _ := kp.by(use.Way)
+		by, direct := kp.by(use.Way)
 		s := kp.subject(use)
-		if s == nil || s.root || !kp.names(by, s) || kp.all[by.position] {
+		if s == nil || s.root || !kp.names(by, s, direct) || kp.all[by.position] {
 			continue
 		}
 		switch why := kp.c.noCreator[s.role]; {
@@ -661,22 +631,23 @@ func (kp *keyPolicy) subject(use iampolicy.Use) *subject {
 }
 
 // names tells whether a statement is about the subject itself: not about its
-// account, and not about everybody.
-func (kp *keyPolicy) names(s statement, who *subject) bool {
+// account, and not about everybody. Where it needs no IAM policy, and a Deny leaves only
+// those like it, they are meant too.
+func (kp *keyPolicy) names(s statement, who *subject, direct bool) bool {
 	if slices.Contains(s.principals, who.arn) || slices.Contains(s.services, who.arn) {
 		return true
 	}
-	return !kp.open[s.position] && slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
+	return !kp.open[s.position] && (direct && who.like != nil || slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
 		return isKey(r, "aws:PrincipalArn") && pins(r) && slices.ContainsFunc(r.Values, func(v string) bool { return wild(v, who.arn) })
-	})
+	}))
 }
 
 func (kp *keyPolicy) checkUse() {
 	through, may := map[string]statement{}, map[string][]string{}
 	for _, use := range kp.uses(useActions, chosen(slices.Concat(contextKeys, sourceKeys, []string{"kms:ViaService"})...)) {
-		by, _ := kp.by(use.Way)
+		by, direct := kp.by(use.Way)
 		s := kp.subject(use)
-		if s == nil || s.root || s.foreign || !kp.names(by, s) || kp.all[by.position] {
+		if s == nil || s.root || s.foreign || !kp.names(by, s, direct) || kp.all[by.position] {
 			continue
 		}
 		through[s.arn], may[s.arn] = by, append(may[s.arn], use.Actions...)
@@ -706,6 +677,8 @@ func (kp *keyPolicy) never(r iampolicy.Requirement) string {
 		return ""
 	}
 	switch {
+	case isKey(r, "aws:PrincipalArn") && !slices.ContainsFunc(r.Values, func(v string) bool { return !ofSession.MatchString(v) }):
+		return "it is the ARN of a role, also in a session of it"
 	case isKey(r, "kms:EncryptionContext:aws:eks:*") && !isKey(r, "kms:EncryptionContext:aws:eks:context"):
 		return "EKS sends no such key, only aws:eks:context"
 	case isKey(r, "kms:ViaService") && !kp.key.Template.Assumed:
@@ -716,6 +689,10 @@ func (kp *keyPolicy) never(r iampolicy.Requirement) string {
 	}
 	return ""
 }
+
+// ofSession matches the ARNs of a role's sessions, which no request has as aws:PrincipalArn.
+// Source: IAM User Guide, "AWS global condition context keys".
+var ofSession = regexp.MustCompile(`^arn:[a-z*-]*:sts:[^:]*:[^:]*:assumed-role/`)
 
 // eksEndpoint is the value of kms:ViaService for EKS.
 func (c *checker) eksEndpoint(t *cfn.Template) string {

@@ -1,9 +1,11 @@
 package check
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -122,15 +124,19 @@ func document(policy any, t *cfn.Template) (doc iampolicy.Document, resolved any
 			return doc, nil, nil, err
 		}
 	}
-	w := &standIn{role: "arn:" + t.Partition + ":iam::" + t.Account + ":role/"}
-	cases := cfn.Cases(policy)
+	w := &standIn{account: t.Account, role: "arn:" + t.Partition + ":iam::" + t.Account + ":role/"}
+	cases := cfn.Alternatives(policy)
 	in := map[string]int{}
 	var statements []any
 	for _, one := range cases {
-		if u, ok := one.Value.(cfn.Unknown); ok {
+		if u, ok := one.(cfn.Unknown); ok {
 			return doc, nil, []string{u.Expression}, nil
 		}
-		resolved = w.replace(one.Value, "")
+		known := withoutUnknown(one, w)
+		if known == nil {
+			return doc, nil, w.missing, nil
+		}
+		resolved = w.replace(known, "")
 		for _, s := range list(at(resolved, "Statement")) {
 			id := show(s)
 			if in[id]++; in[id] == 1 {
@@ -151,11 +157,125 @@ func document(policy any, t *cfn.Template) (doc iampolicy.Document, resolved any
 	return doc, resolved, w.missing, err
 }
 
+// withoutUnknown leaves out the statements of which the template does not say the whole or
+// the effect, and conditions of which it does not say which they are: an Allow is judged
+// without them, a Deny is left out. It is nil if the statements are not known at all.
+func withoutUnknown(policy any, w *standIn) any {
+	m, ok := policy.(map[string]any)
+	if !ok {
+		return policy
+	}
+	if u, is := m["Statement"].(cfn.Unknown); is {
+		w.name(u.Expression)
+		return nil
+	}
+	m = maps.Clone(m)
+	if u, is := m["Version"].(cfn.Unknown); is {
+		w.name(u.Expression)
+		m["Version"] = iampolicy.Version
+	}
+	var statements []any
+	for _, s := range list(m["Statement"]) {
+		if u, is := s.(cfn.Unknown); is {
+			w.name(u.Expression)
+			continue
+		}
+		if u, is := at(s, "Effect").(cfn.Unknown); is {
+			w.name(u.Expression)
+			continue
+		}
+		fields, _ := s.(map[string]any)
+		condition, there := fields["Condition"]
+		if there {
+			left := known(condition, w)
+			if !reflect.DeepEqual(left, condition) {
+				if text(fields["Effect"]) == "Deny" {
+					continue
+				}
+				fields = maps.Clone(fields)
+				delete(fields, "Condition")
+				if left != nil {
+					fields["Condition"] = left
+				}
+				s = fields
+			}
+		}
+		statements = append(statements, s)
+	}
+	if len(statements) == 0 && len(w.missing) > 0 {
+		return nil
+	}
+	m["Statement"] = statements
+	return m
+}
+
+// known is what of the operators and keys of a condition the template says.
+func known(condition any, w *standIn) any {
+	switch c := condition.(type) {
+	case cfn.Unknown:
+		w.name(c.Expression)
+		return nil
+	case map[string]any:
+		left := map[string]any{}
+		for operator, keys := range c {
+			if u, is := keys.(cfn.Unknown); is {
+				w.name(u.Expression)
+				continue
+			}
+			if m, is := keys.(map[string]any); is && slices.Contains([]string{"Bool", "Null"}, base(operator)) {
+				m = maps.Clone(m)
+				for key, values := range m {
+					for _, v := range list(values) {
+						if u, is := v.(cfn.Unknown); is {
+							w.name(u.Expression)
+							delete(m, key)
+						}
+					}
+				}
+				if keys = m; len(m) == 0 {
+					continue
+				}
+			}
+			left[operator] = keys
+		}
+		if len(left) > 0 {
+			return left
+		}
+		return nil
+	}
+	return condition
+}
+
+// base is an operator without what stands around it.
+func base(operator string) string {
+	return strings.TrimSuffix(operator[strings.Index(operator, ":")+1:], "IfExists")
+}
+
+// What the values of some operators look like.
+const (
+	formatAddress = "address"
+	formatDate    = "date"
+	formatNumber  = "number"
+)
+
+func format(operator string) string {
+	switch operator = base(operator); {
+	case operator == "IpAddress" || operator == "NotIpAddress":
+		return formatAddress
+	case strings.HasPrefix(operator, "Date"):
+		return formatDate
+	case strings.HasPrefix(operator, "Numeric"):
+		return formatNumber
+	}
+	return ""
+}
+
 // standIn replaces what a template leaves open. A principal becomes a role of the
-// account, a resource one that nothing else is.
+// account, a resource one that nothing else is, and a value of a condition one that its
+// key can have.
 type standIn struct {
-	role    string
-	missing []string
+	account, role string
+	missing       []string
 }
 
 // nowhere begins the ARN of a resource that is not known.
@@ -175,19 +295,58 @@ func (w *standIn) name(expression string) string {
 	}, expression)
 }
 
+// value stands for a text under a key of a policy, or of a condition.
+func (w *standIn) value(expression, key string) string {
+	name := w.name(expression)
+	plain := strings.ToLower(strings.ReplaceAll(name, "-", ""))
+	switch strings.ToLower(key) {
+	case formatAddress:
+		return fmt.Sprintf("192.0.2.%d/32", slices.Index(w.missing, expression)%256) // of RFC 5737
+	case formatDate:
+		return "2099-12-31T23:59:59Z"
+	case formatNumber:
+		return "1234567890"
+	case "service":
+		return "unknown-" + plain + ".amazonaws.com"
+	case "federated":
+		return strings.TrimSuffix(w.role, "role/") + "oidc-provider/" + name
+	case "aws", "aws:principalarn":
+		return w.role + name
+	case "resource", "notresource", "aws:sourcearn":
+		return nowhere + name
+	case "action", "notaction":
+		return "unknown:" + plain
+	case "aws:principalaccount", "kms:calleraccount", "aws:sourceaccount":
+		return w.account
+	case "aws:principalorgid", "aws:sourceorgid":
+		return "o-" + plain
+	case "aws:principalorgpaths", "aws:sourceorgpaths":
+		return "o-" + plain + "/r-" + plain + "/*"
+	case "aws:sourcevpc":
+		return "vpc-" + plain
+	case "aws:sourcevpce":
+		return "vpce-" + plain
+	}
+	return name
+}
+
 func (w *standIn) replace(v any, key string) any {
 	switch v := v.(type) {
 	case cfn.Unknown:
-		switch key {
-		case "AWS":
-			return w.role + w.name(v.Expression)
-		case "Resource", "NotResource":
-			return nowhere + w.name(v.Expression)
+		if key == "Principal" || key == "NotPrincipal" {
+			return map[string]any{"AWS": w.value(v.Expression, "AWS")}
 		}
-		return w.name(v.Expression)
+		return w.value(v.Expression, key)
 	case string:
-		if m := placeholder.FindStringSubmatch(v); key == "AWS" && m != nil {
-			return w.role + w.name(m[1]) // the whole, or its account, or its name
+		m := placeholder.FindStringSubmatchIndex(v)
+		switch {
+		case m != nil && (key == "AWS" || strings.EqualFold(key, "aws:PrincipalArn")) && !policyVariable.MatchString(v[m[2]:m[3]]):
+			if key != "AWS" && strings.Count(v[:m[0]], ":") == 4 { // the account, before a name that may be a pattern
+				return strings.Replace(v, v[m[0]:m[1]], w.value(v[m[2]:m[3]], "aws:PrincipalAccount"), 1)
+			}
+			return w.value(v[m[2]:m[3]], key) // the whole, or its account, or its name
+		case m != nil && slices.Contains([]string{"Action", "NotAction", "Service", "Federated", formatAddress, formatDate, formatNumber}, key):
+			return w.value(v[m[2]:m[3]], key)
 		}
 		known := placeholder.ReplaceAllStringFunc(v, func(p string) string {
 			// IAM's own variables have a colon, or are one of ${*}, ${?}, ${$}.
@@ -209,7 +368,7 @@ func (w *standIn) replace(v any, key string) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for k, e := range v {
-			out[k] = w.replace(e, k)
+			out[k] = w.replace(e, cmp.Or(format(key), k))
 		}
 		return out
 	}

@@ -39,8 +39,8 @@ func (c *checker) checkTrail(t *cfn.Resource) {
 	switch bucket := c.assembly.Lookup(name); {
 	case bucket == nil || bucket.Type != "AWS::S3::Bucket":
 		c.noteAt(t.Path, "the bucket %s is not in the templates: its retention was not judged", show(name))
-	case !retained(bucket):
-		c.find("trail-logs-deletable", bucket, "DeletionPolicy is %s and UpdateReplacePolicy is %s", orNotSet(bucket.DeletionPolicy), orNotSet(bucket.UpdateReplacePolicy))
+	default:
+		c.checkRetained("trail-logs-deletable", bucket)
 	}
 }
 

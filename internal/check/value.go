@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/place"
 )
@@ -52,12 +51,6 @@ func wild(pattern, s string) bool {
 func accountOf(text string) string {
 	parts, _ := place.ParseARN(text)
 	return parts.AccountID
-}
-
-// retained tells that CloudFormation keeps a resource when its stack is deleted,
-// and when it is replaced.
-func retained(r *cfn.Resource) bool {
-	return (r.DeletionPolicy == "Retain" || r.DeletionPolicy == "RetainExceptOnCreate") && r.UpdateReplacePolicy == "Retain"
 }
 
 func orNotSet(s string) string {

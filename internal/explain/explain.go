@@ -324,6 +324,10 @@ func (in *Input) like(seen map[string]bool) (all []Principal) {
 		case use.Named, seen[use.ARN]:
 			continue
 		case len(use.Like) > 0:
+		case use.Account == "" && !seen[use.ARN]:
+			seen[use.ARN] = true
+			all = append(all, Principal{ARN: use.ARN, What: "any AWS service", IAM: "has none", caller: use.ARN})
+			continue
 		case use.AnyAccount, use.Account == "", use.Account == key[2], seen[use.Account], seen[root]:
 			continue // it has a column
 		default:

@@ -141,7 +141,7 @@ func TestMatrixSees(t *testing.T) {
 		"everybody": {add(map[string]any{"Effect": "Allow", "Principal": "*", "Action": "kms:De*"}),
 			[]string{"EncryptedClusterClusterRoleB274515C", "EncryptedClusterClusternodePoolRole33EC5368", "EncryptedClusterKmsPluginRoleC6DF9AF0",
 				"CustomVpcRestrictDefaultSGCustomResourceProviderRole26592FE0", "EncryptedClusterKubectlProviderHandlerServiceRole9B149D9D", "EncryptedClusterKubectlProviderframeworkonEventServiceRoleB7AAED18",
-				"anybody", "anybody", "cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1", "root"}},
+				"any-service.amazonaws.com", "anybody", "anybody", "cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1", "root"}},
 		"another account": {add(map[string]any{"Effect": "Allow", "Principal": map[string]any{"AWS": "444455556666"}, "Action": "kms:Decrypt"}),
 			[]string{plugin, "444455556666"}},
 		"a service": {add(map[string]any{"Effect": "Allow", "Principal": map[string]any{"Service": "logs.amazonaws.com"}, "Action": "kms:Decrypt"}),

@@ -95,6 +95,10 @@ type Finding struct {
 	Suppressed string `json:"suppressed,omitempty"`
 }
 
+func (f Finding) same(o Finding) bool {
+	return o.Rule == f.Rule && o.Resource == f.Resource && o.Stack == f.Stack && o.Message == f.Message
+}
+
 // Note says what could not be judged, or what a reader must know to judge the
 // report.
 type Note struct {
@@ -143,9 +147,7 @@ func (r *Report) Add(rule Rule, at Place, format string, args ...any) {
 	f := Finding{
 		Rule: rule.ID, Severity: rule.Severity, Place: at, Message: fmt.Sprintf(format, args...), Why: rule.Why, Fix: rule.Fix, Controls: rule.Controls,
 	}
-	if !slices.ContainsFunc(r.Findings, func(o Finding) bool {
-		return o.Rule == f.Rule && o.Resource == f.Resource && o.Stack == f.Stack && o.Message == f.Message
-	}) {
+	if !slices.ContainsFunc(r.Findings, f.same) {
 		r.Findings = append(r.Findings, f)
 	}
 }
@@ -156,6 +158,51 @@ func (r *Report) NoteAt(resource, format string, args ...any) {
 	if !slices.Contains(r.Notes, note) {
 		r.Notes = append(r.Notes, note)
 	}
+}
+
+// Merge joins the reports on several cases of the same thing. When says in words in which of
+// them something holds, and nothing if it is all.
+func Merge(reports []*Report, when func(holds func(i int) bool) string) *Report {
+	merged := *reports[0]
+	if len(reports) == 1 {
+		return &merged
+	}
+	merged.Findings, merged.Notes, merged.Checked = nil, nil, Checked{}
+	words := func(message string, holds func(i int) bool) string {
+		if in := when(holds); in != "" {
+			return message + " (" + in + ")"
+		}
+		return message
+	}
+	for n, r := range reports {
+		for _, f := range r.Findings {
+			if slices.ContainsFunc(reports[:n], func(r *Report) bool { return slices.ContainsFunc(r.Findings, f.same) }) {
+				continue
+			}
+			of := f
+			f.Message = words(f.Message, func(i int) bool { return slices.ContainsFunc(reports[i].Findings, of.same) })
+			merged.Findings = append(merged.Findings, f)
+		}
+		for _, note := range r.Notes {
+			if slices.ContainsFunc(reports[:n], func(r *Report) bool { return slices.Contains(r.Notes, note) }) {
+				continue
+			}
+			of := note
+			note.Message = words(note.Message, func(i int) bool { return slices.Contains(reports[i].Notes, of) })
+			merged.Notes = append(merged.Notes, note)
+		}
+		for _, list := range []struct{ to, from *[]string }{
+			{&merged.Checked.Clusters, &r.Checked.Clusters}, {&merged.Checked.Keys, &r.Checked.Keys}, {&merged.Checked.Trails, &r.Checked.Trails},
+		} {
+			for _, path := range *list.from {
+				if !slices.Contains(*list.to, path) {
+					*list.to = append(*list.to, path)
+				}
+			}
+		}
+		merged.Checked.Manifests = max(merged.Checked.Manifests, r.Checked.Manifests)
+	}
+	return &merged
 }
 
 // Sort brings the findings in their order.

@@ -49,15 +49,25 @@ func Compare(before, after *cfn.Assembly, opts Options) (*finding.Report, error)
 			return nil, err
 		}
 	}
-	report, err := compare(before, after, opts.Organization)
+	cases, err := cfn.CasesOf(check.Types, after, before)
 	if err != nil {
 		return nil, err
 	}
-	if names := renames(before, after); len(names) > 0 {
-		if err := withoutConsequences(report, before, after, names, opts.Organization); err != nil {
+	var reports []*finding.Report
+	for _, one := range cases {
+		after, before := one.Assemblies[0], one.Assemblies[1]
+		report, err := compare(before, after, opts.Organization)
+		if err != nil {
 			return nil, err
 		}
+		if names := renames(before, after); len(names) > 0 {
+			if err := withoutConsequences(report, before, after, names, opts.Organization); err != nil {
+				return nil, err
+			}
+		}
+		reports = append(reports, report)
 	}
+	report := finding.Merge(reports, func(holds func(i int) bool) string { return cfn.When(cases, holds) })
 	for _, unused := range report.Suppress(opts.Accepted) {
 		report.NoteAt(unused.Resource, "nothing was found of %s, which is accepted", unused.ID)
 	}

@@ -90,6 +90,9 @@ func (h template) derive(context Context) {
 
 // known are the values of a condition key that follow from what is known of the caller.
 func (h template) known(key string) (Values, bool) {
+	if key == requestedRegion {
+		return Values{h.census.region}, true
+	}
 	who, err := parseCaller(h.Caller)
 	if err != nil || h.open(key) {
 		return nil, false
@@ -133,7 +136,7 @@ const strangersAccount = "999999999999"
 
 // census is whom policies can tell apart.
 type census struct {
-	partition, account string
+	partition, account, region string
 	// exact are the ARNs that they name; accounts those of whose principals they speak.
 	exact, accounts, services, providers map[string]bool
 	// like are the patterns on ARNs, and those on names of services.
@@ -153,7 +156,7 @@ func templates(d *decider, accesses ...Access) ([]template, error) {
 		return nil, fmt.Errorf("%q is not the ARN of a KMS key", d.key)
 	}
 	c := &census{
-		partition: key[1], account: key[2],
+		partition: key[1], account: key[2], region: regionOf(d.key),
 		exact: map[string]bool{}, accounts: map[string]bool{key[2]: true}, services: map[string]bool{}, providers: map[string]bool{},
 		like: map[string]*language{}, serviceLike: map[string]*language{},
 	}

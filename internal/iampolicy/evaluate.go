@@ -272,10 +272,18 @@ func newJudge(r Request, p Policies) (*judge, error) {
 			}
 		}
 	}
+	// A request to a key is one to the endpoint of its Region.
+	if _, given := facts.context[requestedRegion]; !given && known {
+		facts.context[requestedRegion] = Values{regionOf(r.Resource)}
+	}
 	return &judge{
 		caller: caller, action: action, key: r.Resource, partition: key[1], account: key[2], facts: facts, policies: p,
 	}, nil
 }
+
+const requestedRegion = "aws:requestedregion"
+
+func regionOf(key string) string { return strings.Split(key, ":")[3] }
 
 func checkPolicy(d NamedDocument, ofResource bool) error {
 	err := d.wellFormed()

@@ -1,0 +1,159 @@
+package check_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+)
+
+// parameter declares a parameter that has no value.
+func parameter(name string) change {
+	return declare("Parameters", name, map[string]any{"Type": "String"})
+}
+
+func declare(section, name string, value any) change {
+	return func(t template) {
+		if t[section] == nil {
+			t[section] = map[string]any{}
+		}
+		t[section].(map[string]any)[name] = value
+	}
+}
+
+func ref(name string) map[string]any { return map[string]any{"Ref": name} }
+
+// condition declares a condition on what is not known.
+func condition(name string) change {
+	return all(parameter("Stage"), declare("Conditions", name, map[string]any{"Fn::Equals": []any{ref("Stage"), "production"}}))
+}
+
+func choice(name string, then, otherwise any) map[string]any {
+	return map[string]any{"Fn::If": []any{name, then, otherwise}}
+}
+
+func addRaw(s any) change {
+	return func(t template) { setStatements(t, append(statements(t), s)) }
+}
+
+var noValue = ref("AWS::NoValue")
+
+// checked is what is found in a changed golden, and in which words.
+func checked(t *testing.T, apply change) (ids []string, said string) {
+	t.Helper()
+	changed := cfntest.Golden(t, "default")
+	apply(changed)
+	data, err := json.Marshal(changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, report := run(t, "default.json", data)
+	for _, f := range found {
+		ids = append(ids, f.Rule)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), details(report)
+}
+
+// TestUnknownStatements shows that a part of a policy that is not known silences nothing
+// beside it, and that a note names it.
+func TestUnknownStatements(t *testing.T) {
+	open := allow("*", "kms:Decrypt", nil)
+	for name, tc := range map[string]struct {
+		apply change
+		want  []string // beside key-policy-any-principal
+	}{
+		"an action":                  {apply: allow(outsider, ref("Thing"), nil)},
+		"a part of an action":        {apply: allow(outsider, map[string]any{"Fn::Sub": "kms:${Thing}"}, nil)},
+		"an effect":                  {apply: addStatement(`Allow`, "Principal", outsider, "kms:Decrypt", nil)},
+		"a principal":                {apply: allow(map[string]any{"AWS": ref("Thing")}, "kms:DescribeKey", nil)},
+		"who is meant":               {apply: allow(ref("Thing"), "kms:DescribeKey", nil)},
+		"a service":                  {apply: allow(map[string]any{"Service": ref("Thing")}, "kms:DescribeKey", nil)},
+		"a resource":                 {apply: addRaw(map[string]any{"Effect": "Allow", "Principal": outsider, "Action": "kms:Decrypt", "Resource": ref("Thing")})},
+		"a condition":                {apply: addRaw(map[string]any{"Effect": "Allow", "Principal": outsider, "Action": "kms:DescribeKey", "Resource": "*", "Condition": ref("Thing")})},
+		"keys of a condition":        {apply: allow(outsider, "kms:DescribeKey", map[string]any{"StringEquals": ref("Thing")})},
+		"a value of a condition":     {apply: allow(outsider, "kms:DescribeKey", when("StringEquals", "aws:SourceVpce", ref("Thing")))},
+		"an organization":            {apply: allow("*", "kms:Decrypt", when("StringEquals", "aws:PrincipalOrgID", ref("Thing"))), want: []string{"key-policy-cross-account"}},
+		"an address":                 {apply: allow(outsider, "kms:DescribeKey", when("IpAddress", "aws:SourceIp", ref("Thing")))},
+		"a number":                   {apply: allow(outsider, "kms:DescribeKey", when("NumericLessThan", "aws:MultiFactorAuthAge", ref("Thing")))},
+		"a date":                     {apply: allow(outsider, "kms:DescribeKey", when("DateLessThan", "aws:CurrentTime", ref("Thing")))},
+		"a truth":                    {apply: allow(outsider, "kms:DescribeKey", when("Bool", "aws:SecureTransport", ref("Thing")))},
+		"a presence":                 {apply: allow(outsider, "kms:DescribeKey", when("Null", "aws:PrincipalOrgID", ref("Thing")))},
+		"an ARN":                     {apply: allow(outsider, "kms:DescribeKey", when("ArnLike", "aws:SourceArn", ref("Thing")))},
+		"a statement":                {apply: addRaw(map[string]any{"Fn::Transform": map[string]any{"Name": "Thing"}})},
+		"a dynamic reference":        {apply: allow(map[string]any{"AWS": "{{resolve:ssm:/roles/thing}}"}, "kms:DescribeKey", nil)},
+		"a dynamic reference within": {apply: allow(map[string]any{"AWS": "arn:aws:iam::111122223333:role/{{resolve:ssm:/roles/thing}}"}, "kms:DescribeKey", nil)},
+		"a Deny's condition":         {apply: deny("*", "kms:*", map[string]any{"StringEquals": ref("Thing")})},
+		"a Deny's address":           {apply: deny("*", "kms:Decrypt", when("IpAddress", "aws:SourceIp", ref("Thing")))},
+		"a version":                  {apply: property(secretsKey, "KeyPolicy.Version", ref("Thing"))},
+		"a Sid":                      {apply: addRaw(map[string]any{"Sid": ref("Thing"), "Effect": "Allow", "Principal": outsider, "Action": "kms:DescribeKey", "Resource": "*"})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			apply := tc.apply
+			if name == "an effect" {
+				apply = all(apply, statement("Added", "Effect", ref("Thing")), statement("Added", "Sid", "Effect"))
+			}
+			ids, said := checked(t, all(parameter("Thing"), open, statement("Added", "Sid", "Open"), apply))
+			want := append([]string{"key-policy-any-principal"}, tc.want...)
+			slices.Sort(want)
+			if diff := cmp.Diff(want, ids); diff != "" {
+				t.Errorf("- want, + found\n%s%s", diff, said)
+			}
+			if name != "a Sid" && !strings.Contains(said, "Thing") && !strings.Contains(said, "resolve:ssm") && !strings.Contains(said, "Fn::Transform") {
+				t.Errorf("no note names what is not known:\n%s", said)
+			}
+		})
+	}
+}
+
+// TestConditions shows that what depends on a condition is judged in each case.
+func TestConditions(t *testing.T) {
+	const suffix = "(where Stage is "
+	for name, tc := range map[string]struct {
+		apply   change
+		want    string // a rule, or nothing
+		said    string
+		without string
+	}{
+		"rotation":            {apply: property(secretsKey, "EnableKeyRotation", choice("Production", true, false)), want: "key-rotation-off", said: suffix + "not production)"},
+		"rotation either way": {apply: property(secretsKey, "EnableKeyRotation", choice("Production", false, noValue)), want: "key-rotation-off", said: "EnableKeyRotation is not set " + suffix + "not production)"},
+		"rotation always":     {apply: property(secretsKey, "EnableKeyRotation", choice("Production", true, "true"))},
+		"period":              {apply: property(secretsKey, "RotationPeriodInDays", choice("Production", 90, 700)), want: "key-rotation-slow", said: suffix + "not production)"},
+		"window":              {apply: property(secretsKey, "PendingWindowInDays", choice("Production", 30, 7)), want: "key-deletion-window-short", said: suffix + "not production)"},
+		"spec":                {apply: property(secretsKey, "KeySpec", choice("Production", noValue, "RSA_2048")), want: "secrets-key-unsuitable", said: suffix + "not production)"},
+		"retention":           {apply: attribute(secretsKey, "DeletionPolicy", choice("Production", "Retain", "Delete")), want: "key-deletable", said: suffix + "not production)"},
+		"retention unknown":   {apply: attribute(secretsKey, "DeletionPolicy", ref("Stage")), said: "DeletionPolicy is ${Stage}"},
+		"endpoint":            {apply: property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", choice("Production", false, true)), want: "endpoint-public", said: suffix + "not production)"},
+		"endpoint and networks": {apply: all(property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", choice("Production", false, true)),
+			property(cluster, "ResourcesVpcConfig.PublicAccessCidrs", choice("Production", noValue, []any{"203.0.113.0/24"})))},
+		"encryption":       {apply: property(cluster, "EncryptionConfig", choice("Production", []any{map[string]any{"Provider": map[string]any{"KeyArn": map[string]any{"Fn::GetAtt": []any{secretsKey, "Arn"}}}}}, noValue)), want: "secrets-not-encrypted", said: suffix + "not production)"},
+		"the key itself":   {apply: property(cluster, "EncryptionConfig.0.Provider.KeyArn", choice("Production", map[string]any{"Fn::GetAtt": []any{secretsKey, "Arn"}}, "alias/aws/eks")), want: "secrets-key-unsuitable", said: suffix + "not production)"},
+		"audit log":        {apply: property(cluster, "Logging", choice("Production", map[string]any{"ClusterLogging": map[string]any{"EnabledTypes": []any{map[string]any{"Type": "audit"}}}}, noValue)), want: "audit-log-off", said: suffix + "not production)"},
+		"one type":         {apply: property(cluster, "Logging", map[string]any{"ClusterLogging": map[string]any{"EnabledTypes": []any{choice("Production", map[string]any{"Type": "audit"}, noValue)}}}), want: "audit-log-off", said: suffix + "not production)"},
+		"version":          {apply: property(cluster, "Version", choice("Production", "1.34", "1.21")), want: "kubernetes-version-ended", said: suffix + "not production)"},
+		"trail logs":       {apply: property(trail, "IsLogging", choice("Production", true, false)), want: "trail-not-logging", said: suffix + "not production)"},
+		"trail validates":  {apply: property(trail, "EnableLogFileValidation", choice("Production", true, noValue)), want: "trail-no-validation", said: suffix + "not production)"},
+		"trail's key":      {apply: property(trail, "KMSKeyId", choice("Production", map[string]any{"Fn::GetAtt": []any{trailKey, "Arn"}}, noValue)), want: "trail-not-encrypted", said: suffix + "not production)"},
+		"topic's key":      {apply: property(topic, "KmsMasterKeyId", choice("Production", map[string]any{"Fn::GetAtt": []any{trailKey, "Arn"}}, "alias/aws/sns")), want: "alarm-undeliverable", said: suffix + "not production)"},
+		"an alarm's state": {apply: property(keyDeleted, "State", choice("Production", "ENABLED", "DISABLED")), want: "tamper-alarm-missing", said: suffix + "not production)"},
+		"an IAM policy":    {apply: identityPolicy(map[string]any{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": choice("Production", map[string]any{"Fn::GetAtt": []any{secretsKey, "Arn"}}, "*")}), want: "iam-decrypt-any-key", said: suffix + "not production)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ids, said := checked(t, all(condition("Production"), tc.apply))
+			var want []string
+			if tc.want != "" {
+				want = []string{tc.want}
+			}
+			if diff := cmp.Diff(want, ids); diff != "" {
+				t.Errorf("- want, + found\n%s%s", diff, said)
+			}
+			if !strings.Contains(said, tc.said) || tc.said == "" && strings.Contains(said, suffix) {
+				t.Errorf("want %q in\n%s", tc.said, said)
+			}
+		})
+	}
+}

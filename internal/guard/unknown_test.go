@@ -1,0 +1,75 @@
+package guard_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+)
+
+// staged declares conditions on what is not known: one of two stages.
+func staged(t cfntest.Template) {
+	t["Parameters"] = map[string]any{"Stage": map[string]any{"Type": "String"}, "Thing": map[string]any{"Type": "String"}}
+	is := func(stage string) map[string]any {
+		return map[string]any{"Fn::Equals": []any{map[string]any{"Ref": "Stage"}, stage}}
+	}
+	t["Conditions"] = map[string]any{
+		"Production": is("production"), "Test": is("test"), "NotProduction": map[string]any{"Fn::Not": []any{map[string]any{"Condition": "Production"}}},
+	}
+}
+
+func choice(condition string, then, otherwise any) map[string]any {
+	return map[string]any{"Fn::If": []any{condition, then, otherwise}}
+}
+
+// TestConditions shows that a change is judged in each case of what is not known, and that
+// a value that is not known is the same before and after.
+func TestConditions(t *testing.T) {
+	noValue := map[string]any{"Ref": "AWS::NoValue"}
+	rotation := func(v any) cfntest.Change { return cfntest.Property(secretsKey, "EnableKeyRotation", v) }
+	opened := map[string]any{"Sid": "Open", "Effect": "Allow", "Principal": "*", "Action": "kms:Decrypt", "Resource": "*"}
+	for name, tc := range map[string]struct {
+		before, after cfntest.Change
+		want          []string
+		says          string
+	}{
+		"the same":              {before: rotation(choice("Production", true, false)), after: rotation(choice("Production", true, false))},
+		"the same, turned":      {before: rotation(choice("Production", true, false)), after: rotation(choice("NotProduction", false, true))},
+		"less in one case":      {before: rotation(true), after: rotation(choice("Production", true, false)), want: one("rotation-weakened"), says: "(where Stage is not production)"},
+		"less in another case":  {before: rotation(choice("Production", false, true)), after: rotation(choice("Production", true, false)), want: one("rotation-weakened"), says: "(where Stage is not production)"},
+		"more in one case":      {before: rotation(choice("Production", true, false)), after: rotation(true)},
+		"never both":            {before: rotation(choice("Production", true, choice("Test", true, false))), after: rotation(choice("Test", choice("Production", false, true), choice("Production", true, false)))},
+		"the key in one case":   {after: cfntest.Attribute(secretsKey, "Condition", "Production"), want: []string{"key-deleted"}, says: "(where Stage is not production)"},
+		"the trail in one case": {after: cfntest.Attribute(trail, "Condition", "Production"), want: one("trail-weakened"), says: "(where Stage is not production)"},
+		"a statement in one case": {after: setStatements(func(s []any) []any { return append(s, choice("Production", noValue, opened)) }),
+			want: one("policy-widened"), says: "(where Stage is not production)"},
+		"a condition more, which changes nothing": {before: setStatements(func(s []any) []any { return append(s, choice("Production", opened, noValue)) }),
+			after: setStatements(func(s []any) []any { return append(s, choice("NotProduction", noValue, opened)) })},
+		"retained in one case": {after: cfntest.Attribute(secretsKey, "DeletionPolicy", choice("Production", "Retain", "Delete")), want: one("retention-weakened"), says: "(where Stage is not production)"},
+		"an unknown value":     {before: rotation(map[string]any{"Ref": "Thing"}), after: rotation(map[string]any{"Ref": "Thing"})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
+			staged(before)
+			staged(after)
+			if tc.before != nil {
+				tc.before(before)
+			}
+			tc.after(after)
+			report := compare(t, before, after)
+			if diff := cmp.Diff(tc.want, found(report)); diff != "" {
+				t.Errorf("- want, + found\n%s%+v", diff, report.Findings)
+			}
+			for _, f := range report.Findings {
+				if !strings.Contains(f.Message, tc.says) {
+					t.Errorf("want %q in %q", tc.says, f.Message)
+				}
+			}
+			if again := compare(t, after, after); len(again.Findings) > 0 {
+				t.Errorf("against itself: %+v", again.Findings)
+			}
+		})
+	}
+}
