@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -82,16 +83,14 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 	if question {
 		return f.answer(cmd, inputs, assembly)
 	}
-	var all []*explain.Matrix
-	for _, in := range inputs {
-		m, err := explain.Explain(in)
-		if err != nil {
-			return err
-		}
+	all, err := explain.Matrices(inputs)
+	if err != nil {
+		return err
+	}
+	for i, m := range all {
 		if !f.all && f.output != "json" {
-			m = m.Brief()
+			all[i] = m.Brief()
 		}
-		all = append(all, m)
 	}
 	out := cmd.OutOrStdout()
 	if f.output == "json" {
@@ -246,11 +245,13 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 
 // answer decides on one request.
 func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assembly *cfn.Assembly) error {
-	if len(inputs) > 1 {
-		var keys []string
-		for _, in := range inputs {
-			keys = append(keys, in.Path)
+	var keys []string
+	for _, in := range inputs {
+		if name := cmp.Or(in.Path, in.Key); !slices.Contains(keys, name) {
+			keys = append(keys, name)
 		}
+	}
+	if len(keys) > 1 {
 		return hint.Usage(fmt.Sprintf("there are several keys: name one with --key: %s", strings.Join(keys, ", ")), hintOfExplain)
 	}
 	context, err := f.requestContext()
@@ -265,7 +266,7 @@ func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assemb
 			}
 		}
 	}
-	a, err := explain.Ask(inputs[0], principal, f.action, context)
+	a, err := explain.Ask(inputs, principal, f.action, context)
 	if err != nil {
 		return hint.Usage(err.Error(), hintOfExplain)
 	}

@@ -122,11 +122,11 @@ func auditPage(assembly *cfn.Assembly, suppressions []finding.Suppression) ([]by
 	if err != nil {
 		return nil, err
 	}
-	for _, in := range inputs {
-		m, err := explain.Explain(in)
-		if err != nil {
-			return nil, err
-		}
+	matrices, err := explain.Matrices(inputs)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range matrices {
 		var b strings.Builder
 		if err := m.WriteMarkdown(&b); err != nil {
 			return nil, err

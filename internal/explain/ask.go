@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
@@ -36,10 +37,44 @@ const Depends = "depends"
 
 var verdicts = map[bool]string{true: "allowed", false: "denied"}
 
+// Ask decides on a request to a key, which is given in each of its cases. It depends where
+// the verdict is not the same in all.
+func Ask(inputs []Input, principal, action string, context iampolicy.Context) (*Reply, error) {
+	var replies []*Reply
+	var differ bool
+	for _, in := range inputs {
+		r, err := in.Ask(principal, action, context)
+		if err != nil {
+			return nil, err
+		}
+		replies = append(replies, r)
+		differ = differ || r.Verdict != replies[0].Verdict
+	}
+	first := replies[0]
+	if !differ {
+		return first, nil
+	}
+	reply := &Reply{Key: first.Key, Principal: principal, Action: action, Verdict: Depends, on: "what the templates leave open", By: []string{}, Notes: first.Notes}
+	var reasons []string
+	for _, verdict := range []string{"allowed", "denied", Depends} {
+		var in []int
+		for i, r := range replies {
+			if r.Verdict == verdict {
+				in = append(in, inputs[i].in)
+			}
+		}
+		if len(in) > 0 {
+			reasons = append(reasons, verdict+" "+cfn.When(inputs[0].cases, func(i int) bool { return slices.Contains(in, i) }))
+		}
+	}
+	reply.Reason = strings.Join(reasons, "; ")
+	return reply, nil
+}
+
 // Ask decides on a request to a key. Of a session, the role's path is not known: it is
 // that of a role of its name that the policies name; otherwise each path counts by which
 // the answer can differ.
-func Ask(in Input, principal, action string, context iampolicy.Context) (*Reply, error) {
+func (in Input) Ask(principal, action string, context iampolicy.Context) (*Reply, error) {
 	in.Policy.Name = keyPolicy
 	var reply *Reply
 	answers := map[string][]string{}

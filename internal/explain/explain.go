@@ -10,12 +10,14 @@ package explain
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/place"
 )
@@ -82,6 +84,9 @@ type Matrix struct {
 	Rows       []Row       `json:"rows"`
 	Notes      []string    `json:"notes,omitempty"`
 
+	// In says in which case of what the templates leave open, in words. Empty if it is all.
+	In string `json:"in,omitempty"`
+
 	// left are how many principals a brief matrix leaves out.
 	left int
 }
@@ -92,6 +97,11 @@ type Input struct {
 	// Path of the key in the templates. Default: none.
 	Path  string
 	Notes []string
+
+	ofCluster bool
+	// cases are those of the templates of which it is one.
+	cases []cfn.Case
+	in    int
 }
 
 const otherAccount = "999999999999"
@@ -104,6 +114,40 @@ func Administrator() []iampolicy.NamedDocument {
 	return []iampolicy.NamedDocument{{Name: "IAM", Document: iampolicy.NewDocument(iampolicy.Statement{
 		Sid: "kms:*", Effect: iampolicy.Allow, Action: iampolicy.Values{"kms:*"}, Resource: iampolicy.Values{"*"},
 	})}}
+}
+
+// Matrices makes those of the keys. Where cases of the same key are alike, one stands for
+// them.
+func Matrices(inputs []Input) ([]*Matrix, error) {
+	type alike struct {
+		*Matrix
+		text  string
+		cases []cfn.Case
+		in    []int
+	}
+	var all []*alike
+	for _, in := range inputs {
+		m, err := Explain(in)
+		if err != nil {
+			return nil, err
+		}
+		data, err := json.Marshal(m)
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(all, func(a *alike) bool { return a.text == string(data) })
+		if i < 0 {
+			i = len(all)
+			all = append(all, &alike{Matrix: m, text: string(data), cases: in.cases})
+		}
+		all[i].in = append(all[i].in, in.in)
+	}
+	var matrices []*Matrix
+	for _, a := range all {
+		a.In = cfn.When(a.cases, func(i int) bool { return slices.Contains(a.in, i) })
+		matrices = append(matrices, a.Matrix)
+	}
+	return matrices, nil
 }
 
 // Explain makes the matrix of a key: of every principal that its policy, its

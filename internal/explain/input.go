@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,15 +18,40 @@ import (
 // existingStatements is the output of a stack that uses an existing key.
 const existingStatements = "ExistingKeyPolicyStatements"
 
-// FromAssembly returns the keys of templates. key is the path, logical ID or ARN of
-// one; if it is empty, they are the keys of the clusters' secrets, or else all.
+// FromAssembly returns the keys of templates, each in each case that conditions of the
+// templates make. key is the path, logical ID or ARN of one; if it is empty, they are the
+// keys of the clusters' secrets, or else all.
 func FromAssembly(assembly *cfn.Assembly, key string) ([]Input, error) {
+	cases, err := cfn.CasesOf(check.Types, assembly)
+	if err != nil {
+		return nil, err
+	}
+	var all []Input
+	for i, one := range cases {
+		found, failed := fromCase(one.Assemblies[0], key)
+		if failed != nil {
+			err = cmp.Or(err, failed)
+			continue
+		}
+		for _, in := range found {
+			in.cases, in.in = cases, i
+			all = append(all, in)
+		}
+	}
+	if len(all) == 0 {
+		return nil, err
+	}
+	return all, nil
+}
+
+func fromCase(assembly *cfn.Assembly, key string) ([]Input, error) {
 	ofClusters := map[string]bool{}
 	for _, c := range check.Clusters(assembly) {
 		ofClusters[c.KeyARN] = true
 	}
-	var all, secrets []Input
-	var names []string
+	var all []Input
+	var names, left []string
+	var unread error
 	for _, k := range check.Keys(assembly) {
 		path := strings.TrimSuffix(k.Key.Path, "/Resource")
 		names = append(names, path)
@@ -33,9 +59,11 @@ func FromAssembly(assembly *cfn.Assembly, key string) ([]Input, error) {
 			continue
 		}
 		if k.Err != nil {
-			return nil, fmt.Errorf("%s: %w", k.Key.Path, k.Err)
+			unread = cmp.Or(unread, fmt.Errorf("%s: %w", k.Key.Path, k.Err))
+			left = append(left, fmt.Sprintf("the key %s is left out: %v", path, k.Err))
+			continue
 		}
-		in := Input{Access: k.Access, Path: path}
+		in := Input{Access: k.Access, Path: path, ofCluster: ofClusters[k.Access.Key]}
 		if t := k.Key.Template; t.Assumed {
 			in.Notes = append(in.Notes, fmt.Sprintf("the account and the Region of %s are not known: it was read as for account %s in %s", t.Name, t.Account, t.Region))
 		}
@@ -43,9 +71,6 @@ func FromAssembly(assembly *cfn.Assembly, key string) ([]Input, error) {
 			in.Notes = append(in.Notes, n.String())
 		}
 		all = append(all, in)
-		if ofClusters[k.Access.Key] {
-			secrets = append(secrets, in)
-		}
 	}
 	existing, err := existingKeys(assembly, key)
 	if err != nil {
@@ -54,15 +79,21 @@ func FromAssembly(assembly *cfn.Assembly, key string) ([]Input, error) {
 	for _, in := range existing {
 		names = append(names, in.Key)
 	}
-	switch {
-	case key != "" && len(all)+len(existing) == 0:
-		return nil, fmt.Errorf("there is no key %q in the templates, only %s", key, strings.Join(names, ", "))
-	case key == "" && len(secrets)+len(existing) > 0:
-		return append(secrets, existing...), nil
-	case len(all)+len(existing) == 0:
-		return nil, errors.New("there is no KMS key in the templates")
+	all = append(all, existing...)
+	if key == "" && slices.ContainsFunc(all, func(in Input) bool { return in.ofCluster }) {
+		all = slices.DeleteFunc(all, func(in Input) bool { return !in.ofCluster })
 	}
-	return append(all, existing...), nil
+	switch {
+	case len(all) > 0:
+		last := &all[len(all)-1]
+		last.Notes = append(last.Notes, left...)
+		return all, nil
+	case unread != nil:
+		return nil, unread
+	case key != "":
+		return nil, fmt.Errorf("there is no key %q in the templates, only %s", key, strings.Join(names, ", "))
+	}
+	return nil, errors.New("there is no KMS key in the templates")
 }
 
 // existingKeys are those of clusters that stand elsewhere, as far as the stack says
@@ -82,7 +113,7 @@ func existingKeys(assembly *cfn.Assembly, key string) ([]Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("output %s: %w", existingStatements, err)
 		}
-		in := Input{Access: iampolicy.Access{Key: c.KeyARN, Policy: iampolicy.NamedDocument{Document: doc}, Identity: identity}}
+		in := Input{ofCluster: true, Access: iampolicy.Access{Key: c.KeyARN, Policy: iampolicy.NamedDocument{Document: doc}, Identity: identity}}
 		in.Notes = append(in.Notes, "the key is not in the templates: this is what the statements allow that its owner must add, and not what the owner's own allow. With --policy the whole policy is read")
 		for _, n := range notes {
 			in.Notes = append(in.Notes, n.String())

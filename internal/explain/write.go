@@ -176,10 +176,14 @@ func (m *Matrix) others() string {
 }
 
 func (m *Matrix) title() string {
-	if m.Path == "" {
-		return m.Key
+	title := m.Key
+	if m.Path != "" {
+		title = m.Path + ", " + title
 	}
-	return m.Path + ", " + m.Key
+	if m.In != "" {
+		title += ", " + m.In
+	}
+	return title
 }
 
 func (l *layout) decided(i int) string {
