@@ -12,6 +12,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 )
 
@@ -159,7 +160,7 @@ func (p *checksPlugin) Validate(context awscdk.IPolicyValidationContext) (report
 	if err != nil {
 		return fatal(err)
 	}
-	found, err := check.Run(assembly, check.Options{Suppressions: p.suppressions})
+	found, err := check.Run(estate.FromTemplates(assembly), check.Options{Suppressions: p.suppressions})
 	if err != nil {
 		return fatal(err)
 	}

@@ -3,9 +3,10 @@ package cfn
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // facts are what is taken for granted of values that are not known: by the text of the
@@ -75,7 +76,7 @@ func (r *resolver) equal(a, b any) truth {
 			return always
 		}
 	}
-	r.open = append(r.open, question{x, y})
+	r.loader.open = append(r.loader.open, question{x, y})
 	return undecided
 }
 
@@ -139,19 +140,19 @@ func CasesOf(types []string, all ...*Assembly) ([]Case, error) {
 	return cases, visit(facts{}, map[question]bool{}, all)
 }
 
-// ifIn matches a value that depends on a condition within a longer one.
-var ifIn = regexp.MustCompile(`\$\{Fn::If ([^}]+)\}`)
-
 // firstOpen is the first question on which a resource of the types depends.
 func firstOpen(types []string, all []*Assembly) (question, bool) {
 	for _, kind := range types {
 		for _, a := range all {
+			if a.loader == nil || !slices.ContainsFunc(a.loader.resolvers, func(r *resolver) bool { return len(r.raw.rawConditions) > 0 }) {
+				continue
+			}
 			for _, resource := range a.OfType(kind) {
 				for _, condition := range conditionsOf(resource) {
 					r := a.loader.resolvers[slices.Index(a.Templates, resource.Template)]
-					r.open = nil
-					if r.condition(condition) == undecided && len(r.open) > 0 {
-						return r.open[0], true
+					a.loader.open = nil
+					if r.condition(condition) == undecided && len(a.loader.open) > 0 {
+						return a.loader.open[0], true
 					}
 				}
 			}
@@ -162,44 +163,10 @@ func firstOpen(types []string, all []*Assembly) (question, bool) {
 
 // conditionsOf are the conditions on which a resource depends that were not decided.
 func conditionsOf(r *Resource) []string {
-	all := conditionsIn([]any{r.Properties, r.DeletionPolicy, r.UpdateReplacePolicy})
+	all := value.Conditions([]any{r.Properties, r.DeletionPolicy, r.UpdateReplacePolicy})
 	if r.condition != "" {
 		all = append([]string{r.condition}, all...)
 	}
-	return all
-}
-
-// conditionsIn are the conditions in a value that were not decided.
-func conditionsIn(v any) (all []string) {
-	var find func(v any)
-	add := func(condition string) {
-		if !slices.Contains(all, condition) {
-			all = append(all, condition)
-		}
-	}
-	find = func(v any) {
-		switch v := v.(type) {
-		case string:
-			for _, m := range ifIn.FindAllStringSubmatch(v, -1) {
-				add(m[1])
-			}
-		case Unknown:
-			if v.If != nil {
-				add(v.If.Condition)
-				find(v.If.Then)
-				find(v.If.Else)
-			}
-		case []any:
-			for _, e := range v {
-				find(e)
-			}
-		case map[string]any:
-			for _, key := range slices.Sorted(maps.Keys(v)) {
-				find(v[key])
-			}
-		}
-	}
-	find(v)
 	return all
 }
 

@@ -4,7 +4,7 @@
 // References become concrete text at once: a role is its ARN wherever it is
 // referred to, with its logical ID for the part of the name that CloudFormation
 // will make up. Two values are then equal if they mean the same resource. What is
-// not in the templates is [Unknown], never a guess.
+// not in the templates is a [value.Unknown], never a guess.
 package cfn
 
 import (
@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/finding"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // The account and the Region for which a template is resolved when nothing says
@@ -97,11 +98,11 @@ type Resource struct {
 	// type has none that is known.
 	ARN string
 	// Properties with every reference resolved: a string, float64, bool,
-	// []any, map[string]any, or [Unknown].
+	// []any, map[string]any, or [value.Unknown].
 	Properties map[string]any
 	// Raw are the properties as they were written.
 	Raw map[string]any
-	// One of these that is not known stands as an [Unknown] does in a string.
+	// One of these that is not known stands as a [value.Unknown] does in a string.
 	DeletionPolicy, UpdateReplacePolicy string
 	Metadata                            map[string]any
 	DependsOn                           []string
@@ -110,71 +111,6 @@ type Resource struct {
 	Line     int
 	Template *Template
 }
-
-// Unknown is a value that is not in the templates: an import from elsewhere, a
-// parameter without a default. In a longer string it stands as ${Expression}.
-type Unknown struct {
-	Expression string
-	// If is the condition that is not decided, for a value that depends on one.
-	If *Choice
-}
-
-// Choice is a value that depends on a condition.
-type Choice struct {
-	Condition  string
-	Then, Else any
-}
-
-// mostConditions bounds the alternatives of a value: two for each condition.
-const mostConditions = 5
-
-// Alternatives are all that a value can be, by the conditions in it that are not decided.
-// What depends on more than a few stays unknown.
-func Alternatives(v any) (all []any) {
-	conditions := conditionsIn(v)
-	conditions = conditions[:min(len(conditions), mostConditions)]
-	for n := range 1 << len(conditions) {
-		is := map[string]bool{}
-		for i, c := range conditions {
-			is[c] = n>>i&1 == 0
-		}
-		all = append(all, decided(v, is))
-	}
-	return all
-}
-
-// decided puts in what conditions decide.
-func decided(v any, is map[string]bool) any {
-	switch v := v.(type) {
-	case Unknown:
-		if v.If != nil {
-			if then, known := is[v.If.Condition]; known && then {
-				return decided(v.If.Then, is)
-			} else if known {
-				return decided(v.If.Else, is)
-			}
-		}
-	case []any:
-		list := make([]any, 0, len(v))
-		for _, e := range v {
-			if e = decided(e, is); !isRemoved(e) {
-				list = append(list, e)
-			}
-		}
-		return list
-	case map[string]any:
-		m := make(map[string]any, len(v))
-		for key, e := range v {
-			if e = decided(e, is); !isRemoved(e) {
-				m[key] = e
-			}
-		}
-		return m
-	}
-	return v
-}
-
-func (u Unknown) String() string { return "${" + u.Expression + "}" }
 
 // OfType returns the resources of a type, in the order of templates and logical IDs.
 func (a *Assembly) OfType(kind string) []*Resource {
@@ -198,6 +134,13 @@ func (a *Assembly) Lookup(value any) *Resource {
 		return nil
 	}
 	return a.index[name]
+}
+
+// Names calls visit with each name by which Lookup finds something.
+func (a *Assembly) Names(visit func(name string, r *Resource)) {
+	for name, r := range a.index {
+		visit(name, r)
+	}
 }
 
 func (a *Assembly) buildIndex(resolvers []*resolver) {
@@ -251,14 +194,14 @@ func (r *Resource) Policy(path ...string) ([]byte, error) {
 }
 
 // unknownIn returns an expression in a value that could not be resolved, or "".
-func (t *Template) unknownIn(value any) string {
-	switch v := value.(type) {
-	case Unknown:
+func (t *Template) unknownIn(v any) string {
+	switch v := v.(type) {
+	case value.Unknown:
 		return v.String()
 	case string:
 		for expression := range t.unknowns {
-			if strings.Contains(v, Unknown{Expression: expression}.String()) {
-				return Unknown{Expression: expression}.String()
+			if strings.Contains(v, value.Unknown{Expression: expression}.String()) {
+				return value.Unknown{Expression: expression}.String()
 			}
 		}
 	case []any:
@@ -275,18 +218,4 @@ func (t *Template) unknownIn(value any) string {
 		}
 	}
 	return ""
-}
-
-// Manifest returns the Kubernetes objects of a Custom::AWSCDK-EKS-KubernetesResource:
-// CDK writes them as one string, a JSON list.
-func (r *Resource) Manifest() ([]map[string]any, error) {
-	text, ok := r.Properties["Manifest"].(string)
-	if !ok {
-		return nil, fmt.Errorf("%s: Manifest is %v, must be a JSON list of Kubernetes objects", r.Path, r.Properties["Manifest"])
-	}
-	var objects []map[string]any
-	if err := json.Unmarshal([]byte(text), &objects); err != nil {
-		return nil, fmt.Errorf("%s: Manifest is no JSON list of Kubernetes objects: %w", r.Path, err)
-	}
-	return objects, nil
 }

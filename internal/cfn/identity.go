@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/place"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // identity says how resources of a type are named.
@@ -112,7 +113,7 @@ func (r *resolver) ref(name string) any {
 	case "AWS::StackId":
 		return "arn:" + t.Partition + ":cloudformation:" + t.Region + ":" + t.Account + ":stack/" + t.Name
 	case "AWS::NoValue":
-		return removed{}
+		return value.Nothing{}
 	}
 	if _, ok := r.raw.parameters[name]; ok {
 		return r.parameter(name)
@@ -136,11 +137,7 @@ func (r *resolver) attribute(id, attribute string) any {
 		if nested == nil {
 			return r.unknown(id + "." + attribute)
 		}
-		value := nested.guarded("output "+output, func() any { return nested.value(nested.raw.outputs[output]["Value"]) })
-		if u, ok := value.(Unknown); ok {
-			return r.unknown(u.Expression)
-		}
-		return value
+		return r.from(nested.guarded("output "+output, func() any { return nested.value(nested.raw.outputs[output]["Value"]) }))
 	}
 	switch attribute {
 	case "Arn", "TopicArn", "AlarmArn", "PolicyArn":

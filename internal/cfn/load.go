@@ -57,6 +57,7 @@ func Parse(name string, data []byte, env Environment) (*Assembly, error) {
 type loader struct {
 	env       Environment
 	facts     facts
+	open      []question // that conditions have asked
 	resolvers []*resolver
 	depth     int
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // resolver resolves one template.
@@ -23,7 +25,6 @@ type resolver struct {
 	busy  map[string]bool // what is being resolved, against circles
 	depth int
 	err   error
-	open  []question // that conditions have asked
 }
 
 func newResolver(t *Template, raw *document, l *loader, parent *nesting) *resolver {
@@ -75,9 +76,17 @@ func (r *resolver) run() error {
 }
 
 // unknown notes that an expression has no value here.
-func (r *resolver) unknown(expression string) Unknown {
+func (r *resolver) unknown(expression string) value.Unknown {
 	r.template.unknowns[expression] = true
-	return Unknown{Expression: expression}
+	return value.Unknown{Expression: expression}
+}
+
+// from takes a value of another template.
+func (r *resolver) from(v any) any {
+	if u, is := v.(value.Unknown); is {
+		r.template.unknowns[u.Expression] = true
+	}
+	return v
 }
 
 // guarded resolves something that could refer to itself.
@@ -90,9 +99,6 @@ func (r *resolver) guarded(name string, resolve func() any) any {
 	return resolve()
 }
 
-// removed is what Ref AWS::NoValue gives: the property is not there.
-type removed struct{}
-
 // value resolves a value as it was written.
 func (r *resolver) value(v any) any {
 	if r.depth++; r.depth > maxNesting {
@@ -100,7 +106,7 @@ func (r *resolver) value(v any) any {
 		if r.err == nil {
 			r.err = fmt.Errorf("a value is nested more than %d deep", maxNesting)
 		}
-		return Unknown{Expression: "too deep"}
+		return value.Unknown{Expression: "too deep"}
 	}
 	defer func() { r.depth-- }()
 	switch v := v.(type) {
@@ -141,8 +147,9 @@ func (r *resolver) value(v any) any {
 // stored in other services using dynamic references".
 var dynamic = regexp.MustCompile(`\{\{(resolve:[^{}]+)\}\}`)
 
+// isRemoved tells that a value is what Ref AWS::NoValue gives: the property is not there.
 func isRemoved(v any) bool {
-	_, ok := v.(removed)
+	_, ok := v.(value.Nothing)
 	return ok
 }
 
@@ -210,7 +217,7 @@ func (r *resolver) function(name string, argument any) any {
 				return r.value(arguments[2])
 			}
 			u := r.unknown("Fn::If " + condition)
-			u.If = &Choice{condition, r.value(arguments[1]), r.value(arguments[2])}
+			u.If = &value.Choice{Condition: condition, Then: r.value(arguments[1]), Else: r.value(arguments[2])}
 			return u
 		}
 	case "Fn::FindInMap":
@@ -264,7 +271,7 @@ func brief(argument any) string {
 // str writes a value as CloudFormation does in a longer string.
 func str(v any) string {
 	switch v := v.(type) {
-	case nil, removed:
+	case nil, value.Nothing:
 		return ""
 	case string:
 		return v
@@ -272,7 +279,7 @@ func str(v any) string {
 		return strconv.FormatBool(v)
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
-	case Unknown:
+	case value.Unknown:
 		return v.String()
 	}
 	data, _ := json.Marshal(v)
@@ -355,6 +362,9 @@ func (r *resolver) condition(name string) truth {
 	}
 	r.busy["condition "+name] = true
 	defer delete(r.busy, "condition "+name)
+	if _, own := r.raw.rawConditions[name]; !own && r.parent != nil {
+		return r.parent.resolver.condition(name) // a value of the parent depends on it
+	}
 	return r.decide(r.raw.rawConditions[name])
 }
 
@@ -406,24 +416,24 @@ func (r *resolver) decide(v any) truth {
 func (r *resolver) parameter(name string) any {
 	declared := r.raw.parameters[name]
 	kind, _ := declared["Type"].(string)
-	value, given := declared["Default"], false
+	v, given := declared["Default"], false
 	if r.parent != nil {
 		raw, _ := r.parent.resolver.raw.resources[r.parent.id]["Properties"].(map[string]any)
 		passed, _ := raw["Parameters"].(map[string]any)
 		if argument, ok := passed[name]; ok {
-			value, given = r.guarded("parameter "+name, func() any { return r.parent.resolver.value(argument) }), true
-			if u, ok := value.(Unknown); ok {
-				return r.unknown(u.Expression)
+			v, given = r.guarded("parameter "+name, func() any { return r.parent.resolver.value(argument) }), true
+			if value.IsUnknown(v) {
+				return r.from(v)
 			}
 		}
 	} else if own, ok := r.loader.env.Parameters[name]; ok {
-		value, given = own, true
+		v, given = own, true
 	}
 	// The Default of these is the name of the value.
-	if value == nil || (!given && strings.HasPrefix(kind, "AWS::SSM::Parameter::Value")) {
+	if v == nil || (!given && strings.HasPrefix(kind, "AWS::SSM::Parameter::Value")) {
 		return r.unknown(name)
 	}
-	text := str(value)
+	text := str(v)
 	switch {
 	case kind == "CommaDelimitedList" || strings.HasPrefix(kind, "List<"):
 		var list []any

@@ -1,6 +1,10 @@
 package cfn
 
-import "maps"
+import (
+	"maps"
+
+	"github.com/ekskms/ekskms/internal/value"
+)
 
 // Rewrite returns a copy of an assembly in which each text of the resources and outputs is
 // replaced: also their ARNs, and the names by which Lookup finds them. Logical IDs, paths
@@ -42,9 +46,9 @@ func rewritten(v any, replace func(string) string) any {
 			m[key] = rewritten(e, replace)
 		}
 		return m
-	case Unknown:
+	case value.Unknown:
 		if v.If != nil {
-			v.If = &Choice{v.If.Condition, rewritten(v.If.Then, replace), rewritten(v.If.Else, replace)}
+			v.If = &value.Choice{Condition: v.If.Condition, Then: rewritten(v.If.Then, replace), Else: rewritten(v.If.Else, replace)}
 		}
 		return v
 	}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/place"
 )
 
@@ -18,15 +18,15 @@ var (
 
 // alarm is a rule or a metric filter that tells somebody.
 type alarm struct {
-	of      *cfn.Template
+	of      *estate.Stack
 	matches matcher
 }
 
 // findAlarms reads the EventBridge rules and the metric filters that can tell
 // somebody: those that are on and have a target.
 func (c *checker) findAlarms() {
-	for _, r := range c.assembly.OfType("AWS::Events::Rule") {
-		p := r.Properties
+	for _, r := range c.estate.Of(estate.KindRule) {
+		p := r.Settings
 		if strings.HasPrefix(text(p["State"]), "DISABLED") || len(list(p["Targets"])) == 0 || p["EventPattern"] == nil {
 			continue
 		}
@@ -37,47 +37,47 @@ func (c *checker) findAlarms() {
 		pattern := p["EventPattern"]
 		if s, ok := pattern.(string); ok {
 			if err := json.Unmarshal([]byte(s), &pattern); err != nil {
-				c.noteAt(r.Path, "EventPattern is no JSON: the rule counts for no alarm: %v", err)
+				c.noteAt(r.Resource, "EventPattern is no JSON: the rule counts for no alarm: %v", err)
 				continue
 			}
 		}
 		matches, err := compilePattern(pattern)
 		if err != nil {
-			c.noteAt(r.Path, "EventPattern could not be read: the rule counts for no alarm: %v", err)
+			c.noteAt(r.Resource, "EventPattern could not be read: the rule counts for no alarm: %v", err)
 			continue
 		}
-		c.alarms = append(c.alarms, alarm{r.Template, matches})
+		c.alarms = append(c.alarms, alarm{r.In, matches})
 		c.rules = append(c.rules, r)
 	}
 	alarmed := map[string]bool{}
-	for _, r := range c.assembly.OfType("AWS::CloudWatch::Alarm") {
-		p := r.Properties
+	for _, r := range c.estate.Of(estate.KindMetricAlarm) {
+		p := r.Settings
 		if isTrue(p["ActionsEnabled"], true) && len(list(p["AlarmActions"])) > 0 {
-			alarmed[r.Template.Account+r.Template.Region+text(p["Namespace"])+"\x00"+text(p["MetricName"])] = true
+			alarmed[r.In.Account+r.In.Region+text(p["Namespace"])+"\x00"+text(p["MetricName"])] = true
 		}
 	}
-	for _, r := range c.assembly.OfType("AWS::Logs::MetricFilter") {
+	for _, r := range c.estate.Of(estate.KindMetricFilter) {
 		// Where the templates have no trail, the log group may be that of another.
-		if len(c.trails) > 0 && !c.isTrailGroup(text(r.Properties["LogGroupName"])) {
+		if len(c.trails) > 0 && !c.estate.IsTrailGroup(text(r.Settings["LogGroupName"])) {
 			continue
 		}
-		if !slices.ContainsFunc(list(r.Properties["MetricTransformations"]), func(m any) bool {
-			return alarmed[r.Template.Account+r.Template.Region+text(at(m, "MetricNamespace"))+"\x00"+text(at(m, "MetricName"))]
+		if !slices.ContainsFunc(list(r.Settings["MetricTransformations"]), func(m any) bool {
+			return alarmed[r.In.Account+r.In.Region+text(at(m, "MetricNamespace"))+"\x00"+text(at(m, "MetricName"))]
 		}) {
 			continue
 		}
-		filter, err := parseFilter(text(r.Properties["FilterPattern"]))
+		filter, err := parseFilter(text(r.Settings["FilterPattern"]))
 		if err != nil {
-			c.noteAt(r.Path, "FilterPattern could not be read: the filter counts for no alarm: %v", err)
+			c.noteAt(r.Resource, "FilterPattern could not be read: the filter counts for no alarm: %v", err)
 			continue
 		}
 		// A metric filter sees the record of CloudTrail, not EventBridge's event.
-		c.alarms = append(c.alarms, alarm{r.Template, func(event any) bool { return filter(at(event, "detail")) }})
+		c.alarms = append(c.alarms, alarm{r.In, func(event any) bool { return filter(at(event, "detail")) }})
 	}
 }
 
 // missing lists the events that no alarm tells of.
-func (c *checker) missing(of *cfn.Template, names []string, samples func(name string) []map[string]any) []string {
+func (c *checker) missing(of *estate.Stack, names []string, samples func(name string) []map[string]any) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		events := samples(name)
 		told := func(own bool) bool {
@@ -91,15 +91,15 @@ func (c *checker) missing(of *cfn.Template, names []string, samples func(name st
 
 // checkKeyAlarms reports on the key, or on the cluster if the key is elsewhere. What is done
 // to a key is an event of its own account and Region.
-func (c *checker) checkKeyAlarms(r *cfn.Resource, keyARN string) {
-	of := r.Template
+func (c *checker) checkKeyAlarms(r *estate.Thing, keyARN string) {
+	of := r.In
 	if key, is := place.ParseARN(keyARN); is && !of.Assumed && (key.AccountID != of.Account || key.Region != of.Region) {
-		i := slices.IndexFunc(c.assembly.Templates, func(t *cfn.Template) bool { return t.Account == key.AccountID && t.Region == key.Region })
+		i := slices.IndexFunc(c.estate.Stacks, func(t *estate.Stack) bool { return t.Account == key.AccountID && t.Region == key.Region })
 		if i < 0 {
-			c.noteAt(r.Path, "what is done to the key %s is an event of account %s in %s, of which there is no stack: whether an alarm tells of it was not judged", keyARN, key.AccountID, key.Region)
+			c.noteAt(r.Resource, "what is done to the key %s is an event of account %s in %s, of which there is no stack: whether an alarm tells of it was not judged", keyARN, key.AccountID, key.Region)
 			return
 		}
-		of = c.assembly.Templates[i]
+		of = c.estate.Stacks[i]
 	}
 	silent := c.missing(of, keyEvents, func(name string) []map[string]any {
 		return sampleEvents(of, "kms", name, "keyId", []string{keyARN, keyARN[strings.LastIndex(keyARN, "/")+1:]}, keyARN)
@@ -109,15 +109,15 @@ func (c *checker) checkKeyAlarms(r *cfn.Resource, keyARN string) {
 	}
 }
 
-func (c *checker) checkTrailAlarms(t *cfn.Resource) {
+func (c *checker) checkTrailAlarms(t *estate.Thing) {
 	arn := t.ARN
 	name := arn[strings.LastIndex(arn, "/")+1:]
-	silent := c.missing(t.Template, trailEvents, func(event string) []map[string]any {
+	silent := c.missing(t.In, trailEvents, func(event string) []map[string]any {
 		parameter := "name"
 		if event == "PutEventSelectors" {
 			parameter = "trailName"
 		}
-		return sampleEvents(t.Template, "cloudtrail", event, parameter, []string{name, arn}, arn)
+		return sampleEvents(t.In, "cloudtrail", event, parameter, []string{name, arn}, arn)
 	})
 	if len(silent) > 0 {
 		c.find("trail-tamper-alarm-missing", t, "no alarm tells of %s", strings.Join(silent, ", "))
@@ -127,7 +127,7 @@ func (c *checker) checkTrailAlarms(t *cfn.Resource) {
 // sampleEvents are the events that EventBridge gets when a role that nobody
 // knows makes a call, one for each way to name what it is about. Source: AWS KMS
 // Developer Guide, "Logging AWS KMS API calls with AWS CloudTrail".
-func sampleEvents(t *cfn.Template, service, name, parameter string, values []string, resourceARN string) []map[string]any {
+func sampleEvents(t *estate.Stack, service, name, parameter string, values []string, resourceARN string) []map[string]any {
 	var events []map[string]any
 	for _, value := range values {
 		events = append(events, map[string]any{

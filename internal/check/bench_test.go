@@ -11,6 +11,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 )
 
 // bigTemplate is a template of at least size bytes: the default one again and
@@ -62,7 +63,7 @@ func BenchmarkCheck5MB(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		report, err := check.Run(assembly, check.Options{})
+		report, err := check.Run(estate.FromTemplates(assembly), check.Options{})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -16,8 +16,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/eksversion"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
@@ -50,17 +50,9 @@ func Validate(s finding.Suppression) error {
 	return nil
 }
 
-// Types are the types of resources whose conditions are judged in each case, in the order
-// of their weight.
-var Types = []string{
-	typeCluster, typeClusterCDK, typeKey, typeReplica, "AWS::KMS::Alias", "AWS::CloudTrail::Trail", "AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy",
-	"AWS::IAM::RolePolicy", "AWS::EKS::PodIdentityAssociation", "AWS::EKS::Nodegroup", "AWS::S3::Bucket", "AWS::S3::BucketPolicy",
-	"AWS::Events::Rule", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::Logs::MetricFilter", "AWS::CloudWatch::Alarm", "AWS::Logs::LogGroup",
-}
-
-// Run checks all templates of an assembly together. An error is a suppression
-// that is not valid; faults of the templates are findings.
-func Run(assembly *cfn.Assembly, opts Options) (*finding.Report, error) {
+// Run checks all that there is together. An error is a suppression that is not valid;
+// faults are findings.
+func Run(all *estate.Estate, opts Options) (*finding.Report, error) {
 	for _, s := range opts.Suppressions {
 		if err := Validate(s); err != nil {
 			return nil, err
@@ -69,29 +61,23 @@ func Run(assembly *cfn.Assembly, opts Options) (*finding.Report, error) {
 	if opts.Now.IsZero() {
 		opts.Now = eksversion.Now()
 	}
-	cases, err := cfn.CasesOf(Types, assembly)
+	cases, err := estate.Cases(all)
 	if err != nil {
 		return nil, err
 	}
 	var reports []*finding.Report
 	for _, one := range cases {
 		c := &checker{
-			assembly: one.Assemblies[0], documents: map[*cfn.Resource]iampolicy.NamedDocument{}, now: opts.Now, organization: opts.Organization,
-			report: finding.Report{Tool: "ekskms check", Rules: Rules()},
+			estate: one.Estates[0], now: opts.Now, organization: opts.Organization,
+			report: finding.Report{Tool: "ekskms check", Rules: Rules(), Notes: slices.Clone(one.Estates[0].Notes)},
 		}
 		c.run()
 		reports = append(reports, &c.report)
 	}
-	report := finding.Merge(reports, func(holds func(i int) bool) string { return cfn.When(cases, holds) })
+	report := finding.Merge(reports, func(holds func(i int) bool) string { return estate.When(cases, holds) })
 	suppressions := slices.Clone(opts.Suppressions)
-	for _, t := range assembly.Templates {
-		for _, id := range sortedKeys(t.Resources) {
-			found, err := InMetadata(t.Resources[id])
-			if err != nil {
-				return nil, err
-			}
-			suppressions = append(suppressions, found...)
-		}
+	if err := InMetadata(all, func(_ *estate.Thing, s finding.Suppression) { suppressions = append(suppressions, s) }); err != nil {
+		return nil, err
 	}
 	for _, s := range report.Suppress(suppressions) {
 		where := s.Resource
@@ -104,21 +90,16 @@ func Run(assembly *cfn.Assembly, opts Options) (*finding.Report, error) {
 	return report, nil
 }
 
-// InMetadata returns the suppressions that stand in the metadata of a resource.
-func InMetadata(r *cfn.Resource) ([]finding.Suppression, error) {
-	value, there := r.Metadata[MetadataKey]
-	if !there {
-		return nil, nil
-	}
-	found, err := readMetadata(value)
-	if err != nil {
-		return nil, fmt.Errorf("%s: Metadata %q: %w", r.Path, MetadataKey, err)
-	}
-	at := r.Place()
-	for i := range found {
-		found[i].On = &at
-	}
-	return found, nil
+// InMetadata visits the suppressions that stand in the metadata of things.
+func InMetadata(e *estate.Estate, visit func(t *estate.Thing, s finding.Suppression)) error {
+	return e.Metadata(MetadataKey, func(t *estate.Thing, v any) error {
+		found, err := readMetadata(v)
+		for _, s := range found {
+			s.On = &t.Place
+			visit(t, s)
+		}
+		return err
+	})
 }
 
 // readMetadata is strict: a misspelt field would leave a finding unsuppressed,
@@ -149,45 +130,37 @@ func readMetadata(value any) ([]finding.Suppression, error) {
 
 // checker holds what the rules share.
 type checker struct {
-	assembly *cfn.Assembly
-	now      time.Time
+	estate *estate.Estate
+	now    time.Time
 	// organization are the policies of the organization.
 	organization []iampolicy.NamedDocument
 	report       finding.Report
-	clusters     []*cluster
-	keys         []*usedKey
-	trails       []*cfn.Resource
+	trails       []*estate.Thing
 	alarms       []alarm
-	rules        []*cfn.Resource // of EventBridge, that count for alarms
-	// documents are the policies that were read for calls.
-	documents map[*cfn.Resource]iampolicy.NamedDocument
-	// policies are the IAM policies of the templates, and attached those of each
-	// role.
-	policies []*identityPolicy
-	attached map[*cfn.Resource][]*identityPolicy
-	// noCreator are the roles that create no cluster, with what they are for.
-	noCreator map[*cfn.Resource]string
+	rules        []*estate.Thing // of EventBridge, that count for alarms
 }
 
 func (c *checker) run() {
-	c.trails = c.assembly.OfType("AWS::CloudTrail::Trail")
-	c.findClusters()
-	c.findKeys()
+	c.trails = c.estate.Of(estate.KindTrail)
 	c.findAlarms()
-	c.findIdentities()
-	for _, cl := range c.clusters {
+	for _, cl := range c.estate.Clusters {
+		c.report.Checked.Clusters = append(c.report.Checked.Clusters, cl.Resource)
 		c.checkCluster(cl)
-		if arn := text(cl.keyARN); cl.key == nil && arn != "" && !ofAWS(arn) {
-			c.checkRecorded(cl.Resource)
-			c.checkKeyAlarms(cl.Resource, arn)
+		if arn := text(cl.KeyARN); cl.Key == nil && arn != "" && !ofAWS(arn) {
+			c.checkRecorded(cl.Thing)
+			c.checkKeyAlarms(cl.Thing, arn)
 		}
 	}
-	for _, k := range c.keys {
+	for _, k := range c.estate.Keys {
+		if len(k.Clusters) == 0 && !k.Evidence {
+			continue
+		}
+		c.report.Checked.Keys = append(c.report.Checked.Keys, k.Resource)
 		c.checkKey(k)
-		if len(k.clusters) > 0 {
+		if len(k.Clusters) > 0 {
 			c.checkKeyPolicy(k)
-			c.checkRecorded(k.Resource)
-			c.checkKeyAlarms(k.Resource, k.ARN)
+			c.checkRecorded(k.Thing)
+			c.checkKeyAlarms(k.Thing, k.ARN)
 		}
 	}
 	for _, t := range c.trails {
@@ -196,11 +169,11 @@ func (c *checker) run() {
 		c.checkDelivery(t)
 	}
 	c.checkAlarmDelivery()
-	for _, r := range c.assembly.OfType("AWS::EKS::PodIdentityAssociation") {
+	for _, r := range c.estate.Of(estate.KindAssociation) {
 		c.checkAssociation(r)
 	}
 	c.checkIdentities()
-	for _, r := range c.assembly.OfType(typeManifest) {
+	for _, r := range c.estate.Of(estate.KindKubernetes) {
 		c.checkManifest(r)
 	}
 	c.noteUnseen()
@@ -208,21 +181,27 @@ func (c *checker) run() {
 
 // noteUnseen says what a reader could take for judged.
 func (c *checker) noteUnseen() {
-	if len(c.clusters) == 0 {
-		c.noteAt("", "there is no EKS cluster in the templates (%s or %s): nothing was said on one, nor on a key of one", typeCluster, typeClusterCDK)
+	if len(c.estate.Clusters) == 0 {
+		c.noteAt("", "there is no EKS cluster in the templates (AWS::EKS::Cluster or Custom::AWSCDK-EKS-Cluster): nothing was said on one, nor on a key of one")
 	}
-	for _, r := range c.assembly.OfType("AWSQS::EKS::Cluster") {
-		c.noteAt(r.Path, "clusters of the type %s are not read: it was not judged", r.Type)
+	for _, r := range c.estate.Of(estate.KindClusterNotRead) {
+		c.noteAt(r.Resource, "clusters of the type %s are not read: it was not judged", r.Type)
 	}
-	for _, t := range c.assembly.Templates {
-		for _, caveat := range t.Caveats() {
+	for _, t := range c.estate.Stacks {
+		for _, caveat := range t.Caveats {
 			c.noteAt("", "%s", caveat)
 		}
 		if t.Assumed {
 			c.noteAt("", "the account and the Region of %s are not known: it was read as for account %s in %s; name them with --account and --region", t.Name, t.Account, t.Region)
 		}
 	}
-	if unused := len(c.assembly.OfType(typeKey)) - len(c.report.Checked.Keys); unused > 0 {
+	unused := 0
+	for _, k := range c.estate.Keys {
+		if len(k.Clusters) == 0 && !k.Evidence && !k.Replica {
+			unused++
+		}
+	}
+	if unused > 0 {
 		c.noteAt("", "%d KMS key(s) encrypt neither the secrets of a cluster nor its logs or a trail: they were not judged", unused)
 	}
 }
@@ -232,10 +211,10 @@ func (c *checker) noteAt(resource, format string, args ...any) {
 }
 
 // find reports a finding once.
-func (c *checker) find(id string, r *cfn.Resource, format string, args ...any) {
+func (c *checker) find(id string, r *estate.Thing, format string, args ...any) {
 	rule, known := ruleByID[id]
 	if !known {
 		panic("check: no rule " + id)
 	}
-	c.report.Add(rule, r.Place(), format, args...)
+	c.report.Add(rule, r.Place, format, args...)
 }

@@ -8,9 +8,10 @@ import (
 	"testing"
 
 	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/check/internal/docgen"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 	"github.com/ekskms/ekskms/internal/finding"
 )
 
@@ -37,7 +38,7 @@ func parse(t *testing.T, template string) *cfn.Assembly {
 
 func runWith(t *testing.T, template string, suppressions ...finding.Suppression) *finding.Report {
 	t.Helper()
-	report, err := check.Run(parse(t, template), check.Options{Suppressions: suppressions})
+	report, err := check.Run(estate.FromTemplates(parse(t, template)), check.Options{Suppressions: suppressions})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func TestSuppressionsAreStrict(t *testing.T) {
 			if tc.suppression != nil {
 				opts.Suppressions = []finding.Suppression{*tc.suppression}
 			}
-			if _, err := check.Run(parse(t, tc.template), opts); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := check.Run(estate.FromTemplates(parse(t, tc.template)), opts); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 		})
@@ -283,7 +284,7 @@ Resources:
 		if err != nil {
 			t.Fatal(err)
 		}
-		report, err := check.Run(&cfn.Assembly{Templates: append(slices.Clone(cluster.Templates), trail.Templates...)}, check.Options{})
+		report, err := check.Run(estate.FromTemplates(&cfn.Assembly{Templates: append(slices.Clone(cluster.Templates), trail.Templates...)}), check.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -325,7 +326,7 @@ func ofNoAccount(t *testing.T, data []byte) (ids []string, notes string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := check.Run(assembly, check.Options{})
+	report, err := check.Run(estate.FromTemplates(assembly), check.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +375,7 @@ Resources:
 		{"one, and a reference", `"arn:aws:eks:eu-central-1:444455556666:cluster/a", !Ref AWS::AccountId, !Ref AWS::Region`, "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			env := check.Environment(parse(t, strings.Replace(template, "ARNS", tc.arns, 1)))
+			env := cfn.Evident(parse(t, strings.Replace(template, "ARNS", tc.arns, 1)))
 			if env.Account != tc.account || env.Region != tc.region {
 				t.Errorf("got %+v", env)
 			}
@@ -409,8 +410,8 @@ func TestDocsAreFresh(t *testing.T) {
 // TestOneOfTwoAccounts: of a template for any account that names roles of one, what is
 // wrong either way is found, and what depends on the account is a note.
 func TestOneOfTwoAccounts(t *testing.T) {
-	judge := func(change cfntest.Change) (ids []string, notes string) {
-		template := cfntest.Golden(t, "default")
+	judge := func(change estatetest.Change) (ids []string, notes string) {
+		template := estatetest.Golden(t, "default")
 		change(template)
 		data, err := json.Marshal(template)
 		if err != nil {
@@ -418,14 +419,14 @@ func TestOneOfTwoAccounts(t *testing.T) {
 		}
 		return ofNoAccount(t, data)
 	}
-	deployer := cfntest.All(
+	deployer := estatetest.All(
 		statement("ClusterCreatorsDescribe", "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/Deployer"}),
 		statement("ClusterCreatorsGrant", "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/Deployer"}))
 	ids, notes := judge(deployer)
 	if len(ids) > 0 || !strings.Contains(notes, "names account 111122223333, and which account the template is for is not known: whether there is cluster-creator-missing") {
 		t.Errorf("found %q, noted\n%s", ids, notes)
 	}
-	ids, _ = judge(cfntest.All(deployer, statement("AccountAdministration", "Action", "kms:*")))
+	ids, _ = judge(estatetest.All(deployer, statement("AccountAdministration", "Action", "kms:*")))
 	if !slices.Contains(ids, "crypto-delegated-to-iam") {
 		t.Errorf("found %q", ids)
 	}
@@ -435,7 +436,7 @@ func TestOneOfTwoAccounts(t *testing.T) {
 // open, and said.
 func TestUnknownVersion(t *testing.T) {
 	for version, noted := range map[any]bool{"1.37": true, "1.99": true, "latest": true, "1.36": false, nil: false} {
-		template := cfntest.Golden(t, "default")
+		template := estatetest.Golden(t, "default")
 		property(cluster, "Version", version)(template)
 		data, err := json.Marshal(template)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 )
 
@@ -37,7 +38,7 @@ func runAt(t *testing.T, name string, template []byte, now time.Time) ([]fault, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := check.Run(assembly, check.Options{Now: now})
+	report, err := check.Run(estate.FromTemplates(assembly), check.Options{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,99 +5,48 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 )
 
-// usedKey is a key of the templates with what it encrypts.
-type usedKey struct {
-	*cfn.Resource
-	// clusters whose secrets are under the key. Without any, it keeps evidence:
-	// the logs of a cluster or of a trail.
-	clusters []*cluster
-}
-
-func (c *checker) findKeys() {
-	byResource := map[*cfn.Resource]*usedKey{}
-	use := func(r *cfn.Resource) *usedKey {
-		if byResource[r] == nil {
-			byResource[r] = &usedKey{Resource: r}
-			c.keys = append(c.keys, byResource[r])
-			c.report.Checked.Keys = append(c.report.Checked.Keys, r.Path)
-		}
-		return byResource[r]
-	}
-	for _, cl := range c.clusters {
-		if cl.key != nil {
-			k := use(cl.key)
-			k.clusters = append(k.clusters, cl)
-		}
-	}
-	evidence := func(value any) {
-		if r := c.assembly.Lookup(value); value != nil && r != nil && r.Type == typeKey {
-			use(r)
-		}
-	}
-	for _, t := range c.trails {
-		evidence(t.Properties["KMSKeyId"])
-	}
-	for _, group := range c.assembly.OfType("AWS::Logs::LogGroup") {
-		name := text(group.Properties["LogGroupName"])
-		if name == "" {
-			name = group.ID
-		}
-		if c.isTrailGroup(name) || strings.HasPrefix(name, "/aws/eks/") && strings.HasSuffix(name, "/cluster") {
-			evidence(group.Properties["KmsKeyId"])
-		}
-	}
-}
-
-// isTrailGroup tells whether a trail of the templates writes to a log group.
-func (c *checker) isTrailGroup(name string) bool {
-	return slices.ContainsFunc(c.trails, func(t *cfn.Resource) bool {
-		_, group, _ := strings.Cut(text(t.Properties["CloudWatchLogsLogGroupArn"]), ":log-group:")
-		return group != "" && strings.TrimSuffix(group, ":*") == name
-	})
-}
-
-func (c *checker) checkKey(k *usedKey) {
-	p := k.Properties
+func (c *checker) checkKey(k *estate.Key) {
+	p := k.Settings
 	for _, name := range []string{"EnableKeyRotation", "RotationPeriodInDays", "PendingWindowInDays", "Enabled", "KeySpec", "KeyUsage", "Origin"} {
 		if unknown(p[name]) {
-			c.noteAt(k.Path, "%s is %s, which is not in the template: it was not judged", name, show(p[name]))
+			c.noteAt(k.Resource, "%s is %s, which is not in the template: it was not judged", name, show(p[name]))
 		}
 	}
-	c.checkRetained("key-deletable", k.Resource)
+	c.checkRetained("key-deletable", k.Thing)
 	switch origin := p["Origin"]; {
-	case k.Type == typeReplica:
-		c.noteAt(k.Path, "the key is a replica: its rotation is that of the primary key, and was not judged")
+	case k.Replica:
+		c.noteAt(k.Resource, "the key is a replica: its rotation is that of the primary key, and was not judged")
 	case origin == "AWS_CLOUDHSM" || origin == "EXTERNAL_KEY_STORE":
-		c.noteAt(k.Path, "the key is in a custom key store (Origin is %s), where KMS rotates nothing: rotation was not judged", show(origin))
+		c.noteAt(k.Resource, "the key is in a custom key store (Origin is %s), where KMS rotates nothing: rotation was not judged", show(origin))
 	case !unknown(p["EnableKeyRotation"]) && !isTrue(p["EnableKeyRotation"], false):
-		c.find("key-rotation-off", k.Resource, "EnableKeyRotation is %s", show(p["EnableKeyRotation"]))
+		c.find("key-rotation-off", k.Thing, "EnableKeyRotation is %s", show(p["EnableKeyRotation"]))
 	}
-	if len(k.clusters) == 0 {
+	if len(k.Clusters) == 0 {
 		return
 	}
 	if days, ok := number(p["RotationPeriodInDays"]); ok && days > 365 {
-		c.find("key-rotation-slow", k.Resource, "RotationPeriodInDays is %s, should be 365 or less", show(p["RotationPeriodInDays"]))
+		c.find("key-rotation-slow", k.Thing, "RotationPeriodInDays is %s, should be 365 or less", show(p["RotationPeriodInDays"]))
 	}
 	if days, ok := number(p["PendingWindowInDays"]); ok && days < 30 {
-		c.find("key-deletion-window-short", k.Resource, "PendingWindowInDays is %s, should be 30", show(p["PendingWindowInDays"]))
+		c.find("key-deletion-window-short", k.Thing, "PendingWindowInDays is %s, should be 30", show(p["PendingWindowInDays"]))
 	}
 	if wrong := unsuitable(p); len(wrong) > 0 {
-		c.find("secrets-key-unsuitable", k.Resource, "%s", strings.Join(wrong, "; "))
+		c.find("secrets-key-unsuitable", k.Thing, "%s", strings.Join(wrong, "; "))
 	}
 }
 
 // checkRetained wants CloudFormation to keep a resource when its stack is deleted, and when
 // it is replaced.
-func (c *checker) checkRetained(rule string, r *cfn.Resource) {
-	deletion, replacement := r.DeletionPolicy, r.UpdateReplacePolicy
+func (c *checker) checkRetained(rule string, r *estate.Thing) {
+	deletion, replacement := r.Deletion, r.Replacement
 	open := func(policy string) bool { return strings.Contains(policy, "${") }
 	switch {
 	case deletion == "Retain" && replacement == "Retain", deletion == "RetainExceptOnCreate" && replacement == "Retain":
 	case open(deletion) && (open(replacement) || replacement == "Retain"), strings.HasPrefix(deletion, "Retain") && open(replacement):
-		c.noteAt(r.Path, "DeletionPolicy is %s and UpdateReplacePolicy is %s, which is not in the template: it was not judged", deletion, replacement)
+		c.noteAt(r.Resource, "DeletionPolicy is %s and UpdateReplacePolicy is %s, which is not in the template: it was not judged", deletion, replacement)
 	default:
 		c.find(rule, r, "DeletionPolicy is %s and UpdateReplacePolicy is %s", orNotSet(deletion), orNotSet(replacement))
 	}

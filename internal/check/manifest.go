@@ -5,16 +5,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 )
 
-const typeManifest = "Custom::AWSCDK-EKS-KubernetesResource"
-
 // checkManifest looks at the Kubernetes objects that a template deploys.
-func (c *checker) checkManifest(r *cfn.Resource) {
-	objects, err := r.Manifest()
+func (c *checker) checkManifest(r *estate.Thing) {
+	objects, err := r.Objects()
 	if err != nil {
-		c.noteAt(r.Path, "the Kubernetes manifest could not be read, and was not judged: %v", err)
+		c.noteAt(r.Resource, "the Kubernetes manifest could not be read, and was not judged: %v", err)
 		return
 	}
 	for _, object := range flatten(objects) {
@@ -58,7 +56,7 @@ func objectName(kind string, object map[string]any) string {
 // checkRBAC: get, list and watch all give the contents. A Role that names the
 // resource secrets is limited to its namespace, on purpose. Source: Kubernetes
 // documentation, "Role Based Access Control Good Practices".
-func (c *checker) checkRBAC(r *cfn.Resource, kind string, object map[string]any) {
+func (c *checker) checkRBAC(r *estate.Thing, kind string, object map[string]any) {
 	for _, rule := range list(object["rules"]) {
 		groups, resources, verbs := texts(at(rule, "apiGroups")), texts(at(rule, "resources")), texts(at(rule, "verbs"))
 		anyGroup, anyResource, anyVerb := slices.Contains(groups, "*"), slices.Contains(resources, "*"), slices.Contains(verbs, "*")
@@ -87,7 +85,7 @@ func quoted(values []string) string {
 }
 
 // checkSecret reports the names, never the values.
-func (c *checker) checkSecret(r *cfn.Resource, object map[string]any) {
+func (c *checker) checkSecret(r *estate.Thing, object map[string]any) {
 	var clear []string
 	for _, field := range []string{"data", "stringData"} {
 		entries, _ := object[field].(map[string]any)

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 )
 
 // The resources of the golden templates that the mutations change.
@@ -59,17 +59,17 @@ var (
 )
 
 type (
-	template = cfntest.Template
-	change   = cfntest.Change
+	template = estatetest.Template
+	change   = estatetest.Change
 )
 
 var (
-	set          = cfntest.Set
-	all          = cfntest.All
-	property     = cfntest.Property
-	attribute    = cfntest.Attribute
-	addResource  = cfntest.Add
-	dropResource = cfntest.Drop
+	set          = estatetest.Set
+	all          = estatetest.All
+	property     = estatetest.Property
+	attribute    = estatetest.Attribute
+	addResource  = estatetest.Add
+	dropResource = estatetest.Drop
 )
 
 func statements(t template) []any {
@@ -596,7 +596,7 @@ var mutations = []mutation{
 func TestGoldens(t *testing.T) {
 	for _, name := range []string{"default", "01_minimal", existingKey, nodeGroup, tenants} {
 		t.Run(name, func(t *testing.T) {
-			data, err := json.Marshal(cfntest.Golden(t, name))
+			data, err := json.Marshal(estatetest.Golden(t, name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -628,7 +628,7 @@ func TestMutations(t *testing.T) {
 			if name == "" {
 				name = "default"
 			}
-			changed := cfntest.Golden(t, name)
+			changed := estatetest.Golden(t, name)
 			m.apply(changed)
 			data, err := json.Marshal(changed)
 			if err != nil {
@@ -646,7 +646,7 @@ func TestMutations(t *testing.T) {
 			if m.alone {
 				return
 			}
-			both, err := check.Run(cfntest.BesideAnother(t, changed), check.Options{})
+			both, err := check.Run(estatetest.BesideAnother(t, changed), check.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -660,13 +660,13 @@ func TestMutations(t *testing.T) {
 			if diff := cmp.Diff(m.want, slices.Compact(ids)); diff != "" {
 				t.Errorf("beside another stack: - want, + found\n%s%s", diff, details(both))
 			}
-			together, err := check.Run(cfntest.WithAnother(t, changed), check.Options{})
+			together, err := check.Run(estatetest.WithAnother(t, changed), check.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			ids = nil
 			for _, f := range together.Findings {
-				if ids = append(ids, f.Rule); strings.HasSuffix(f.LogicalID, cfntest.Another) {
+				if ids = append(ids, f.Rule); strings.HasSuffix(f.LogicalID, estatetest.Another) {
 					t.Errorf("%s is found of the other cluster, at %s", f.Rule, f.Resource)
 				}
 			}

@@ -5,12 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 )
 
 func disableKey() map[string]any {
 	const arn = "arn:aws:kms:eu-central-1:111122223333:key/0d8b1f6e"
-	t := &cfn.Template{Partition: "aws", Account: "111122223333", Region: "eu-central-1"}
+	t := &estate.Stack{Partition: "aws", Account: "111122223333", Region: "eu-central-1"}
 	return sampleEvents(t, "kms", "DisableKey", "keyId", []string{arn}, arn)[0]
 }
 

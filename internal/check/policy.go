@@ -1,16 +1,14 @@
 package check
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/calls"
-	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/place"
@@ -23,9 +21,8 @@ const nameOfKeyPolicy = "key policy"
 // who are asked about.
 type keyPolicy struct {
 	c          *checker
-	key        *usedKey
-	arn, root  string
-	policy     iampolicy.NamedDocument
+	key        *estate.Key
+	policy     *estate.Policy
 	statements []statement
 	// open are the positions of statements that are for everybody; all are those
 	// that give all actions. Other rules do not repeat them.
@@ -42,8 +39,8 @@ type keyPolicy struct {
 // subject is a principal whose access is judged.
 type subject struct {
 	arn string
-	// role in the templates, or nil.
-	role    *cfn.Resource
+	// role in the templates, or another principal there. Nil if it is not there.
+	role    *estate.Principal
 	root    bool
 	service bool
 	foreign bool
@@ -52,68 +49,52 @@ type subject struct {
 	identity []iampolicy.NamedDocument
 }
 
-func (c *checker) checkKeyPolicy(k *usedKey) {
-	t := k.Template
-	kp := &keyPolicy{
-		c: c, key: k, open: map[int]bool{}, all: map[int]bool{},
-		arn:  k.ARN,
-		root: rootOf(t),
+func (c *checker) checkKeyPolicy(k *estate.Key) {
+	policy := c.estate.PolicyOf(k.Thing)
+	if policy.Broken != nil {
+		c.find("policy-not-understood", k.Thing, "KeyPolicy: %v", policy.Broken)
 	}
-	doc, resolved, missing, err := document(policyOf(k.Resource), t)
-	if err != nil {
-		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", err)
+	if policy.Resolved == nil {
+		if policy.Broken == nil {
+			c.noteAt(k.Resource, "KeyPolicy is ${%s}, which is not in the template: it was not judged", strings.Join(policy.Missing, "}, ${"))
+		}
 		return
 	}
-	if resolved == nil {
-		c.noteAt(k.Path, "KeyPolicy is ${%s}, which is not in the template: it was not judged", missing[0])
-		return
+	for _, m := range policy.Missing {
+		c.noteAt(k.Resource, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, an account for that of the template, another value for one that nothing else has; a statement of which it is the whole or the effect was not judged", m)
 	}
-	for _, m := range missing {
-		c.noteAt(k.Path, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, an account for that of the template, another value for one that nothing else has; a statement of which it is the whole or the effect was not judged", m)
+	if policy.Partial {
+		c.noteAt(k.Resource, "KeyPolicy has a statement that was not judged: whether somebody is missing in it was not judged either")
 	}
 	before := len(c.report.Findings)
-	kp.read(doc, resolved)
-	kp.judge(resolved)
+	kp := c.keyPolicy(k, policy)
+	kp.judge()
 	if kp.broken != nil {
 		// What was found by then rests on a policy that is not understood.
 		c.report.Findings = c.report.Findings[:before]
-		c.find("policy-not-understood", k.Resource, "KeyPolicy: %v", kp.broken)
+		c.find("policy-not-understood", k.Thing, "KeyPolicy: %v", kp.broken)
 	}
 }
 
-func (kp *keyPolicy) read(doc iampolicy.Document, resolved any) {
-	kp.policy, kp.broken = iampolicy.NamedDocument{Name: nameOfKeyPolicy, Document: doc}.Checked(true)
-	kp.statements = readStatements(resolved, kp.key.Template.Partition)
+func (c *checker) keyPolicy(k *estate.Key, policy *estate.Policy) *keyPolicy {
+	kp := &keyPolicy{
+		c: c, key: k, policy: policy, statements: readStatements(policy.Resolved, k.In.Partition),
+		open: map[int]bool{}, all: map[int]bool{}, identity: map[string][]iampolicy.NamedDocument{},
+	}
 	kp.findSubjects()
-	kp.identity = map[string][]iampolicy.NamedDocument{}
 	for _, s := range kp.subjects {
 		if s.role != nil {
 			kp.identity[s.arn] = s.identity
 		}
 	}
 	kp.likeSubjects()
+	return kp
 }
 
-// policyOf is the policy of a key, or that which KMS gives it.
-//
-// Source: AWS KMS Developer Guide, "Default key policy".
-func policyOf(key *cfn.Resource) any {
-	if policy := key.Properties["KeyPolicy"]; policy != nil {
-		return policy
-	}
-	return map[string]any{"Version": iampolicy.Version, "Statement": []any{map[string]any{
-		"Sid": "default key policy", "Effect": "Allow", "Principal": map[string]any{"AWS": rootOf(key.Template)}, "Action": "kms:*", "Resource": "*",
-	}}}
-}
-
-func rootOf(t *cfn.Template) string {
-	return fmt.Sprintf("arn:%s:iam::%s:root", t.Partition, t.Account)
-}
-
-func (kp *keyPolicy) judge(resolved any) {
+func (kp *keyPolicy) judge() {
 	for _, s := range kp.statements {
 		if s.allow && s.federated {
-			kp.c.noteAt(kp.key.Path, "%s of the key policy is for identities of a provider: what they may do was not judged", s)
+			kp.c.noteAt(kp.key.Resource, "%s of the key policy is for identities of a provider: what they may do was not judged", s)
 		}
 	}
 	accounts := kp.undecided()
@@ -121,17 +102,25 @@ func (kp *keyPolicy) judge(resolved any) {
 	case 0:
 		kp.judgeAll()
 	case 1:
-		kp.judgeTwice(resolved, accounts[0])
+		kp.judgeTwice(accounts[0])
 	default:
 		kp.checkAnybody()
 		kp.checkNever()
-		kp.c.noteAt(kp.key.Path, "the key policy names account %s, and which account the template is for is not known: only that part of the policy was judged which does not depend on it; name it with --account", strings.Join(accounts, ", "))
+		kp.c.noteAt(kp.key.Resource, "the key policy names account %s, and which account the template is for is not known: only that part of the policy was judged which does not depend on it; name it with --account", strings.Join(accounts, ", "))
 	}
+}
+
+// runs says what of a cluster the subject is for, and so that it creates none.
+func (s *subject) runs() string {
+	if s.role == nil {
+		return ""
+	}
+	return s.role.Runs
 }
 
 // judgeTwice takes an account that the policy names for that of the template, and
 // for another one. What is wrong in both cases is found; the rest is a note.
-func (kp *keyPolicy) judgeTwice(resolved any, account string) {
+func (kp *keyPolicy) judgeTwice(account string) {
 	findings := func(kp *keyPolicy) []finding.Finding {
 		before := len(kp.c.report.Findings)
 		kp.judgeAll()
@@ -139,20 +128,7 @@ func (kp *keyPolicy) judgeTwice(resolved any, account string) {
 		kp.c.report.Findings = kp.c.report.Findings[:before]
 		return found
 	}
-	own := &keyPolicy{c: kp.c, key: kp.key, open: map[int]bool{}, all: map[int]bool{}, arn: kp.arn, root: kp.root}
-	data, err := json.Marshal(resolved)
-	if err == nil {
-		data = bytes.ReplaceAll(data, []byte(account), []byte(kp.key.Template.Account))
-		var same any
-		var doc iampolicy.Document
-		if doc, err = iampolicy.Parse(data); err == nil && json.Unmarshal(data, &same) == nil {
-			own.read(doc, same)
-		}
-	}
-	if err != nil {
-		kp.broken = err
-		return
-	}
+	own := kp.c.keyPolicy(kp.key, kp.policy.Replaced(account, kp.key.In.Account))
 	home, elsewhere := findings(own), findings(kp)
 	kp.broken = cmp.Or(kp.broken, own.broken)
 	has := func(list []finding.Finding, rule string) bool {
@@ -174,7 +150,7 @@ func (kp *keyPolicy) judgeTwice(resolved any, account string) {
 	}
 	if len(open) > 0 {
 		slices.Sort(open)
-		kp.c.noteAt(kp.key.Path, "the key policy names account %s, and which account the template is for is not known: whether there is %s depends on it; name it with --account, or in CDK with the stack's Env", account, strings.Join(open, ", "))
+		kp.c.noteAt(kp.key.Resource, "the key policy names account %s, and which account the template is for is not known: whether there is %s depends on it; name it with --account, or in CDK with the stack's Env", account, strings.Join(open, ", "))
 	}
 }
 
@@ -182,11 +158,13 @@ func (kp *keyPolicy) judgeAll() {
 	kp.checkAnybody()
 	kp.checkNever()
 	kp.checkAllActions()
-	kp.checkDurableAdmin()
 	kp.checkDelegation()
 	kp.checkOtherAccounts()
-	kp.checkCreators()
-	kp.checkClusterRoles()
+	if !kp.policy.Partial { // what is left out could be what is missed
+		kp.checkDurableAdmin()
+		kp.checkCreators()
+		kp.checkClusterRoles()
+	}
 	kp.checkGrants()
 	kp.checkUse()
 	kp.checkLockedOut()
@@ -195,12 +173,12 @@ func (kp *keyPolicy) judgeAll() {
 // undecided lists the accounts of which one may be that of the template: nobody
 // said which it is.
 func (kp *keyPolicy) undecided() (accounts []string) {
-	if t := kp.key.Template; !t.Assumed || t.Account != cfn.ExampleAccount {
+	if t := kp.key.In; !t.Assumed || t.Account != estate.ExampleAccount {
 		return nil
 	}
 	for _, s := range kp.statements {
 		for _, p := range s.principals {
-			if account := accountOf(p); place.IsAccount(account) && account != cfn.ExampleAccount && !slices.Contains(accounts, account) {
+			if account := accountOf(p); place.IsAccount(account) && account != estate.ExampleAccount && !slices.Contains(accounts, account) {
 				accounts = append(accounts, account)
 			}
 		}
@@ -216,20 +194,20 @@ func (kp *keyPolicy) findSubjects() {
 			return
 		}
 		seen[arn] = true
-		s := &subject{arn: arn, service: service, root: arn == kp.root}
+		s := &subject{arn: arn, service: service, root: arn == kp.key.In.Root()}
 		if !service {
-			s.role = kp.c.assembly.Lookup(arn)
+			s.role = kp.c.estate.Principal(arn)
 			account := accountOf(arn)
-			s.foreign = account != "" && account != kp.key.Template.Account
+			s.foreign = account != "" && account != kp.key.In.Account
 			if s.foreign && strings.HasPrefix(account, "unknown-") {
-				kp.c.noteAt(kp.key.Path, "the key policy names %s, whose account is not in the template: whether it is another account was not judged", arn)
+				kp.c.noteAt(kp.key.Resource, "the key policy names %s, whose account is not in the template: whether it is another account was not judged", arn)
 				s.foreign = false
 			}
 		}
 		s.identity = kp.c.identityOf(s)
 		kp.subjects = append(kp.subjects, s)
 	}
-	add(kp.root, false)
+	add(kp.key.In.Root(), false)
 	for _, s := range kp.statements {
 		if !s.allow {
 			continue
@@ -240,7 +218,7 @@ func (kp *keyPolicy) findSubjects() {
 		for _, p := range s.services {
 			add(p, true)
 		}
-		if s.anybody || slices.Contains(s.principals, kp.root) {
+		if s.anybody || slices.Contains(s.principals, kp.key.In.Root()) {
 			for _, arn := range kp.meant(s) {
 				add(arn, false)
 			}
@@ -258,10 +236,10 @@ func (kp *keyPolicy) likeSubjects() {
 		return
 	}
 	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe), nil) {
-		if use.Named || len(use.Like) == 0 || use.Account != kp.key.Template.Account || slices.ContainsFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN }) {
+		if use.Named || len(use.Like) == 0 || use.Account != kp.key.In.Account || slices.ContainsFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN }) {
 			continue
 		}
-		kp.subjects = append(kp.subjects, &subject{arn: use.ARN, like: use.Like, identity: everything()})
+		kp.subjects = append(kp.subjects, &subject{arn: use.ARN, like: use.Like, identity: estate.Everything()})
 	}
 }
 
@@ -275,12 +253,12 @@ func (kp *keyPolicy) meant(s statement) (arns []string) {
 		for _, v := range r.Values {
 			switch {
 			case isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && place.IsAccount(v):
-				arns = append(arns, "arn:"+kp.key.Template.Partition+":iam::"+v+":root")
+				arns = append(arns, "arn:"+kp.key.In.Partition+":iam::"+v+":root")
 			case !isKey(r, "aws:PrincipalArn"):
 			case !strings.ContainsAny(v, "*?"):
 				arns = append(arns, v)
 			default:
-				for _, role := range kp.c.assembly.OfType("AWS::IAM::Role") {
+				for _, role := range kp.c.estate.Of(estate.KindRole) {
 					if arn := role.ARN; wild(v, arn) {
 						arns = append(arns, arn)
 					}
@@ -309,8 +287,8 @@ func (kp *keyPolicy) explain(s *subject, action string, context iampolicy.Contex
 		}
 	}
 	outcome, err := iampolicy.Explain(
-		iampolicy.Request{Caller: iampolicy.Caller{ARN: caller}, Action: action, Resource: kp.arn, Context: known},
-		iampolicy.Policies{Resource: kp.policy, Identity: s.identity, Organization: kp.c.organization})
+		iampolicy.Request{Caller: iampolicy.Caller{ARN: caller}, Action: action, Resource: kp.key.ARN, Context: known},
+		iampolicy.Policies{Resource: kp.policy.NamedDocument, Identity: s.identity, Organization: kp.c.organization})
 	if err != nil && kp.broken == nil {
 		kp.broken = err
 	}
@@ -344,12 +322,12 @@ func (kp *keyPolicy) checkAnybody() {
 	}
 	for _, use := range kp.uses(keyActions, iampolicy.Named) {
 		s, direct := kp.by(use.Way)
-		ofAccount := direct && !use.Named && len(use.Like) == 0 && use.Account == kp.key.Template.Account && !s.namesAccount()
+		ofAccount := direct && !use.Named && len(use.Like) == 0 && use.Account == kp.key.In.Account && !s.namesAccount()
 		if !use.AnyAccount && !ofAccount || kp.open[s.position] {
 			continue
 		}
 		kp.open[s.position] = true
-		kp.c.find("key-policy-any-principal", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), everybody(use))
+		kp.c.find("key-policy-any-principal", kp.key.Thing, "%s allows %s to %s", s, s.actionText(), everybody(use))
 	}
 }
 
@@ -374,7 +352,7 @@ func everybody(use iampolicy.Use) string {
 func (kp *keyPolicy) uses(actions []string, bound iampolicy.Bound) []iampolicy.Use {
 	var err error
 	if kp.survey == nil && kp.broken == nil {
-		kp.survey, err = iampolicy.Access{Key: kp.arn, Policy: kp.policy, Identity: kp.identity, Organization: kp.c.organization}.Survey()
+		kp.survey, err = iampolicy.Access{Key: kp.key.ARN, Policy: kp.policy.NamedDocument, Identity: kp.identity, Organization: kp.c.organization}.Survey()
 	}
 	if err != nil {
 		kp.broken = err
@@ -385,7 +363,7 @@ func (kp *keyPolicy) uses(actions []string, bound iampolicy.Bound) []iampolicy.U
 	var uses []iampolicy.Use
 	uses, kp.broken = kp.survey.Uses(actions, bound)
 	for _, n := range kp.survey.Notes() {
-		kp.c.noteAt(kp.key.Path, "%s", n)
+		kp.c.noteAt(kp.key.Resource, "%s", n)
 	}
 	return uses
 }
@@ -407,7 +385,7 @@ func (kp *keyPolicy) checkAllActions() {
 				continue
 			}
 			kp.all[s.position] = true
-			kp.c.find("key-policy-all-actions", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), p.arn)
+			kp.c.find("key-policy-all-actions", kp.key.Thing, "%s allows %s to %s", s, s.actionText(), p.arn)
 		}
 	}
 }
@@ -416,9 +394,9 @@ func (kp *keyPolicy) checkAllActions() {
 // role by its unique ID: one made again under the same name is another.
 func (kp *keyPolicy) checkDurableAdmin() {
 	var lapsing []string
-	anybody := &subject{arn: strings.Replace(kp.root, ":root", ":role/Somebody", 1), like: []string{"any role"}, identity: everything()}
+	anybody := &subject{arn: strings.Replace(kp.key.In.Root(), ":root", ":role/Somebody", 1), like: []string{"any role"}, identity: estate.Everything()}
 	for _, s := range append(slices.Clone(kp.subjects), anybody) {
-		if s.service || s.role != nil && s.role.Template == kp.key.Template && !strings.HasPrefix(s.role.DeletionPolicy, "Retain") {
+		if s.service || s.role != nil && s.role.In == kp.key.In && !strings.HasPrefix(s.role.Deletion, "Retain") {
 			continue
 		}
 		outcome := kp.explain(s, actionPut, nil)
@@ -434,7 +412,7 @@ func (kp *keyPolicy) checkDurableAdmin() {
 			lapses := slices.IndexFunc(p.Conditions, func(r iampolicy.Requirement) bool { return !isKey(r, durableKeys...) && !kp.outlives(r) })
 			if lapses < 0 {
 				if strings.Contains(s.arn, ":role/aws-reserved/sso.amazonaws.com/") {
-					kp.c.noteAt(kp.key.Path, "the role %s is one of IAM Identity Center, which makes it anew when its permission set is assigned again: name the account root as administrator too", s.arn)
+					kp.c.noteAt(kp.key.Resource, "the role %s is one of IAM Identity Center, which makes it anew when its permission set is assigned again: name the account root as administrator too", s.arn)
 				}
 				return
 			}
@@ -445,7 +423,7 @@ func (kp *keyPolicy) checkDurableAdmin() {
 	if len(lapsing) > 0 {
 		message += ": " + strings.Join(lapsing, "; ")
 	}
-	kp.c.find("key-no-durable-admin", kp.key.Resource, "%s", message)
+	kp.c.find("key-no-durable-admin", kp.key.Thing, "%s", message)
 }
 
 // deniesInTime tells whether a Deny comes to hold by itself, or holds unless a
@@ -460,7 +438,7 @@ func deniesInTime(d iampolicy.Path) bool {
 // outlives tells whether a condition on the principal's ARN is met by somebody
 // outside the stack.
 func (kp *keyPolicy) outlives(r iampolicy.Requirement) bool {
-	return isKey(r, "aws:PrincipalArn") && pins(r) && slices.ContainsFunc(r.Values, func(v string) bool { return kp.c.assembly.Lookup(v) == nil })
+	return isKey(r, "aws:PrincipalArn") && pins(r) && slices.ContainsFunc(r.Values, func(v string) bool { return kp.c.estate.Lookup(v) == nil })
 }
 
 // checkDelegation: what the account root may do, every identity of the account
@@ -469,7 +447,7 @@ func (kp *keyPolicy) checkDelegation() {
 	delegated, alone := map[int][]string{}, map[int]bool{}
 	for _, use := range kp.uses(usesAndGrants, chosen(delegateKeys...)) {
 		s, direct := kp.by(use.Way)
-		if use.Named || use.Account != kp.key.Template.Account || s.position == 0 || kp.open[s.position] {
+		if use.Named || use.Account != kp.key.In.Account || s.position == 0 || kp.open[s.position] {
 			continue
 		}
 		// What is for everybody is for the account if it says so.
@@ -491,7 +469,7 @@ func (kp *keyPolicy) checkDelegation() {
 		if alone[position] {
 			whom = "all principals of the account, without an IAM policy,"
 		}
-		kp.c.find("crypto-delegated-to-iam", kp.key.Resource, "%s allows %s %s: %s", s, whom, s.actionText(), strings.Join(inOrder(delegated[position]), ", "))
+		kp.c.find("crypto-delegated-to-iam", kp.key.Thing, "%s allows %s %s: %s", s, whom, s.actionText(), strings.Join(inOrder(delegated[position]), ", "))
 	}
 }
 
@@ -508,14 +486,14 @@ func (kp *keyPolicy) checkOtherAccounts() {
 	told := map[int]bool{}
 	for _, use := range kp.uses(usesAndGrants, nil) {
 		s, _ := kp.by(use.Way)
-		if use.Account == "" || use.Account == kp.key.Template.Account || kp.open[s.position] {
+		if use.Account == "" || use.Account == kp.key.In.Account || kp.open[s.position] {
 			continue
 		}
 		like := strings.Join(use.Like, " and ")
 		if !use.AnyAccount && (use.Named || like == "") {
 			who := use.ARN
 			if !use.Named {
-				who = "arn:" + kp.key.Template.Partition + ":iam::" + use.Account + ":root"
+				who = "arn:" + kp.key.In.Partition + ":iam::" + use.Account + ":root"
 			}
 			named[who] = append(named[who], use.Actions...)
 			continue
@@ -531,10 +509,10 @@ func (kp *keyPolicy) checkOtherAccounts() {
 		case like != "":
 			whom += ", with a principal like " + like
 		}
-		kp.c.find("key-policy-cross-account", kp.key.Resource, "%s allows %s to %s", s, s.actionText(), whom)
+		kp.c.find("key-policy-cross-account", kp.key.Thing, "%s allows %s to %s", s, s.actionText(), whom)
 	}
 	for _, who := range sortedKeys(named) {
-		kp.c.find("key-policy-cross-account", kp.key.Resource, "%s of account %s may do %s", who, accountOf(who), strings.Join(inOrder(named[who]), ", "))
+		kp.c.find("key-policy-cross-account", kp.key.Thing, "%s of account %s may do %s", who, accountOf(who), strings.Join(inOrder(named[who]), ", "))
 	}
 }
 
@@ -546,7 +524,7 @@ func (kp *keyPolicy) creation(forAWSResource string) iampolicy.Context {
 		"kms:GrantIsForAWSResource": {forAWSResource},
 		"kms:GrantConstraintType":   {"EncryptionContextEquals"},
 		"kms:GrantOperations":       {"Decrypt", "Encrypt"},
-		"kms:ViaService":            {kp.c.eksEndpoint(kp.key.Template)},
+		"kms:ViaService":            {kp.c.eksEndpoint(kp.key.In)},
 	})
 }
 
@@ -554,7 +532,7 @@ func (kp *keyPolicy) checkCreators() {
 	rootSees := kp.possible(kp.explain(kp.subjects[0], actionDescribe, nil))
 	who := func(forAWSResource string) (all []*subject) {
 		for _, s := range kp.subjects {
-			if s.service || s.foreign || kp.c.noCreator[s.role] != "" {
+			if s.service || s.foreign || s.runs() != "" {
 				continue
 			}
 			// An IAM policy that is not in the template may let it see the key.
@@ -570,30 +548,30 @@ func (kp *keyPolicy) checkCreators() {
 	switch {
 	case len(creators) > 0:
 	case len(who("true")) > 0:
-		kp.c.find("grant-for-aws-resource", kp.key.Resource, "kms:CreateGrant is allowed to the cluster's creators only where kms:GrantIsForAWSResource is true")
+		kp.c.find("grant-for-aws-resource", kp.key.Thing, "kms:CreateGrant is allowed to the cluster's creators only where kms:GrantIsForAWSResource is true")
 	default:
-		kp.c.find("cluster-creator-missing", kp.key.Resource, "nobody who can create the cluster may do both kms:DescribeKey and kms:CreateGrant")
+		kp.c.find("cluster-creator-missing", kp.key.Thing, "nobody who can create the cluster may do both kms:DescribeKey and kms:CreateGrant")
 	}
 }
 
 func (kp *keyPolicy) checkClusterRoles() {
-	for _, cl := range kp.key.clusters {
-		value := at(cl.spec, "RoleArn")
+	for _, cl := range kp.key.Clusters {
+		value := at(cl.Settings, "RoleArn")
 		arn := text(value)
 		if arn == "" || strings.Contains(arn, "${") {
-			kp.c.noteAt(cl.Path, "RoleArn is %s, which is not in the template: whether the role can see the key was not judged", show(value))
+			kp.c.noteAt(cl.Resource, "RoleArn is %s, which is not in the template: whether the role can see the key was not judged", show(value))
 			continue
 		}
-		s := &subject{arn: arn, role: kp.c.assembly.Lookup(arn)}
+		s := &subject{arn: arn, role: kp.c.estate.Principal(arn)}
 		s.identity = kp.c.identityOf(s)
 		if kp.possible(kp.explain(s, actionDescribe, nil)) {
 			continue
 		}
 		if s.role == nil && kp.possible(kp.explain(kp.subjects[0], actionDescribe, nil)) {
-			kp.c.noteAt(cl.Path, "the cluster's role %s is not in the templates: whether its IAM policies allow kms:DescribeKey on the key was not judged", arn)
+			kp.c.noteAt(cl.Resource, "the cluster's role %s is not in the templates: whether its IAM policies allow kms:DescribeKey on the key was not judged", arn)
 			continue
 		}
-		kp.c.find("cluster-role-missing", kp.key.Resource, "the cluster's role %s may not do kms:DescribeKey", arn)
+		kp.c.find("cluster-role-missing", kp.key.Thing, "the cluster's role %s may not do kms:DescribeKey", arn)
 	}
 }
 
@@ -604,15 +582,15 @@ func (kp *keyPolicy) checkGrants() {
 		if s == nil || s.root || !kp.names(by, s, direct) || kp.all[by.position] {
 			continue
 		}
-		switch why := kp.c.noCreator[s.role]; {
+		switch why := s.runs(); {
 		case s.service:
-			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant to the service %s, for any source", by, s.arn)
+			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant to the service %s, for any source", by, s.arn)
 		case s.foreign:
-			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s of another account", by, s.arn)
+			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s of another account", by, s.arn)
 		case why != "":
-			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s, %s", by, s.arn, why)
+			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s, %s", by, s.arn, why)
 		case !kp.possible(kp.explain(s, actionDescribe, nil)):
-			kp.c.find("grants-unrestricted", kp.key.Resource, "%s allows kms:CreateGrant without a limit to %s, which has no kms:DescribeKey and so creates no cluster", by, s.arn)
+			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s, which has no kms:DescribeKey and so creates no cluster", by, s.arn)
 		}
 	}
 }
@@ -625,7 +603,7 @@ func (kp *keyPolicy) subject(use iampolicy.Use) *subject {
 	case i >= 0:
 		return kp.subjects[i]
 	case !use.Named && len(use.Like) > 0 && !use.AnyAccount:
-		return &subject{arn: use.ARN, like: use.Like, identity: everything(), foreign: use.Account != kp.key.Template.Account}
+		return &subject{arn: use.ARN, like: use.Like, identity: estate.Everything(), foreign: use.Account != kp.key.In.Account}
 	}
 	return nil
 }
@@ -653,7 +631,7 @@ func (kp *keyPolicy) checkUse() {
 		through[s.arn], may[s.arn] = by, append(may[s.arn], use.Actions...)
 	}
 	for _, arn := range sortedKeys(may) {
-		kp.c.find("use-without-context", kp.key.Resource, "%s allows %s to %s, under any encryption context", through[arn], strings.Join(inOrder(may[arn]), ", "), arn)
+		kp.c.find("use-without-context", kp.key.Thing, "%s allows %s to %s, under any encryption context", through[arn], strings.Join(inOrder(may[arn]), ", "), arn)
 	}
 }
 
@@ -662,7 +640,7 @@ func (kp *keyPolicy) checkNever() {
 	for _, s := range kp.statements {
 		for _, r := range s.conditions {
 			if why := kp.never(r); why != "" {
-				kp.c.find("condition-never-matches", kp.key.Resource, "%s has the condition %s on %s: %s", s, r.Operator, r.Key, why)
+				kp.c.find("condition-never-matches", kp.key.Thing, "%s has the condition %s on %s: %s", s, r.Operator, r.Key, why)
 			}
 		}
 	}
@@ -681,8 +659,8 @@ func (kp *keyPolicy) never(r iampolicy.Requirement) string {
 		return "it is the ARN of a role, also in a session of it"
 	case isKey(r, "kms:EncryptionContext:aws:eks:*") && !isKey(r, "kms:EncryptionContext:aws:eks:context"):
 		return "EKS sends no such key, only aws:eks:context"
-	case isKey(r, "kms:ViaService") && !kp.key.Template.Assumed:
-		endpoint := kp.c.eksEndpoint(kp.key.Template)
+	case isKey(r, "kms:ViaService") && !kp.key.In.Assumed:
+		endpoint := kp.c.eksEndpoint(kp.key.In)
 		if !slices.ContainsFunc(r.Values, func(v string) bool { return !strings.HasPrefix(v, "eks.") || wild(v, endpoint) }) {
 			return fmt.Sprintf("%s is not the endpoint of EKS in the key's Region, which is %s", strings.Join(r.Values, ", "), endpoint)
 		}
@@ -695,7 +673,7 @@ func (kp *keyPolicy) never(r iampolicy.Requirement) string {
 var ofSession = regexp.MustCompile(`^arn:[a-z*-]*:sts:[^:]*:[^:]*:assumed-role/`)
 
 // eksEndpoint is the value of kms:ViaService for EKS.
-func (c *checker) eksEndpoint(t *cfn.Template) string {
+func (c *checker) eksEndpoint(t *estate.Stack) string {
 	suffix := "amazonaws.com"
 	if t.Partition == "aws-cn" {
 		suffix += ".cn"

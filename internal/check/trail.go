@@ -4,19 +4,19 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/place"
 )
 
 const kmsSource = "kms.amazonaws.com"
 
-func (c *checker) checkTrail(t *cfn.Resource) {
-	p := t.Properties
-	c.report.Checked.Trails = append(c.report.Checked.Trails, t.Path)
+func (c *checker) checkTrail(t *estate.Thing) {
+	p := t.Settings
+	c.report.Checked.Trails = append(c.report.Checked.Trails, t.Resource)
 	for _, name := range []string{"IsLogging", "EventSelectors", "AdvancedEventSelectors", "EnableLogFileValidation", "KMSKeyId"} {
 		// A KMSKeyId from elsewhere is a key all the same.
 		if unknown(p[name]) && name != "KMSKeyId" {
-			c.noteAt(t.Path, "%s is %s, which is not in the template: it was not judged", name, show(p[name]))
+			c.noteAt(t.Resource, "%s is %s, which is not in the template: it was not judged", name, show(p[name]))
 		}
 	}
 	if !isTrue(p["IsLogging"], true) {
@@ -24,7 +24,7 @@ func (c *checker) checkTrail(t *cfn.Resource) {
 	}
 	if why := leavesOutKMS(p); why != "" {
 		if other := c.recordsKMS(t); other != nil {
-			c.noteAt(t.Path, "the trail leaves out calls to KMS (%s); %s records them", why, other.Path)
+			c.noteAt(t.Resource, "the trail leaves out calls to KMS (%s); %s records them", why, other.Resource)
 		} else {
 			c.find("trail-excludes-kms", t, "%s", why)
 		}
@@ -36,9 +36,9 @@ func (c *checker) checkTrail(t *cfn.Resource) {
 		c.find("trail-not-encrypted", t, "KMSKeyId is not set")
 	}
 	name := p["S3BucketName"]
-	switch bucket := c.assembly.Lookup(name); {
-	case bucket == nil || bucket.Type != "AWS::S3::Bucket":
-		c.noteAt(t.Path, "the bucket %s is not in the templates: its retention was not judged", show(name))
+	switch bucket := c.estate.Lookup(name); {
+	case bucket == nil || bucket.Kind != estate.KindBucket:
+		c.noteAt(t.Resource, "the bucket %s is not in the templates: its retention was not judged", show(name))
 	default:
 		c.checkRetained("trail-logs-deletable", bucket)
 	}
@@ -46,11 +46,11 @@ func (c *checker) checkTrail(t *cfn.Resource) {
 
 // recordsKMS returns another trail of the same account that records calls to KMS
 // in the trail's Region.
-func (c *checker) recordsKMS(t *cfn.Resource) *cfn.Resource {
+func (c *checker) recordsKMS(t *estate.Thing) *estate.Thing {
 	for _, other := range c.trails {
-		p := other.Properties
-		if other != t && other.Template.Account == t.Template.Account && leavesOutKMS(p) == "" && isTrue(p["IsLogging"], true) &&
-			(other.Template.Region == t.Template.Region || isTrue(p["IsMultiRegionTrail"], false)) {
+		p := other.Settings
+		if other != t && other.In.Account == t.In.Account && leavesOutKMS(p) == "" && isTrue(p["IsLogging"], true) &&
+			(other.In.Region == t.In.Region || isTrue(p["IsMultiRegionTrail"], false)) {
 			return other
 		}
 	}
@@ -158,24 +158,24 @@ func selects(f any, value string) bool {
 
 // checkRecorded wants a trail that records the Region of a key, or of a cluster
 // whose key is elsewhere.
-func (c *checker) checkRecorded(r *cfn.Resource) {
-	trails := slices.DeleteFunc(slices.Clone(c.trails), func(t *cfn.Resource) bool {
-		return t.Template.Account != r.Template.Account && !isTrue(t.Properties["IsOrganizationTrail"], false)
+func (c *checker) checkRecorded(r *estate.Thing) {
+	trails := slices.DeleteFunc(slices.Clone(c.trails), func(t *estate.Thing) bool {
+		return t.In.Account != r.In.Account && !isTrue(t.Settings["IsOrganizationTrail"], false)
 	})
 	for _, t := range trails {
-		if t.Template.Region == r.Template.Region || isTrue(t.Properties["IsMultiRegionTrail"], false) || unknown(t.Properties["IsMultiRegionTrail"]) {
+		if t.In.Region == r.In.Region || isTrue(t.Settings["IsMultiRegionTrail"], false) || unknown(t.Settings["IsMultiRegionTrail"]) {
 			return
 		}
 	}
 	if len(trails) > 0 {
-		c.find("trail-missing", r, "no trail of the templates records Region %s: the trail %s is in %s, and IsMultiRegionTrail is not true", r.Template.Region, trails[0].Path, trails[0].Template.Region)
+		c.find("trail-missing", r, "no trail of the templates records Region %s: the trail %s is in %s, and IsMultiRegionTrail is not true", r.In.Region, trails[0].Resource, trails[0].In.Region)
 		return
 	}
-	if arn := c.trailElsewhere(r.Template.Account); arn != "" {
-		c.noteAt(r.Path, "the template relies on the trail %s, which is not in the templates: whether it records KMS was not judged", arn)
+	if arn := c.trailElsewhere(r.In.Account); arn != "" {
+		c.noteAt(r.Resource, "the template relies on the trail %s, which is not in the templates: whether it records KMS was not judged", arn)
 		return
 	}
-	c.find("trail-missing", r, "the templates have no AWS::CloudTrail::Trail for account %s", r.Template.Account)
+	c.find("trail-missing", r, "the templates have no AWS::CloudTrail::Trail for account %s", r.In.Account)
 }
 
 // trailElsewhere returns the ARN of a trail that is not in the templates and that
@@ -184,17 +184,17 @@ func (c *checker) checkRecorded(r *cfn.Resource) {
 // trail they never fire; and a template that has the bucket for a trail was
 // meant to have the trail too.
 func (c *checker) trailElsewhere(account string) string {
-	for _, policy := range c.assembly.OfType("AWS::S3::BucketPolicy") {
-		if policy.Template.Account != account {
+	for _, policy := range c.estate.Of(estate.KindBucketPolicy) {
+		if policy.In.Account != account {
 			continue
 		}
-		for _, s := range list(at(policy.Properties, "PolicyDocument", "Statement")) {
+		for _, s := range list(at(policy.Settings, "PolicyDocument", "Statement")) {
 			if slices.Contains(texts(at(s, "Principal", "Service")), "cloudtrail.amazonaws.com") {
 				return ""
 			}
 		}
 	}
-	for _, t := range c.assembly.Templates {
+	for _, t := range c.estate.Stacks {
 		if t.Account != account {
 			continue
 		}

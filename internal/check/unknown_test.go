@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 )
 
 // parameter declares a parameter that has no value.
@@ -40,12 +40,20 @@ func addRaw(s any) change {
 	return func(t template) { setStatements(t, append(statements(t), s)) }
 }
 
+// identityPolicies adds a policy of some statements to the nodes' role.
+func identityPolicies(statements ...any) change {
+	return addResource("AddedPolicy", "AWS::IAM::Policy", map[string]any{
+		"PolicyName": "added", "Roles": []any{map[string]any{"Ref": nodeRole}},
+		"PolicyDocument": map[string]any{"Version": "2012-10-17", "Statement": statements},
+	})
+}
+
 var noValue = ref("AWS::NoValue")
 
 // checked is what is found in a changed golden, and in which words.
 func checked(t *testing.T, apply change) (ids []string, said string) {
 	t.Helper()
-	changed := cfntest.Golden(t, "default")
+	changed := estatetest.Golden(t, "default")
 	apply(changed)
 	data, err := json.Marshal(changed)
 	if err != nil {
@@ -91,6 +99,14 @@ func TestUnknownStatements(t *testing.T) {
 		"a Deny's address":           {apply: deny("*", "kms:Decrypt", when("IpAddress", "aws:SourceIp", ref("Thing")))},
 		"a version":                  {apply: property(secretsKey, "KeyPolicy.Version", ref("Thing"))},
 		"a Sid":                      {apply: addRaw(map[string]any{"Sid": ref("Thing"), "Effect": "Allow", "Principal": outsider, "Action": "kms:DescribeKey", "Resource": "*"})},
+		// What is not understood takes nothing from the rest either.
+		"a misspelt element":  {apply: all(addRaw(map[string]any{"Effect": "Allow", "Principal": outsider, "Action": "kms:Decrypt", "Resource": "*", "Conditions": map[string]any{}})), want: []string{"policy-not-understood"}},
+		"an unknown operator": {apply: allow(outsider, "kms:Decrypt", when("StringAlmostEquals", "aws:PrincipalOrgID", "o-abcdefghij")), want: []string{"policy-not-understood"}},
+		"a broken Deny":       {apply: deny("*", "kms:Decrypt", when("StringAlmostEquals", "aws:PrincipalOrgID", "o-abcdefghij")), want: []string{"policy-not-understood"}},
+		"the administrator":   {apply: statement("AccountAdministration", "Effect", ref("Thing"))}, // who is not known to be missing
+		"a broken IAM policy": {apply: identityPolicies(
+			map[string]any{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*", "Condition": when("StringAlmostEquals", "aws:PrincipalOrgID", "o-abcdefghij")},
+			map[string]any{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}), want: []string{"iam-decrypt-any-key", "policy-not-understood"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			apply := tc.apply
@@ -103,7 +119,7 @@ func TestUnknownStatements(t *testing.T) {
 			if diff := cmp.Diff(want, ids); diff != "" {
 				t.Errorf("- want, + found\n%s%s", diff, said)
 			}
-			if name != "a Sid" && !strings.Contains(said, "Thing") && !strings.Contains(said, "resolve:ssm") && !strings.Contains(said, "Fn::Transform") {
+			if !slices.Contains(tc.want, "policy-not-understood") && name != "a Sid" && !strings.Contains(said, "Thing") && !strings.Contains(said, "resolve:ssm") && !strings.Contains(said, "Fn::Transform") {
 				t.Errorf("no note names what is not known:\n%s", said)
 			}
 		})

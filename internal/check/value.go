@@ -6,15 +6,15 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/place"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
 var (
 	at      = value.At
-	unknown = value.Unknown
+	unknown = value.IsUnknown
 	isTrue  = value.IsTrue
 	number  = value.Number
 	text    = value.Text

@@ -18,6 +18,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -156,7 +157,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	opts.Organization = f.organization
-	report, err := check.Run(assembly, opts)
+	report, err := check.Run(estate.FromTemplates(assembly), opts)
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func assumed(assembly *cfn.Assembly) bool {
 // place is the environment of an assembly with the account and the Region that it
 // names itself, where nobody else says which they are.
 func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly) cfn.Environment {
-	env, evident := f.environment, check.Environment(assembly)
+	env, evident := f.environment, cfn.Evident(assembly)
 	if env.Account == "" && evident.Account != "" {
 		env.ElseAccount = evident.Account
 		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for account %s, the only one that is named there; --account names another\n", evident.Account)

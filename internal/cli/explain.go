@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/explain"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -76,12 +77,12 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 	if err := f.readOrganization(cmd); err != nil {
 		return err
 	}
-	inputs, assembly, err := f.inputs(cmd, args)
+	inputs, there, err := f.inputs(cmd, args)
 	if err != nil {
 		return err
 	}
 	if question {
-		return f.answer(cmd, inputs, assembly)
+		return f.answer(cmd, inputs, there)
 	}
 	all, err := explain.Matrices(inputs)
 	if err != nil {
@@ -134,7 +135,7 @@ func (f *explainFlags) question(cmd *cobra.Command, args []string) (bool, error)
 	return false, hint.Usage(fault, hintOfExplain)
 }
 
-func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Input, *cfn.Assembly, error) {
+func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Input, *estate.Estate, error) {
 	var assembly *cfn.Assembly
 	var err error
 	switch {
@@ -146,11 +147,15 @@ func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Inpu
 	if err != nil {
 		return nil, nil, err
 	}
+	var there *estate.Estate
+	if assembly != nil {
+		there = estate.FromTemplates(assembly)
+	}
 	var all []explain.Input
 	if f.policy != "" {
-		all, err = f.ownPolicy(cmd, assembly)
+		all, err = f.ownPolicy(cmd, there)
 	} else {
-		all, err = explain.FromAssembly(assembly, f.key)
+		all, err = explain.FromEstate(there, f.key)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -177,12 +182,12 @@ func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Inpu
 		}
 		all[i].Identity, all[i].Grants, all[i].Organization = identity, grants, f.organization
 	}
-	return all, assembly, nil
+	return all, there, nil
 }
 
 // ownPolicy takes the key policy from a file, and what the templates say of the
 // IAM policies of roles.
-func (f *explainFlags) ownPolicy(cmd *cobra.Command, assembly *cfn.Assembly) ([]explain.Input, error) {
+func (f *explainFlags) ownPolicy(cmd *cobra.Command, there *estate.Estate) ([]explain.Input, error) {
 	data, err := readInput(cmd, f.policy)
 	if err != nil {
 		return nil, err
@@ -192,8 +197,8 @@ func (f *explainFlags) ownPolicy(cmd *cobra.Command, assembly *cfn.Assembly) ([]
 		return nil, hint.Usage(f.policy+": "+err.Error(), "")
 	}
 	in := explain.Input{}
-	if assembly != nil {
-		found, err := explain.FromAssembly(assembly, "")
+	if there != nil {
+		found, err := explain.FromEstate(there, "")
 		if err == nil {
 			in.Access, in.Path = found[0].Access, found[0].Path
 		}
@@ -244,7 +249,7 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 }
 
 // answer decides on one request.
-func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assembly *cfn.Assembly) error {
+func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, there *estate.Estate) error {
 	var keys []string
 	for _, in := range inputs {
 		if name := cmp.Or(in.Path, in.Key); !slices.Contains(keys, name) {
@@ -259,9 +264,9 @@ func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, assemb
 		return err
 	}
 	principal := f.principal
-	if assembly != nil {
-		for _, r := range assembly.OfType("AWS::IAM::Role") {
-			if principal == r.ID || principal == r.Path {
+	if there != nil {
+		for _, r := range there.Of(estate.KindRole) {
+			if principal == r.LogicalID || principal == r.Resource {
 				principal = r.ARN
 			}
 		}

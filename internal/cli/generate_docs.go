@@ -12,11 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/value"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/explain"
 	"github.com/ekskms/ekskms/internal/finding"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 func newGenerateDocs() *cobra.Command {
@@ -42,7 +42,7 @@ func newGenerateDocs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := auditPage(assembly, suppressions)
+			page, err := auditPage(estate.FromTemplates(assembly), suppressions)
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ func newGenerateDocs() *cobra.Command {
 var docsText string
 
 var docs = template.Must(template.New("docs").Funcs(template.FuncMap{
-	"cell": cell, "keyOf": keyOfCluster,
+	"cell": cell,
 	"fact": func(v any, path ...string) string { return cell(fact(value.At(v, path...))) },
 }).Parse(docsText))
 
@@ -102,23 +102,22 @@ func fact(v any) string {
 
 // page is what the page says.
 type page struct {
-	Assembly *cfn.Assembly
-	Cluster  *cfn.Resource
+	Estate   *estate.Estate
+	Cluster  *estate.Cluster
 	Report   *finding.Report
 	Matrices []string
 }
 
-func auditPage(assembly *cfn.Assembly, suppressions []finding.Suppression) ([]byte, error) {
-	clusters := assembly.OfType("AWS::EKS::Cluster")
-	if len(clusters) != 1 {
-		return nil, fmt.Errorf("%d clusters in the template, want 1", len(clusters))
+func auditPage(there *estate.Estate, suppressions []finding.Suppression) ([]byte, error) {
+	if n := len(there.Clusters); n != 1 {
+		return nil, fmt.Errorf("%d clusters in the template, want 1", n)
 	}
-	report, err := check.Run(assembly, check.Options{Suppressions: suppressions})
+	report, err := check.Run(there, check.Options{Suppressions: suppressions})
 	if err != nil {
 		return nil, err
 	}
-	p := &page{Assembly: assembly, Cluster: clusters[0], Report: report}
-	inputs, err := explain.FromAssembly(assembly, "")
+	p := &page{Estate: there, Cluster: there.Clusters[0], Report: report}
+	inputs, err := explain.FromEstate(there, "")
 	if err != nil {
 		return nil, err
 	}
@@ -138,44 +137,36 @@ func auditPage(assembly *cfn.Assembly, suppressions []finding.Suppression) ([]by
 	return b.Bytes(), err
 }
 
-func keyOfCluster(r *cfn.Resource) string {
-	list, _ := r.Properties["EncryptionConfig"].([]any)
-	if len(list) == 0 {
-		return ""
-	}
-	return fact(value.At(list[0], "Provider", "KeyArn"))
-}
-
 // Public tells whether the Kubernetes API is open to more than the VPC.
 func (p *page) Public() bool {
-	return value.At(p.Cluster.Properties, "ResourcesVpcConfig", "EndpointPublicAccess") == true
+	return value.At(p.Cluster.Settings, "ResourcesVpcConfig", "EndpointPublicAccess") == true
 }
 
 // Alias is that of a key.
-func (p *page) Alias(key *cfn.Resource) string {
-	for _, a := range p.Assembly.OfType("AWS::KMS::Alias") {
-		if p.Assembly.Lookup(a.Properties["TargetKeyId"]) == key {
-			return fact(a.Properties["AliasName"])
+func (p *page) Alias(key *estate.Thing) string {
+	for _, a := range p.Estate.Of(estate.KindAlias) {
+		if p.Estate.Lookup(a.Settings["TargetKeyId"]) == key {
+			return fact(a.Settings["AliasName"])
 		}
 	}
 	return "none"
 }
 
 // Kept says how long a bucket keeps what is in it.
-func (p *page) Kept(bucket *cfn.Resource) string {
-	if rules, _ := value.At(bucket.Properties, "LifecycleConfiguration", "Rules").([]any); len(rules) > 0 {
+func (p *page) Kept(bucket *estate.Thing) string {
+	if rules, _ := value.At(bucket.Settings, "LifecycleConfiguration", "Rules").([]any); len(rules) > 0 {
 		return "for " + fact(value.At(rules[0], "ExpirationInDays")) + " days"
 	}
 	return "without end"
 }
 
 // Alarm is what a rule says happened and whom it tells, or nothing if it tells nobody.
-func (p *page) Alarm(rule *cfn.Resource) []string {
-	targets, _ := rule.Properties["Targets"].([]any)
-	if len(targets) == 0 || rule.Properties["State"] != "ENABLED" {
+func (p *page) Alarm(rule *estate.Thing) []string {
+	targets, _ := rule.Settings["Targets"].([]any)
+	if len(targets) == 0 || rule.Settings["State"] != "ENABLED" {
 		return nil
 	}
-	_, what, _ := strings.Cut(fact(rule.Properties["Description"]), ": ")
+	_, what, _ := strings.Cut(fact(rule.Settings["Description"]), ": ")
 	return []string{cell(what), fact(value.At(targets[0], "Arn"))}
 }
 
@@ -190,12 +181,12 @@ var ofTheKey = []string{
 // must not take for a pass.
 func (p *page) unjudged(rule string) string {
 	switch {
-	case (strings.HasPrefix(rule, "key-") || slices.Contains(ofTheKey, rule)) && p.Assembly.Lookup(keyOfCluster(p.Cluster)) == nil:
+	case (strings.HasPrefix(rule, "key-") || slices.Contains(ofTheKey, rule)) && p.Cluster.Key == nil:
 		return "**not judged**: the key of the secrets is not in the template"
-	case strings.HasPrefix(rule, "trail-") && rule != "trail-tamper-alarm-missing" && len(p.Assembly.OfType("AWS::CloudTrail::Trail")) == 0:
+	case strings.HasPrefix(rule, "trail-") && rule != "trail-tamper-alarm-missing" && len(p.Estate.Of(estate.KindTrail)) == 0:
 		return "**not judged**: the trail is not in the template"
 	case rule == "endpoint-public" && p.Public():
-		return "**public**, for " + fact(value.At(p.Cluster.Properties, "ResourcesVpcConfig", "PublicAccessCidrs")) + ": not met where a control allows no public access"
+		return "**public**, for " + fact(value.At(p.Cluster.Settings, "ResourcesVpcConfig", "PublicAccessCidrs")) + ": not met where a control allows no public access"
 	}
 	return ""
 }

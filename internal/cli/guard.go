@@ -17,6 +17,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 	"github.com/ekskms/ekskms/internal/hint"
@@ -99,7 +100,7 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	report, err := guard.Compare(was, is, guard.Options{Accepted: accepted, Organization: f.organization})
+	report, err := guard.Compare(estate.FromTemplates(was), estate.FromTemplates(is), guard.Options{Accepted: accepted, Organization: f.organization})
 	if err != nil {
 		return err
 	}

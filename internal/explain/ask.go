@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
@@ -64,7 +64,7 @@ func Ask(inputs []Input, principal, action string, context iampolicy.Context) (*
 			}
 		}
 		if len(in) > 0 {
-			reasons = append(reasons, verdict+" "+cfn.When(inputs[0].cases, func(i int) bool { return slices.Contains(in, i) }))
+			reasons = append(reasons, verdict+" "+estate.When(inputs[0].cases, func(i int) bool { return slices.Contains(in, i) }))
 		}
 	}
 	reply.Reason = strings.Join(reasons, "; ")

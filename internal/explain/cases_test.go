@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 	"github.com/ekskms/ekskms/internal/explain"
 )
 
@@ -14,9 +14,9 @@ const secretsKey = "SecretsKeyE4821A66"
 
 // staged is the default template where a parameter decides who may decrypt, and change is
 // what else differs.
-func staged(t *testing.T, change func(cfntest.Template)) cfntest.Template {
+func staged(t *testing.T, change func(estatetest.Template)) estatetest.Template {
 	t.Helper()
-	template := cfntest.Golden(t, "default")
+	template := estatetest.Golden(t, "default")
 	template["Parameters"] = map[string]any{"Stage": map[string]any{"Type": "String", "AllowedValues": []any{"production", "test"}}}
 	template["Conditions"] = map[string]any{
 		"Production": map[string]any{"Fn::Equals": []any{map[string]any{"Ref": "Stage"}, "production"}},
@@ -30,8 +30,8 @@ func decrypts(role string) map[string]any {
 	return map[string]any{"Effect": "Allow", "Principal": map[string]any{"AWS": "arn:aws:iam::111122223333:role/" + role}, "Action": "kms:Decrypt", "Resource": "*"}
 }
 
-func withStatement(s any) func(cfntest.Template) {
-	return func(t cfntest.Template) {
+func withStatement(s any) func(estatetest.Template) {
+	return func(t estatetest.Template) {
 		policy := t.Resource(secretsKey)["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)
 		policy["Statement"] = append(policy["Statement"].([]any), s)
 	}
@@ -46,21 +46,21 @@ func either(condition string, then, otherwise any) map[string]any {
 func TestCases(t *testing.T) {
 	noValue := map[string]any{"Ref": "AWS::NoValue"}
 	for name, tc := range map[string]struct {
-		change  func(cfntest.Template)
+		change  func(estatetest.Template)
 		in      []string // of the matrices
 		verdict string   // on Decrypt by A
 		reason  string
 	}{
-		"nothing differs":       {change: func(cfntest.Template) {}, in: []string{""}, verdict: "denied"},
+		"nothing differs":       {change: func(estatetest.Template) {}, in: []string{""}, verdict: "denied"},
 		"one case":              {change: withStatement(either("Production", decrypts("A"), noValue)), in: []string{"where Stage is production", "where Stage is not production"}, verdict: "depends", reason: "allowed where Stage is production; denied where Stage is not production"},
 		"two of the same":       {change: withStatement(either("Production", decrypts("A"), decrypts("A"))), in: []string{""}, verdict: "allowed"},
 		"one or the other":      {change: withStatement(either("Production", decrypts("A"), either("Test", decrypts("A"), noValue))), in: []string{""}, verdict: "allowed"},
 		"another":               {change: withStatement(either("Test", decrypts("A"), decrypts("B"))), in: []string{"where Stage is not test", "where Stage is test"}, verdict: "depends"},
-		"the key itself":        {change: cfntest.Attribute(secretsKey, "Condition", "Production"), in: []string{"where Stage is production"}, verdict: "denied"},
-		"what is not of policy": {change: cfntest.Property(secretsKey, "EnableKeyRotation", either("Production", true, false)), in: []string{""}, verdict: "denied"},
+		"the key itself":        {change: estatetest.Attribute(secretsKey, "Condition", "Production"), in: []string{"where Stage is production"}, verdict: "denied"},
+		"what is not of policy": {change: estatetest.Property(secretsKey, "EnableKeyRotation", either("Production", true, false)), in: []string{""}, verdict: "denied"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inputs, err := explain.FromAssembly(cfntest.Assembly(t, staged(t, tc.change)), secretsKey)
+			inputs, err := explain.FromEstate(estatetest.Estate(t, staged(t, tc.change)), secretsKey)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,11 +98,11 @@ func TestCases(t *testing.T) {
 // TestUnreadable shows that a key whose policy is not in the template leaves the others, and
 // is named.
 func TestUnreadable(t *testing.T) {
-	template := staged(t, func(t cfntest.Template) {
-		cfntest.Property("AuditTrailKeyA4D56A7A", "KeyPolicy", map[string]any{"Ref": "Stage"})(t)
-		cfntest.Property("EncryptedClusterA9297881", "EncryptionConfig", nil)(t) // so that all keys are shown
+	template := staged(t, func(t estatetest.Template) {
+		estatetest.Property("AuditTrailKeyA4D56A7A", "KeyPolicy", map[string]any{"Ref": "Stage"})(t)
+		estatetest.Property("EncryptedClusterA9297881", "EncryptionConfig", nil)(t) // so that all keys are shown
 	})
-	inputs, err := explain.FromAssembly(cfntest.Assembly(t, template), "")
+	inputs, err := explain.FromEstate(estatetest.Estate(t, template), "")
 	if err != nil {
 		t.Fatal(err)
 	}

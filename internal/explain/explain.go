@@ -17,7 +17,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/place"
 )
@@ -100,7 +100,7 @@ type Input struct {
 
 	ofCluster bool
 	// cases are those of the templates of which it is one.
-	cases []cfn.Case
+	cases []estate.Case
 	in    int
 }
 
@@ -122,7 +122,7 @@ func Matrices(inputs []Input) ([]*Matrix, error) {
 	type alike struct {
 		*Matrix
 		text  string
-		cases []cfn.Case
+		cases []estate.Case
 		in    []int
 	}
 	var all []*alike
@@ -144,7 +144,7 @@ func Matrices(inputs []Input) ([]*Matrix, error) {
 	}
 	var matrices []*Matrix
 	for _, a := range all {
-		a.In = cfn.When(a.cases, func(i int) bool { return slices.Contains(a.in, i) })
+		a.In = estate.When(a.cases, func(i int) bool { return slices.Contains(a.in, i) })
 		matrices = append(matrices, a.Matrix)
 	}
 	return matrices, nil

@@ -13,7 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 	"github.com/ekskms/ekskms/internal/explain"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
@@ -24,7 +25,7 @@ var examples = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_
 
 func matrix(t testing.TB, template any, key string) *explain.Matrix {
 	t.Helper()
-	inputs, err := explain.FromAssembly(cfntest.Assembly(t, template), key)
+	inputs, err := explain.FromEstate(estatetest.Estate(t, template), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func may(m *explain.Matrix, action string) (who []string) {
 func TestGoldens(t *testing.T) {
 	for _, name := range examples {
 		t.Run(name, func(t *testing.T) {
-			m := matrix(t, cfntest.Golden(t, name), "")
+			m := matrix(t, estatetest.Golden(t, name), "")
 			var text, markdown bytes.Buffer
 			if err := m.WriteText(&text); err != nil {
 				t.Fatal(err)
@@ -123,8 +124,8 @@ func golden(t *testing.T, name string, got []byte) {
 
 // TestMatrixSees: each way to open a key shows in the matrix.
 func TestMatrixSees(t *testing.T) {
-	add := func(statement map[string]any) cfntest.Change {
-		return func(t cfntest.Template) {
+	add := func(statement map[string]any) estatetest.Change {
+		return func(t estatetest.Template) {
 			policy := t.Resource("SecretsKeyE4821A66")["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)
 			statement["Resource"] = "*"
 			policy["Statement"] = append(policy["Statement"].([]any), statement)
@@ -132,10 +133,10 @@ func TestMatrixSees(t *testing.T) {
 	}
 	const plugin = "EncryptedClusterKmsPluginRoleC6DF9AF0 (conditional)"
 	for name, row := range map[string]struct {
-		change cfntest.Change
+		change estatetest.Change
 		want   []string
 	}{
-		"as it is": {func(cfntest.Template) {}, []string{plugin}},
+		"as it is": {func(estatetest.Template) {}, []string{plugin}},
 		"the account": {add(map[string]any{"Effect": "Allow", "Principal": map[string]any{"AWS": "arn:aws:iam::111122223333:root"}, "Action": "kms:Decrypt"}),
 			[]string{plugin, "anybody", "root"}},
 		"everybody": {add(map[string]any{"Effect": "Allow", "Principal": "*", "Action": "kms:De*"}),
@@ -154,7 +155,7 @@ func TestMatrixSees(t *testing.T) {
 		"a Deny": {add(map[string]any{"Effect": "Deny", "Principal": "*", "Action": "kms:Decrypt"}), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			template := cfntest.Golden(t, "default")
+			template := estatetest.Golden(t, "default")
 			row.change(template)
 			slices.Sort(row.want)
 			if diff := cmp.Diff(row.want, may(matrix(t, template, ""), "kms:Decrypt")); diff != "" {
@@ -167,7 +168,7 @@ func TestMatrixSees(t *testing.T) {
 // TestJSON: programs get every action of every principal.
 func TestJSON(t *testing.T) {
 	var out bytes.Buffer
-	if err := explain.WriteJSON(&out, []*explain.Matrix{matrix(t, cfntest.Golden(t, "default"), "SecretsKeyE4821A66")}); err != nil {
+	if err := explain.WriteJSON(&out, []*explain.Matrix{matrix(t, estatetest.Golden(t, "default"), "SecretsKeyE4821A66")}); err != nil {
 		t.Fatal(err)
 	}
 	var read struct {
@@ -201,15 +202,15 @@ func TestJSON(t *testing.T) {
 }
 
 func TestFromAssemblyRefuses(t *testing.T) {
-	if _, err := explain.FromAssembly(cfntest.Assembly(t, cfntest.Golden(t, "default")), "Nothing"); err == nil || !strings.Contains(err.Error(), `"Nothing"`) || !strings.Contains(err.Error(), "ekskms-ekskms/SecretsKey") {
+	if _, err := explain.FromEstate(estatetest.Estate(t, estatetest.Golden(t, "default")), "Nothing"); err == nil || !strings.Contains(err.Error(), `"Nothing"`) || !strings.Contains(err.Error(), "ekskms-ekskms/SecretsKey") {
 		t.Errorf("%v", err)
 	}
-	if _, err := explain.FromAssembly(cfntest.Assembly(t, map[string]any{"Resources": map[string]any{"A": map[string]any{"Type": "AWS::SNS::Topic"}}}), ""); err == nil || !strings.Contains(err.Error(), "no KMS key") {
+	if _, err := explain.FromEstate(estatetest.Estate(t, map[string]any{"Resources": map[string]any{"A": map[string]any{"Type": "AWS::SNS::Topic"}}}), ""); err == nil || !strings.Contains(err.Error(), "no KMS key") {
 		t.Errorf("%v", err)
 	}
-	template := cfntest.Golden(t, "default")
-	cfntest.Property("SecretsKeyE4821A66", "KeyPolicy.Statement.0.Condition", map[string]any{"StringSounds": map[string]any{"a:b": "c"}})(template)
-	inputs, err := explain.FromAssembly(cfntest.Assembly(t, template), "")
+	template := estatetest.Golden(t, "default")
+	estatetest.Property("SecretsKeyE4821A66", "KeyPolicy.Statement.0.Condition", map[string]any{"StringSounds": map[string]any{"a:b": "c"}})(template)
+	inputs, err := explain.FromEstate(estatetest.Estate(t, template), "")
 	if err == nil {
 		_, err = explain.Explain(inputs[0])
 	}
@@ -239,7 +240,7 @@ func BenchmarkExplain(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			inputs, err := explain.FromAssembly(a, "")
+			inputs, err := explain.FromEstate(estate.FromTemplates(a), "")
 			if err != nil {
 				b.Fatal(err)
 			}

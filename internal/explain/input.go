@@ -10,69 +10,71 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // existingStatements is the output of a stack that uses an existing key.
 const existingStatements = "ExistingKeyPolicyStatements"
 
-// FromAssembly returns the keys of templates, each in each case that conditions of the
-// templates make. key is the path, logical ID or ARN of one; if it is empty, they are the
+// FromEstate returns the keys of an estate, each in each case of what is not known there. key is the path, logical ID or ARN of one; if it is empty, they are the
 // keys of the clusters' secrets, or else all.
-func FromAssembly(assembly *cfn.Assembly, key string) ([]Input, error) {
-	cases, err := cfn.CasesOf(check.Types, assembly)
+func FromEstate(all *estate.Estate, key string) ([]Input, error) {
+	cases, err := estate.Cases(all)
 	if err != nil {
 		return nil, err
 	}
-	var all []Input
+	var inputs []Input
 	for i, one := range cases {
-		found, failed := fromCase(one.Assemblies[0], key)
+		found, failed := fromCase(one.Estates[0], key)
 		if failed != nil {
 			err = cmp.Or(err, failed)
 			continue
 		}
 		for _, in := range found {
 			in.cases, in.in = cases, i
-			all = append(all, in)
+			inputs = append(inputs, in)
 		}
 	}
-	if len(all) == 0 {
+	if len(inputs) == 0 {
 		return nil, err
 	}
-	return all, nil
+	return inputs, nil
 }
 
-func fromCase(assembly *cfn.Assembly, key string) ([]Input, error) {
-	ofClusters := map[string]bool{}
-	for _, c := range check.Clusters(assembly) {
-		ofClusters[c.KeyARN] = true
-	}
+func fromCase(e *estate.Estate, key string) ([]Input, error) {
 	var all []Input
 	var names, left []string
 	var unread error
-	for _, k := range check.Keys(assembly) {
-		path := strings.TrimSuffix(k.Key.Path, "/Resource")
+	ofCluster := false
+	for _, k := range e.Keys {
+		path := strings.TrimSuffix(k.Resource, "/Resource")
 		names = append(names, path)
-		if key != "" && !slices.Contains([]string{k.Key.Path, path, k.Key.ID, k.Access.Key}, key) {
+		if key != "" && !slices.Contains([]string{k.Resource, path, k.LogicalID, k.ARN}, key) {
 			continue
 		}
-		if k.Err != nil {
-			unread = cmp.Or(unread, fmt.Errorf("%s: %w", k.Key.Path, k.Err))
-			left = append(left, fmt.Sprintf("the key %s is left out: %v", path, k.Err))
+		ofCluster = ofCluster || len(k.Clusters) > 0
+		policy := e.PolicyOf(k.Thing)
+		err := policy.Broken
+		if err == nil && policy.Resolved == nil {
+			err = fmt.Errorf("KeyPolicy is ${%s}, which is not in the template", strings.Join(policy.Missing, "}, ${"))
+		}
+		if err != nil {
+			unread = cmp.Or(unread, fmt.Errorf("%s: %w", path, err))
+			left = append(left, fmt.Sprintf("the key %s is left out: %v", path, err))
 			continue
 		}
-		in := Input{Access: k.Access, Path: path, ofCluster: ofClusters[k.Access.Key]}
-		if t := k.Key.Template; t.Assumed {
-			in.Notes = append(in.Notes, fmt.Sprintf("the account and the Region of %s are not known: it was read as for account %s in %s", t.Name, t.Account, t.Region))
+		in := Input{Access: e.Access(k.Thing), Path: path, ofCluster: len(k.Clusters) > 0}
+		if s := k.In; s.Assumed {
+			in.Notes = append(in.Notes, fmt.Sprintf("the account and the Region of %s are not known: it was read as for account %s in %s", s.Name, s.Account, s.Region))
 		}
-		for _, n := range k.Notes {
+		for _, n := range e.NotesOn(k.Thing) {
 			in.Notes = append(in.Notes, n.String())
 		}
 		all = append(all, in)
 	}
-	existing, err := existingKeys(assembly, key)
+	existing, err := existingKeys(e, key)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +82,7 @@ func fromCase(assembly *cfn.Assembly, key string) ([]Input, error) {
 		names = append(names, in.Key)
 	}
 	all = append(all, existing...)
-	if key == "" && slices.ContainsFunc(all, func(in Input) bool { return in.ofCluster }) {
+	if key == "" && (ofCluster || len(existing) > 0) {
 		all = slices.DeleteFunc(all, func(in Input) bool { return !in.ofCluster })
 	}
 	switch {
@@ -98,14 +100,14 @@ func fromCase(assembly *cfn.Assembly, key string) ([]Input, error) {
 
 // existingKeys are those of clusters that stand elsewhere, as far as the stack says
 // what their owner must add to the policy.
-func existingKeys(assembly *cfn.Assembly, key string) ([]Input, error) {
-	identity, notes := check.Identities(assembly)
+func existingKeys(e *estate.Estate, key string) ([]Input, error) {
 	var all []Input
-	for _, c := range check.Clusters(assembly) {
-		if c.KeyARN == "" || assembly.Lookup(c.KeyARN) != nil || key != "" && key != c.KeyARN {
+	for _, c := range e.Clusters {
+		arn := value.Text(c.KeyARN)
+		if arn == "" || e.Lookup(arn) != nil || key != "" && key != arn {
 			continue
 		}
-		text, _ := c.Template.Outputs[existingStatements].(string)
+		text, _ := c.In.Outputs[existingStatements].(string)
 		if text == "" {
 			continue
 		}
@@ -113,9 +115,9 @@ func existingKeys(assembly *cfn.Assembly, key string) ([]Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("output %s: %w", existingStatements, err)
 		}
-		in := Input{ofCluster: true, Access: iampolicy.Access{Key: c.KeyARN, Policy: iampolicy.NamedDocument{Document: doc}, Identity: identity}}
+		in := Input{ofCluster: true, Access: iampolicy.Access{Key: arn, Policy: iampolicy.NamedDocument{Document: doc}, Identity: e.Identities()}}
 		in.Notes = append(in.Notes, "the key is not in the templates: this is what the statements allow that its owner must add, and not what the owner's own allow. With --policy the whole policy is read")
-		for _, n := range notes {
+		for _, n := range e.NotesOnPrincipals() {
 			in.Notes = append(in.Notes, n.String())
 		}
 		all = append(all, in)
@@ -189,7 +191,7 @@ func KeyOf(doc iampolicy.Document, account, region string) (string, error) {
 		}
 	}
 	if region == "" {
-		region = cfn.ExampleRegion
+		region = estate.ExampleRegion
 	}
 	return fmt.Sprintf("arn:%s:kms:%s:%s:key/the-key", partition, region, account), nil
 }

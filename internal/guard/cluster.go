@@ -8,9 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/value"
-	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // immutable are the properties of a cluster whose change replaces it, beside
@@ -30,37 +29,32 @@ var immutableOfCDK = []string{"Name", "RoleArn", "AccessConfig.BootstrapClusterC
 // clusters compares the clusters. It returns the keys of those that go on.
 func (c *comparison) clusters() (keys map[string]bool) {
 	keys = map[string]bool{}
-	after := map[*cfn.Resource]check.Cluster{}
-	for _, cl := range check.Clusters(c.after) {
-		after[cl.Resource] = cl
-	}
-	for _, was := range check.Clusters(c.before) {
-		now := c.now(was.Resource)
-		if now == nil {
-			c.find("cluster-deleted", was.Resource, "%s", c.gone(was.Resource))
+	for _, was := range c.before.Clusters {
+		is := c.now(was.Thing)
+		if is == nil {
+			c.find("cluster-deleted", was.Thing, "%s", c.gone(was.Thing))
 			continue
 		}
-		is := after[now]
-		keys[was.KeyARN] = true
+		keys[value.Text(was.KeyARN)] = true
 		names := immutable
 		if was.Type != "AWS::EKS::Cluster" {
 			names = immutableOfCDK
 		}
 		for _, name := range names {
-			old, new := value.At(was.Spec, strings.Split(name, ".")...), value.At(is.Spec, strings.Split(name, ".")...)
+			old, new := value.At(was.Settings, strings.Split(name, ".")...), value.At(is.Settings, strings.Split(name, ".")...)
 			if !reflect.DeepEqual(old, new) {
-				c.find("cluster-replaced", now, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
+				c.find("cluster-replaced", is, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
 			}
 		}
-		if old, new := was.Spec["EncryptionConfig"], is.Spec["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
-			c.find("encryption-config-changed", now, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
+		if old, new := was.Settings["EncryptionConfig"], is.Settings["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
+			c.find("encryption-config-changed", is, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
 		}
-		if old, new := value.Text(was.Spec["Version"]), value.Text(is.Spec["Version"]); minor(new) > minor(old)+1 && minor(old) > 0 {
-			c.find("version-skipped", now, "Version changes from %s to %s, and EKS takes one minor version at a time", old, new)
+		if old, new := value.Text(was.Settings["Version"]), value.Text(is.Settings["Version"]); minor(new) > minor(old)+1 && minor(old) > 0 {
+			c.find("version-skipped", is, "Version changes from %s to %s, and EKS takes one minor version at a time", old, new)
 		}
-		c.protection(was.Spec, is.Spec, now)
-		c.logging(was.Spec, is.Spec, now)
-		c.endpoint(was.Spec, is.Spec, now)
+		c.protection(was.Settings, is.Settings, is)
+		c.logging(was.Settings, is.Settings, is)
+		c.endpoint(was.Settings, is.Settings, is)
 	}
 	return keys
 }
@@ -88,13 +82,13 @@ func encryption(v any) string {
 	return strings.Join(all, ", ")
 }
 
-func (c *comparison) protection(was, is map[string]any, r *cfn.Resource) {
+func (c *comparison) protection(was, is map[string]any, r *estate.Thing) {
 	if value.IsTrue(was["DeletionProtection"], false) && !value.IsTrue(is["DeletionProtection"], false) {
 		c.find("retention-weakened", r, "DeletionProtection changes from true to %s", value.Show(is["DeletionProtection"]))
 	}
 }
 
-func (c *comparison) logging(was, is map[string]any, r *cfn.Resource) {
+func (c *comparison) logging(was, is map[string]any, r *estate.Thing) {
 	types := func(spec map[string]any) (all []string) {
 		for _, t := range value.List(value.At(spec, "Logging", "ClusterLogging", "EnabledTypes")) {
 			all = append(all, value.Text(value.At(t, "Type")))
@@ -115,7 +109,7 @@ func (c *comparison) logging(was, is map[string]any, r *cfn.Resource) {
 	}
 }
 
-func (c *comparison) endpoint(was, is map[string]any, r *cfn.Resource) {
+func (c *comparison) endpoint(was, is map[string]any, r *estate.Thing) {
 	open := func(spec map[string]any) []string {
 		vpc := value.At(spec, "ResourcesVpcConfig")
 		if !value.IsTrue(value.At(vpc, "EndpointPublicAccess"), true) {

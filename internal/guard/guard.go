@@ -13,20 +13,20 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
 // comparison holds what the rules share.
 type comparison struct {
-	before, after *cfn.Assembly
+	before, after *estate.Estate
 	organization  []iampolicy.NamedDocument
 	// stacks are the templates after, by those before.
-	stacks map[*cfn.Template]*cfn.Template
+	stacks map[*estate.Stack]*estate.Stack
 	// compared are the keys after whose policies were compared with those before.
-	compared map[*cfn.Resource]bool
+	compared map[*estate.Thing]bool
 	report   finding.Report
 }
 
@@ -40,22 +40,22 @@ type Options struct {
 }
 
 // Compare reports what the change from one assembly to another would do. Both
-// must be resolved for the same account and Region. Stacks are compared by their
+// must be read for the same account and Region. Stacks are compared by their
 // names, resources by their logical IDs; two single templates are taken for the
 // same stack. The error is something accepted that is not valid.
-func Compare(before, after *cfn.Assembly, opts Options) (*finding.Report, error) {
+func Compare(before, after *estate.Estate, opts Options) (*finding.Report, error) {
 	for _, s := range opts.Accepted {
 		if err := Validate(s); err != nil {
 			return nil, err
 		}
 	}
-	cases, err := cfn.CasesOf(check.Types, after, before)
+	cases, err := estate.Cases(after, before)
 	if err != nil {
 		return nil, err
 	}
 	var reports []*finding.Report
 	for _, one := range cases {
-		after, before := one.Assemblies[0], one.Assemblies[1]
+		after, before := one.Estates[0], one.Estates[1]
 		report, err := compare(before, after, opts.Organization)
 		if err != nil {
 			return nil, err
@@ -67,7 +67,7 @@ func Compare(before, after *cfn.Assembly, opts Options) (*finding.Report, error)
 		}
 		reports = append(reports, report)
 	}
-	report := finding.Merge(reports, func(holds func(i int) bool) string { return cfn.When(cases, holds) })
+	report := finding.Merge(reports, func(holds func(i int) bool) string { return estate.When(cases, holds) })
 	for _, unused := range report.Suppress(opts.Accepted) {
 		report.NoteAt(unused.Resource, "nothing was found of %s, which is accepted", unused.ID)
 	}
@@ -75,19 +75,19 @@ func Compare(before, after *cfn.Assembly, opts Options) (*finding.Report, error)
 	return report, nil
 }
 
-func newComparison(before, after *cfn.Assembly) *comparison {
-	c := &comparison{before: before, after: after, stacks: map[*cfn.Template]*cfn.Template{}, compared: map[*cfn.Resource]bool{}}
+func newComparison(before, after *estate.Estate) *comparison {
+	c := &comparison{before: before, after: after, stacks: map[*estate.Stack]*estate.Stack{}, compared: map[*estate.Thing]bool{}}
 	c.report.Tool, c.report.Rules = "ekskms guard", Rules()
 	c.match()
 	return c
 }
 
-func compare(before, after *cfn.Assembly, organization []iampolicy.NamedDocument) (*finding.Report, error) {
+func compare(before, after *estate.Estate, organization []iampolicy.NamedDocument) (*finding.Report, error) {
 	c := newComparison(before, after)
 	c.organization = organization
-	for _, side := range []*cfn.Assembly{before, after} {
-		for _, t := range side.Templates {
-			for _, caveat := range t.Caveats() {
+	for _, side := range []*estate.Estate{before, after} {
+		for _, t := range side.Stacks {
+			for _, caveat := range t.Caveats {
 				c.note("", "%s", caveat)
 			}
 		}
@@ -103,12 +103,12 @@ func compare(before, after *cfn.Assembly, organization []iampolicy.NamedDocument
 }
 
 func (c *comparison) match() {
-	if len(c.before.Templates) == 1 && len(c.after.Templates) == 1 {
-		c.stacks[c.before.Templates[0]] = c.after.Templates[0]
+	if len(c.before.Stacks) == 1 && len(c.after.Stacks) == 1 {
+		c.stacks[c.before.Stacks[0]] = c.after.Stacks[0]
 		return
 	}
-	for _, b := range c.before.Templates {
-		for _, a := range c.after.Templates {
+	for _, b := range c.before.Stacks {
+		for _, a := range c.after.Stacks {
 			if a.Name == b.Name {
 				c.stacks[b] = a
 			}
@@ -120,21 +120,21 @@ func (c *comparison) match() {
 }
 
 // now finds the resource after that a resource before becomes. Nil if it goes.
-func (c *comparison) now(r *cfn.Resource) *cfn.Resource {
-	t := c.stacks[r.Template]
+func (c *comparison) now(r *estate.Thing) *estate.Thing {
+	t := c.stacks[r.In]
 	if t == nil {
 		return nil
 	}
-	if same := t.Resources[r.ID]; same != nil && same.Type == r.Type {
+	if same := t.Things[r.LogicalID]; same != nil && same.Type == r.Type {
 		return same
 	}
 	return nil
 }
 
 // was finds the resource before that becomes a resource after. Nil if that is new.
-func (c *comparison) was(r *cfn.Resource) *cfn.Resource {
+func (c *comparison) was(r *estate.Thing) *estate.Thing {
 	for before, after := range c.stacks {
-		if old := before.Resources[r.ID]; after == r.Template && old != nil && old.Type == r.Type {
+		if old := before.Things[r.LogicalID]; after == r.In && old != nil && old.Type == r.Type {
 			return old
 		}
 	}
@@ -142,24 +142,24 @@ func (c *comparison) was(r *cfn.Resource) *cfn.Resource {
 }
 
 // gone says how a resource goes.
-func (c *comparison) gone(r *cfn.Resource) string {
-	t := c.stacks[r.Template]
+func (c *comparison) gone(r *estate.Thing) string {
+	t := c.stacks[r.In]
 	switch {
 	case t == nil:
-		return fmt.Sprintf("its stack %s is not among the new templates", r.Template.Name)
-	case t.Resources[r.ID] != nil:
-		return fmt.Sprintf("its logical ID %s is now a %s", r.ID, t.Resources[r.ID].Type)
-	case strings.HasPrefix(r.DeletionPolicy, "Retain"):
-		return fmt.Sprintf("its logical ID %s is gone; DeletionPolicy %s leaves it running, outside the stack, and a resource that takes its place is a new one", r.ID, r.DeletionPolicy)
+		return fmt.Sprintf("its stack %s is not among the new templates", r.In.Name)
+	case t.Things[r.LogicalID] != nil:
+		return fmt.Sprintf("its logical ID %s is now a %s", r.LogicalID, t.Things[r.LogicalID].Type)
+	case strings.HasPrefix(r.Deletion, "Retain"):
+		return fmt.Sprintf("its logical ID %s is gone; DeletionPolicy %s leaves it running, outside the stack, and a resource that takes its place is a new one", r.LogicalID, r.Deletion)
 	}
-	return fmt.Sprintf("its logical ID %s is gone, and DeletionPolicy %s does not keep it", r.ID, cmp.Or(r.DeletionPolicy, "Delete (the default)"))
+	return fmt.Sprintf("its logical ID %s is gone, and DeletionPolicy %s does not keep it", r.LogicalID, cmp.Or(r.Deletion, "Delete (the default)"))
 }
 
-func (c *comparison) find(id string, r *cfn.Resource, format string, args ...any) {
+func (c *comparison) find(id string, r *estate.Thing, format string, args ...any) {
 	i := slices.IndexFunc(rules, func(rule finding.Rule) bool { return rule.ID == id })
 	rule := rules[i]
 	rule.Controls = nil
-	c.report.Add(rule, r.Place(), format, args...)
+	c.report.Add(rule, r.Place, format, args...)
 }
 
 func (c *comparison) note(resource, format string, args ...any) {
@@ -232,21 +232,21 @@ func (c *comparison) checks() error {
 
 // ofOthers are the rules that find on a resource what others are to do for it, of which
 // there must have been one that could be weakened.
-var ofOthers = map[string][]string{
-	"trail-missing":        {"AWS::CloudTrail::Trail"},
-	"tamper-alarm-missing": {"AWS::Events::Rule", "AWS::Logs::MetricFilter"}, "trail-tamper-alarm-missing": {"AWS::Events::Rule", "AWS::Logs::MetricFilter"},
+var ofOthers = map[string][]estate.Kind{
+	"trail-missing":        {estate.KindTrail},
+	"tamper-alarm-missing": {estate.KindRule, estate.KindMetricFilter}, "trail-tamper-alarm-missing": {estate.KindRule, estate.KindMetricFilter},
 }
 
 // had tells whether that of which a rule has found something was there before.
-func (c *comparison) had(rule string, r *cfn.Resource) bool {
+func (c *comparison) had(rule string, r *estate.Thing) bool {
 	of := ofOthers[rule]
-	return c.was(r) != nil && (of == nil || slices.ContainsFunc(of, func(kind string) bool { return len(c.before.OfType(kind)) > 0 }))
+	return c.was(r) != nil && (of == nil || slices.ContainsFunc(of, func(kind estate.Kind) bool { return len(c.before.Of(kind)) > 0 }))
 }
 
-func (c *comparison) resource(f finding.Finding) *cfn.Resource {
-	for _, t := range c.after.Templates {
+func (c *comparison) resource(f finding.Finding) *estate.Thing {
+	for _, t := range c.after.Stacks {
 		if t.Name == f.Stack {
-			return t.Resources[f.LogicalID]
+			return t.Things[f.LogicalID]
 		}
 	}
 	return nil
@@ -254,20 +254,11 @@ func (c *comparison) resource(f finding.Finding) *cfn.Resource {
 
 func (c *comparison) suppressions() {
 	was := map[string]bool{}
-	each := func(a *cfn.Assembly, see func(*cfn.Resource, finding.Suppression)) {
-		for _, t := range a.Templates {
-			for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
-				found, _ := check.InMetadata(t.Resources[id]) // check.Run has refused what can't be read
-				for _, s := range found {
-					see(t.Resources[id], s)
-				}
-			}
-		}
-	}
-	each(c.before, func(r *cfn.Resource, s finding.Suppression) { was[r.ID+" "+s.ID] = true })
-	each(c.after, func(r *cfn.Resource, s finding.Suppression) {
-		if !was[r.ID+" "+s.ID] {
-			c.find("check-suppressed", r, "%s is accepted: %s", s.ID, s.Reason)
+	// check.Run has refused what can't be read.
+	_ = check.InMetadata(c.before, func(t *estate.Thing, s finding.Suppression) { was[t.LogicalID+" "+s.ID] = true })
+	_ = check.InMetadata(c.after, func(t *estate.Thing, s finding.Suppression) {
+		if !was[t.LogicalID+" "+s.ID] {
+			c.find("check-suppressed", t, "%s is accepted: %s", s.ID, s.Reason)
 		}
 	})
 }

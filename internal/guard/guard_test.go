@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 )
@@ -34,9 +35,9 @@ const (
 
 var goldens = []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"}
 
-func compare(t *testing.T, before, after cfntest.Template, accepted ...finding.Suppression) *finding.Report {
+func compare(t *testing.T, before, after estatetest.Template, accepted ...finding.Suppression) *finding.Report {
 	t.Helper()
-	report, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), guard.Options{Accepted: accepted})
+	report, err := guard.Compare(estatetest.Estate(t, before), estatetest.Estate(t, after), guard.Options{Accepted: accepted})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,25 +63,25 @@ const (
 	pluginUse
 )
 
-func statements(t cfntest.Template) []any {
+func statements(t estatetest.Template) []any {
 	return t.Resource(secretsKey)["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)["Statement"].([]any)
 }
 
-func setStatements(s func([]any) []any) cfntest.Change {
-	return func(t cfntest.Template) {
-		cfntest.Set(t.Resource(secretsKey), "Properties.KeyPolicy.Statement", s(statements(t)))
+func setStatements(s func([]any) []any) estatetest.Change {
+	return func(t estatetest.Template) {
+		estatetest.Set(t.Resource(secretsKey), "Properties.KeyPolicy.Statement", s(statements(t)))
 	}
 }
 
-func without(i int) cfntest.Change {
+func without(i int) estatetest.Change {
 	return setStatements(func(s []any) []any { return slices.Delete(s, i, i+1) })
 }
 
-func statement(i int, path string, value any) cfntest.Change {
-	return func(t cfntest.Template) { cfntest.Set(statements(t)[i], path, value) }
+func statement(i int, path string, value any) estatetest.Change {
+	return func(t estatetest.Template) { estatetest.Set(statements(t)[i], path, value) }
 }
 
-func add(effect string, principal, action any, condition map[string]any) cfntest.Change {
+func add(effect string, principal, action any, condition map[string]any) estatetest.Change {
 	return setStatements(func(s []any) []any {
 		added := map[string]any{"Sid": "Added", "Effect": effect, "Principal": principal, "Action": action, "Resource": "*"}
 		if condition != nil {
@@ -90,10 +91,10 @@ func add(effect string, principal, action any, condition map[string]any) cfntest
 	})
 }
 
-func renamed(id string) cfntest.Change {
-	return func(t cfntest.Template) {
+func renamed(id string) estatetest.Change {
+	return func(t estatetest.Template) {
 		r := t.Resource(id)
-		cfntest.Drop(id)(t)
+		estatetest.Drop(id)(t)
 		t["Resources"].(map[string]any)["New"+id] = r
 	}
 }
@@ -110,40 +111,40 @@ var (
 // mutations of the default template, each with exactly what guard must find.
 var mutations = []struct {
 	name  string
-	apply cfntest.Change
+	apply estatetest.Change
 	want  []string
 	// says is part of a message.
 	says string
 }{
 	// The cluster.
-	{"cluster renamed", cfntest.Property(cluster, "Name", "other"), []string{"cluster-replaced", "trust-never-matches"}, "Name changes from ekskms to other"},
-	{"cluster under another role", cfntest.Property(cluster, "RoleArn", "arn:aws:iam::111122223333:role/Other"), one("cluster-replaced"), "RoleArn changes"},
-	{"cluster for IPv6", cfntest.Property(cluster, "KubernetesNetworkConfig.IpFamily", "ipv6"), one("cluster-replaced"), "IpFamily"},
-	{"creator becomes admin", cfntest.Property(cluster, "AccessConfig.BootstrapClusterCreatorAdminPermissions", true), one("cluster-replaced"), "BootstrapClusterCreatorAdminPermissions"},
+	{"cluster renamed", estatetest.Property(cluster, "Name", "other"), []string{"cluster-replaced", "trust-never-matches"}, "Name changes from ekskms to other"},
+	{"cluster under another role", estatetest.Property(cluster, "RoleArn", "arn:aws:iam::111122223333:role/Other"), one("cluster-replaced"), "RoleArn changes"},
+	{"cluster for IPv6", estatetest.Property(cluster, "KubernetesNetworkConfig.IpFamily", "ipv6"), one("cluster-replaced"), "IpFamily"},
+	{"creator becomes admin", estatetest.Property(cluster, "AccessConfig.BootstrapClusterCreatorAdminPermissions", true), one("cluster-replaced"), "BootstrapClusterCreatorAdminPermissions"},
 	{"cluster's logical ID", renamed(cluster), one("cluster-deleted"), "its logical ID " + cluster + " is gone"},
-	{"cluster dropped", cfntest.Drop(cluster), one("cluster-deleted"), "is gone"},
-	{"encryption dropped", cfntest.Property(cluster, "EncryptionConfig", nil), one("encryption-config-changed"), "to none"},
-	{"encryption under another key", cfntest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/other"), []string{"alarm-removed", "encryption-config-changed"}, "key/other"},
-	{"encrypted resources", cfntest.Property(cluster, "EncryptionConfig.0.Resources", []any{"secrets", "configmaps"}), one("encryption-config-changed"), "configmaps"},
-	{"deletion protection off", cfntest.Property(cluster, "DeletionProtection", false), one("retention-weakened"), "DeletionProtection"},
-	{"audit log off", cfntest.Property(cluster, "Logging.ClusterLogging.EnabledTypes", []any{map[string]any{"Type": "api"}}), one("control-plane-log-weakened"), "audit"},
-	{"all logs off", cfntest.Property(cluster, "Logging", nil), one("control-plane-log-weakened"), "scheduler"},
-	{"endpoint public", cfntest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), one("endpoint-opened"), "0.0.0.0/0"},
-	{"endpoint for one network", cfntest.All(cfntest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), cfntest.Property(cluster, "ResourcesVpcConfig.PublicAccessCidrs", []any{"203.0.113.0/24"})), one("endpoint-opened"), "203.0.113.0/24"},
+	{"cluster dropped", estatetest.Drop(cluster), one("cluster-deleted"), "is gone"},
+	{"encryption dropped", estatetest.Property(cluster, "EncryptionConfig", nil), one("encryption-config-changed"), "to none"},
+	{"encryption under another key", estatetest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/other"), []string{"alarm-removed", "encryption-config-changed"}, "key/other"},
+	{"encrypted resources", estatetest.Property(cluster, "EncryptionConfig.0.Resources", []any{"secrets", "configmaps"}), one("encryption-config-changed"), "configmaps"},
+	{"deletion protection off", estatetest.Property(cluster, "DeletionProtection", false), one("retention-weakened"), "DeletionProtection"},
+	{"audit log off", estatetest.Property(cluster, "Logging.ClusterLogging.EnabledTypes", []any{map[string]any{"Type": "api"}}), one("control-plane-log-weakened"), "audit"},
+	{"all logs off", estatetest.Property(cluster, "Logging", nil), one("control-plane-log-weakened"), "scheduler"},
+	{"endpoint public", estatetest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), one("endpoint-opened"), "0.0.0.0/0"},
+	{"endpoint for one network", estatetest.All(estatetest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), estatetest.Property(cluster, "ResourcesVpcConfig.PublicAccessCidrs", []any{"203.0.113.0/24"})), one("endpoint-opened"), "203.0.113.0/24"},
 
 	// The key.
-	{"key's logical ID", cfntest.All(renamed(secretsKey), cfntest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/New"+secretsKey)), []string{"alarm-removed", "alias-moved", "encryption-config-changed", "key-deleted"}, "the secrets of a running cluster are under it"},
-	{"key's spec", cfntest.Property(secretsKey, "KeySpec", "RSA_4096"), one("key-replaced"), "KeySpec changes from SYMMETRIC_DEFAULT to RSA_4096"},
-	{"key for all Regions", cfntest.Property(secretsKey, "MultiRegion", true), one("key-replaced"), "MultiRegion"},
-	{"key disabled", cfntest.Property(secretsKey, "Enabled", false), one("key-replaced"), "can't be used"},
-	{"rotation off", cfntest.Property(secretsKey, "EnableKeyRotation", false), one("rotation-weakened"), "from true to false"},
-	{"rotation not set", cfntest.Property(secretsKey, "EnableKeyRotation", nil), one("rotation-weakened"), "not set"},
-	{"rotation once a year", cfntest.Property(secretsKey, "RotationPeriodInDays", 365), one("rotation-weakened"), "every 365 days, it was every 90"},
-	{"rotation by default", cfntest.Property(secretsKey, "RotationPeriodInDays", nil), one("rotation-weakened"), "365"},
-	{"rotation of the audit key off", cfntest.Property(auditKey, "EnableKeyRotation", false), one("rotation-weakened"), ""},
-	{"window of a week", cfntest.Property(secretsKey, "PendingWindowInDays", 7), one("retention-weakened"), "7 days, it was 30"},
-	{"key not retained", cfntest.Attribute(secretsKey, "DeletionPolicy", "Delete"), one("retention-weakened"), "DeletionPolicy"},
-	{"key not retained when replaced", cfntest.Attribute(secretsKey, "UpdateReplacePolicy", nil), one("retention-weakened"), "UpdateReplacePolicy"},
+	{"key's logical ID", estatetest.All(renamed(secretsKey), estatetest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/New"+secretsKey)), []string{"alarm-removed", "alias-moved", "encryption-config-changed", "key-deleted"}, "the secrets of a running cluster are under it"},
+	{"key's spec", estatetest.Property(secretsKey, "KeySpec", "RSA_4096"), one("key-replaced"), "KeySpec changes from SYMMETRIC_DEFAULT to RSA_4096"},
+	{"key for all Regions", estatetest.Property(secretsKey, "MultiRegion", true), one("key-replaced"), "MultiRegion"},
+	{"key disabled", estatetest.Property(secretsKey, "Enabled", false), one("key-replaced"), "can't be used"},
+	{"rotation off", estatetest.Property(secretsKey, "EnableKeyRotation", false), one("rotation-weakened"), "from true to false"},
+	{"rotation not set", estatetest.Property(secretsKey, "EnableKeyRotation", nil), one("rotation-weakened"), "not set"},
+	{"rotation once a year", estatetest.Property(secretsKey, "RotationPeriodInDays", 365), one("rotation-weakened"), "every 365 days, it was every 90"},
+	{"rotation by default", estatetest.Property(secretsKey, "RotationPeriodInDays", nil), one("rotation-weakened"), "365"},
+	{"rotation of the audit key off", estatetest.Property(auditKey, "EnableKeyRotation", false), one("rotation-weakened"), ""},
+	{"window of a week", estatetest.Property(secretsKey, "PendingWindowInDays", 7), one("retention-weakened"), "7 days, it was 30"},
+	{"key not retained", estatetest.Attribute(secretsKey, "DeletionPolicy", "Delete"), one("retention-weakened"), "DeletionPolicy"},
+	{"key not retained when replaced", estatetest.Attribute(secretsKey, "UpdateReplacePolicy", nil), one("retention-weakened"), "UpdateReplacePolicy"},
 
 	// Who may do what.
 	{"decrypt for the account", add("Allow", root, "kms:Decrypt", nil), one("policy-widened"), "every principal of account 111122223333 that IAM allows it may do kms:Decrypt"},
@@ -152,13 +153,13 @@ var mutations = []struct {
 	{"everything for an administrator", add("Allow", admin, "kms:*", onlyFrom), one("policy-widened"), "role/Admin"},
 	{"a service", add("Allow", map[string]any{"Service": "logs.eu-central-1.amazonaws.com"}, "kms:Decrypt", nil), one("policy-widened"), "logs.eu-central-1.amazonaws.com may do kms:Decrypt"},
 	{"everything for the account", statement(account, "Action", "kms:*"), one("policy-widened"), "kms:"},
-	{"all but", cfntest.All(statement(account, "Action", nil), statement(account, "NotAction", "kms:Decrypt")), one("policy-widened"), "kms:Encrypt"},
+	{"all but", estatetest.All(statement(account, "Action", nil), statement(account, "NotAction", "kms:Decrypt")), one("policy-widened"), "kms:Encrypt"},
 	{"data keys for the plugin", statement(pluginUse, "Action", []any{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}), one("policy-widened"), pluginRole + " may do kms:GenerateDataKey"},
 	{"any context for the plugin", statement(pluginUse, "Condition", nil), one("policy-widened"), pluginRole + " may do kms:Decrypt, kms:Encrypt"},
-	{"any pod for the plugin's role", func(t cfntest.Template) {
+	{"any pod for the plugin's role", func(t estatetest.Template) {
 		delete(statements(t)[pluginUse].(map[string]any)["Condition"].(map[string]any)["StringEquals"].(map[string]any), "aws:PrincipalTag/kubernetes-namespace")
 	}, one("policy-widened"), pluginRole + " may do kms:Decrypt, kms:Encrypt"},
-	{"IfExists", func(t cfntest.Template) {
+	{"IfExists", func(t estatetest.Template) {
 		c := statements(t)[pluginUse].(map[string]any)["Condition"].(map[string]any)
 		c["StringEqualsIfExists"] = c["StringEquals"]
 		delete(c, "StringEquals")
@@ -171,71 +172,71 @@ var mutations = []struct {
 	{"plugin's context changed", statement(pluginUse, "Condition.StringEquals.kms:EncryptionContext:ekskms:cluster-arn", "other"), []string{"policy-widened", "principal-dropped"}, "kms:encryptioncontext:ekskms:cluster-arn"},
 	{"EKS locked out by a perimeter", add("Deny", "*", []any{"kms:Encrypt", "kms:Decrypt"}, map[string]any{"StringNotEquals": map[string]any{"aws:SourceVpce": "vpce-0123456789abcdef0"}}), one("cluster-locked-out"), "under its grant"},
 	{"deployer without PutKeyPolicy", statement(account, "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/KeyAdmin"}), []string{"key-creation-refused", "policy-widened", "principal-dropped"}, "kms:PutKeyPolicy"},
-	{"lockout check bypassed", cfntest.Property(secretsKey, "BypassPolicyLockoutSafetyCheck", true), one("key-lockout-check-bypassed"), "is true"},
-	{"topic without a policy", cfntest.Drop("AuditTrailAlarmsPolicy9CBECA05"), []string{"alarm-undeliverable", "trail-weakened"}, "no policy"},
-	{"trail with a prefix", cfntest.Property(trail, "S3KeyPrefix", "eks"), one("trail-undeliverable"), "eks/AWSLogs/"},
-	{"trust of another source", cfntest.Property(pluginRole, "AssumeRolePolicyDocument.Statement.0.Condition", map[string]any{"ArnLike": map[string]any{"aws:SourceArn": "arn:aws:eks:eu-central-1:111122223333:podidentityassociation/ekskms/*"}}), []string{"policy-widened", "trust-never-matches"}, "Pod Identity"},
+	{"lockout check bypassed", estatetest.Property(secretsKey, "BypassPolicyLockoutSafetyCheck", true), one("key-lockout-check-bypassed"), "is true"},
+	{"topic without a policy", estatetest.Drop("AuditTrailAlarmsPolicy9CBECA05"), []string{"alarm-undeliverable", "trail-weakened"}, "no policy"},
+	{"trail with a prefix", estatetest.Property(trail, "S3KeyPrefix", "eks"), one("trail-undeliverable"), "eks/AWSLogs/"},
+	{"trust of another source", estatetest.Property(pluginRole, "AssumeRolePolicyDocument.Statement.0.Condition", map[string]any{"ArnLike": map[string]any{"aws:SourceArn": "arn:aws:eks:eu-central-1:111122223333:podidentityassociation/ekskms/*"}}), []string{"policy-widened", "trust-never-matches"}, "Pod Identity"},
 	{"plugin denied", add("Deny", plugin, "kms:Decrypt", nil), one("principal-dropped"), "may no longer do kms:Decrypt"},
 	{"account's administration dropped", without(account), []string{"key-creation-refused", "principal-dropped"}, ":root may no longer do"},
 
 	// The record.
-	{"trail dropped", cfntest.Drop(trail), one("trail-weakened"), "is gone"},
-	{"trail off", cfntest.Property(trail, "IsLogging", false), one("trail-weakened"), "IsLogging"},
-	{"trail unvalidated", cfntest.Property(trail, "EnableLogFileValidation", false), one("trail-weakened"), "EnableLogFileValidation"},
-	{"trail of one Region", cfntest.Property(trail, "IsMultiRegionTrail", false), one("trail-weakened"), "IsMultiRegionTrail"},
-	{"trail in the clear", cfntest.Property(trail, "KMSKeyId", nil), one("trail-weakened"), "KMSKeyId"},
-	{"trail without KMS", cfntest.Property(trail, "EventSelectors.0.ExcludeManagementEventSources", []any{"kms.amazonaws.com"}), one("trail-weakened"), "selector 1"},
-	{"trail elsewhere", cfntest.Property(trail, "S3BucketName", "other"), one("trail-weakened"), "the log goes to other"},
-	{"log files for a week", cfntest.Property(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", 7), one("retention-weakened"), "7 days"},
-	{"bucket unversioned", cfntest.Property(bucket, "VersioningConfiguration.Status", "Suspended"), one("retention-weakened"), "versioning"},
-	{"bucket dropped", cfntest.All(cfntest.Drop(bucket), cfntest.Property(trail, "S3BucketName", "other")), []string{"retention-weakened", "trail-weakened"}, "the bucket of the trail goes"},
-	{"control-plane logs for a week", cfntest.Property(controlLogs, "RetentionInDays", 7), one("retention-weakened"), "7 days, it was 365"},
-	{"control-plane logs in the clear", cfntest.Property(controlLogs, "KmsKeyId", nil), one("trail-weakened"), "KmsKeyId"},
-	{"alarm dropped", cfntest.Drop(keyDisabled), one("alarm-removed"), "the rule goes"},
-	{"alarm disabled", cfntest.Property(keyDisabled, "State", "DISABLED"), one("alarm-removed"), "disabled"},
-	{"alarm to nobody", cfntest.Property(keyDisabled, "Targets", nil), one("alarm-removed"), "target"},
-	{"alarm for one Region", cfntest.Property(keyDisabled, "EventPattern.detail.awsRegion", []any{"eu-west-1"}), one("alarm-removed"), "awsRegion is asked for"},
-	{"alarm for another event", cfntest.Property(keyDisabled, "EventPattern.detail.eventName", []any{"EnableKey"}), one("alarm-removed"), "no longer has DisableKey"},
-	{"a finding accepted", cfntest.Attribute(cluster, "Metadata", map[string]any{"ekskms:checks": map[string]any{"suppress": []any{map[string]any{"id": "endpoint-public", "reason": "soon"}}}}), one("check-suppressed"), "endpoint-public is accepted: soon"},
-	{"a secret in a manifest", cfntest.Add("Leak", "Custom::AWSCDK-EKS-KubernetesResource", map[string]any{"Manifest": `[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"data":{"b":"cGFzc3dvcmQ="}}]`}), one("check-regressed"), "secret-in-template"},
+	{"trail dropped", estatetest.Drop(trail), one("trail-weakened"), "is gone"},
+	{"trail off", estatetest.Property(trail, "IsLogging", false), one("trail-weakened"), "IsLogging"},
+	{"trail unvalidated", estatetest.Property(trail, "EnableLogFileValidation", false), one("trail-weakened"), "EnableLogFileValidation"},
+	{"trail of one Region", estatetest.Property(trail, "IsMultiRegionTrail", false), one("trail-weakened"), "IsMultiRegionTrail"},
+	{"trail in the clear", estatetest.Property(trail, "KMSKeyId", nil), one("trail-weakened"), "KMSKeyId"},
+	{"trail without KMS", estatetest.Property(trail, "EventSelectors.0.ExcludeManagementEventSources", []any{"kms.amazonaws.com"}), one("trail-weakened"), "selector 1"},
+	{"trail elsewhere", estatetest.Property(trail, "S3BucketName", "other"), one("trail-weakened"), "the log goes to other"},
+	{"log files for a week", estatetest.Property(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", 7), one("retention-weakened"), "7 days"},
+	{"bucket unversioned", estatetest.Property(bucket, "VersioningConfiguration.Status", "Suspended"), one("retention-weakened"), "versioning"},
+	{"bucket dropped", estatetest.All(estatetest.Drop(bucket), estatetest.Property(trail, "S3BucketName", "other")), []string{"retention-weakened", "trail-weakened"}, "the bucket of the trail goes"},
+	{"control-plane logs for a week", estatetest.Property(controlLogs, "RetentionInDays", 7), one("retention-weakened"), "7 days, it was 365"},
+	{"control-plane logs in the clear", estatetest.Property(controlLogs, "KmsKeyId", nil), one("trail-weakened"), "KmsKeyId"},
+	{"alarm dropped", estatetest.Drop(keyDisabled), one("alarm-removed"), "the rule goes"},
+	{"alarm disabled", estatetest.Property(keyDisabled, "State", "DISABLED"), one("alarm-removed"), "disabled"},
+	{"alarm to nobody", estatetest.Property(keyDisabled, "Targets", nil), one("alarm-removed"), "target"},
+	{"alarm for one Region", estatetest.Property(keyDisabled, "EventPattern.detail.awsRegion", []any{"eu-west-1"}), one("alarm-removed"), "awsRegion is asked for"},
+	{"alarm for another event", estatetest.Property(keyDisabled, "EventPattern.detail.eventName", []any{"EnableKey"}), one("alarm-removed"), "no longer has DisableKey"},
+	{"a finding accepted", estatetest.Attribute(cluster, "Metadata", map[string]any{"ekskms:checks": map[string]any{"suppress": []any{map[string]any{"id": "endpoint-public", "reason": "soon"}}}}), one("check-suppressed"), "endpoint-public is accepted: soon"},
+	{"a secret in a manifest", estatetest.Add("Leak", "Custom::AWSCDK-EKS-KubernetesResource", map[string]any{"Manifest": `[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"data":{"b":"cGFzc3dvcmQ="}}]`}), one("check-regressed"), "secret-in-template"},
 
-	{"trail renamed", cfntest.Property(trail, "TrailName", "other"), []string{"alarm-removed", "trail-undeliverable", "trail-weakened"}, "TrailName changes"},
-	{"control-plane logs elsewhere", cfntest.Property(controlLogs, "LogGroupName", "/other"), one("trail-weakened"), "LogGroupName changes"},
-	{"bucket public", cfntest.Property(bucket, "PublicAccessBlockConfiguration.BlockPublicPolicy", false), one("trail-weakened"), "BlockPublicPolicy"},
-	{"bucket renamed", cfntest.Property(bucket, "BucketName", "other"), []string{"retention-weakened", "trail-weakened"}, "BucketName changes"},
-	{"bucket for everybody", func(t cfntest.Template) {
+	{"trail renamed", estatetest.Property(trail, "TrailName", "other"), []string{"alarm-removed", "trail-undeliverable", "trail-weakened"}, "TrailName changes"},
+	{"control-plane logs elsewhere", estatetest.Property(controlLogs, "LogGroupName", "/other"), one("trail-weakened"), "LogGroupName changes"},
+	{"bucket public", estatetest.Property(bucket, "PublicAccessBlockConfiguration.BlockPublicPolicy", false), one("trail-weakened"), "BlockPublicPolicy"},
+	{"bucket renamed", estatetest.Property(bucket, "BucketName", "other"), []string{"retention-weakened", "trail-weakened"}, "BucketName changes"},
+	{"bucket for everybody", func(t estatetest.Template) {
 		policy := t.Resource(bucketPolicy)["Properties"].(map[string]any)["PolicyDocument"].(map[string]any)
 		policy["Statement"] = append(policy["Statement"].([]any), map[string]any{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"})
 	}, one("policy-widened"), "allows s3:GetObject to *"},
-	{"bucket without TLS", func(t cfntest.Template) {
+	{"bucket without TLS", func(t estatetest.Template) {
 		policy := t.Resource(bucketPolicy)["Properties"].(map[string]any)["PolicyDocument"].(map[string]any)
 		policy["Statement"] = slices.DeleteFunc(policy["Statement"].([]any), func(s any) bool { return s.(map[string]any)["Effect"] == "Deny" })
 	}, one("policy-widened"), "denied s3:*"},
-	{"topic dropped", cfntest.Drop(topic), one("alarm-removed"), "the topic goes"},
-	{"topic renamed", cfntest.Property(topic, "TopicName", "other"), []string{"alarm-removed", "alarm-undeliverable"}, "TopicName"},
-	{"topic in the clear", cfntest.Property(topic, "KmsMasterKeyId", nil), one("trail-weakened"), "KmsMasterKeyId"},
-	{"alias to another key", cfntest.Property("SecretsKeyAliasF590BEF1", "TargetKeyId", "other"), one("alias-moved"), "TargetKeyId"},
-	{"anybody becomes the plugin", func(t cfntest.Template) {
+	{"topic dropped", estatetest.Drop(topic), one("alarm-removed"), "the topic goes"},
+	{"topic renamed", estatetest.Property(topic, "TopicName", "other"), []string{"alarm-removed", "alarm-undeliverable"}, "TopicName"},
+	{"topic in the clear", estatetest.Property(topic, "KmsMasterKeyId", nil), one("trail-weakened"), "KmsMasterKeyId"},
+	{"alias to another key", estatetest.Property("SecretsKeyAliasF590BEF1", "TargetKeyId", "other"), one("alias-moved"), "TargetKeyId"},
+	{"anybody becomes the plugin", func(t estatetest.Template) {
 		policy := t.Resource(pluginRole)["Properties"].(map[string]any)["AssumeRolePolicyDocument"].(map[string]any)
 		policy["Statement"] = append(policy["Statement"].([]any), map[string]any{"Effect": "Allow", "Principal": admin, "Action": "sts:AssumeRole"})
 	}, one("policy-widened"), "trust policy changes: a new statement allows sts:AssumeRole to arn:aws:iam::111122223333:role/Admin"},
 
 	// What may change.
-	{"nothing", func(cfntest.Template) {}, nil, ""},
-	{"a tag", cfntest.Property(cluster, "Tags", []any{map[string]any{"Key": "team", "Value": "platform"}}), nil, ""},
-	{"a Kubernetes two versions newer", cfntest.Property(cluster, "Version", "1.37"), one("version-skipped"), "1.35 to 1.37"},
-	{"a newer Kubernetes", cfntest.Property(cluster, "Version", "1.36"), nil, ""},
-	{"rotation sooner is allowed", cfntest.Property(auditKey, "RotationPeriodInDays", 90), nil, ""},
-	{"logs for longer", cfntest.Property(controlLogs, "RetentionInDays", 731), nil, ""},
+	{"nothing", func(estatetest.Template) {}, nil, ""},
+	{"a tag", estatetest.Property(cluster, "Tags", []any{map[string]any{"Key": "team", "Value": "platform"}}), nil, ""},
+	{"a Kubernetes two versions newer", estatetest.Property(cluster, "Version", "1.37"), one("version-skipped"), "1.35 to 1.37"},
+	{"a newer Kubernetes", estatetest.Property(cluster, "Version", "1.36"), nil, ""},
+	{"rotation sooner is allowed", estatetest.Property(auditKey, "RotationPeriodInDays", 90), nil, ""},
+	{"logs for longer", estatetest.Property(controlLogs, "RetentionInDays", 731), nil, ""},
 	{"policy in another order", setStatements(func(s []any) []any { slices.Reverse(s); return s }), nil, ""},
 	{"statements without names", statement(pluginUse, "Sid", nil), nil, ""},
 	{"a Deny that hurts nobody", add("Deny", "*", "kms:*", map[string]any{"Bool": map[string]any{"aws:SecureTransport": "false"}}), nil, ""},
 	{"grants only for AWS resources", statement(creatorsGrant, "Condition", map[string]any{"StringEquals": map[string]any{"kms:ViaService": "eks.eu-central-1.amazonaws.com"}}), nil, ""},
 	{"a statement said twice", add("Allow", plugin, "kms:DescribeKey", map[string]any{"StringEquals": map[string]any{
 		"aws:PrincipalTag/eks-cluster-arn": "arn:aws:eks:eu-central-1:111122223333:cluster/ekskms", "aws:PrincipalTag/kubernetes-namespace": "ekskms-system", "aws:PrincipalTag/kubernetes-service-account": "kms-plugin"}}), nil, ""},
-	{"another alarm", cfntest.Add("More", "AWS::Events::Rule", map[string]any{"EventPattern": map[string]any{"source": []any{"aws.kms"}}, "Targets": []any{map[string]any{"Arn": "a", "Id": "b"}}}), nil, ""},
-	{"an alarm for more", cfntest.Property(keyDisabled, "EventPattern.detail.eventName", []any{"DisableKey", "ImportKeyMaterial"}), nil, ""},
-	{"the plugin and its statements", cfntest.All(cfntest.Drop(pluginRole, pluginIAM, "EncryptedClusterKmsPluginPodIdentity6ACD28A4"), setStatements(func(s []any) []any { return s[:pluginDescribe] })), nil, ""},
+	{"another alarm", estatetest.Add("More", "AWS::Events::Rule", map[string]any{"EventPattern": map[string]any{"source": []any{"aws.kms"}}, "Targets": []any{map[string]any{"Arn": "a", "Id": "b"}}}), nil, ""},
+	{"an alarm for more", estatetest.Property(keyDisabled, "EventPattern.detail.eventName", []any{"DisableKey", "ImportKeyMaterial"}), nil, ""},
+	{"the plugin and its statements", estatetest.All(estatetest.Drop(pluginRole, pluginIAM, "EncryptedClusterKmsPluginPodIdentity6ACD28A4"), setStatements(func(s []any) []any { return s[:pluginDescribe] })), nil, ""},
 }
 
 func TestMutations(t *testing.T) {
@@ -249,7 +250,7 @@ func TestMutations(t *testing.T) {
 			reached[id] = true
 		}
 		t.Run(m.name, func(t *testing.T) {
-			before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
+			before, after := estatetest.Golden(t, "default"), estatetest.Golden(t, "default")
 			m.apply(after)
 			report := compare(t, before, after)
 			var messages []string
@@ -260,14 +261,14 @@ func TestMutations(t *testing.T) {
 			if diff := cmp.Diff(m.want, found(report)); diff != "" {
 				t.Errorf("- want, + found\n%s%s", diff, text)
 			}
-			both, err := guard.Compare(cfntest.BesideAnother(t, before), cfntest.BesideAnother(t, after), guard.Options{})
+			both, err := guard.Compare(estatetest.BesideAnother(t, before), estatetest.BesideAnother(t, after), guard.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(m.want, found(both)); diff != "" {
 				t.Errorf("beside another stack: - want, + found\n%s", diff)
 			}
-			together, err := guard.Compare(cfntest.WithAnother(t, before), cfntest.WithAnother(t, after), guard.Options{})
+			together, err := guard.Compare(estatetest.WithAnother(t, before), estatetest.WithAnother(t, after), guard.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -289,7 +290,7 @@ func TestMutations(t *testing.T) {
 // TestGoldens: no example differs from itself, in either way that it is written.
 func TestGoldens(t *testing.T) {
 	for _, name := range goldens {
-		if report := compare(t, cfntest.Golden(t, name), cfntest.Golden(t, name)); len(report.Findings) > 0 {
+		if report := compare(t, estatetest.Golden(t, name), estatetest.Golden(t, name)); len(report.Findings) > 0 {
 			t.Errorf("%s: %+v", name, report.Findings)
 		}
 	}
@@ -298,21 +299,21 @@ func TestGoldens(t *testing.T) {
 // TestNarrowed: taking a statement away widens nothing, though 'ekskms check' may have
 // more to say on what is left.
 func TestNarrowed(t *testing.T) {
-	before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
-	cfntest.All(statement(account, "Action", "kms:*"), add("Allow", "*", "kms:*", nil))(before)
+	before, after := estatetest.Golden(t, "default"), estatetest.Golden(t, "default")
+	estatetest.All(statement(account, "Action", "kms:*"), add("Allow", "*", "kms:*", nil))(before)
 	statement(account, "Action", "kms:*")(after)
 	if ids := found(compare(t, before, after)); slices.Contains(ids, "policy-widened") || slices.Contains(ids, "check-regressed") {
 		t.Errorf("found %q", ids)
 	}
 	// A key that is new is judged, though there is nothing to compare it with.
-	after = cfntest.Golden(t, "default")
+	after = estatetest.Golden(t, "default")
 	statements := []any{map[string]any{"Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*"}}
-	cfntest.All(
-		cfntest.Add("OtherKey", "AWS::KMS::Key", map[string]any{"EnableKeyRotation": true, "KeyPolicy": map[string]any{"Version": "2012-10-17", "Statement": statements}}),
-		cfntest.Add("Other", "AWS::EKS::Cluster", map[string]any{
+	estatetest.All(
+		estatetest.Add("OtherKey", "AWS::KMS::Key", map[string]any{"EnableKeyRotation": true, "KeyPolicy": map[string]any{"Version": "2012-10-17", "Statement": statements}}),
+		estatetest.Add("Other", "AWS::EKS::Cluster", map[string]any{
 			"RoleArn": "arn:aws:iam::111122223333:role/Other", "EncryptionConfig": []any{map[string]any{"Resources": []any{"secrets"}, "Provider": map[string]any{"KeyArn": map[string]any{"Fn::GetAtt": []any{"OtherKey", "Arn"}}}}},
 		}))(after)
-	if report := compare(t, cfntest.Golden(t, "default"), after); !slices.ContainsFunc(report.Findings, func(f finding.Finding) bool {
+	if report := compare(t, estatetest.Golden(t, "default"), after); !slices.ContainsFunc(report.Findings, func(f finding.Finding) bool {
 		return f.Rule == "check-regressed" && strings.HasPrefix(f.Message, "key-policy-any-principal")
 	}) {
 		t.Errorf("found %+v", report.Findings)
@@ -320,8 +321,8 @@ func TestNarrowed(t *testing.T) {
 }
 
 func TestAccepted(t *testing.T) {
-	before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
-	cfntest.All(cfntest.Property(secretsKey, "RotationPeriodInDays", 365), cfntest.Property(auditKey, "EnableKeyRotation", false))(after)
+	before, after := estatetest.Golden(t, "default"), estatetest.Golden(t, "default")
+	estatetest.All(estatetest.Property(secretsKey, "RotationPeriodInDays", 365), estatetest.Property(auditKey, "EnableKeyRotation", false))(after)
 	report := compare(t, before, after,
 		finding.Suppression{ID: "rotation-weakened", Resource: "ekskms-ekskms/SecretsKey", Reason: "agreed"},
 		finding.Suppression{ID: "trail-weakened", Reason: "agreed"})
@@ -332,7 +333,7 @@ func TestAccepted(t *testing.T) {
 		t.Errorf("that nothing was found of what is accepted is not said: %+v", report.Notes)
 	}
 	for _, bad := range []finding.Suppression{{ID: "nothing", Reason: "a"}, {ID: "key-deleted"}} {
-		if _, err := guard.Compare(cfntest.Assembly(t, before), cfntest.Assembly(t, after), guard.Options{Accepted: []finding.Suppression{bad}}); err == nil {
+		if _, err := guard.Compare(estatetest.Estate(t, before), estatetest.Estate(t, after), guard.Options{Accepted: []finding.Suppression{bad}}); err == nil {
 			t.Errorf("%+v is taken", bad)
 		}
 	}
@@ -340,7 +341,7 @@ func TestAccepted(t *testing.T) {
 
 // TestNoValues: a message names the keys of an encryption context, not the values.
 func TestNoValues(t *testing.T) {
-	before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
+	before, after := estatetest.Golden(t, "default"), estatetest.Golden(t, "default")
 	statement(pluginUse, "Condition.StringEquals.kms:EncryptionContext:ekskms:cluster-arn", "a-value-of-the-context")(after)
 	for _, f := range compare(t, before, after).Findings {
 		if strings.Contains(f.Message, "a-value-of-the-context") {
@@ -351,7 +352,7 @@ func TestNoValues(t *testing.T) {
 
 // TestOlderModule: clusters of CDK's older module are compared too.
 func TestOlderModule(t *testing.T) {
-	read := func() (template cfntest.Template, id string) {
+	read := func() (template estatetest.Template, id string) {
 		data, err := os.ReadFile("../check/testdata/foreign/05-cdk-eks-blueprints.json")
 		if err != nil {
 			t.Fatal(err)
@@ -367,18 +368,18 @@ func TestOlderModule(t *testing.T) {
 		t.Fatal("there is no such cluster")
 		return nil, ""
 	}
-	for want, change := range map[string]func(id string) cfntest.Change{
-		"":                           func(string) cfntest.Change { return cfntest.All() },
-		"cluster-deleted":            func(id string) cfntest.Change { return cfntest.Drop(id) },
-		"cluster-replaced":           func(id string) cfntest.Change { return cfntest.Property(id, "Config.name", "other") },
-		"encryption-config-changed":  func(id string) cfntest.Change { return cfntest.Property(id, "Config.encryptionConfig", []any{}) },
-		"control-plane-log-weakened": func(id string) cfntest.Change { return cfntest.Property(id, "Config.logging", nil) },
+	for want, change := range map[string]func(id string) estatetest.Change{
+		"":                           func(string) estatetest.Change { return estatetest.All() },
+		"cluster-deleted":            func(id string) estatetest.Change { return estatetest.Drop(id) },
+		"cluster-replaced":           func(id string) estatetest.Change { return estatetest.Property(id, "Config.name", "other") },
+		"encryption-config-changed":  func(id string) estatetest.Change { return estatetest.Property(id, "Config.encryptionConfig", []any{}) },
+		"control-plane-log-weakened": func(id string) estatetest.Change { return estatetest.Property(id, "Config.logging", nil) },
 	} {
 		before, _ := read()
 		after, id := read()
-		logging := cfntest.Property(id, "Config.logging", map[string]any{"clusterLogging": []any{map[string]any{"enabled": true, "types": []any{"audit"}}}})
+		logging := estatetest.Property(id, "Config.logging", map[string]any{"clusterLogging": []any{map[string]any{"enabled": true, "types": []any{"audit"}}}})
 		logging(before)
-		cfntest.All(logging, change(id))(after)
+		estatetest.All(logging, change(id))(after)
 		ids := found(compare(t, before, after))
 		if want == "" && len(ids) > 0 || want != "" && !slices.Contains(ids, want) {
 			t.Errorf("found %q, want %q", ids, want)
@@ -388,11 +389,11 @@ func TestOlderModule(t *testing.T) {
 
 // TestStacks: stacks are compared by name, and one that is gone is said.
 func TestStacks(t *testing.T) {
-	folder := func(stacks ...string) *cfn.Assembly {
+	folder := func(stacks ...string) *estate.Estate {
 		dir := t.TempDir()
 		artifacts := map[string]any{}
 		for _, name := range stacks {
-			data, err := json.Marshal(cfntest.Golden(t, "default"))
+			data, err := json.Marshal(estatetest.Golden(t, "default"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -412,7 +413,7 @@ func TestStacks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return a
+		return estate.FromTemplates(a)
 	}
 	report, err := guard.Compare(folder("One", "Two"), folder("Two", "Three"), guard.Options{})
 	if err != nil {
@@ -436,8 +437,8 @@ func TestStacks(t *testing.T) {
 
 // TestNothingWasWeakened: what is new, with faults, was not weakened, removed or opened.
 func TestNothingWasWeakened(t *testing.T) {
-	bare := cfntest.Template{"Resources": map[string]any{}}
-	plain := cfntest.Golden(t, "default")
+	bare := estatetest.Template{"Resources": map[string]any{}}
+	plain := estatetest.Golden(t, "default")
 	for id, r := range plain["Resources"].(map[string]any) {
 		if kind := r.(map[string]any)["Type"].(string); strings.HasPrefix(kind, "AWS::EKS::") || strings.HasPrefix(kind, "AWS::EC2::") {
 			bare["Resources"].(map[string]any)[id] = r
@@ -449,26 +450,26 @@ func TestNothingWasWeakened(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		before func(cfntest.Template)
-		after  cfntest.Change
+		before func(estatetest.Template)
+		after  estatetest.Change
 	}{
-		{"a trail that does not log, where there was none", nil, cfntest.Property(trail, "IsLogging", false)},
-		{"a key that does not rotate, where there was none", nil, cfntest.Property(auditKey, "EnableKeyRotation", false)},
-		{"encryption without a trail", nil, cfntest.Drop(trail)},
-		{"encryption without an alarm", nil, cfntest.Drop(keyDisabled)},
-		{"a cluster open to all", cfntest.Drop(cluster), cfntest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true)},
+		{"a trail that does not log, where there was none", nil, estatetest.Property(trail, "IsLogging", false)},
+		{"a key that does not rotate, where there was none", nil, estatetest.Property(auditKey, "EnableKeyRotation", false)},
+		{"encryption without a trail", nil, estatetest.Drop(trail)},
+		{"encryption without an alarm", nil, estatetest.Drop(keyDisabled)},
+		{"a cluster open to all", estatetest.Drop(cluster), estatetest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var before cfntest.Template
+			var before estatetest.Template
 			if err := json.Unmarshal(data, &before); err != nil {
 				t.Fatal(err)
 			}
 			if c.before != nil {
 				c.before(before)
 			} else {
-				cfntest.Property(cluster, "EncryptionConfig", nil)(before)
+				estatetest.Property(cluster, "EncryptionConfig", nil)(before)
 			}
-			after := cfntest.Golden(t, "default")
+			after := estatetest.Golden(t, "default")
 			c.after(after)
 			ids := found(compare(t, before, after))
 			for _, id := range ids {
@@ -485,37 +486,37 @@ func TestNothingWasWeakened(t *testing.T) {
 
 // TestRename: another name of the cluster is one finding, and hides nothing else.
 func TestRename(t *testing.T) {
-	renamed := func(changes ...cfntest.Change) cfntest.Template {
-		data, err := json.Marshal(cfntest.Golden(t, "default"))
+	renamed := func(changes ...estatetest.Change) estatetest.Template {
+		data, err := json.Marshal(estatetest.Golden(t, "default"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		text := strings.NewReplacer(
 			":cluster/ekskms", ":cluster/payments", `"Name":"ekskms"`, `"Name":"payments"`, "ekskms-ekskms", "ekskms-payments", "eks/ekskms", "eks/payments",
 		).Replace(string(data))
-		var after cfntest.Template
+		var after estatetest.Template
 		if err := json.Unmarshal([]byte(text), &after); err != nil {
 			t.Fatal(err)
 		}
-		cfntest.All(changes...)(after)
+		estatetest.All(changes...)(after)
 		return after
 	}
-	deployer := func(name string) cfntest.Change {
+	deployer := func(name string) estatetest.Change {
 		return add("Allow", map[string]any{"AWS": "arn:aws:iam::111122223333:role/" + name + "-deployer"}, "kms:Decrypt", nil)
 	}
 	for _, c := range []struct {
 		name   string
-		before cfntest.Change
-		after  []cfntest.Change
+		before estatetest.Change
+		after  []estatetest.Change
 		want   []string
 	}{
 		{"alone", nil, nil, one("cluster-replaced")},
-		{"and rotation", nil, []cfntest.Change{cfntest.Property(auditKey, "EnableKeyRotation", false)}, []string{"cluster-replaced", "rotation-weakened"}},
-		{"and a role", nil, []cfntest.Change{deployer("Other")}, []string{"cluster-replaced", "policy-widened"}},
-		{"and a role elsewhere that is named after it", deployer("ekskms"), []cfntest.Change{deployer("payments")}, []string{"cluster-replaced", "policy-widened", "principal-dropped"}},
+		{"and rotation", nil, []estatetest.Change{estatetest.Property(auditKey, "EnableKeyRotation", false)}, []string{"cluster-replaced", "rotation-weakened"}},
+		{"and a role", nil, []estatetest.Change{deployer("Other")}, []string{"cluster-replaced", "policy-widened"}},
+		{"and a role elsewhere that is named after it", deployer("ekskms"), []estatetest.Change{deployer("payments")}, []string{"cluster-replaced", "policy-widened", "principal-dropped"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := cfntest.Golden(t, "default")
+			before := estatetest.Golden(t, "default")
 			if c.before != nil {
 				c.before(before)
 			}

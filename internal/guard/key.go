@@ -6,10 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/value"
-	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // unchangeable are the properties of a key that KMS never changes, with what they
@@ -28,45 +27,39 @@ const defaultRotation = 365
 const defaultWindow = 30
 
 func (c *comparison) keys(ofClusters map[string]bool) {
-	after := map[*cfn.Resource]check.Access{}
-	for _, k := range c.accesses(c.after) {
-		after[k.Key] = k
-	}
-	for _, was := range c.accesses(c.before) {
-		now := c.now(was.Key)
+	for _, was := range c.before.Keys {
+		now := c.now(was.Thing)
 		if now == nil {
 			use := ""
-			if ofClusters[was.Access.Key] {
+			if ofClusters[was.ARN] {
 				use = "the secrets of a running cluster are under it; "
 			}
-			c.find("key-deleted", was.Key, "%s%s", use, c.gone(was.Key))
+			c.find("key-deleted", was.Thing, "%s%s", use, c.gone(was.Thing))
 			continue
 		}
-		c.keyProperties(was.Key, now)
-		c.policies(was, after[now])
+		c.keyProperties(was.Thing, now)
+		c.policies(was.Thing, now)
 	}
 	c.aliases()
 	c.trust()
 }
 
-// accesses are the keys of templates with all that decides on their use.
-func (c *comparison) accesses(a *cfn.Assembly) []check.Access {
-	all := check.Keys(a)
-	for i := range all {
-		all[i].Organization = c.organization
-	}
-	return all
+// access is all that decides on the use of a key on one side.
+func (c *comparison) access(of *estate.Estate, key *estate.Thing) iampolicy.Access {
+	a := of.Access(key)
+	a.Organization = c.organization
+	return a
 }
 
 // aliases finds those that lead to another key, or have another name.
 func (c *comparison) aliases() {
-	for _, was := range c.before.OfType("AWS::KMS::Alias") {
+	for _, was := range c.before.Of(estate.KindAlias) {
 		is := c.now(was)
 		if is == nil {
 			continue
 		}
 		for _, name := range []string{"TargetKeyId", "AliasName"} {
-			if old, new := was.Properties[name], is.Properties[name]; !reflect.DeepEqual(old, new) {
+			if old, new := was.Settings[name], is.Settings[name]; !reflect.DeepEqual(old, new) {
 				c.find("alias-moved", is, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
 			}
 		}
@@ -76,12 +69,12 @@ func (c *comparison) aliases() {
 // trust finds who can become a role of the templates anew, if a key policy or an IAM
 // policy lets the role do something with a key. It is decided by the text.
 func (c *comparison) trust() {
-	for _, was := range c.before.OfType("AWS::IAM::Role") {
+	for _, was := range c.before.Of(estate.KindRole) {
 		is := c.now(was)
 		if is == nil {
 			continue
 		}
-		text := moreStatements(was.Properties["AssumeRolePolicyDocument"], is.Properties["AssumeRolePolicyDocument"])
+		text := moreStatements(was.Settings["AssumeRolePolicyDocument"], is.Settings["AssumeRolePolicyDocument"])
 		if text != "" && c.usesKey(is.ARN) {
 			c.find("policy-widened", is, "the role may use a key, and its trust policy changes: %s", text)
 		}
@@ -90,18 +83,19 @@ func (c *comparison) trust() {
 
 // usesKey tells whether a principal may do something with a key of the new templates.
 func (c *comparison) usesKey(arn string) bool {
-	return slices.ContainsFunc(c.accesses(c.after), func(k check.Access) bool {
+	return slices.ContainsFunc(c.after.Keys, func(key *estate.Key) bool {
+		k := c.access(c.after, key.Thing)
 		return slices.ContainsFunc(iampolicy.KMSActions, func(action iampolicy.KMSAction) bool {
-			o, err := iampolicy.Explain(iampolicy.Request{Caller: iampolicy.Caller{ARN: arn}, Action: action.Name, Resource: k.Access.Key},
+			o, err := iampolicy.Explain(iampolicy.Request{Caller: iampolicy.Caller{ARN: arn}, Action: action.Name, Resource: k.Key},
 				iampolicy.Policies{Resource: k.Policy, Identity: k.Identity[arn], Organization: k.Organization})
 			return err != nil || len(o.Allow) > 0
 		})
 	})
 }
 
-func (c *comparison) keyProperties(was, is *cfn.Resource) {
-	get := func(r *cfn.Resource, name string) any {
-		if v := r.Properties[name]; v != nil {
+func (c *comparison) keyProperties(was, is *estate.Thing) {
+	get := func(r *estate.Thing, name string) any {
+		if v := r.Settings[name]; v != nil {
 			return v
 		}
 		return unchangeable[name]
@@ -111,9 +105,9 @@ func (c *comparison) keyProperties(was, is *cfn.Resource) {
 			c.find("key-replaced", is, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
 		}
 	}
-	rotates := func(r *cfn.Resource) bool { return value.IsTrue(r.Properties["EnableKeyRotation"], false) }
-	days := func(r *cfn.Resource, name string, byDefault float64) float64 {
-		if n, ok := value.Number(r.Properties[name]); ok {
+	rotates := func(r *estate.Thing) bool { return value.IsTrue(r.Settings["EnableKeyRotation"], false) }
+	days := func(r *estate.Thing, name string, byDefault float64) float64 {
+		if n, ok := value.Number(r.Settings[name]); ok {
 			return n
 		}
 		return byDefault
@@ -121,60 +115,65 @@ func (c *comparison) keyProperties(was, is *cfn.Resource) {
 	switch old, new := days(was, "RotationPeriodInDays", defaultRotation), days(is, "RotationPeriodInDays", defaultRotation); {
 	case !rotates(was):
 	case !rotates(is):
-		c.find("rotation-weakened", is, "EnableKeyRotation changes from true to %s", value.Show(is.Properties["EnableKeyRotation"]))
+		c.find("rotation-weakened", is, "EnableKeyRotation changes from true to %s", value.Show(is.Settings["EnableKeyRotation"]))
 	case new > old:
 		c.find("rotation-weakened", is, "the key rotates every %g days, it was every %g", new, old)
 	}
 	if old, new := days(was, "PendingWindowInDays", defaultWindow), days(is, "PendingWindowInDays", defaultWindow); new < old {
 		c.find("retention-weakened", is, "a deletion of the key can be stopped for %g days, it was %g", new, old)
 	}
-	if value.IsTrue(was.Properties["Enabled"], true) && !value.IsTrue(is.Properties["Enabled"], true) {
-		c.find("key-replaced", is, "Enabled changes to %s: the key can't be used from then on, and within 30 days EKS needs it back", value.Show(is.Properties["Enabled"]))
+	if value.IsTrue(was.Settings["Enabled"], true) && !value.IsTrue(is.Settings["Enabled"], true) {
+		c.find("key-replaced", is, "Enabled changes to %s: the key can't be used from then on, and within 30 days EKS needs it back", value.Show(is.Settings["Enabled"]))
 	}
 }
 
-func (c *comparison) policies(was, is check.Access) {
+func (c *comparison) policies(old, new *estate.Thing) {
 	for _, side := range []struct {
-		check.Access
+		*estate.Policy
 		of string
-	}{{was, "the deployed template"}, {is, "the new template"}} {
-		if side.Err != nil {
-			c.find("policy-not-understood", is.Key, "in %s: %v", side.of, side.Err)
+	}{{c.before.PolicyOf(old), "the deployed template"}, {c.after.PolicyOf(new), "the new template"}} {
+		switch {
+		case side.Broken != nil:
+			c.find("policy-not-understood", new, "in %s: %v", side.of, side.Broken)
+			return
+		case side.Resolved == nil:
+			c.find("policy-not-understood", new, "in %s: KeyPolicy is ${%s}, which is not in the template", side.of, strings.Join(side.Missing, "}, ${"))
 			return
 		}
 	}
-	for _, n := range is.Notes {
+	for _, n := range c.after.NotesOn(new) {
 		c.note(n.Resource, "%s", n.Message)
 	}
-	wider, notes, err := iampolicy.Widenings(was.Access, is.Access)
+	was, is := c.access(c.before, old), c.access(c.after, new)
+	wider, notes, err := iampolicy.Widenings(was, is)
 	if err != nil {
-		c.find("policy-not-understood", is.Key, "%v", err)
+		c.find("policy-not-understood", new, "%v", err)
 		return
 	}
-	lost, more, err := iampolicy.Losses(was.Access, is.Access)
+	lost, more, err := iampolicy.Losses(was, is)
 	if err != nil {
-		c.find("policy-not-understood", is.Key, "%v", err)
+		c.find("policy-not-understood", new, "%v", err)
 		return
 	}
 	wider = slices.DeleteFunc(wider, func(w iampolicy.Change) bool { return looksOn(was, w) })
-	c.compared[is.Key] = true
+	c.compared[new] = true
 	for _, n := range slices.Concat(notes, more) {
-		c.note(is.Key.Path, "%s", n)
+		c.note(new.Resource, "%s", n)
 	}
 	for _, message := range summarized(wider) {
-		c.find("policy-widened", is.Key, "%s", message)
+		c.find("policy-widened", new, "%s", message)
 	}
 	for _, l := range lost {
 		if !l.Named || c.unused(l.ARN) {
 			continue
 		}
-		c.find("principal-dropped", is.Key, "%s may no longer do %s%s", l.ARN, actions(l.Actions), given(l.Example))
+		c.find("principal-dropped", new, "%s may no longer do %s%s", l.ARN, actions(l.Actions), given(l.Example))
 	}
 }
 
 // looksOn tells whether a change is only that a role is new whose IAM policies let it look
 // at what is the account's to look at: the key's policy has not become wider.
-func looksOn(was check.Access, w iampolicy.Change) bool {
+func looksOn(was iampolicy.Access, w iampolicy.Change) bool {
 	_, there := was.Identity[w.ARN]
 	return !there && w.Named && len(w.By) > 1 && !slices.ContainsFunc(iampolicy.KMSActions, func(a iampolicy.KMSAction) bool {
 		return a.Class != iampolicy.Read && slices.Contains(w.Actions, a.Name)

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/value"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // record compares what keeps the evidence: trails, logs, their retention, alarms.
@@ -23,21 +23,18 @@ func (c *comparison) record() {
 }
 
 // kept are the types whose loss loses keys, clusters or evidence.
-var kept = []string{
-	"AWS::KMS::Key", "AWS::KMS::ReplicaKey", "AWS::EKS::Cluster", "Custom::AWSCDK-EKS-Cluster",
-	"AWS::S3::Bucket", "AWS::Logs::LogGroup", "AWS::CloudTrail::Trail",
-}
+var kept = []estate.Kind{estate.KindKey, estate.KindCluster, estate.KindBucket, estate.KindLogGroup, estate.KindTrail}
 
 func (c *comparison) retention() {
 	for _, kind := range kept {
-		for _, was := range c.before.OfType(kind) {
+		for _, was := range c.before.Of(kind) {
 			is := c.now(was)
 			if is == nil {
 				continue
 			}
 			for _, policy := range []struct{ name, old, new string }{
-				{"DeletionPolicy", was.DeletionPolicy, is.DeletionPolicy},
-				{"UpdateReplacePolicy", was.UpdateReplacePolicy, is.UpdateReplacePolicy},
+				{"DeletionPolicy", was.Deletion, is.Deletion},
+				{"UpdateReplacePolicy", was.Replacement, is.Replacement},
 			} {
 				if strings.HasPrefix(policy.old, "Retain") && !strings.HasPrefix(policy.new, "Retain") {
 					c.find("retention-weakened", is, "%s changes from %s to %s", policy.name, policy.old, orDelete(policy.new))
@@ -55,7 +52,7 @@ func orDelete(policy string) string {
 }
 
 func (c *comparison) trails() {
-	for _, was := range c.before.OfType("AWS::CloudTrail::Trail") {
+	for _, was := range c.before.Of(estate.KindTrail) {
 		is := c.now(was)
 		if is == nil {
 			c.find("trail-weakened", was, "%s", c.gone(was))
@@ -65,25 +62,25 @@ func (c *comparison) trails() {
 			name      string
 			byDefault bool
 		}{{"IsLogging", true}, {"EnableLogFileValidation", false}, {"IsMultiRegionTrail", false}, {"IncludeGlobalServiceEvents", true}, {"IsOrganizationTrail", false}} {
-			old, new := was.Properties[p.name], is.Properties[p.name]
+			old, new := was.Settings[p.name], is.Settings[p.name]
 			if value.IsTrue(old, p.byDefault) && !value.IsTrue(new, p.byDefault) {
 				c.find("trail-weakened", is, "%s changes from true to %s", p.name, value.Show(new))
 			}
 		}
 		for _, name := range []string{"KMSKeyId", "CloudWatchLogsLogGroupArn", "SnsTopicName"} {
-			if was.Properties[name] != nil && is.Properties[name] == nil {
+			if was.Settings[name] != nil && is.Settings[name] == nil {
 				c.find("trail-weakened", is, "%s is taken away", name)
 			}
 		}
 		for _, name := range []string{"EventSelectors", "AdvancedEventSelectors"} {
-			if old, new := was.Properties[name], is.Properties[name]; !reflect.DeepEqual(old, new) {
+			if old, new := was.Settings[name], is.Settings[name]; !reflect.DeepEqual(old, new) {
 				c.selectors(name, value.List(old), value.List(new), is)
 			}
 		}
-		if old, new := was.Properties["TrailName"], is.Properties["TrailName"]; !reflect.DeepEqual(old, new) {
+		if old, new := was.Settings["TrailName"], is.Settings["TrailName"]; !reflect.DeepEqual(old, new) {
 			c.find("trail-weakened", is, "TrailName changes from %s to %s: the trail is replaced, and key policies and alarms that name the old one no longer fit", value.Show(old), value.Show(new))
 		}
-		if old, new := was.Properties["S3BucketName"], is.Properties["S3BucketName"]; !reflect.DeepEqual(old, new) {
+		if old, new := was.Settings["S3BucketName"], is.Settings["S3BucketName"]; !reflect.DeepEqual(old, new) {
 			c.find("trail-weakened", is, "the log goes to %s, it went to %s", value.Show(new), value.Show(old))
 		}
 	}
@@ -91,7 +88,7 @@ func (c *comparison) trails() {
 
 // selectors finds selectors that go or change, unless events are only added: no
 // selectors at all records all management events.
-func (c *comparison) selectors(name string, was, is []any, trail *cfn.Resource) {
+func (c *comparison) selectors(name string, was, is []any, trail *estate.Thing) {
 	if len(is) == 0 && name == "EventSelectors" {
 		return
 	}
@@ -107,33 +104,33 @@ func (c *comparison) selectors(name string, was, is []any, trail *cfn.Resource) 
 }
 
 func (c *comparison) groups() {
-	for _, was := range c.before.OfType("AWS::Logs::LogGroup") {
+	for _, was := range c.before.Of(estate.KindLogGroup) {
 		is := c.now(was)
 		if is == nil {
-			if !strings.HasPrefix(was.DeletionPolicy, "Retain") {
+			if !strings.HasPrefix(was.Deletion, "Retain") {
 				c.find("retention-weakened", was, "the log group goes: %s", c.gone(was))
 			}
 			continue
 		}
-		if old, new := was.Properties["LogGroupName"], is.Properties["LogGroupName"]; !reflect.DeepEqual(old, new) {
+		if old, new := was.Settings["LogGroupName"], is.Settings["LogGroupName"]; !reflect.DeepEqual(old, new) {
 			c.find("trail-weakened", is, "LogGroupName changes from %s to %s: what logs to the old name makes a group without retention and without your key", value.Show(old), value.Show(new))
 		}
-		old, limited := value.Number(was.Properties["RetentionInDays"])
-		new, limits := value.Number(is.Properties["RetentionInDays"])
+		old, limited := value.Number(was.Settings["RetentionInDays"])
+		new, limits := value.Number(is.Settings["RetentionInDays"])
 		switch {
 		case limits && !limited:
 			c.find("retention-weakened", is, "the log is kept for %g days, it was kept for ever", new)
 		case limits && new < old:
 			c.find("retention-weakened", is, "the log is kept for %g days, it was %g", new, old)
 		}
-		if was.Properties["KmsKeyId"] != nil && is.Properties["KmsKeyId"] == nil {
+		if was.Settings["KmsKeyId"] != nil && is.Settings["KmsKeyId"] == nil {
 			c.find("trail-weakened", is, "KmsKeyId is taken away: what is logged from now on is not under a key of yours")
 		}
 	}
 }
 
 func (c *comparison) buckets() {
-	for _, was := range c.before.OfType("AWS::S3::Bucket") {
+	for _, was := range c.before.Of(estate.KindBucket) {
 		if !c.holdsTrail(was) {
 			continue
 		}
@@ -142,21 +139,21 @@ func (c *comparison) buckets() {
 			c.find("retention-weakened", was, "the bucket of the trail goes: %s", c.gone(was))
 			continue
 		}
-		if value.Text(value.At(was.Properties, "VersioningConfiguration", "Status")) == "Enabled" && value.Text(value.At(is.Properties, "VersioningConfiguration", "Status")) != "Enabled" {
+		if value.Text(value.At(was.Settings, "VersioningConfiguration", "Status")) == "Enabled" && value.Text(value.At(is.Settings, "VersioningConfiguration", "Status")) != "Enabled" {
 			c.find("retention-weakened", is, "versioning of the bucket is suspended: a log file that is overwritten is lost")
 		}
-		if value.IsTrue(was.Properties["ObjectLockEnabled"], false) && !value.IsTrue(is.Properties["ObjectLockEnabled"], false) {
-			c.find("retention-weakened", is, "ObjectLockEnabled changes to %s", value.Show(is.Properties["ObjectLockEnabled"]))
+		if value.IsTrue(was.Settings["ObjectLockEnabled"], false) && !value.IsTrue(is.Settings["ObjectLockEnabled"], false) {
+			c.find("retention-weakened", is, "ObjectLockEnabled changes to %s", value.Show(is.Settings["ObjectLockEnabled"]))
 		}
 		for _, name := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
-			block := func(r *cfn.Resource) bool {
-				return value.IsTrue(value.At(r.Properties, "PublicAccessBlockConfiguration", name), false)
+			block := func(r *estate.Thing) bool {
+				return value.IsTrue(value.At(r.Settings, "PublicAccessBlockConfiguration", name), false)
 			}
 			if block(was) && !block(is) {
 				c.find("trail-weakened", is, "%s of the trail's bucket is switched off", name)
 			}
 		}
-		if old, new := was.Properties["BucketName"], is.Properties["BucketName"]; !reflect.DeepEqual(old, new) {
+		if old, new := was.Settings["BucketName"], is.Settings["BucketName"]; !reflect.DeepEqual(old, new) {
 			c.find("retention-weakened", is, "BucketName changes from %s to %s: the bucket is replaced", value.Show(old), value.Show(new))
 		}
 		for _, name := range []string{"ExpirationInDays", "NoncurrentVersionExpiration.NoncurrentDays"} {
@@ -175,26 +172,27 @@ func (c *comparison) buckets() {
 // resourcePolicies compares the policies of the trail's bucket and of topics by their
 // text: the evaluator is for keys.
 func (c *comparison) resourcePolicies() {
-	for _, kind := range []struct{ name, property string }{
-		{"AWS::S3::BucketPolicy", "Bucket"}, {"AWS::SNS::TopicPolicy", "Topics"},
-	} {
-		for _, was := range c.before.OfType(kind.name) {
+	for _, kind := range []struct {
+		is       estate.Kind
+		property string
+	}{{estate.KindBucketPolicy, "Bucket"}, {estate.KindTopicPolicy, "Topics"}} {
+		for _, was := range c.before.Of(kind.is) {
 			if kind.property == "Bucket" {
-				if bucket := c.before.Lookup(was.Properties["Bucket"]); bucket == nil || !c.holdsTrail(bucket) {
+				if bucket := c.before.Lookup(was.Settings["Bucket"]); bucket == nil || !c.holdsTrail(bucket) {
 					continue
 				}
 			}
 			is := c.now(was)
 			if is == nil {
-				if !strings.HasPrefix(was.DeletionPolicy, "Retain") {
+				if !strings.HasPrefix(was.Deletion, "Retain") {
 					c.find("trail-weakened", was, "the policy goes: %s", c.gone(was))
 				}
 				continue
 			}
-			if !reflect.DeepEqual(was.Properties[kind.property], is.Properties[kind.property]) {
+			if !reflect.DeepEqual(was.Settings[kind.property], is.Settings[kind.property]) {
 				continue // it is for another one, which was told already
 			}
-			if text := moreStatements(was.Properties["PolicyDocument"], is.Properties["PolicyDocument"]); text != "" {
+			if text := moreStatements(was.Settings["PolicyDocument"], is.Settings["PolicyDocument"]); text != "" {
 				c.find("policy-widened", is, "%s", text)
 			}
 		}
@@ -250,15 +248,15 @@ func principalText(p any) string {
 	return strings.Join(all, ", ")
 }
 
-func (c *comparison) holdsTrail(bucket *cfn.Resource) bool {
-	return slices.ContainsFunc(c.before.OfType("AWS::CloudTrail::Trail"), func(t *cfn.Resource) bool {
-		return c.before.Lookup(t.Properties["S3BucketName"]) == bucket
+func (c *comparison) holdsTrail(bucket *estate.Thing) bool {
+	return slices.ContainsFunc(c.before.Of(estate.KindTrail), func(t *estate.Thing) bool {
+		return c.before.Lookup(t.Settings["S3BucketName"]) == bucket
 	})
 }
 
 // expiry is the shortest period of the lifecycle rules that are on.
-func expiry(bucket *cfn.Resource, name string) (days float64, expires bool) {
-	for _, rule := range value.List(value.At(bucket.Properties, "LifecycleConfiguration", "Rules")) {
+func expiry(bucket *estate.Thing, name string) (days float64, expires bool) {
+	for _, rule := range value.List(value.At(bucket.Settings, "LifecycleConfiguration", "Rules")) {
 		if value.Text(value.At(rule, "Status")) != "Enabled" {
 			continue
 		}
@@ -272,8 +270,8 @@ func expiry(bucket *cfn.Resource, name string) (days float64, expires bool) {
 // alarms compares EventBridge rules, CloudWatch alarms with their metric filters,
 // and subscriptions.
 func (c *comparison) alarms() {
-	for _, was := range c.before.OfType("AWS::Events::Rule") {
-		if disabled(was) || len(value.List(was.Properties["Targets"])) == 0 || was.Properties["EventPattern"] == nil {
+	for _, was := range c.before.Of(estate.KindRule) {
+		if disabled(was) || len(value.List(was.Settings["Targets"])) == 0 || was.Settings["EventPattern"] == nil {
 			continue
 		}
 		is := c.now(was)
@@ -285,9 +283,9 @@ func (c *comparison) alarms() {
 			c.find("alarm-removed", is, "the rule is disabled")
 			continue
 		}
-		for _, target := range value.List(was.Properties["Targets"]) {
+		for _, target := range value.List(was.Settings["Targets"]) {
 			arn := value.At(target, "Arn")
-			if !slices.ContainsFunc(value.List(is.Properties["Targets"]), func(t any) bool { return reflect.DeepEqual(value.At(t, "Arn"), arn) }) {
+			if !slices.ContainsFunc(value.List(is.Settings["Targets"]), func(t any) bool { return reflect.DeepEqual(value.At(t, "Arn"), arn) }) {
 				c.find("alarm-removed", is, "the target %s is taken away", value.Show(arn))
 			}
 		}
@@ -295,51 +293,51 @@ func (c *comparison) alarms() {
 			c.find("alarm-removed", is, "the rule hears less: %s", path)
 		}
 	}
-	for _, was := range c.before.OfType("AWS::CloudWatch::Alarm") {
+	for _, was := range c.before.Of(estate.KindMetricAlarm) {
 		is := c.now(was)
 		switch {
-		case len(value.List(was.Properties["AlarmActions"])) == 0:
+		case len(value.List(was.Settings["AlarmActions"])) == 0:
 		case is == nil:
 			c.find("alarm-removed", was, "the alarm goes: %s", c.gone(was))
-		case !value.IsTrue(is.Properties["ActionsEnabled"], true), len(value.List(is.Properties["AlarmActions"])) == 0:
+		case !value.IsTrue(is.Settings["ActionsEnabled"], true), len(value.List(is.Settings["AlarmActions"])) == 0:
 			c.find("alarm-removed", is, "the alarm has no action any more")
 		}
 	}
-	for _, was := range c.before.OfType("AWS::SNS::Topic") {
+	for _, was := range c.before.Of(estate.KindTopic) {
 		switch is := c.now(was); {
 		case is == nil:
 			c.find("alarm-removed", was, "the topic goes, with its subscriptions: %s", c.gone(was))
-		case !reflect.DeepEqual(was.Properties["TopicName"], is.Properties["TopicName"]):
+		case !reflect.DeepEqual(was.Settings["TopicName"], is.Settings["TopicName"]):
 			c.find("alarm-removed", is, "TopicName changes: the topic is replaced, and subscriptions that are not in the template are lost")
-		case was.Properties["KmsMasterKeyId"] != nil && is.Properties["KmsMasterKeyId"] == nil:
+		case was.Settings["KmsMasterKeyId"] != nil && is.Settings["KmsMasterKeyId"] == nil:
 			c.find("trail-weakened", is, "KmsMasterKeyId is taken away: alarms are no longer encrypted under a key of yours")
 		}
 	}
-	for _, kind := range []string{"AWS::Logs::MetricFilter", "AWS::SNS::Subscription"} {
-		for _, was := range c.before.OfType(kind) {
+	for _, kind := range []estate.Kind{estate.KindMetricFilter, estate.KindSubscription} {
+		for _, was := range c.before.Of(kind) {
 			is := c.now(was)
 			if is == nil {
-				c.find("alarm-removed", was, "the %s goes: %s", strings.TrimPrefix(kind[5:], "Logs::"), c.gone(was))
+				c.find("alarm-removed", was, "the %s goes: %s", kind, c.gone(was))
 				continue
 			}
 			for _, name := range []string{"FilterPattern", "LogGroupName", "Endpoint", "Protocol", "TopicArn"} {
-				if old, new := was.Properties[name], is.Properties[name]; !reflect.DeepEqual(old, new) {
+				if old, new := was.Settings[name], is.Settings[name]; !reflect.DeepEqual(old, new) {
 					c.find("alarm-removed", is, "%s changes: whoever was told before may not be told any more", name)
 				}
 			}
-			if is.Properties["FilterPolicy"] != nil && !reflect.DeepEqual(was.Properties["FilterPolicy"], is.Properties["FilterPolicy"]) {
+			if is.Settings["FilterPolicy"] != nil && !reflect.DeepEqual(was.Settings["FilterPolicy"], is.Settings["FilterPolicy"]) {
 				c.find("alarm-removed", is, "FilterPolicy changes: whoever was told before may not be told any more")
 			}
 		}
 	}
 }
 
-func disabled(rule *cfn.Resource) bool {
-	return strings.HasPrefix(value.Text(rule.Properties["State"]), "DISABLED")
+func disabled(rule *estate.Thing) bool {
+	return strings.HasPrefix(value.Text(rule.Settings["State"]), "DISABLED")
 }
 
-func pattern(rule *cfn.Resource) any {
-	p := rule.Properties["EventPattern"]
+func pattern(rule *estate.Thing) any {
+	p := rule.Settings["EventPattern"]
 	if s, ok := p.(string); ok {
 		var read any
 		if json.Unmarshal([]byte(s), &read) == nil {

@@ -6,35 +6,30 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/value"
-	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // renames are the clusters of the same logical ID that have another name afterwards: the
 // old names by the new ones. A name that the deployed templates have too, in whatever
 // place, could stand for something else, and is left out.
-func renames(before, after *cfn.Assembly) map[string]string {
+func renames(before, after *estate.Estate) map[string]string {
 	c := newComparison(before, after)
-	is := map[*cfn.Resource]check.Cluster{}
-	for _, cl := range check.Clusters(after) {
-		is[cl.Resource] = cl
-	}
 	names := map[string]string{}
-	for _, was := range check.Clusters(before) {
-		now := c.now(was.Resource)
+	for _, was := range before.Clusters {
+		now := c.now(was.Thing)
 		if now == nil {
 			continue
 		}
-		if old, new := value.Text(was.Spec["Name"]), value.Text(is[now].Spec["Name"]); old != "" && new != "" && old != new {
+		if old, new := value.Text(was.Settings["Name"]), value.Text(now.Settings["Name"]); old != "" && new != "" && old != new {
 			names[new] = old
 		}
 	}
 	for name := range names {
 		there := false
-		before.Rewrite(func(s string) string {
+		before.Rewritten(func(s string) string {
 			there = there || replaceWord(s, name, "") != s
 			return s
 		})
@@ -79,9 +74,9 @@ func backwards(text string, names map[string]string) string {
 // withoutConsequences leaves out what follows from the new names of clusters alone: it is
 // not found if the clusters have their old names. Principals that are not in the templates
 // keep theirs: who may use a key is no consequence of a name.
-func withoutConsequences(all *finding.Report, before, after *cfn.Assembly, names map[string]string, organization []iampolicy.NamedDocument) error {
+func withoutConsequences(all *finding.Report, before, after *estate.Estate, names map[string]string, organization []iampolicy.NamedDocument) error {
 	principal := regexp.MustCompile(`^arn:[^:]*:(iam|sts)::`)
-	same, err := compare(before, after.Rewrite(func(s string) string {
+	same, err := compare(before, after.Rewritten(func(s string) string {
 		if principal.MatchString(s) && after.Lookup(s) == nil {
 			return s
 		}
@@ -129,12 +124,12 @@ func withoutConsequences(all *finding.Report, before, after *cfn.Assembly, names
 
 // withStack leaves out what goes with a stack whose cluster or key goes: that is said there.
 func (c *comparison) withStack() {
-	for _, t := range c.before.Templates {
+	for _, t := range c.before.Stacks {
 		if c.stacks[t] != nil {
 			continue
 		}
 		goes := func(f finding.Finding) bool {
-			return f.Stack == t.Name && strings.HasSuffix(f.Message, c.gone(&cfn.Resource{Template: t}))
+			return f.Stack == t.Name && strings.HasSuffix(f.Message, c.gone(&estate.Thing{In: t}))
 		}
 		first := func(f finding.Finding) bool { return goes(f) && f.Severity == finding.Critical }
 		if !slices.ContainsFunc(c.report.Findings, first) {

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 	"github.com/ekskms/ekskms/internal/explain"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
@@ -98,12 +98,12 @@ func TestStrangers(t *testing.T) {
 	if testing.Short() {
 		rounds = 30
 	}
-	good := cfntest.Assembly(t, cfntest.Golden(t, "default"))
+	good := estatetest.Estate(t, estatetest.Golden(t, "default"))
 	before := matrixOf(t, good)
 	opened, unbound := 0, 0
 	for seed := range rounds {
 		d := dice{rand.New(rand.NewPCG(uint64(seed), 3))}
-		template := cfntest.Golden(t, "default")
+		template := estatetest.Golden(t, "default")
 		var added []any
 		for range 1 + d.IntN(2) {
 			added = append(added, d.statement())
@@ -114,8 +114,8 @@ func TestStrangers(t *testing.T) {
 			added = append(added, deny)
 		}
 		setStatements(func(s []any) []any { return append(s, added...) })(template)
-		changed := cfntest.Assembly(t, template)
-		was, is := accessOf(t, good), accessOf(t, changed)
+		changed := estatetest.Estate(t, template)
+		was, is := accessOf(good), accessOf(changed)
 		text, err := json.Marshal(added)
 		if err != nil {
 			t.Fatal(err)
@@ -174,16 +174,7 @@ func TestStrangers(t *testing.T) {
 }
 
 // accessOf is all that decides on the key of the secrets.
-func accessOf(t *testing.T, a *cfn.Assembly) iampolicy.Access {
-	t.Helper()
-	for _, k := range check.Keys(a) {
-		if k.Key.ID == secretsKey {
-			return k.Access
-		}
-	}
-	t.Fatal("no key")
-	return iampolicy.Access{}
-}
+func accessOf(e *estate.Estate) iampolicy.Access { return e.Access(e.Stacks[0].Things[secretsKey]) }
 
 // allows asks the evaluator. IAM allows strangers everything.
 func allows(t *testing.T, a iampolicy.Access, r iampolicy.Request) bool {
@@ -199,9 +190,9 @@ func undecided(notes []finding.Note) bool {
 	return slices.ContainsFunc(notes, func(n finding.Note) bool { return strings.HasPrefix(n.Message, "not decided") })
 }
 
-func matrixOf(t *testing.T, a *cfn.Assembly) *explain.Matrix {
+func matrixOf(t *testing.T, a *estate.Estate) *explain.Matrix {
 	t.Helper()
-	inputs, err := explain.FromAssembly(a, "")
+	inputs, err := explain.FromEstate(a, "")
 	if err != nil {
 		t.Fatal(err)
 	}

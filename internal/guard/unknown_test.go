@@ -6,11 +6,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 )
 
 // staged declares conditions on what is not known: one of two stages.
-func staged(t cfntest.Template) {
+func staged(t estatetest.Template) {
 	t["Parameters"] = map[string]any{"Stage": map[string]any{"Type": "String"}, "Thing": map[string]any{"Type": "String"}}
 	is := func(stage string) map[string]any {
 		return map[string]any{"Fn::Equals": []any{map[string]any{"Ref": "Stage"}, stage}}
@@ -28,10 +28,10 @@ func choice(condition string, then, otherwise any) map[string]any {
 // a value that is not known is the same before and after.
 func TestConditions(t *testing.T) {
 	noValue := map[string]any{"Ref": "AWS::NoValue"}
-	rotation := func(v any) cfntest.Change { return cfntest.Property(secretsKey, "EnableKeyRotation", v) }
+	rotation := func(v any) estatetest.Change { return estatetest.Property(secretsKey, "EnableKeyRotation", v) }
 	opened := map[string]any{"Sid": "Open", "Effect": "Allow", "Principal": "*", "Action": "kms:Decrypt", "Resource": "*"}
 	for name, tc := range map[string]struct {
-		before, after cfntest.Change
+		before, after estatetest.Change
 		want          []string
 		says          string
 	}{
@@ -41,17 +41,17 @@ func TestConditions(t *testing.T) {
 		"less in another case":  {before: rotation(choice("Production", false, true)), after: rotation(choice("Production", true, false)), want: one("rotation-weakened"), says: "(where Stage is not production)"},
 		"more in one case":      {before: rotation(choice("Production", true, false)), after: rotation(true)},
 		"never both":            {before: rotation(choice("Production", true, choice("Test", true, false))), after: rotation(choice("Test", choice("Production", false, true), choice("Production", true, false)))},
-		"the key in one case":   {after: cfntest.Attribute(secretsKey, "Condition", "Production"), want: []string{"key-deleted"}, says: "(where Stage is not production)"},
-		"the trail in one case": {after: cfntest.Attribute(trail, "Condition", "Production"), want: one("trail-weakened"), says: "(where Stage is not production)"},
+		"the key in one case":   {after: estatetest.Attribute(secretsKey, "Condition", "Production"), want: []string{"key-deleted"}, says: "(where Stage is not production)"},
+		"the trail in one case": {after: estatetest.Attribute(trail, "Condition", "Production"), want: one("trail-weakened"), says: "(where Stage is not production)"},
 		"a statement in one case": {after: setStatements(func(s []any) []any { return append(s, choice("Production", noValue, opened)) }),
 			want: one("policy-widened"), says: "(where Stage is not production)"},
 		"a condition more, which changes nothing": {before: setStatements(func(s []any) []any { return append(s, choice("Production", opened, noValue)) }),
 			after: setStatements(func(s []any) []any { return append(s, choice("NotProduction", noValue, opened)) })},
-		"retained in one case": {after: cfntest.Attribute(secretsKey, "DeletionPolicy", choice("Production", "Retain", "Delete")), want: one("retention-weakened"), says: "(where Stage is not production)"},
+		"retained in one case": {after: estatetest.Attribute(secretsKey, "DeletionPolicy", choice("Production", "Retain", "Delete")), want: one("retention-weakened"), says: "(where Stage is not production)"},
 		"an unknown value":     {before: rotation(map[string]any{"Ref": "Thing"}), after: rotation(map[string]any{"Ref": "Thing"})},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before, after := cfntest.Golden(t, "default"), cfntest.Golden(t, "default")
+			before, after := estatetest.Golden(t, "default"), estatetest.Golden(t, "default")
 			staged(before)
 			staged(after)
 			if tc.before != nil {

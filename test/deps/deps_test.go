@@ -45,14 +45,14 @@ type room struct {
 var rooms = []room{
 	{".", public, "what the module is; it embeds the sources of the plugin's image", []string{"internal/buildcontext"}, false},
 	{"constructs/ekskms", public, "the CDK library: a construct fills the blueprint with CDK tokens, and asks it", []string{
-		".", "internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/check", "internal/eksversion", "internal/finding", "internal/iampolicy",
+		".", "internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/check", "internal/eksversion", "internal/estate", "internal/finding", "internal/iampolicy",
 		"internal/kubectllayer", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, true},
 	{"stacks", public, "finished stacks, and those of an ekskms.yaml", []string{"constructs/ekskms", "internal/blueprint", "internal/config", "internal/place"}, true},
 	{"cmd/ekskms", top, "a few lines", []string{"internal/cli"}, true},
 	{"cmd/cdkapp", top, "the app behind cdk.json", []string{"internal/config", "internal/synth", "internal/tempdir", "stacks"}, true},
 	{"cmd/kms-plugin", plugin, "a few lines", []string{"internal/kmsplugin"}, false},
 	{"internal/cli", top, "one file for each subcommand", []string{
-		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/cfn/value", "internal/check", "internal/config", "internal/estimate",
+		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/value", "internal/check", "internal/config", "internal/estate", "internal/estimate",
 		"internal/explain", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest",
 		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terraform"}, true},
 
@@ -69,15 +69,16 @@ var rooms = []room{
 	{"internal/kubectllayer", makes, "the Lambda layer with kubectl", nil, true},
 
 	{"internal/calls", proves, "the call book: the calls that AWS makes around a cluster, with their context", []string{"internal/iampolicy"}, false},
-	{"internal/cfn", proves, "CloudFormation templates and cloud assemblies, read and resolved", []string{"internal/finding", "internal/place"}, false},
-	{"internal/cfn/value", proves, "values of a template", []string{"internal/cfn"}, false},
-	{"internal/cfn/cfntest", proves, "templates for tests", []string{"internal/cfn"}, false},
-	{"internal/check", proves, "the rules of ekskms check", []string{"internal/calls", "internal/cfn", "internal/cfn/value", "internal/eksversion", "internal/finding", "internal/iampolicy", "internal/keypolicy", "internal/place"}, false},
+	{"internal/cfn", proves, "CloudFormation templates and cloud assemblies, read and resolved", []string{"internal/finding", "internal/place", "internal/value"}, false},
+	{"internal/value", proves, "values that are known, unknown, or one of a few", nil, false},
+	{"internal/estate", proves, "what there is: clusters, keys, principals, trails, alarms, with their policies", []string{"internal/cfn", "internal/finding", "internal/iampolicy", "internal/place", "internal/value"}, false},
+	{"internal/estate/estatetest", proves, "templates for tests", []string{"internal/cfn", "internal/estate"}, false},
+	{"internal/check", proves, "the rules of ekskms check", []string{"internal/calls", "internal/eksversion", "internal/estate", "internal/finding", "internal/iampolicy", "internal/keypolicy", "internal/place", "internal/value"}, false},
 	{"internal/check/gen", proves, "writes docs/checks.md", []string{"internal/check/internal/docgen"}, false},
 	{"internal/check/internal/docgen", proves, "makes docs/checks.md", []string{"internal/check"}, false},
-	{"internal/explain", proves, "who may do what with a key", []string{"internal/cfn", "internal/check", "internal/iampolicy", "internal/place"}, false},
+	{"internal/explain", proves, "who may do what with a key", []string{"internal/estate", "internal/iampolicy", "internal/place", "internal/value"}, false},
 	{"internal/finding", proves, "rules, findings with their places, suppressions, the report and its forms", nil, false},
-	{"internal/guard", proves, "the comparison of two sets of templates", []string{"internal/cfn", "internal/cfn/value", "internal/check", "internal/finding", "internal/iampolicy"}, false},
+	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/estate", "internal/finding", "internal/iampolicy", "internal/value"}, false},
 	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},
@@ -213,7 +214,7 @@ func TestHalves(t *testing.T) {
 				continue
 			}
 			// AddChecks runs the checks in the user's app.
-			checks := r.name == "constructs/ekskms" && (name == "internal/check" || name == "internal/cfn" || name == "internal/finding")
+			checks := r.name == "constructs/ekskms" && (name == "internal/check" || name == "internal/cfn" || name == "internal/estate" || name == "internal/finding")
 			if !checks && !slices.Contains(allowed[r.half], to.half) {
 				t.Errorf("%s (%s) may not import %s (%s)", r.name, r.half, name, to.half)
 			}

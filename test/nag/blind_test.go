@@ -13,6 +13,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 )
 
 // TestBlindToEKSv2 shows why ekskms check is needed beside cdk-nag, which finds
@@ -44,7 +45,7 @@ func TestBlindToEKSv2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := check.Run(templates, check.Options{})
+	report, err := check.Run(estate.FromTemplates(templates), check.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,8 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/cfn"
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 )
 
 // tester is a [testing.T], or what stands for it where a fault is hoped for.
@@ -30,7 +31,7 @@ type template struct {
 	assembly *cfn.Assembly
 }
 
-func readTemplate(t tester, golden cfntest.Template) template {
+func readTemplate(t tester, golden estatetest.Template) template {
 	data, err := json.Marshal(golden)
 	if err != nil {
 		t.Fatal(err)
@@ -153,8 +154,8 @@ func sorted(v any) any {
 // objects returns the Kubernetes objects by kind, namespace and name.
 func (c template) objects() any {
 	var list []map[string]any
-	for _, r := range c.assembly.OfType("Custom::AWSCDK-EKS-KubernetesResource") {
-		objects, err := r.Manifest()
+	for _, r := range estate.FromTemplates(c.assembly).Of(estate.KindKubernetes) {
+		objects, err := r.Objects()
 		if err != nil {
 			c.t.Fatal(err)
 		}

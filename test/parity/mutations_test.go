@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 	"github.com/ekskms/ekskms/internal/terraform"
 )
 
@@ -43,7 +43,7 @@ func TestBrokenModule(t *testing.T) {
 	all := cases(t)
 	n, passed, done := 0, map[string]bool{}, map[string]bool{}
 	for _, name := range mutated {
-		c := readTemplate(t, cfntest.Golden(t, name))
+		c := readTemplate(t, estatetest.Golden(t, name))
 		files := moduleOf(t, all[name])
 		want := readModule(t, files, c).facts()
 		for i, f := range files {
@@ -168,7 +168,7 @@ func change(v cty.Value, text string) string {
 func TestBrokenTemplate(t *testing.T) {
 	n, passed := 0, map[string]bool{}
 	for _, name := range mutated {
-		golden := cfntest.Golden(t, name)
+		golden := estatetest.Golden(t, name)
 		want := readTemplate(t, golden).facts()
 		for id, r := range golden["Resources"].(map[string]any) {
 			resource := r.(map[string]any)
@@ -178,9 +178,9 @@ func TestBrokenTemplate(t *testing.T) {
 			}
 			for _, l := range leaves(kind, resource["Properties"]) {
 				n++
-				cfntest.Set(resource["Properties"], l.path, l.changed)
+				estatetest.Set(resource["Properties"], l.path, l.changed)
 				got, ok := factsOf(func() facts { return readTemplate(hoped{}, golden).facts() })
-				cfntest.Set(resource["Properties"], l.path, l.was)
+				estatetest.Set(resource["Properties"], l.path, l.was)
 				if ok && len(compare(want, got)) == 0 {
 					if !slices.ContainsFunc(unwatchedTemplate, func(prefix string) bool { return strings.HasPrefix(l.name, prefix) }) {
 						t.Errorf("%s: %s %s: %v is not missed", name, id, l.name, l.changed)

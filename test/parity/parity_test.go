@@ -14,8 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ekskms/ekskms/internal/cfn/cfntest"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
 )
 
 var update = flag.Bool("update", false, "rewrite the table in docs/parity.md")
@@ -163,7 +163,7 @@ func reduce(v any, inPolicy bool) any {
 func TestTerraform(t *testing.T) {
 	seen := map[string][]string{}
 	for name, cluster := range cases(t) {
-		c := readTemplate(t, cfntest.Golden(t, name))
+		c := readTemplate(t, estatetest.Golden(t, name))
 		r := readModule(t, moduleOf(t, cluster), c)
 		a, b := c.facts(), r.facts()
 		if len(a) < 100 || a["keys: policy (secrets)"] == nil && a["keys: what the owner of an existing one must add"] == nil {
@@ -211,7 +211,7 @@ func TestDocs(t *testing.T) {
 	}
 	equal := map[string][]string{}
 	for name := range cases(t) {
-		for fact, v := range readTemplate(t, cfntest.Golden(t, name)).facts() {
+		for fact, v := range readTemplate(t, estatetest.Golden(t, name)).facts() {
 			fact, _, _ := strings.Cut(fact, " (")
 			of, what, _ := strings.Cut(fact, ": ")
 			if v == nil || slices.Contains(equal[of], what) || slices.ContainsFunc(differences, func(d difference) bool { return d.fact == fact }) {

@@ -1,6 +1,6 @@
-// Package cfntest changes templates, for tests that break them on purpose. What is
+// Package estatetest changes templates, for tests that break them on purpose. What is
 // not there to be changed panics: the test is wrong then.
-package cfntest
+package estatetest
 
 import (
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
 )
 
 // Golden reads a template that the snapshot tests hold, by its name, from a
@@ -30,8 +31,8 @@ func Golden(t *testing.T, name string) Template {
 	return read
 }
 
-// Assembly resolves a template for account 111122223333 in eu-central-1.
-func Assembly(t testing.TB, template any) *cfn.Assembly {
+// Estate reads a template for account 111122223333 in eu-central-1.
+func Estate(t testing.TB, template any) *estate.Estate {
 	t.Helper()
 	data, err := json.Marshal(template)
 	if err != nil {
@@ -41,12 +42,12 @@ func Assembly(t testing.TB, template any) *cfn.Assembly {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a
+	return estate.FromTemplates(a)
 }
 
-// BesideAnother resolves a template as Assembly does, in a cloud assembly with a second
+// BesideAnother reads a template as Estate does, in a cloud assembly with a second
 // stack: another one that is good and has the same logical IDs, in account 444455556666.
-func BesideAnother(t *testing.T, template any) *cfn.Assembly {
+func BesideAnother(t *testing.T, template any) *estate.Estate {
 	t.Helper()
 	dir := t.TempDir()
 	artifacts, shared := map[string]any{}, map[string]bool{}
@@ -79,13 +80,13 @@ func BesideAnother(t *testing.T, template any) *cfn.Assembly {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a
+	return estate.FromTemplates(a)
 }
 
-// WithAnother resolves a template as Assembly does, with a second cluster in the same stack:
+// WithAnother reads a template as Estate does, with a second cluster in the same stack:
 // the good one with all that belongs to it, under other logical IDs and names, which end
 // in and begin with Another.
-func WithAnother(t *testing.T, template Template) *cfn.Assembly {
+func WithAnother(t *testing.T, template Template) *estate.Estate {
 	t.Helper()
 	good := Golden(t, "default")
 	var renames []string
@@ -104,7 +105,7 @@ func WithAnother(t *testing.T, template Template) *cfn.Assembly {
 	maps.Copy(second, template["Resources"].(map[string]any))
 	both := maps.Clone(template)
 	both["Resources"] = second
-	return Assembly(t, both)
+	return Estate(t, both)
 }
 
 // Another marks what belongs to the second cluster of a stack.

@@ -1,20 +1,18 @@
-// Package value reads the values of a template's properties, which CloudFormation
-// takes in several forms.
+// Package value reads values of templates: known, unknown, or one of a few by a condition,
+// and in each of the forms that CloudFormation takes.
 package value
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/ekskms/ekskms/internal/cfn"
 )
 
 // At follows a path of keys. Nil if something on the way is not there; an
 // unknown value on the way is the result.
 func At(v any, path ...string) any {
 	for _, key := range path {
-		if Unknown(v) {
+		if IsUnknown(v) {
 			return v
 		}
 		m, ok := v.(map[string]any)
@@ -26,9 +24,9 @@ func At(v any, path ...string) any {
 	return v
 }
 
-// Unknown tells that a value is not in the templates.
-func Unknown(v any) bool {
-	_, ok := v.(cfn.Unknown)
+// IsUnknown tells that a value is not in what was read.
+func IsUnknown(v any) bool {
+	_, ok := v.(Unknown)
 	return ok
 }
 
@@ -94,8 +92,8 @@ func Show(v any) string {
 		return "not set"
 	case string:
 		return v
-	case cfn.Unknown:
-		return "${" + v.Expression + "}"
+	case Unknown:
+		return v.String()
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
 	case []any:

@@ -1,24 +1,23 @@
-package check
+package cfn
 
 import (
 	"regexp"
 
-	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/place"
 )
 
-// Environment returns the account and the Region that templates are evidently
+// Evident returns the account and the Region that templates are evidently
 // for, where nobody said so: all their ARNs name the same one, and none is left
 // to CloudFormation. Tools write such templates for one environment. An empty
 // field is not evident.
-func Environment(assembly *cfn.Assembly) cfn.Environment {
+func Evident(assembly *Assembly) Environment {
 	n := &named{accounts: map[string]bool{}, regions: map[string]bool{}}
 	for _, t := range assembly.Templates {
 		for _, r := range t.Resources {
 			n.read(r.Raw)
 		}
 	}
-	return cfn.Environment{Account: only(n.accounts), Region: only(n.regions)}
+	return Environment{Account: only(n.accounts), Region: only(n.regions)}
 }
 
 // open stands for what is left to CloudFormation.

@@ -1,0 +1,179 @@
+// Package estate is what there is: clusters, keys with their policies, principals with
+// theirs, trails, the ways of alarms. It says nothing of what is right or wrong.
+//
+// Each value is known, unknown, or one of a few: see package value. What is one of a few
+// by something that is not known makes cases, in each of which it is known.
+//
+// An estate is read from CloudFormation templates, and nothing in its form is of
+// CloudFormation: the settings of a thing have the names of AWS's APIs.
+package estate
+
+import (
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/finding"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+)
+
+// Kind says what a thing is.
+type Kind string
+
+// The kinds that are read. A thing of another has none.
+const (
+	KindCluster        Kind = "cluster"
+	KindKey            Kind = "key"
+	KindAlias          Kind = "alias"
+	KindTrail          Kind = "trail"
+	KindRole           Kind = "role"
+	KindUser           Kind = "user"
+	KindGroup          Kind = "group"
+	KindMembership     Kind = "membership of a group"
+	KindInlinePolicy   Kind = "inline policy"
+	KindManagedPolicy  Kind = "managed policy"
+	KindAssociation    Kind = "Pod Identity association"
+	KindNodeGroup      Kind = "node group"
+	KindBucket         Kind = "bucket"
+	KindBucketPolicy   Kind = "bucket policy"
+	KindRule           Kind = "rule"
+	KindTopic          Kind = "topic"
+	KindTopicPolicy    Kind = "topic policy"
+	KindSubscription   Kind = "subscription"
+	KindMetricFilter   Kind = "metric filter"
+	KindMetricAlarm    Kind = "metric alarm"
+	KindLogGroup       Kind = "log group"
+	KindKubernetes     Kind = "Kubernetes objects"
+	KindClusterNotRead Kind = "cluster that is not read"
+)
+
+// The account and the Region of a stack of which nothing says its own.
+const (
+	ExampleAccount = cfn.ExampleAccount
+	ExampleRegion  = cfn.ExampleRegion
+)
+
+// Estate is what there is.
+type Estate struct {
+	Stacks []*Stack
+	// Clusters, and all KMS keys.
+	Clusters []*Cluster
+	Keys     []*Key
+	// Notes say what could not be read.
+	Notes []finding.Note
+
+	things     map[Kind][]*Thing
+	names      map[string]*Thing
+	keys       map[*Thing]*Key
+	policies   map[*Thing]*Policy // those that were read
+	principals map[*Thing]*Principal
+	identity   []*Policy
+	identities map[string][]iampolicy.NamedDocument
+	source     *cfn.Assembly
+}
+
+// Stack is what is deployed together, to one account and Region.
+type Stack struct {
+	Name string
+	// Partition, Account and Region. Assumed tells that one of account and Region is an
+	// example's, for nothing says it.
+	Partition, Account, Region string
+	Assumed                    bool
+	// Things by their logical IDs, and what the stack tells of itself.
+	Things  map[string]*Thing
+	Outputs map[string]any
+	// Caveats say why what is deployed may not be what was read.
+	Caveats []string
+}
+
+// Root is the ARN of the account.
+func (s *Stack) Root() string { return "arn:" + s.Partition + ":iam::" + s.Account + ":root" }
+
+// Thing is one thing of an estate.
+type Thing struct {
+	finding.Place
+	Kind Kind
+	// ARN, unique in the estate. Empty if there is none.
+	ARN string
+	// Settings in the words of AWS's APIs. What is not set is not there.
+	Settings map[string]any
+	// Deletion and Replacement say what becomes of it when it is taken from the stack, and
+	// when it is replaced: Retain, RetainExceptOnCreate, Snapshot, Delete, or nothing, which
+	// is Delete. What is not known stands as a [value.Unknown] does in a text.
+	Deletion, Replacement string
+	// Metadata is what else was written on it.
+	Metadata map[string]any
+	In       *Stack
+}
+
+// Cluster is an EKS cluster. Its settings are those of AWS::EKS::Cluster, however it is
+// made.
+type Cluster struct {
+	*Thing
+	// KeyARN is the key of its secrets: a text, unknown, or nil if none is named.
+	KeyARN any
+	// Key is that key, if it is in the estate.
+	Key *Key
+}
+
+// Key is a KMS key.
+type Key struct {
+	*Thing
+	// Replica tells that it is a copy of a key in another Region.
+	Replica bool
+	// Clusters are those whose secrets are under it.
+	Clusters []*Cluster
+	// Evidence tells that it keeps the logs of a cluster or a trail.
+	Evidence bool
+}
+
+// Of returns the things of a kind, in the order of stacks and logical IDs.
+func (e *Estate) Of(k Kind) []*Thing { return e.things[k] }
+
+// Lookup returns the thing that a value names: by its ARN, or as references to it do; a key
+// also by an alias. Nil if there is none.
+func (e *Estate) Lookup(v any) *Thing {
+	name, ok := v.(string)
+	if !ok {
+		return nil
+	}
+	return e.names[name]
+}
+
+// Key returns the key that a value names. Nil if there is none.
+func (e *Estate) Key(v any) *Key {
+	return e.keys[e.Lookup(v)]
+}
+
+// Case is what estates are where something that they do not know is decided.
+type Case struct {
+	Estates []*Estate
+	of      cfn.Case
+}
+
+// Cases are all that some estates can be together.
+func Cases(all ...*Estate) ([]Case, error) {
+	var sources []*cfn.Assembly
+	for _, e := range all {
+		sources = append(sources, e.source)
+	}
+	found, err := cfn.CasesOf(types(), sources...)
+	if err != nil || len(found) == 1 {
+		return []Case{{Estates: all}}, err
+	}
+	var cases []Case
+	for _, one := range found {
+		c := Case{of: one}
+		for _, a := range one.Assemblies {
+			c.Estates = append(c.Estates, FromTemplates(a))
+		}
+		cases = append(cases, c)
+	}
+	return cases, nil
+}
+
+// When says in words in which of some cases something holds, and nothing if it is all.
+func When(cases []Case, holds func(i int) bool) string {
+	var of []cfn.Case
+	for _, c := range cases {
+		of = append(of, c.of)
+	}
+	return cfn.When(of, holds)
+}
