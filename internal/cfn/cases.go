@@ -76,7 +76,7 @@ func (r *resolver) equal(a, b any) truth {
 			return always
 		}
 	}
-	r.loader.open = append(r.loader.open, question{x, y})
+	r.loader.open, r.loader.undecided = append(r.loader.open, question{x, y}), true
 	return undecided
 }
 
@@ -144,7 +144,7 @@ func CasesOf(types []string, all ...*Assembly) ([]Case, error) {
 func firstOpen(types []string, all []*Assembly) (question, bool) {
 	for _, kind := range types {
 		for _, a := range all {
-			if a.loader == nil || !slices.ContainsFunc(a.loader.resolvers, func(r *resolver) bool { return len(r.raw.rawConditions) > 0 }) {
+			if a.loader == nil || !a.loader.undecided {
 				continue
 			}
 			for _, resource := range a.OfType(kind) {

@@ -9,8 +9,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/ekskms/ekskms/internal/place"
 )
@@ -46,8 +49,12 @@ func Load(path string, env Environment) (*Assembly, error) {
 
 // Parse reads one template in JSON or YAML. The name stands for the file.
 func Parse(name string, data []byte, env Environment) (*Assembly, error) {
+	raw, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	l := &loader{env: env}
-	if err := l.parse(name, name, data, "", nil); err != nil {
+	if err := l.add(name, name, raw, "", nil); err != nil {
 		return nil, err
 	}
 	return l.resolve()
@@ -58,8 +65,10 @@ type loader struct {
 	env       Environment
 	facts     facts
 	open      []question // that conditions have asked
+	undecided bool       // tells that there were some
 	resolvers []*resolver
 	depth     int
+	ahead     map[string]file // what was read already
 }
 
 // given resolves the same templates again, where some facts are given.
@@ -121,6 +130,13 @@ func (l *loader) assembly(dir string) error {
 	if err := json.Unmarshal(data, &manifest); err != nil {
 		return fmt.Errorf("%s: is no manifest of a cloud assembly: %w", path, err)
 	}
+	var files []string
+	for _, artifact := range manifest.Artifacts {
+		if artifact.Type == "aws:cloudformation:stack" {
+			files = append(files, filepath.Join(dir, artifact.Properties.TemplateFile))
+		}
+	}
+	l.readAhead(files)
 	before := len(l.resolvers)
 	for _, id := range slices.Sorted(maps.Keys(manifest.Artifacts)) {
 		artifact := manifest.Artifacts[id]
@@ -144,12 +160,53 @@ func (l *loader) assembly(dir string) error {
 	return nil
 }
 
-func (l *loader) template(name, path, environment string, parent *nesting) error {
-	data, err := readFile(path)
-	if err != nil {
-		return err
+// file is a template that was read.
+type file struct {
+	raw *document
+	err error
+}
+
+func read(path string) (f file) {
+	var data []byte
+	if data, f.err = readFile(path); f.err != nil {
+		return f
 	}
-	return l.parse(name, path, data, environment, parent)
+	if f.raw, f.err = decode(data); f.err != nil {
+		f.err = fmt.Errorf("%s: %w", path, f.err)
+	}
+	return f
+}
+
+// readAhead reads files at once, for template to take.
+func (l *loader) readAhead(paths []string) {
+	files := make([]file, len(paths))
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(paths)) {
+		wait.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(paths)); i = next.Add(1) - 1 {
+				files[i] = read(paths[i])
+			}
+		})
+	}
+	wait.Wait()
+	if l.ahead == nil {
+		l.ahead = map[string]file{}
+	}
+	for i, path := range paths {
+		l.ahead[path] = files[i]
+	}
+}
+
+func (l *loader) template(name, path, environment string, parent *nesting) error {
+	f, there := l.ahead[path]
+	if delete(l.ahead, path); !there {
+		f = read(path)
+	}
+	if f.err != nil {
+		return f.err
+	}
+	return l.add(name, path, f.raw, environment, parent)
 }
 
 // nesting says where a nested stack stands.
@@ -158,11 +215,7 @@ type nesting struct {
 	id       string
 }
 
-func (l *loader) parse(name, path string, data []byte, environment string, parent *nesting) error {
-	raw, err := decode(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
+func (l *loader) add(name, path string, raw *document, environment string, parent *nesting) error {
 	t := &Template{Name: name, File: path, Account: l.env.Account, Region: l.env.Region, unknowns: map[string]bool{}}
 	account, region, _ := strings.Cut(strings.TrimPrefix(environment, "aws://"), "/")
 	if t.Account == "" && account != "unknown-account" {

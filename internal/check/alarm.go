@@ -20,6 +20,20 @@ var (
 type alarm struct {
 	of      *estate.Stack
 	matches matcher
+	// names of the calls that it can be about. Nil if it names none.
+	names []string
+}
+
+// namesIn are the calls that a pattern names, if it names them plainly.
+func namesIn(pattern any) (names []string) {
+	for _, v := range list(at(pattern, "detail", "eventName")) {
+		name, plain := v.(string)
+		if !plain {
+			return nil
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 // findAlarms reads the EventBridge rules and the metric filters that can tell
@@ -46,7 +60,7 @@ func (c *checker) findAlarms() {
 			c.noteAt(r.Resource, "EventPattern could not be read: the rule counts for no alarm: %v", err)
 			continue
 		}
-		c.alarms = append(c.alarms, alarm{r.In, matches})
+		c.alarms = append(c.alarms, alarm{r.In, matches, namesIn(pattern)})
 		c.rules = append(c.rules, r)
 	}
 	alarmed := map[string]bool{}
@@ -72,7 +86,7 @@ func (c *checker) findAlarms() {
 			continue
 		}
 		// A metric filter sees the record of CloudTrail, not EventBridge's event.
-		c.alarms = append(c.alarms, alarm{r.In, func(event any) bool { return filter(at(event, "detail")) }})
+		c.alarms = append(c.alarms, alarm{r.In, func(event any) bool { return filter(at(event, "detail")) }, nil})
 	}
 }
 
@@ -82,7 +96,7 @@ func (c *checker) missing(of *estate.Stack, names []string, samples func(name st
 		events := samples(name)
 		told := func(own bool) bool {
 			return slices.ContainsFunc(c.alarms, func(a alarm) bool {
-				return (a.of == of) == own && a.of.Account == of.Account && a.of.Region == of.Region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
+				return (a.of == of) == own && (a.names == nil || slices.Contains(a.names, name)) && a.of.Account == of.Account && a.of.Region == of.Region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
 			})
 		}
 		return told(true) || told(false) // of many stacks, mostly the own one

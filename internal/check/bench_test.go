@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -55,11 +56,49 @@ func bigTemplate(b *testing.B, size int) []byte {
 // on the machine.
 func BenchmarkCheck5MB(b *testing.B) {
 	data := bigTemplate(b, 5<<20)
-	b.SetBytes(int64(len(data)))
+	measure(b, 20, func() (*cfn.Assembly, error) { return cfn.Parse("big.json", data, environment) }, data)
+}
+
+// BenchmarkCheck250 is the same for an assembly of 250 stacks, with a cluster each.
+func BenchmarkCheck250(b *testing.B) {
+	const stacks = 250
+	one, err := os.ReadFile("../../test/snapshot/testdata/default.golden.json")
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir, artifacts := b.TempDir(), map[string]any{}
+	var all [][]byte
+	for n := range stacks {
+		name := fmt.Sprintf("stack%d", n)
+		data := bytes.ReplaceAll(one, []byte("ekskms"), fmt.Appendf(nil, "ekskms%d", n))
+		if err := os.WriteFile(filepath.Join(dir, name+".json"), data, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		artifacts[name] = map[string]any{
+			"type": "aws:cloudformation:stack", "environment": "aws://111122223333/eu-central-1", "properties": map[string]any{"templateFile": name + ".json"},
+		}
+		all = append(all, data)
+	}
+	manifest, err := json.Marshal(map[string]any{"artifacts": artifacts})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.json"), manifest, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	measure(b, stacks, func() (*cfn.Assembly, error) { return cfn.Load(dir, cfn.Environment{}) }, all...)
+}
+
+func measure(b *testing.B, clusters int, read func() (*cfn.Assembly, error), texts ...[]byte) {
+	var size int
+	for _, data := range texts {
+		size += len(data)
+	}
+	b.SetBytes(int64(size))
 	var checking, unmarshalling time.Duration
 	for b.Loop() {
 		start := time.Now()
-		assembly, err := cfn.Parse("big.json", data, environment)
+		assembly, err := read()
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -68,13 +107,15 @@ func BenchmarkCheck5MB(b *testing.B) {
 			b.Fatal(err)
 		}
 		checking += time.Since(start)
-		if len(report.Checked.Clusters) < 20 {
+		if len(report.Checked.Clusters) < clusters {
 			b.Fatalf("looked at %d clusters", len(report.Checked.Clusters))
 		}
 		start = time.Now()
-		var plain any
-		if err := json.Unmarshal(data, &plain); err != nil {
-			b.Fatal(err)
+		for _, data := range texts {
+			var plain any
+			if err := json.Unmarshal(data, &plain); err != nil {
+				b.Fatal(err)
+			}
 		}
 		unmarshalling += time.Since(start)
 	}

@@ -12,8 +12,11 @@ package check
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ekskms/ekskms/internal/eksversion"
@@ -143,40 +146,70 @@ type checker struct {
 func (c *checker) run() {
 	c.trails = c.estate.Of(estate.KindTrail)
 	c.findAlarms()
+	var jobs []func(*checker)
+	each := func(judge func(*checker)) { jobs = append(jobs, judge) }
 	for _, cl := range c.estate.Clusters {
-		c.report.Checked.Clusters = append(c.report.Checked.Clusters, cl.Resource)
-		c.checkCluster(cl)
-		if arn := text(cl.KeyARN); cl.Key == nil && arn != "" && !ofAWS(arn) {
-			c.checkRecorded(cl.Thing)
-			c.checkKeyAlarms(cl.Thing, arn)
-		}
+		each(func(c *checker) {
+			c.report.Checked.Clusters = []string{cl.Resource}
+			c.checkCluster(cl)
+			if arn := text(cl.KeyARN); cl.Key == nil && arn != "" && !ofAWS(arn) {
+				c.checkRecorded(cl.Thing)
+				c.checkKeyAlarms(cl.Thing, arn)
+			}
+		})
 	}
 	for _, k := range c.estate.Keys {
 		if len(k.Clusters) == 0 && !k.Evidence {
 			continue
 		}
-		c.report.Checked.Keys = append(c.report.Checked.Keys, k.Resource)
-		c.checkKey(k)
-		if len(k.Clusters) > 0 {
-			c.checkKeyPolicy(k)
-			c.checkRecorded(k.Thing)
-			c.checkKeyAlarms(k.Thing, k.ARN)
-		}
+		each(func(c *checker) {
+			c.report.Checked.Keys = []string{k.Resource}
+			c.checkKey(k)
+			if len(k.Clusters) > 0 {
+				c.checkKeyPolicy(k)
+				c.checkRecorded(k.Thing)
+				c.checkKeyAlarms(k.Thing, k.ARN)
+			}
+		})
 	}
 	for _, t := range c.trails {
-		c.checkTrail(t)
-		c.checkTrailAlarms(t)
-		c.checkDelivery(t)
+		each(func(c *checker) {
+			c.checkTrail(t)
+			c.checkTrailAlarms(t)
+			c.checkDelivery(t)
+		})
 	}
-	c.checkAlarmDelivery()
+	each((*checker).checkAlarmDelivery)
 	for _, r := range c.estate.Of(estate.KindAssociation) {
-		c.checkAssociation(r)
+		each(func(c *checker) { c.checkAssociation(r) })
 	}
-	c.checkIdentities()
+	for _, p := range c.estate.IdentityPolicies() {
+		each(func(c *checker) { c.checkIdentity(p) })
+	}
 	for _, r := range c.estate.Of(estate.KindKubernetes) {
-		c.checkManifest(r)
+		each(func(c *checker) { c.checkManifest(r) })
 	}
+	c.together(jobs)
 	c.noteUnseen()
+}
+
+// together runs jobs at once, and puts together what they report in their order.
+func (c *checker) together(jobs []func(*checker)) {
+	reports := make([]*finding.Report, len(jobs))
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
+		wait.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(jobs)); i = next.Add(1) - 1 {
+				own := *c
+				own.report = finding.Report{}
+				jobs[i](&own)
+				reports[i] = &own.report
+			}
+		})
+	}
+	wait.Wait()
+	c.report.Append(reports)
 }
 
 // noteUnseen says what a reader could take for judged.

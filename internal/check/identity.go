@@ -21,42 +21,40 @@ func (c *checker) identityOf(s *subject) []iampolicy.NamedDocument {
 	return s.role.Documents()
 }
 
-// checkIdentities asks of each IAM policy whether its holder may decrypt with a key that
-// nobody has thought of, in another Region, if its policy trusts the account.
-func (c *checker) checkIdentities() {
-	for _, p := range c.estate.IdentityPolicies() {
-		statements := readStatements(p.Resolved, p.On.In.Partition)
-		allows := func(all []statement, actions ...string) bool {
-			return slices.ContainsFunc(all, func(s statement) bool { return s.allow && slices.ContainsFunc(actions, s.covers) })
+// checkIdentity asks of an IAM policy whether its holder may decrypt with a key that nobody
+// has thought of, in another Region, if its policy trusts the account.
+func (c *checker) checkIdentity(p *estate.Policy) {
+	statements := readStatements(p.Resolved, p.On.In.Partition)
+	allows := func(all []statement, actions ...string) bool {
+		return slices.ContainsFunc(all, func(s statement) bool { return s.allow && slices.ContainsFunc(actions, s.covers) })
+	}
+	if allows(statements, keyActions...) {
+		for _, m := range p.Missing {
+			c.noteAt(p.On.Resource, "%s has ${%s}, which is not in the template: it was taken for something that nothing else is", p.Name, m)
 		}
-		if allows(statements, keyActions...) {
-			for _, m := range p.Missing {
-				c.noteAt(p.On.Resource, "%s has ${%s}, which is not in the template: it was taken for something that nothing else is", p.Name, m)
-			}
+	}
+	silenced := readStatements(map[string]any{"Statement": p.Silenced}, p.On.In.Partition)
+	reads := []string{"kms:Decrypt", "kms:ReEncryptFrom"}
+	if p.Broken != nil && allows(slices.Concat(statements, silenced), reads...) {
+		c.find("policy-not-understood", p.On, "%s: %v", p.Name, p.Broken)
+	}
+	var may []string
+	for _, action := range reads {
+		if !allows(statements, action) {
+			continue
 		}
-		silenced := readStatements(map[string]any{"Statement": p.Silenced}, p.On.In.Partition)
-		reads := []string{"kms:Decrypt", "kms:ReEncryptFrom"}
-		if p.Broken != nil && allows(slices.Concat(statements, silenced), reads...) {
-			c.find("policy-not-understood", p.On, "%s: %v", p.Name, p.Broken)
+		allowed, err := onAnyKey(p, action, c.organization)
+		if err != nil {
+			c.find("policy-not-understood", p.On, "%s: %v", p.Name, err)
+			may = nil
+			break
 		}
-		var may []string
-		for _, action := range reads {
-			if !allows(statements, action) {
-				continue
-			}
-			allowed, err := onAnyKey(p, action, c.organization)
-			if err != nil {
-				c.find("policy-not-understood", p.On, "%s: %v", p.Name, err)
-				may = nil
-				break
-			}
-			if allowed {
-				may = append(may, action)
-			}
+		if allowed {
+			may = append(may, action)
 		}
-		if len(may) > 0 {
-			c.find("iam-decrypt-any-key", p.On, "%s allows %s on all keys", p.Name, strings.Join(may, " and "))
-		}
+	}
+	if len(may) > 0 {
+		c.find("iam-decrypt-any-key", p.On, "%s allows %s on all keys", p.Name, strings.Join(may, " and "))
 	}
 }
 
@@ -82,7 +80,7 @@ func onAnyKey(p *estate.Policy, action string, organization []iampolicy.NamedDoc
 		if err != nil {
 			return false, err
 		}
-		uses, err := survey.Uses([]string{action}, bound)
+		uses, err := survey.Uses([]string{action}, bound, func(h iampolicy.Holder) bool { return h.ARN == holder })
 		if err != nil || slices.ContainsFunc(uses, func(use iampolicy.Use) bool { return use.ARN == holder }) {
 			return err == nil, err
 		}

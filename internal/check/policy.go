@@ -229,19 +229,35 @@ func (kp *keyPolicy) findSubjects() {
 // likeSubjects adds an example of each kind of principals of the account that the policy
 // names by a pattern, where no role of the templates is one.
 func (kp *keyPolicy) likeSubjects() {
-	ofCaller := func(r iampolicy.Requirement) bool {
-		return isKey(r, "aws:PrincipalArn", "aws:username", "aws:PrincipalAccount", "kms:CallerAccount")
-	}
-	if !slices.ContainsFunc(kp.statements, func(s statement) bool { return slices.ContainsFunc(s.conditions, ofCaller) }) {
+	if !kp.patterns() {
 		return
 	}
-	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe), nil) {
+	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe), nil, kp.ofAccount) {
 		if use.Named || len(use.Like) == 0 || use.Account != kp.key.In.Account || slices.ContainsFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN }) {
 			continue
 		}
 		kp.subjects = append(kp.subjects, &subject{arn: use.ARN, like: use.Like, identity: estate.Everything()})
 	}
 }
+
+// patterns tells whether a condition asks who the caller is.
+func (kp *keyPolicy) patterns() bool {
+	return slices.ContainsFunc(kp.statements, func(s statement) bool {
+		return slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
+			return isKey(r, "aws:PrincipalArn", "aws:username", "aws:PrincipalAccount", "kms:CallerAccount")
+		})
+	})
+}
+
+// Who is of interest to a rule: those of the account who have no name, those of other
+// accounts, those who have a name or are like a pattern.
+func (kp *keyPolicy) ofAccount(h iampolicy.Holder) bool {
+	return !h.Named && h.Account == kp.key.In.Account
+}
+func (kp *keyPolicy) ofOthers(h iampolicy.Holder) bool {
+	return h.Account != "" && h.Account != kp.key.In.Account
+}
+func (kp *keyPolicy) ofSomebody(h iampolicy.Holder) bool { return h.Named || kp.patterns() }
 
 // meant lists who everybody, or the account, is by the conditions of a
 // statement.
@@ -320,7 +336,7 @@ func (kp *keyPolicy) checkAnybody() {
 	if !kp.speaksOfAnybody() {
 		return
 	}
-	for _, use := range kp.uses(keyActions, iampolicy.Named) {
+	for _, use := range kp.uses(keyActions, iampolicy.Named, nil) {
 		s, direct := kp.by(use.Way)
 		ofAccount := direct && !use.Named && len(use.Like) == 0 && use.Account == kp.key.In.Account && !s.namesAccount()
 		if !use.AnyAccount && !ofAccount || kp.open[s.position] {
@@ -349,7 +365,7 @@ func everybody(use iampolicy.Use) string {
 }
 
 // uses asks who may do some of the actions, by requests that are not bound.
-func (kp *keyPolicy) uses(actions []string, bound iampolicy.Bound) []iampolicy.Use {
+func (kp *keyPolicy) uses(actions []string, bound iampolicy.Bound, ofInterest func(iampolicy.Holder) bool) []iampolicy.Use {
 	var err error
 	if kp.survey == nil && kp.broken == nil {
 		kp.survey, err = iampolicy.Access{Key: kp.key.ARN, Policy: kp.policy.NamedDocument, Identity: kp.identity, Organization: kp.c.organization}.Survey()
@@ -361,7 +377,7 @@ func (kp *keyPolicy) uses(actions []string, bound iampolicy.Bound) []iampolicy.U
 		return nil
 	}
 	var uses []iampolicy.Use
-	uses, kp.broken = kp.survey.Uses(actions, bound)
+	uses, kp.broken = kp.survey.Uses(actions, bound, ofInterest)
 	for _, n := range kp.survey.Notes() {
 		kp.c.noteAt(kp.key.Resource, "%s", n)
 	}
@@ -445,7 +461,7 @@ func (kp *keyPolicy) outlives(r iampolicy.Requirement) bool {
 // may do whose IAM policies say so.
 func (kp *keyPolicy) checkDelegation() {
 	delegated, alone := map[int][]string{}, map[int]bool{}
-	for _, use := range kp.uses(usesAndGrants, chosen(delegateKeys...)) {
+	for _, use := range kp.uses(usesAndGrants, chosen(delegateKeys...), kp.ofAccount) {
 		s, direct := kp.by(use.Way)
 		if use.Named || use.Account != kp.key.In.Account || s.position == 0 || kp.open[s.position] {
 			continue
@@ -484,7 +500,7 @@ func inOrder(actions []string) []string {
 func (kp *keyPolicy) checkOtherAccounts() {
 	named := map[string][]string{}
 	told := map[int]bool{}
-	for _, use := range kp.uses(usesAndGrants, nil) {
+	for _, use := range kp.uses(usesAndGrants, nil, kp.ofOthers) {
 		s, _ := kp.by(use.Way)
 		if use.Account == "" || use.Account == kp.key.In.Account || kp.open[s.position] {
 			continue
@@ -576,7 +592,7 @@ func (kp *keyPolicy) checkClusterRoles() {
 }
 
 func (kp *keyPolicy) checkGrants() {
-	for _, use := range kp.uses([]string{actionGrant}, chosen(slices.Concat(grantKeys, sourceKeys)...)) {
+	for _, use := range kp.uses([]string{actionGrant}, chosen(slices.Concat(grantKeys, sourceKeys)...), kp.ofSomebody) {
 		by, direct := kp.by(use.Way)
 		s := kp.subject(use)
 		if s == nil || s.root || !kp.names(by, s, direct) || kp.all[by.position] {
@@ -622,7 +638,7 @@ func (kp *keyPolicy) names(s statement, who *subject, direct bool) bool {
 
 func (kp *keyPolicy) checkUse() {
 	through, may := map[string]statement{}, map[string][]string{}
-	for _, use := range kp.uses(useActions, chosen(slices.Concat(contextKeys, sourceKeys, []string{"kms:ViaService"})...)) {
+	for _, use := range kp.uses(useActions, chosen(slices.Concat(contextKeys, sourceKeys, []string{"kms:ViaService"})...), kp.ofSomebody) {
 		by, direct := kp.by(use.Way)
 		s := kp.subject(use)
 		if s == nil || s.root || s.foreign || !kp.names(by, s, direct) || kp.all[by.position] {

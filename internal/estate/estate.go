@@ -9,6 +9,8 @@
 package estate
 
 import (
+	"sync"
+
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -62,7 +64,9 @@ type Estate struct {
 	things     map[Kind][]*Thing
 	names      map[string]*Thing
 	keys       map[*Thing]*Key
-	policies   map[*Thing]*Policy // those that were read
+	carriers   map[*Thing][]*Thing // of policies, by the bucket or topic that they are for
+	reading    sync.Mutex          // of what is read when it is asked for:
+	policies   map[*Thing]*Policy
 	principals map[*Thing]*Principal
 	identity   []*Policy
 	identities map[string][]iampolicy.NamedDocument

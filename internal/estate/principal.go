@@ -89,6 +89,8 @@ func (e *Estate) Identities() map[string][]iampolicy.NamedDocument {
 
 // readPrincipals reads the IAM policies, and who has them.
 func (e *Estate) readPrincipals() {
+	e.reading.Lock()
+	defer e.reading.Unlock()
 	if e.principals != nil {
 		return
 	}
@@ -218,6 +220,8 @@ func (e *Estate) findRoles() {
 // PolicyOf returns the policy of a key, a bucket, a topic, or the trust policy of a role; of
 // a bucket or a topic it is that of the thing that carries it.
 func (e *Estate) PolicyOf(t *Thing) *Policy {
+	e.reading.Lock()
+	defer e.reading.Unlock()
 	if p := e.policies[t]; p != nil {
 		return p
 	}
@@ -240,14 +244,8 @@ func (e *Estate) PolicyOf(t *Thing) *Policy {
 
 // PoliciesFor are the policies of a bucket or a topic.
 func (e *Estate) PoliciesFor(t *Thing) (all []*Policy) {
-	of, name := KindBucketPolicy, "Bucket"
-	if t.Kind == KindTopic {
-		of, name = KindTopicPolicy, "Topics"
-	}
-	for _, carrier := range e.Of(of) {
-		if slices.ContainsFunc(value.List(carrier.Settings[name]), func(v any) bool { return e.Lookup(v) == t }) {
-			all = append(all, e.PolicyOf(carrier))
-		}
+	for _, carrier := range e.carriers[t] {
+		all = append(all, e.PolicyOf(carrier))
 	}
 	return all
 }

@@ -57,7 +57,7 @@ func types() (all []string) {
 
 // FromTemplates reads templates that belong together.
 func FromTemplates(a *cfn.Assembly) *Estate {
-	e := &Estate{things: map[Kind][]*Thing{}, names: map[string]*Thing{}, keys: map[*Thing]*Key{}, policies: map[*Thing]*Policy{}, source: a}
+	e := &Estate{things: map[Kind][]*Thing{}, names: map[string]*Thing{}, keys: map[*Thing]*Key{}, carriers: map[*Thing][]*Thing{}, policies: map[*Thing]*Policy{}, source: a}
 	is := map[*cfn.Resource]*Thing{}
 	for _, t := range a.Templates {
 		stack := &Stack{
@@ -79,6 +79,15 @@ func FromTemplates(a *cfn.Assembly) *Estate {
 			thing := is[r]
 			thing.Kind = k.kind
 			e.things[k.kind] = append(e.things[k.kind], thing)
+		}
+	}
+	for kind, name := range map[Kind]string{KindBucketPolicy: "Bucket", KindTopicPolicy: "Topics"} {
+		for _, carrier := range e.Of(kind) {
+			for _, v := range value.List(carrier.Settings[name]) {
+				if t := e.Lookup(v); t != nil {
+					e.carriers[t] = append(e.carriers[t], carrier)
+				}
+			}
 		}
 	}
 	e.readKeys()

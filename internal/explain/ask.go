@@ -148,7 +148,7 @@ func (in Input) rolesOf(principal, action string) []string {
 	if err != nil {
 		return roles // which Evaluate will say
 	}
-	uses, _ := survey.Uses([]string{action}, nil)
+	uses, _ := survey.Uses([]string{action}, nil, nil)
 	for _, use := range uses {
 		possible := !strings.HasPrefix(use.RoleARN, prefix+"aws-reserved/") // where nobody else makes roles
 		if ofIdentityCenter {

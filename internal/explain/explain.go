@@ -47,6 +47,10 @@ type Principal struct {
 	caller, provider string
 	// stands for others: it is of interest that it may do nothing.
 	stands bool
+	// unnamed tells that only its own policies speak of it.
+	unnamed bool
+	// alike are how many others may do the same, in a brief matrix.
+	alike int
 }
 
 // Cell is what the matrix says of one principal and one action.
@@ -131,12 +135,14 @@ func Matrices(inputs []Input) ([]*Matrix, error) {
 		if err != nil {
 			return nil, err
 		}
-		data, err := json.Marshal(m)
-		if err != nil {
-			return nil, err
+		var data []byte
+		if len(in.cases) > 1 {
+			if data, err = json.Marshal(m); err != nil {
+				return nil, err
+			}
 		}
 		i := slices.IndexFunc(all, func(a *alike) bool { return a.text == string(data) })
-		if i < 0 {
+		if i < 0 || len(in.cases) <= 1 {
 			i = len(all)
 			all = append(all, &alike{Matrix: m, text: string(data), cases: in.cases})
 		}
@@ -159,10 +165,15 @@ func Explain(in Input) (*Matrix, error) {
 		return nil, err
 	}
 	m := &Matrix{Key: in.Key, Path: in.Path, Principals: principals, Notes: in.Notes}
+	open, silent := in.open(), make([]bool, len(principals))
+	for i, p := range principals {
+		silent[i] = p.caller == "" || p.unnamed && !open && !iampolicy.Concerns(p.identity, in.Key)
+	}
 	for _, action := range iampolicy.KMSActions {
 		row := Row{Action: action.Name, Class: action.Class}
-		for _, p := range principals {
-			if p.caller == "" { // nobody any more
+		for i, p := range principals {
+			// Nobody any more, or nothing speaks of it.
+			if silent[i] || p.unnamed && !open && !iampolicy.Concerns(p.identity, in.Key, action.Name) {
 				row.Cells = append(row.Cells, Cell{Principal: p.ARN, Answer: No})
 				continue
 			}
@@ -179,17 +190,32 @@ func Explain(in Input) (*Matrix, error) {
 	return m, nil
 }
 
-// Brief leaves out principals of which nothing is said but that they may do nothing. The
-// account root and those who stand for others stay.
+// Brief leaves out principals of which nothing is said but that they may do nothing, and of
+// those whom only their own policies let do the same all but one. The account root and
+// those who stand for others stay.
 func (m *Matrix) Brief() *Matrix {
-	brief := &Matrix{Key: m.Key, Path: m.Path, Notes: m.Notes, Rows: make([]Row, len(m.Rows))}
+	brief := &Matrix{Key: m.Key, Path: m.Path, In: m.In, Notes: m.Notes, Rows: make([]Row, len(m.Rows))}
 	for i, row := range m.Rows {
 		brief.Rows[i] = Row{Action: row.Action, Class: row.Class}
 	}
+	first := map[string]int{}
 	for i, p := range m.Principals {
 		if !p.stands && !slices.ContainsFunc(m.Rows, func(r Row) bool { return r.Cells[i].Answer != No }) {
 			brief.left++
 			continue
+		}
+		if p.unnamed {
+			column := ""
+			for _, row := range m.Rows {
+				if c := row.Cells[i]; c.Answer != No {
+					column += fmt.Sprint(row.Action, c.Answer, c.By, c.When, c.Unless)
+				}
+			}
+			if k, is := first[column]; is {
+				brief.Principals[k].alike++
+				continue
+			}
+			first[column] = len(brief.Principals)
 		}
 		brief.Principals = append(brief.Principals, p)
 		for k, row := range m.Rows {
@@ -252,6 +278,14 @@ func name(s iampolicy.Source) string {
 }
 
 const keyPolicy = "key policy"
+
+// open tells whether the key's policy speaks of everybody, or of all but some, or the
+// organization's policies of anybody.
+func (in *Input) open() bool {
+	return len(in.Organization) > 0 || slices.ContainsFunc(in.Policy.Statement, func(s iampolicy.Statement) bool {
+		return slices.Contains(s.Principal.AWS, "*") || s.Principal.AWS == nil && s.Principal.Service == nil && s.Principal.Federated == nil
+	})
+}
 
 // principals lists the columns: those that are named, in the order of the key
 // policy and then by name, before those that stand for everybody else.
@@ -318,8 +352,12 @@ func (in *Input) principals() ([]Principal, error) {
 		add(g.Grantee)
 		add(g.Retiring)
 	}
+	before := len(all)
 	for _, arn := range slices.Sorted(maps.Keys(in.Identity)) {
 		add(arn)
+	}
+	for i := before; i < len(all); i++ {
+		all[i].unnamed = true
 	}
 	all = append(all, in.like(seen)...)
 	anybody := iam(key[2]) + ":role/anybody"
@@ -352,9 +390,11 @@ func (in *Input) like(seen map[string]bool) (all []Principal) {
 		actions = append(actions, a.Name)
 	}
 	var uses []iampolicy.Use
-	survey, err := in.Survey()
+	access := in.Access
+	access.Identity = nil // which is of those who have a name
+	survey, err := access.Survey()
 	if err == nil {
-		uses, err = survey.Uses(actions, nil)
+		uses, err = survey.Uses(actions, nil, func(h iampolicy.Holder) bool { return !h.Named })
 	}
 	if err != nil {
 		in.Notes = append(in.Notes, "whom the policies name by patterns was not decided: "+err.Error())

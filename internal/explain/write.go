@@ -128,7 +128,7 @@ func (m *Matrix) WriteText(w io.Writer) error {
 	fmt.Fprintf(&b, "%s\n", m.title())
 	b.WriteString("\nPrincipals\n")
 	for i, p := range m.Principals {
-		fmt.Fprintf(&b, "  %-3s %s: %s\n", letter(i), p.What, p.ARN)
+		fmt.Fprintf(&b, "  %-3s %s: %s%s\n", letter(i), p.What, p.ARN, p.others())
 		fmt.Fprintf(&b, "      IAM: %s. Decided by: %s\n", p.IAM, l.decided(i))
 	}
 	if m.left > 0 {
@@ -173,6 +173,14 @@ func (m *Matrix) others() string {
 		return "and 1 principal that may do nothing (--all shows it)"
 	}
 	return fmt.Sprintf("and %d principals that may do nothing (--all shows them)", m.left)
+}
+
+// others says that some who may do the same are left out.
+func (p Principal) others() string {
+	if p.alike == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %d more that may do the same (--all shows them)", p.alike)
 }
 
 func (m *Matrix) title() string {
@@ -225,7 +233,7 @@ func (m *Matrix) WriteMarkdown(w io.Writer) error {
 	fmt.Fprintf(&b, "## Who may use %s\n\n", escape(m.title()))
 	b.WriteString("| | Principal | IAM policies | Decided by |\n| --- | --- | --- | --- |\n")
 	for i, p := range m.Principals {
-		fmt.Fprintf(&b, "| %s | %s: `%s` | %s | %s |\n", letter(i), escape(p.What), p.ARN, escape(p.IAM), escape(l.decided(i)))
+		fmt.Fprintf(&b, "| %s | %s: `%s`%s | %s | %s |\n", letter(i), escape(p.What), p.ARN, p.others(), escape(p.IAM), escape(l.decided(i)))
 	}
 	if m.left > 0 {
 		fmt.Fprintf(&b, "\n%s\n", m.others())

@@ -118,6 +118,19 @@ type Checked struct {
 	Manifests int `json:"manifests"`
 }
 
+func (c *Checked) add(o Checked) {
+	for _, list := range []struct {
+		to   *[]string
+		from []string
+	}{{&c.Clusters, o.Clusters}, {&c.Keys, o.Keys}, {&c.Trails, o.Trails}} {
+		for _, path := range list.from {
+			if !slices.Contains(*list.to, path) {
+				*list.to = append(*list.to, path)
+			}
+		}
+	}
+}
+
 // Report is what [Run] found.
 type Report struct {
 	// Tool is the name of the program for the reader, and Rules are all that it
@@ -160,6 +173,24 @@ func (r *Report) NoteAt(resource, format string, args ...any) {
 	}
 }
 
+// Append adds the reports on parts of the same thing.
+func (r *Report) Append(parts []*Report) {
+	for _, part := range parts {
+		for _, f := range part.Findings {
+			if !slices.ContainsFunc(r.Findings, f.same) {
+				r.Findings = append(r.Findings, f)
+			}
+		}
+		for _, n := range part.Notes {
+			if !slices.Contains(r.Notes, n) {
+				r.Notes = append(r.Notes, n)
+			}
+		}
+		r.Checked.add(part.Checked)
+		r.Checked.Manifests += part.Checked.Manifests
+	}
+}
+
 // Merge joins the reports on several cases of the same thing. When says in words in which of
 // them something holds, and nothing if it is all.
 func Merge(reports []*Report, when func(holds func(i int) bool) string) *Report {
@@ -191,15 +222,7 @@ func Merge(reports []*Report, when func(holds func(i int) bool) string) *Report 
 			note.Message = words(note.Message, func(i int) bool { return slices.Contains(reports[i].Notes, of) })
 			merged.Notes = append(merged.Notes, note)
 		}
-		for _, list := range []struct{ to, from *[]string }{
-			{&merged.Checked.Clusters, &r.Checked.Clusters}, {&merged.Checked.Keys, &r.Checked.Keys}, {&merged.Checked.Trails, &r.Checked.Trails},
-		} {
-			for _, path := range *list.from {
-				if !slices.Contains(*list.to, path) {
-					*list.to = append(*list.to, path)
-				}
-			}
-		}
+		merged.Checked.add(r.Checked)
 		merged.Checked.Manifests = max(merged.Checked.Manifests, r.Checked.Manifests)
 	}
 	return &merged

@@ -107,8 +107,10 @@ func (d *decider) chosen(h template, way Path, had, has Outcome, visit func(Cont
 // compare asks for each caller and action, and each way in which it is allowed after,
 // whether find has an example.
 func compare(before, after Access, find func(d *decider, h template, was, now Outcome, way Path) Context) (changes []Change, notes []string, err error) {
+	concerned := before.concerned()
+	maps.Copy(concerned, after.concerned())
 	for _, side := range []*Access{&before, &after} {
-		if *side, err = side.checked(); err != nil {
+		if *side, err = side.of(concerned).checked(); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -203,6 +205,66 @@ func (a Access) others() (all []NamedDocument) {
 		all = append(all, a.Identity[arn]...)
 	}
 	return append(all, a.Organization...)
+}
+
+// of is the access with the IAM policies of some alone.
+func (a Access) of(concerned map[string]bool) Access {
+	a.Identity = maps.Clone(a.Identity)
+	maps.DeleteFunc(a.Identity, func(arn string, _ []NamedDocument) bool { return !concerned[arn] })
+	return a
+}
+
+// concerned are those whose IAM policies are known and can allow something on the key, or
+// whom its policy or a grant names. To the others happens what happens to everybody.
+func (a Access) concerned() map[string]bool {
+	named := map[string]bool{}
+	for _, g := range a.Grants {
+		named[g.Grantee], named[g.Retiring] = true, true
+	}
+	for _, s := range a.Policy.Statement {
+		for _, who := range slices.Concat(s.Principal.AWS, s.NotPrincipal.AWS) {
+			named[who] = true
+		}
+		for _, keys := range s.Condition {
+			for _, values := range keys {
+				for _, v := range values {
+					named[v] = true
+				}
+			}
+		}
+	}
+	concerned := map[string]bool{}
+	for arn, identity := range a.Identity {
+		if named[arn] || Concerns(identity, a.Key) {
+			concerned[arn] = true
+		}
+	}
+	return concerned
+}
+
+// Concerns tells whether IAM policies can allow something on a key, or one of some actions.
+// It may be wrong about those that can't.
+func Concerns(identity []NamedDocument, key string, actions ...string) bool {
+	return slices.ContainsFunc(identity, func(d NamedDocument) bool {
+		return slices.ContainsFunc(d.Statement, func(s Statement) bool {
+			return s.Effect == Allow &&
+				(s.NotResource != nil || slices.ContainsFunc(s.Resource, func(p string) bool { return begins(key, p) })) &&
+				(s.NotAction != nil || slices.ContainsFunc(s.Action, func(p string) bool { return begins("kms:", p) })) &&
+				(actions == nil || slices.ContainsFunc(actions, s.matchesAction))
+		})
+	})
+}
+
+// begins tells whether a text can begin as a pattern does up to its first wildcard or
+// variable, or the pattern as the text. Case does not matter.
+func begins(text, pattern string) bool {
+	if i := strings.IndexAny(pattern, "*?$"); i >= 0 {
+		pattern = pattern[:i]
+	} else if len(pattern) < len(text) {
+		return false
+	}
+	n := min(len(text), len(pattern))
+	return strings.EqualFold(text[:n], pattern[:n])
 }
 
 func (a Access) policies(identity []NamedDocument) Policies {

@@ -34,7 +34,7 @@ type Survey struct {
 
 // Survey reads the policies. The error is something in them that is not understood.
 func (a Access) Survey() (*Survey, error) {
-	a, err := a.checked()
+	a, err := a.of(a.concerned()).checked()
 	if err != nil {
 		return nil, err
 	}
@@ -48,10 +48,14 @@ func (a Access) Survey() (*Survey, error) {
 // that [Evaluate] allows. A nil bound leaves none out. Requests of a principal that carry
 // what only the calls of services carry, such as aws:SourceArn, are not looked at. What the
 // policies do not name has kms:* in IAM, unless its policies are given or it is a
-// service-linked role, to which nobody can attach one.
-func (s *Survey) Uses(actions []string, bound Bound) (uses []Use, err error) {
+// service-linked role, to which nobody can attach one. Callers that are not of interest
+// are left out; nil is all.
+func (s *Survey) Uses(actions []string, bound Bound, ofInterest func(Holder) bool) (uses []Use, err error) {
 	d := s.decider
 	for i, h := range s.callers {
+		if ofInterest != nil && !ofInterest(h.Holder) {
+			continue
+		}
 		var avoid []Path
 		if h.Account != "" {
 			avoid = ofServices
