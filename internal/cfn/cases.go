@@ -195,7 +195,9 @@ func When(cases []Case, holds func(i int) bool) string {
 	for _, answers := range in {
 		var words []string
 		for _, q := range matter {
-			if same, asked := answers[q]; asked {
+			// What it is says also what it is not.
+			is := func(other question) bool { return other.value == q.value && answers[other] }
+			if same, asked := answers[q]; asked && (same || !slices.ContainsFunc(matter, is)) {
 				words = append(words, q.words(same))
 			}
 		}

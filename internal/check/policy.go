@@ -336,14 +336,21 @@ func (kp *keyPolicy) checkAnybody() {
 	if !kp.speaksOfAnybody() {
 		return
 	}
+	worst := map[int]iampolicy.Use{} // by the position of the statement
 	for _, use := range kp.uses(keyActions, iampolicy.Named, nil) {
 		s, direct := kp.by(use.Way)
 		ofAccount := direct && !use.Named && len(use.Like) == 0 && use.Account == kp.key.In.Account && !s.namesAccount()
-		if !use.AnyAccount && !ofAccount || kp.open[s.position] {
+		if s.position == 0 || !use.AnyAccount && !ofAccount {
 			continue
 		}
-		kp.open[s.position] = true
-		kp.c.find("key-policy-any-principal", kp.key.Thing, "%s allows %s to %s", s, s.actionText(), everybody(use))
+		if is, told := worst[s.position]; !told || use.AnyAccount && (!is.AnyAccount || len(use.Like) < len(is.Like)) {
+			worst[s.position] = use
+		}
+	}
+	for _, position := range sortedKeys(worst) {
+		s := kp.statements[position-1]
+		kp.open[position] = true
+		kp.c.find("key-policy-any-principal", kp.key.Thing, "%s allows %s to %s", s, s.actionText(), everybody(worst[position]))
 	}
 }
 

@@ -173,3 +173,23 @@ func TestConditions(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoIsMeant shows that a finding on everybody says the most of whom a statement is for.
+func TestWhoIsMeant(t *testing.T) {
+	for condition, want := range map[string]string{
+		"":                                 "kms:Decrypt to everybody\n",
+		"arn:aws:iam::*:role/deploy-*":     "kms:Decrypt to everybody who has a principal like arn:aws:iam::*:role/deploy-*",
+		"arn:aws:iam::111122223333:role/*": "",
+	} {
+		change := allow("*", "kms:Decrypt", nil)
+		if condition != "" {
+			change = allow("*", "kms:Decrypt", when("ArnLike", "aws:PrincipalArn", condition))
+		}
+		if _, said := checked(t, change); want != "" && !strings.Contains(said, want) || want == "" && strings.Contains(said, "to everybody") {
+			t.Errorf("%q: want %q in\n%s", condition, want, said)
+		}
+	}
+	if _, said := checked(t, allow("*", "kms:PutKeyPolicy", nil)); !strings.Contains(said, "kms:PutKeyPolicy to everybody in the account") {
+		t.Error(said)
+	}
+}

@@ -1,0 +1,218 @@
+package estate_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/estate/estatetest"
+	"github.com/ekskms/ekskms/internal/value"
+)
+
+func read(t *testing.T, template string) *estate.Estate {
+	t.Helper()
+	a, err := cfn.Parse("t.yaml", []byte(template), cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return estate.FromTemplates(a)
+}
+
+// TestUnique shows that things of two stacks with the same logical IDs are two things.
+func TestUnique(t *testing.T) {
+	e := estatetest.BesideAnother(t, estatetest.Golden(t, "default"))
+	if len(e.Clusters) != 2 || len(e.Keys) != 6 {
+		t.Fatalf("%d clusters, %d keys", len(e.Clusters), len(e.Keys))
+	}
+	arns := map[string]bool{}
+	for _, kind := range []estate.Kind{estate.KindCluster, estate.KindKey, estate.KindRole, estate.KindTrail, estate.KindTopic, estate.KindRule} {
+		for _, thing := range e.Of(kind) {
+			if thing.ARN == "" || arns[thing.ARN] {
+				t.Errorf("%s has the ARN %q, as another has", thing.Resource, thing.ARN)
+			}
+			arns[thing.ARN] = true
+		}
+	}
+	for _, c := range e.Clusters {
+		if c.Key == nil || c.Key.In != c.In || !slices.Contains(c.Key.Clusters, c) {
+			t.Errorf("the cluster of %s has a key of another stack", c.In.Name)
+		}
+		if p := e.Principal(c.Settings["RoleArn"]); p == nil || p.In != c.In || p.Runs != "the cluster's role" {
+			t.Errorf("the cluster of %s has a role of another stack: %+v", c.In.Name, p)
+		}
+	}
+}
+
+// TestClusters shows that clusters are read alike, however they are written.
+func TestClusters(t *testing.T) {
+	for name, template := range map[string]string{
+		"CloudFormation": `
+  Cluster:
+    Type: AWS::EKS::Cluster
+    Properties:
+      Name: one
+      RoleArn: !GetAtt Role.Arn
+      EncryptionConfig: [{Provider: {KeyArn: !GetAtt Key.Arn}, Resources: [secrets]}]`,
+		"CDK's older module": `
+  Cluster:
+    Type: Custom::AWSCDK-EKS-Cluster
+    Properties:
+      Config:
+        name: one
+        roleArn: !GetAtt Role.Arn
+        encryptionConfig: [{provider: {keyArn: !GetAtt Key.Arn}, resources: [secrets]}]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := read(t, "Resources:\n  Key: {Type: AWS::KMS::Key}\n  Role: {Type: AWS::IAM::Role}"+template)
+			if len(e.Clusters) != 1 {
+				t.Fatalf("%d clusters", len(e.Clusters))
+			}
+			c := e.Clusters[0]
+			if c.Settings["Name"] != "one" || c.Key == nil || c.Key.LogicalID != "Key" || e.Principal(c.Settings["RoleArn"]).Runs == "" {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+	if e := read(t, "Resources: {C: {Type: 'Custom::AWSCDK-EKS-Cluster', Properties: {Config: x}}}"); len(e.Clusters) != 0 || len(e.Notes) != 1 {
+		t.Errorf("%d clusters, notes %v", len(e.Clusters), e.Notes)
+	}
+}
+
+// TestPrincipals shows by which ways a principal has its IAM policies.
+func TestPrincipals(t *testing.T) {
+	const decrypt = `{Version: "2012-10-17", Statement: {Effect: Allow, Action: kms:Decrypt, Resource: "*"}}`
+	e := read(t, `
+Resources:
+  Inline: {Type: AWS::IAM::Role, Properties: {Policies: [{PolicyName: p, PolicyDocument: `+decrypt+`}]}}
+  Attached: {Type: AWS::IAM::Role}
+  Policy: {Type: AWS::IAM::Policy, Properties: {Roles: [!Ref Attached], PolicyDocument: `+decrypt+`}}
+  OfRole: {Type: AWS::IAM::Role}
+  RolePolicy: {Type: AWS::IAM::RolePolicy, Properties: {RoleName: !Ref OfRole, PolicyDocument: `+decrypt+`}}
+  Managed: {Type: AWS::IAM::Role, Properties: {ManagedPolicyArns: [!Ref ManagedPolicy]}}
+  ManagedPolicy: {Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: `+decrypt+`}}
+  ByPolicy: {Type: AWS::IAM::Role}
+  NamesIt: {Type: AWS::IAM::ManagedPolicy, Properties: {Roles: [!Ref ByPolicy], PolicyDocument: `+decrypt+`}}
+  OfAWS: {Type: AWS::IAM::Role, Properties: {ManagedPolicyArns: [arn:aws:iam::aws:policy/PowerUserAccess]}}
+  Elsewhere: {Type: AWS::IAM::Role, Properties: {ManagedPolicyArns: [arn:aws:iam::111122223333:policy/other]}}
+  Bounded: {Type: AWS::IAM::Role, Properties: {PermissionsBoundary: !Ref Boundary, ManagedPolicyArns: [!Ref Boundary]}}
+  Boundary: {Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: `+decrypt+`}}
+  Group: {Type: AWS::IAM::Group, Properties: {Policies: [{PolicyName: p, PolicyDocument: `+decrypt+`}]}}
+  Member: {Type: AWS::IAM::User, Properties: {Groups: [!Ref Group]}}
+  Added: {Type: AWS::IAM::User}
+  Addition: {Type: AWS::IAM::UserToGroupAddition, Properties: {GroupName: !Ref Group, Users: [!Ref Added]}}
+  Nothing: {Type: AWS::IAM::User}
+`)
+	got := map[string]int{}
+	for _, kind := range []estate.Kind{estate.KindRole, estate.KindUser} {
+		for _, thing := range e.Of(kind) {
+			got[thing.LogicalID] = len(e.Principal(thing.ARN).Documents())
+		}
+	}
+	want := map[string]int{
+		"Inline": 1, "Attached": 1, "OfRole": 1, "Managed": 1, "ByPolicy": 1, "OfAWS": 1, "Elsewhere": 0, "Bounded": 0, "Member": 1, "Added": 1, "Nothing": 0,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("- want, + got\n%s", diff)
+	}
+	if all := e.Principal("arn:aws:iam::111122223333:role/Elsewhere").Elsewhere; len(all) != 1 || len(e.NotesOnPrincipals()) != 1 {
+		t.Errorf("what is not in the templates is not said: %v", all)
+	}
+	if slices.Sorted(maps.Keys(e.Identities()))[0] == "" || e.Principal("arn:aws:iam::111122223333:role/nobody") != nil {
+		t.Error("somebody who is not there")
+	}
+}
+
+// TestPolicy shows what of a policy is known: its statements keep their numbers, and what is
+// left out says nothing.
+func TestPolicy(t *testing.T) {
+	statement := func(s string) string {
+		return `{Effect: Allow, Principal: "*", Action: kms:Decrypt, Resource: "*"` + s + `}`
+	}
+	for name, tc := range map[string]struct {
+		statements      string
+		broken, partial bool
+		missing         string
+		left            int // statements that say something
+	}{
+		"all is known":                  {statements: statement("") + "," + statement(""), left: 2},
+		"one is not known":              {statements: "!Ref Thing," + statement(""), partial: true, missing: "Thing", left: 1},
+		"one is not understood":         {statements: statement(", Conditions: {}") + "," + statement(""), broken: true, partial: true, left: 1},
+		"a condition is not known":      {statements: statement(", Condition: !Ref Thing"), missing: "Thing", left: 1},
+		"a Deny's condition is unknown": {statements: statement("") + `, {Effect: Deny, Principal: "*", Action: "kms:*", Resource: "*", Condition: !Ref Thing}`, missing: "Thing", left: 1},
+		"none is known":                 {statements: "!Ref Thing", partial: true, missing: "Thing", left: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := read(t, `
+Parameters: {Thing: {Type: String}}
+Resources: {Key: {Type: AWS::KMS::Key, Properties: {KeyPolicy: {Version: "2012-10-17", Statement: [`+tc.statements+`]}}}}
+`)
+			p := e.PolicyOf(e.Keys[0].Thing)
+			left := 0
+			for _, s := range p.Statement {
+				if s.ExpandActions() != nil {
+					left++
+				}
+			}
+			if (p.Broken != nil) != tc.broken || p.Partial != tc.partial || strings.Join(p.Missing, " ") != tc.missing || left != tc.left {
+				t.Errorf("broken %v, partial %v, missing %q, %d left", p.Broken, p.Partial, p.Missing, left)
+			}
+			if n := len(value.List(value.At(p.Resolved, "Statement"))); n != len(p.Statement) {
+				t.Errorf("%d statements, and %d as values", len(p.Statement), n)
+			}
+		})
+	}
+}
+
+// TestCases shows that the same question has the same answer in all of a case, and that
+// answers which contradict each other are none.
+func TestCases(t *testing.T) {
+	const head = `
+Parameters: {Stage: {Type: String, AllowedValues: [dev, test, prod]}, Key: {Type: String, Default: ""}}
+Conditions:
+  Prod: !Equals [!Ref Stage, prod]
+  Dev: !Equals [dev, !Ref Stage]
+  Other: !Not [!Or [!Condition Prod, !Condition Dev]]
+  Own: !Equals [!Ref Key, ""]
+  Never: !Equals [!Ref Stage, staging]
+Resources:
+  Key:
+    Type: AWS::KMS::Key
+    Properties:
+`
+	for name, tc := range map[string]struct {
+		properties string
+		want       []string
+	}{
+		"nothing is open":            {"      EnableKeyRotation: !If [Own, yes, no]", []string{"true"}},
+		"one question":               {"      EnableKeyRotation: !If [Prod, yes, no]", []string{"false where Stage is not prod", "true where Stage is prod"}},
+		"two that exclude":           {"      EnableKeyRotation: !If [Prod, yes, !If [Dev, no, maybe]]", []string{"false where Stage is dev", "maybe where Stage is not dev and Stage is not prod", "true where Stage is prod"}},
+		"one of what is left":        {"      EnableKeyRotation: !If [Other, !If [Prod, a, b], !If [Dev, c, !If [Prod, d, e]]]", []string{"b where Stage is not dev and Stage is not prod", "c where Stage is dev", "d where Stage is prod"}},
+		"a value that it can't have": {"      EnableKeyRotation: !If [Never, yes, no]", []string{"false"}},
+		"within a text":              {"      EnableKeyRotation: !Sub ['${a}', {a: !If [Prod, yes, no]}]", []string{"false where Stage is not prod", "true where Stage is prod"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cases, err := estate.Cases(read(t, head+tc.properties))
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := map[string][]int{}
+			for i, c := range cases {
+				v := value.Show(c.Estates[0].Keys[0].Settings["EnableKeyRotation"])
+				in[v] = append(in[v], i)
+			}
+			var got []string
+			for v, where := range in {
+				got = append(got, strings.TrimSpace(v+" "+estate.When(cases, func(i int) bool { return slices.Contains(where, i) })))
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("- want, + got\n%s", diff)
+			}
+		})
+	}
+}
