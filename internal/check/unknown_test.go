@@ -1,13 +1,14 @@
 package check_test
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/estate/estatetest"
 )
 
@@ -50,21 +51,34 @@ func identityPolicies(statements ...any) change {
 
 var noValue = ref("AWS::NoValue")
 
-// checked is what is found in a changed golden, and in which words.
+// checked is what is found in a changed golden, and in which words. It is the same beside
+// another stack, and with another cluster in the same one.
 func checked(t *testing.T, apply change) (ids []string, said string) {
 	t.Helper()
 	changed := estatetest.Golden(t, "default")
 	apply(changed)
-	data, err := json.Marshal(changed)
-	if err != nil {
-		t.Fatal(err)
+	for with, e := range map[string]*estate.Estate{"": estatetest.Estate(t, changed), "another stack": estatetest.BesideAnother(t, changed), "another cluster": estatetest.WithAnother(t, changed)} {
+		report, err := check.Run(e, check.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []string
+		for _, f := range report.Findings {
+			found = append(found, f.Rule)
+		}
+		slices.Sort(found)
+		found = slices.Compact(found)
+		if with == "" {
+			ids, said = found, details(report)
+		} else {
+			defer func() {
+				if diff := cmp.Diff(ids, found); diff != "" {
+					t.Errorf("with %s: - alone, + found\n%s%s", with, diff, details(report))
+				}
+			}()
+		}
 	}
-	found, report := run(t, "default.json", data)
-	for _, f := range found {
-		ids = append(ids, f.Rule)
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids), details(report)
+	return ids, said
 }
 
 // TestUnknownStatements shows that a part of a policy that is not known silences nothing

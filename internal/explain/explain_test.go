@@ -161,6 +161,26 @@ func TestMatrixSees(t *testing.T) {
 			if diff := cmp.Diff(row.want, may(matrix(t, template, ""), "kms:Decrypt")); diff != "" {
 				t.Errorf("- want, + may decrypt\n%s", diff)
 			}
+			for with, e := range map[string]*estate.Estate{"another stack": estatetest.BesideAnother(t, template), "another cluster": estatetest.WithAnother(t, template)} {
+				inputs, err := explain.FromEstate(e, "SecretsKeyE4821A66")
+				if err != nil {
+					t.Fatal(err)
+				}
+				m, err := explain.Explain(inputs[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				var who []string
+				for _, name := range may(m, "kms:Decrypt") {
+					if name := strings.TrimPrefix(name, "first-"); !strings.Contains(name, estatetest.Another) && !strings.HasPrefix(name, "second-") {
+						who = append(who, name)
+					}
+				}
+				slices.Sort(who)
+				if diff := cmp.Diff(row.want, who); diff != "" {
+					t.Errorf("with %s: - want, + may decrypt\n%s", with, diff)
+				}
+			}
 		})
 	}
 }

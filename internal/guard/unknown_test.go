@@ -6,7 +6,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/estate/estatetest"
+	"github.com/ekskms/ekskms/internal/guard"
 )
 
 // staged declares conditions on what is not known: one of two stages.
@@ -67,9 +69,22 @@ func TestConditions(t *testing.T) {
 					t.Errorf("want %q in %q", tc.says, f.Message)
 				}
 			}
+			for with, make := range map[string]func(*testing.T, estatetest.Template) *estate.Estate{"another stack": besideAnother, "another cluster": estatetest.WithAnother} {
+				both, err := guard.Compare(make(t, before), make(t, after), guard.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(tc.want, found(both)); diff != "" {
+					t.Errorf("with %s: - want, + found\n%s", with, diff)
+				}
+			}
 			if again := compare(t, after, after); len(again.Findings) > 0 {
 				t.Errorf("against itself: %+v", again.Findings)
 			}
 		})
 	}
+}
+
+func besideAnother(t *testing.T, template estatetest.Template) *estate.Estate {
+	return estatetest.BesideAnother(t, template)
 }
