@@ -262,7 +262,10 @@ func (e *Estate) NotesOnPrincipals() (all []finding.Note) {
 			p := e.Principal(t.ARN)
 			for _, policy := range p.Policies {
 				if policy.Broken != nil {
-					all = append(all, finding.Note{Resource: t.Resource, Message: fmt.Sprintf("its IAM policy %s was not judged: %v", policy.Name, policy.Broken)})
+					all = append(all, finding.Note{Resource: t.Resource, Message: fmt.Sprintf("its IAM policy %s was not judged in full: %v", policy.Name, policy.Broken)})
+				}
+				if missing := strings.Join(policy.Missing, "}, ${"); missing != "" && (policy.Partial || policy.Resolved == nil || speaksOfKMS(policy)) {
+					all = append(all, finding.Note{Resource: t.Resource, Message: fmt.Sprintf("its IAM policy %s has ${%s}, which is not in the template: it was taken for something that nothing else is", policy.Name, missing)})
 				}
 			}
 			for _, arn := range p.Elsewhere {
@@ -271,6 +274,11 @@ func (e *Estate) NotesOnPrincipals() (all []finding.Note) {
 		}
 	}
 	return all
+}
+
+// speaksOfKMS tells whether a policy has a statement on an action of KMS.
+func speaksOfKMS(p *Policy) bool {
+	return slices.ContainsFunc(p.Statement, func(s iampolicy.Statement) bool { return len(s.ExpandActions()) > 0 })
 }
 
 // NotesOn say what was assumed of what decides on the use of a key.

@@ -49,6 +49,9 @@ func (c *comparison) clusters() (keys map[string]bool) {
 		if old, new := was.Settings["EncryptionConfig"], is.Settings["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
 			c.find("encryption-config-changed", is, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
 		}
+		if v := is.Settings["Version"]; value.IsUnknown(v) && !reflect.DeepEqual(was.Settings["Version"], v) {
+			c.note(is.Resource, "Version changes from %s to %s, which is not in the template: whether it skips one was not judged", value.Show(was.Settings["Version"]), value.Show(v))
+		}
 		if old, new := value.Text(was.Settings["Version"]), value.Text(is.Settings["Version"]); minor(new) > minor(old)+1 && minor(old) > 0 {
 			c.find("version-skipped", is, "Version changes from %s to %s, and EKS takes one minor version at a time", old, new)
 		}
@@ -89,6 +92,10 @@ func (c *comparison) protection(was, is map[string]any, r *estate.Thing) {
 }
 
 func (c *comparison) logging(was, is map[string]any, r *estate.Thing) {
+	if unknown := unknownIn(is["Logging"]); unknown != nil && !reflect.DeepEqual(was["Logging"], is["Logging"]) {
+		c.find("control-plane-log-weakened", r, "Logging changes, and has %s, which is not in the template", value.Show(unknown))
+		return
+	}
 	types := func(spec map[string]any) (all []string) {
 		for _, t := range value.List(value.At(spec, "Logging", "ClusterLogging", "EnabledTypes")) {
 			all = append(all, value.Text(value.At(t, "Type")))
@@ -119,6 +126,11 @@ func (c *comparison) endpoint(was, is map[string]any, r *estate.Thing) {
 			return networks
 		}
 		return []string{"0.0.0.0/0"}
+	}
+	for _, name := range []string{"EndpointPublicAccess", "PublicAccessCidrs"} {
+		if c.lost("endpoint-opened", r, name, value.At(was, "ResourcesVpcConfig", name), value.At(is, "ResourcesVpcConfig", name)) {
+			return
+		}
 	}
 	before := open(was)
 	var more []string

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // comparison holds what the rules share.
@@ -160,6 +162,15 @@ func (c *comparison) find(id string, r *estate.Thing, format string, args ...any
 	rule := rules[i]
 	rule.Controls = nil
 	c.report.Add(rule, r.Place, format, args...)
+}
+
+// lost reports a setting that is not known any more: it counts as changed.
+func (c *comparison) lost(rule string, r *estate.Thing, name string, old, new any) bool {
+	if !value.IsUnknown(new) || reflect.DeepEqual(old, new) {
+		return false
+	}
+	c.find(rule, r, "%s changes from %s to %s, which is not in the template", name, value.Show(old), value.Show(new))
+	return true
 }
 
 func (c *comparison) note(resource, format string, args ...any) {

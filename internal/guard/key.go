@@ -112,14 +112,16 @@ func (c *comparison) keyProperties(was, is *estate.Thing) {
 		}
 		return byDefault
 	}
+	lost := func(rule, name string) bool { return c.lost(rule, is, name, was.Settings[name], is.Settings[name]) }
 	switch old, new := days(was, "RotationPeriodInDays", defaultRotation), days(is, "RotationPeriodInDays", defaultRotation); {
 	case !rotates(was):
+	case lost("rotation-weakened", "EnableKeyRotation"), lost("rotation-weakened", "RotationPeriodInDays"):
 	case !rotates(is):
 		c.find("rotation-weakened", is, "EnableKeyRotation changes from true to %s", value.Show(is.Settings["EnableKeyRotation"]))
 	case new > old:
 		c.find("rotation-weakened", is, "the key rotates every %g days, it was every %g", new, old)
 	}
-	if old, new := days(was, "PendingWindowInDays", defaultWindow), days(is, "PendingWindowInDays", defaultWindow); new < old {
+	if old, new := days(was, "PendingWindowInDays", defaultWindow), days(is, "PendingWindowInDays", defaultWindow); !lost("retention-weakened", "PendingWindowInDays") && new < old {
 		c.find("retention-weakened", is, "a deletion of the key can be stopped for %g days, it was %g", new, old)
 	}
 	if value.IsTrue(was.Settings["Enabled"], true) && !value.IsTrue(is.Settings["Enabled"], true) {
@@ -128,34 +130,43 @@ func (c *comparison) keyProperties(was, is *estate.Thing) {
 }
 
 func (c *comparison) policies(old, new *estate.Thing) {
+	is, same := c.after.PolicyOf(new), reflect.DeepEqual(old.Settings["KeyPolicy"], new.Settings["KeyPolicy"])
 	for _, side := range []struct {
 		*estate.Policy
 		of string
-	}{{c.before.PolicyOf(old), "the deployed template"}, {c.after.PolicyOf(new), "the new template"}} {
-		switch {
-		case side.Broken != nil:
-			c.find("policy-not-understood", new, "in %s: %v", side.of, side.Broken)
-			return
-		case side.Resolved == nil:
-			c.find("policy-not-understood", new, "in %s: KeyPolicy is ${%s}, which is not in the template", side.of, strings.Join(side.Missing, "}, ${"))
-			return
+	}{{c.before.PolicyOf(old), "the deployed template"}, {is, "the new template"}} {
+		why := fmt.Sprint(side.Broken)
+		if side.Broken == nil {
+			why = fmt.Sprintf("KeyPolicy is ${%s}, which is not in the template", strings.Join(side.Missing, "}, ${"))
 		}
+		switch {
+		case side.Broken == nil && side.Resolved != nil:
+			continue
+		case same:
+			c.note(new.Resource, "the key policy does not change, and was not compared: %s", why)
+		default:
+			c.find("policy-not-understood", new, "in %s: %s", side.of, why)
+		}
+		return
+	}
+	if is.Partial && !same {
+		c.find("policy-not-understood", new, "in the new template KeyPolicy has a statement of which ${%s} is not in the template: what it allows was not compared", strings.Join(is.Missing, "}, ${"))
 	}
 	for _, n := range c.after.NotesOn(new) {
 		c.note(n.Resource, "%s", n.Message)
 	}
-	was, is := c.access(c.before, old), c.access(c.after, new)
-	wider, notes, err := iampolicy.Widenings(was, is)
+	before, after := c.access(c.before, old), c.access(c.after, new)
+	wider, notes, err := iampolicy.Widenings(before, after)
 	if err != nil {
 		c.find("policy-not-understood", new, "%v", err)
 		return
 	}
-	lost, more, err := iampolicy.Losses(was, is)
+	lost, more, err := iampolicy.Losses(before, after)
 	if err != nil {
 		c.find("policy-not-understood", new, "%v", err)
 		return
 	}
-	wider = slices.DeleteFunc(wider, func(w iampolicy.Change) bool { return looksOn(was, w) })
+	wider = slices.DeleteFunc(wider, func(w iampolicy.Change) bool { return looksOn(before, w) })
 	c.compared[new] = true
 	for _, n := range slices.Concat(notes, more) {
 		c.note(new.Resource, "%s", n)

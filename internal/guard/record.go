@@ -63,7 +63,7 @@ func (c *comparison) trails() {
 			byDefault bool
 		}{{"IsLogging", true}, {"EnableLogFileValidation", false}, {"IsMultiRegionTrail", false}, {"IncludeGlobalServiceEvents", true}, {"IsOrganizationTrail", false}} {
 			old, new := was.Settings[p.name], is.Settings[p.name]
-			if value.IsTrue(old, p.byDefault) && !value.IsTrue(new, p.byDefault) {
+			if value.IsTrue(old, p.byDefault) && !c.lost("trail-weakened", is, p.name, old, new) && !value.IsTrue(new, p.byDefault) {
 				c.find("trail-weakened", is, "%s changes from true to %s", p.name, value.Show(new))
 			}
 		}
@@ -73,7 +73,7 @@ func (c *comparison) trails() {
 			}
 		}
 		for _, name := range []string{"EventSelectors", "AdvancedEventSelectors"} {
-			if old, new := was.Settings[name], is.Settings[name]; !reflect.DeepEqual(old, new) {
+			if old, new := was.Settings[name], is.Settings[name]; !c.lost("trail-weakened", is, name, old, new) && !reflect.DeepEqual(old, new) {
 				c.selectors(name, value.List(old), value.List(new), is)
 			}
 		}
@@ -118,6 +118,7 @@ func (c *comparison) groups() {
 		old, limited := value.Number(was.Settings["RetentionInDays"])
 		new, limits := value.Number(is.Settings["RetentionInDays"])
 		switch {
+		case c.lost("retention-weakened", is, "RetentionInDays", was.Settings["RetentionInDays"], is.Settings["RetentionInDays"]):
 		case limits && !limited:
 			c.find("retention-weakened", is, "the log is kept for %g days, it was kept for ever", new)
 		case limits && new < old:
@@ -155,6 +156,10 @@ func (c *comparison) buckets() {
 		}
 		if old, new := was.Settings["BucketName"], is.Settings["BucketName"]; !reflect.DeepEqual(old, new) {
 			c.find("retention-weakened", is, "BucketName changes from %s to %s: the bucket is replaced", value.Show(old), value.Show(new))
+		}
+		if unknown := unknownIn(is.Settings["LifecycleConfiguration"]); unknown != nil && !reflect.DeepEqual(was.Settings["LifecycleConfiguration"], is.Settings["LifecycleConfiguration"]) {
+			c.find("retention-weakened", is, "LifecycleConfiguration changes, and has %s, which is not in the template", value.Show(unknown))
+			continue
 		}
 		for _, name := range []string{"ExpirationInDays", "NoncurrentVersionExpiration.NoncurrentDays"} {
 			old, expired := expiry(was, name)
@@ -254,6 +259,27 @@ func (c *comparison) holdsTrail(bucket *estate.Thing) bool {
 	})
 }
 
+// unknownIn is something in a value that is not known, or nil.
+func unknownIn(v any) any {
+	switch v := v.(type) {
+	case value.Unknown:
+		return v
+	case []any:
+		for _, e := range v {
+			if u := unknownIn(e); u != nil {
+				return u
+			}
+		}
+	case map[string]any:
+		for _, key := range sortedKeys(v) {
+			if u := unknownIn(v[key]); u != nil {
+				return u
+			}
+		}
+	}
+	return nil
+}
+
 // expiry is the shortest period of the lifecycle rules that are on.
 func expiry(bucket *estate.Thing, name string) (days float64, expires bool) {
 	for _, rule := range value.List(value.At(bucket.Settings, "LifecycleConfiguration", "Rules")) {
@@ -282,12 +308,18 @@ func (c *comparison) alarms() {
 		case disabled(is):
 			c.find("alarm-removed", is, "the rule is disabled")
 			continue
+		case c.lost("alarm-removed", is, "State", was.Settings["State"], is.Settings["State"]):
+			continue
 		}
 		for _, target := range value.List(was.Settings["Targets"]) {
 			arn := value.At(target, "Arn")
 			if !slices.ContainsFunc(value.List(is.Settings["Targets"]), func(t any) bool { return reflect.DeepEqual(value.At(t, "Arn"), arn) }) {
 				c.find("alarm-removed", is, "the target %s is taken away", value.Show(arn))
 			}
+		}
+		if value.IsUnknown(is.Settings["EventPattern"]) && !reflect.DeepEqual(was.Settings["EventPattern"], is.Settings["EventPattern"]) {
+			c.find("alarm-removed", is, "EventPattern changes to %s, which is not in the template", value.Show(is.Settings["EventPattern"]))
+			continue
 		}
 		if path := narrowed(pattern(was), pattern(is), "EventPattern"); path != "" {
 			c.find("alarm-removed", is, "the rule hears less: %s", path)
@@ -299,6 +331,7 @@ func (c *comparison) alarms() {
 		case len(value.List(was.Settings["AlarmActions"])) == 0:
 		case is == nil:
 			c.find("alarm-removed", was, "the alarm goes: %s", c.gone(was))
+		case c.lost("alarm-removed", is, "ActionsEnabled", was.Settings["ActionsEnabled"], is.Settings["ActionsEnabled"]):
 		case !value.IsTrue(is.Settings["ActionsEnabled"], true), len(value.List(is.Settings["AlarmActions"])) == 0:
 			c.find("alarm-removed", is, "the alarm has no action any more")
 		}

@@ -88,3 +88,56 @@ func TestConditions(t *testing.T) {
 func besideAnother(t *testing.T, template estatetest.Template) *estate.Estate {
 	return estatetest.BesideAnother(t, template)
 }
+
+// TestUnknownNow shows that what was known and is no longer counts as changed, and that no
+// message makes up what it is.
+func TestUnknownNow(t *testing.T) {
+	thing := map[string]any{"Ref": "Thing"}
+	for name, tc := range map[string]struct {
+		change estatetest.Change
+		want   []string
+	}{
+		"rotation":    {estatetest.Property(secretsKey, "EnableKeyRotation", thing), one("rotation-weakened")},
+		"period":      {estatetest.Property(secretsKey, "RotationPeriodInDays", thing), one("rotation-weakened")},
+		"window":      {estatetest.Property(secretsKey, "PendingWindowInDays", thing), one("retention-weakened")},
+		"spec":        {estatetest.Property(secretsKey, "KeySpec", thing), one("key-replaced")},
+		"endpoint":    {estatetest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", thing), one("endpoint-opened")},
+		"logging":     {estatetest.Property(cluster, "Logging", thing), one("control-plane-log-weakened")},
+		"one log":     {estatetest.Property(cluster, "Logging.ClusterLogging.EnabledTypes", []any{map[string]any{"Type": thing}}), one("control-plane-log-weakened")},
+		"encryption":  {estatetest.Property(cluster, "EncryptionConfig", thing), one("encryption-config-changed")},
+		"version":     {estatetest.Property(cluster, "Version", thing), nil},
+		"trail":       {estatetest.Property(trail, "IsLogging", thing), one("trail-weakened")},
+		"selectors":   {estatetest.Property(trail, "EventSelectors", thing), one("trail-weakened")},
+		"log group":   {estatetest.Property(controlLogs, "RetentionInDays", thing), one("retention-weakened")},
+		"bucket":      {estatetest.Property(bucket, "LifecycleConfiguration", thing), one("retention-weakened")},
+		"alarm":       {estatetest.Property(keyDisabled, "State", thing), one("alarm-removed")},
+		"pattern":     {estatetest.Property(keyDisabled, "EventPattern", thing), one("alarm-removed")},
+		"retention":   {estatetest.Attribute(secretsKey, "DeletionPolicy", thing), one("retention-weakened")},
+		"the policy":  {estatetest.Property(secretsKey, "KeyPolicy", thing), one("policy-not-understood")},
+		"a statement": {setStatements(func(s []any) []any { return append(s, thing) }), one("policy-not-understood")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, after := estatetest.Golden(t, "default"), estatetest.Golden(t, "default")
+			staged(before)
+			staged(after)
+			tc.change(after)
+			report := compare(t, before, after)
+			if diff := cmp.Diff(tc.want, found(report)); diff != "" {
+				t.Errorf("- want, + found\n%s%+v", diff, report.Findings)
+			}
+			said := false
+			for _, f := range report.Findings {
+				said = said || strings.Contains(f.Message, "${Thing}")
+			}
+			for _, n := range report.Notes {
+				said = said || strings.Contains(n.Message, "${Thing}")
+			}
+			if !said {
+				t.Errorf("nothing says what is not known: %+v", report)
+			}
+			if again := compare(t, after, after); len(again.Findings) > 0 {
+				t.Errorf("against itself: %+v", again.Findings)
+			}
+		})
+	}
+}

@@ -93,15 +93,19 @@ ekskms check --output sarif cdk.out > checks.sarif
 ` + "```" + `
 
 The exit code is 1 if something is found at or above ` + "`--fail-on`" + ` (default: medium) that is not suppressed, 2 if the
-command line is wrong. ` + "`--output`" + ` is text, json, sarif (2.1.0, for code scanning) or junit.
+command line is wrong or the input can't be read. ` + "`--output`" + ` is text, json, sarif (2.1.0, for code scanning) or junit.
 
 A finding is reported only where the template itself shows the fault. What it leaves open, such as a key that is not
-in it or a parameter without a default, is a note. The last line says what was looked at, so that "no findings" is not
-taken for "nothing to look at".
+in it or a parameter without a default, is a note. What depends on a condition of the template that is not decided is
+judged in each case, of the whole template at once, and a finding of some of them says of which: "where Stage is not
+production". The last line says what was looked at, so that "no findings" is not taken for "nothing to look at".
 
 Who may do what with a key is decided by an evaluator of IAM policies, not by the text of the policy: wildcards,
 NotAction, Deny, conditions and the delegation to IAM count. An element that it does not know is the finding
-policy-not-understood, never a silent pass.
+policy-not-understood, never a silent pass; the statements beside it are judged all the same. Of a value that is not in
+the template a note says what was taken for it: a principal for a role of the account, an account for that of the
+template, another value for one that nothing else has. A statement that is not there at all is left out, and whether
+somebody is missing in the policy is not judged then.
 
 Where a control is marked as inferred, its framework does not name the fault: that the control covers it is our
 reading. The IDs of NIST SP 800-53 and PCI DSS without that mark are those that AWS Security Hub gives for its own
