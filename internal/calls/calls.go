@@ -157,31 +157,49 @@ func OfTrail(t Trail) (bucket, key []Call) {
 
 // Alarm is what the calls of an alarm depend on.
 type Alarm struct {
-	RuleARN, TopicARN, Account string
-	// KeyARN is the key of the topic, or empty.
-	KeyARN string
+	// Source is the rule of EventBridge, or the alarm of CloudWatch, with its account.
+	Source, Account string
+	// Target is the ARN of the topic, the queue or the function. Key is the key of the first
+	// two, or empty.
+	Target, Key string
 }
 
-// OfAlarm are the calls without which EventBridge tells nobody.
-func OfAlarm(a Alarm) (topic, key []Call) {
-	caller := iampolicy.Caller{ARN: "events.amazonaws.com"}
-	topic = []Call{{
-		What: "EventBridge publishes the alarm", Caller: caller, Action: "sns:Publish", Resource: a.TopicARN,
-		Context: fromAWS(iampolicy.Context{"aws:SourceArn": {a.RuleARN}, "aws:SourceAccount": {a.Account}, "aws:SecureTransport": {"true"}}),
-		Source:  "Amazon EventBridge User Guide, Using resource-based policies, Amazon SNS permissions",
-	}}
-	if a.KeyARN == "" {
-		return topic, nil
+// OfAlarm are the calls without which an alarm tells nobody: those on the target and those
+// on its key, by which policy decides on them.
+func OfAlarm(a Alarm) (target, key []Call) {
+	who, caller, source := "EventBridge", iampolicy.Caller{ARN: "events.amazonaws.com"}, "Amazon EventBridge User Guide, Using resource-based policies"
+	if strings.Contains(a.Source, ":cloudwatch:") {
+		who, caller, source = "CloudWatch", iampolicy.Caller{ARN: "cloudwatch.amazonaws.com"}, "Amazon CloudWatch User Guide, Notifying users on alarm changes"
+	}
+	from := iampolicy.Context{"aws:SourceArn": {a.Source}, "aws:SourceAccount": {a.Account}, "aws:SecureTransport": {"true"}}
+	call := Call{Caller: caller, Resource: a.Target, Context: fromAWS(from), Source: source}
+	context := ""
+	switch {
+	case strings.Contains(a.Target, ":sqs:"):
+		call.What, call.Action, context = who+" sends the alarm to the queue", "sqs:SendMessage", "kms:EncryptionContext:aws:sqs:arn"
+	case strings.Contains(a.Target, ":lambda:"):
+		call.What, call.Action = who+" invokes the function with the alarm", "lambda:InvokeFunction"
+	default:
+		call.What, call.Action, context = who+" publishes the alarm", "sns:Publish", "kms:EncryptionContext:aws:sns:topicArn"
+	}
+	if a.Key == "" || context == "" {
+		return []Call{call}, nil
+	}
+	// EventBridge sends no keys of the source here: the documentation says so.
+	with := iampolicy.Context{context: {a.Target}, "aws:SourceArn": nil, "aws:SourceAccount": nil}
+	of := "Amazon SNS Developer Guide, Enable compatibility between event sources from AWS services and encrypted topics"
+	if who == "CloudWatch" {
+		with["aws:SourceArn"], with["aws:SourceAccount"] = iampolicy.Values{a.Source}, iampolicy.Values{a.Account}
+	}
+	if call.Action == "sqs:SendMessage" {
+		of = "Amazon SQS Developer Guide, Configuring KMS permissions for AWS services; the context is inferred"
 	}
 	for _, action := range []string{"kms:GenerateDataKey", "kms:Decrypt"} {
 		key = append(key, Call{
-			What: "EventBridge does " + action + " with the topic's key", Caller: caller, Action: action, Resource: a.KeyARN,
-			// The keys of the source are not there: the documentation says so of this call.
-			Context: fromAWS(iampolicy.Context{"kms:EncryptionContext:aws:sns:topicArn": {a.TopicARN}, "aws:SourceArn": nil, "aws:SourceAccount": nil}),
-			Source:  "Amazon SNS Developer Guide, Enable compatibility between event sources from AWS services and encrypted topics",
+			What: who + " does " + action + " with the target's key", Caller: caller, Action: action, Resource: a.Key, Context: fromAWS(maps.Clone(with)), Source: of,
 		})
 	}
-	return topic, key
+	return []Call{call}, key
 }
 
 // Association is an association of EKS Pod Identity.

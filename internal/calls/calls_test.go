@@ -23,9 +23,16 @@ func book() []Call {
 	key := at.ARN("kms", "key/KEY")
 	all := OfCluster(Cluster{Name: "CLUSTER", KeyARN: key, RoleARN: at.IAM("role/CLUSTER-ROLE"), EKSService: "eks.eu-central-1.amazonaws.com"})
 	bucket, ofKey := OfTrail(Trail{ARN: at.ARN("cloudtrail", "trail/TRAIL"), Account: "111122223333", Partition: "aws", Bucket: "BUCKET", KeyARN: key})
-	topic, ofTopicKey := OfAlarm(Alarm{RuleARN: at.ARN("events", "rule/RULE"), TopicARN: at.ARN("sns", "TOPIC"), Account: "111122223333", KeyARN: key})
-	for _, more := range [][]Call{bucket, ofKey, topic, ofTopicKey} {
-		all = append(all, more...)
+	all = slices.Concat(all, bucket, ofKey)
+	for _, a := range []Alarm{
+		{Source: at.ARN("events", "rule/RULE"), Target: at.ARN("sns", "TOPIC")},
+		{Source: at.ARN("events", "rule/RULE"), Target: at.ARN("sqs", "QUEUE")},
+		{Source: at.ARN("events", "rule/RULE"), Target: at.ARN("lambda", "function:FUNCTION")},
+		{Source: at.ARN("cloudwatch", "alarm:ALARM"), Target: at.ARN("sns", "TOPIC")},
+	} {
+		a.Account, a.Key = "111122223333", key
+		target, ofTargetKey := OfAlarm(a)
+		all = slices.Concat(all, target, ofTargetKey)
 	}
 	return append(all, OfAssociation(Association{
 		ClusterARN: at.ARN("eks", "cluster/CLUSTER"), ClusterName: "CLUSTER", Account: "111122223333",

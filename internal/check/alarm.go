@@ -63,11 +63,12 @@ func (c *checker) findAlarms() {
 		c.alarms = append(c.alarms, alarm{r.In, matches, namesIn(pattern)})
 		c.rules = append(c.rules, r)
 	}
-	alarmed := map[string]bool{}
+	alarmed := map[string][]*estate.Thing{}
 	for _, r := range c.estate.Of(estate.KindMetricAlarm) {
 		p := r.Settings
 		if isTrue(p["ActionsEnabled"], true) && len(list(p["AlarmActions"])) > 0 {
-			alarmed[r.In.Account+r.In.Region+text(p["Namespace"])+"\x00"+text(p["MetricName"])] = true
+			of := r.In.Account + r.In.Region + text(p["Namespace"]) + "\x00" + text(p["MetricName"])
+			alarmed[of] = append(alarmed[of], r)
 		}
 	}
 	for _, r := range c.estate.Of(estate.KindMetricFilter) {
@@ -75,9 +76,11 @@ func (c *checker) findAlarms() {
 		if len(c.trails) > 0 && !c.estate.IsTrailGroup(text(r.Settings["LogGroupName"])) {
 			continue
 		}
-		if !slices.ContainsFunc(list(r.Settings["MetricTransformations"]), func(m any) bool {
-			return alarmed[r.In.Account+r.In.Region+text(at(m, "MetricNamespace"))+"\x00"+text(at(m, "MetricName"))]
-		}) {
+		var by []*estate.Thing
+		for _, m := range list(r.Settings["MetricTransformations"]) {
+			by = append(by, alarmed[r.In.Account+r.In.Region+text(at(m, "MetricNamespace"))+"\x00"+text(at(m, "MetricName"))]...)
+		}
+		if len(by) == 0 {
 			continue
 		}
 		filter, err := parseFilter(text(r.Settings["FilterPattern"]))
@@ -86,6 +89,7 @@ func (c *checker) findAlarms() {
 			continue
 		}
 		// A metric filter sees the record of CloudTrail, not EventBridge's event.
+		c.metricAlarms = append(c.metricAlarms, by...)
 		c.alarms = append(c.alarms, alarm{r.In, func(event any) bool { return filter(at(event, "detail")) }, nil})
 	}
 }

@@ -10,37 +10,51 @@ import (
 	"github.com/ekskms/ekskms/internal/place"
 )
 
-// refused reports calls that a policy refuses, once for each reason. What is not
-// understood in the policy is reported where that policy is judged.
-func (c *checker) refused(rule string, on *estate.Thing, policy *estate.Policy, all []calls.Call, identity ...iampolicy.NamedDocument) {
+// refused reports calls that all of some policies refuse, once for each reason. Of policies
+// that are not known in full, only what one of them denies is refused.
+func (c *checker) refused(rule string, on *estate.Thing, policies []*estate.Policy, all []calls.Call, identity ...iampolicy.NamedDocument) {
 	told := map[string]bool{}
 	for _, call := range all {
-		answer, err := call.Ask(iampolicy.Policies{Resource: policy.NamedDocument, Identity: identity, Organization: c.organization})
-		if err != nil {
-			c.noteAt(on.Resource, "whether it is refused that %s was not judged: %v", call.What, err)
-			continue
+		var first calls.Answer
+		refused := true
+		for i, policy := range policies {
+			answer, err := call.Ask(iampolicy.Policies{Resource: policy.NamedDocument, Identity: identity, Organization: c.organization})
+			if err != nil {
+				c.noteAt(on.Resource, "whether it is refused that %s was not judged: %v", call.What, err)
+			}
+			refused = refused && err == nil && answer.Refused && (answer.Why != nothing || !policy.Partial)
+			if i == 0 || answer.Why != nothing {
+				first = answer
+			}
 		}
-		if answer.Refused && !told[answer.Why] {
-			told[answer.Why] = true
-			c.find(rule, on, "refused: %s; %s", call.What, answer.Why)
+		if refused && !told[first.Why] {
+			told[first.Why] = true
+			c.find(rule, on, "refused: %s; %s", call.What, first.Why)
 		}
 	}
 }
 
-// judged tells whether a policy can be asked what it refuses, and notes what is not known.
-func (c *checker) judged(p *estate.Policy) bool {
-	missing := "${" + strings.Join(p.Missing, "}, ${") + "}"
-	switch {
-	case p.Broken != nil:
-		c.noteAt(p.On.Resource, "%s was not judged: %v", p.Name, p.Broken)
-	case p.Resolved == nil:
-		c.noteAt(p.On.Resource, "%s is %s, which is not in the template: it was not judged", p.Name, missing)
-	case p.Partial:
-		c.noteAt(p.On.Resource, "%s has a statement of which %s is not in the template: whether a call is refused was not judged", p.Name, missing)
-	default:
-		return true
+// nothing is why a call is refused that no statement is about.
+const nothing = "nothing allows it"
+
+// known are those of some policies of which something is known, and notes say what is not.
+func (c *checker) known(policies ...*estate.Policy) (all []*estate.Policy) {
+	for _, p := range policies {
+		missing := "${" + strings.Join(p.Missing, "}, ${") + "}"
+		switch {
+		case p.Broken != nil:
+			c.noteAt(p.On.Resource, "%s was not judged in full: %v", p.Name, p.Broken)
+		case p.Resolved == nil:
+			c.noteAt(p.On.Resource, "%s is %s, which is not in the template: it was not judged", p.Name, missing)
+		case p.Partial:
+			c.noteAt(p.On.Resource, "%s has a statement of which %s is not in the template: what it allows was not judged", p.Name, missing)
+		}
+		if p.Resolved == nil {
+			return nil // it may allow everything
+		}
+		all = append(all, p)
 	}
-	return false
+	return all
 }
 
 func placeOf(t *estate.Stack) place.Place { return place.In(t.Account, t.Region) }
@@ -55,9 +69,9 @@ func (kp *keyPolicy) checkLockedOut() {
 		}
 		all := slices.DeleteFunc(calls.OfCluster(at), func(call calls.Call) bool {
 			answer, err := call.Ask(iampolicy.Policies{Resource: kp.policy.NamedDocument, Identity: estate.Everything()})
-			return err == nil && answer.Why == "nothing allows it"
+			return err == nil && answer.Why == nothing
 		})
-		kp.c.refused("cluster-locked-out", kp.key.Thing, kp.policy, all, estate.Everything()...)
+		kp.c.refused("cluster-locked-out", kp.key.Thing, []*estate.Policy{kp.policy}, all, estate.Everything()...)
 	}
 }
 
@@ -111,63 +125,92 @@ func (c *checker) checkDelivery(t *estate.Thing) {
 		if len(policies) == 0 {
 			c.find("trail-undeliverable", t, "the bucket has no policy that lets CloudTrail write to it")
 		}
-		for _, policy := range policies {
-			if c.judged(policy) {
-				c.refused("trail-undeliverable", t, policy, ofBucket)
-			}
+		if known := c.known(policies...); len(known) > 0 {
+			c.refused("trail-undeliverable", t, known, ofBucket)
 		}
 	}
 	if len(ofKey) > 0 {
-		if policy := c.estate.PolicyOf(key); c.judged(policy) {
-			c.refused("trail-undeliverable", t, policy, ofKey)
+		if known := c.known(c.estate.PolicyOf(key)); len(known) > 0 {
+			c.refused("trail-undeliverable", t, known, ofKey)
 		}
+	} else if v := p["KMSKeyId"]; v != nil && v != "" {
+		c.noteAt(t.Resource, "the key %s is not in the templates: whether CloudTrail may use it was not judged", show(v))
 	}
 }
 
-// checkAlarmDelivery asks the calls by which alarms reach the topics of the templates.
+// checkAlarmDelivery asks the calls by which alarms reach what they tell.
 func (c *checker) checkAlarmDelivery() {
-	rules := map[*estate.Thing][]*estate.Thing{}
+	var targets []*estate.Thing
+	sources := map[*estate.Thing][]*estate.Thing{}
+	add := func(source *estate.Thing, v any) {
+		target := c.estate.Lookup(v)
+		if target == nil || !slices.Contains([]estate.Kind{estate.KindTopic, estate.KindQueue, estate.KindFunction}, target.Kind) {
+			return
+		}
+		if sources[target] == nil {
+			targets = append(targets, target)
+		}
+		sources[target] = append(sources[target], source)
+	}
 	for _, r := range c.rules {
 		for _, target := range list(r.Settings["Targets"]) {
-			if topic := c.estate.Lookup(at(target, "Arn")); topic != nil && topic.Kind == estate.KindTopic {
-				rules[topic] = append(rules[topic], r)
+			if role := at(target, "RoleArn"); role != nil {
+				c.noteAt(r.Resource, "the target %s is reached as the role %s: whether that may was not judged", show(at(target, "Arn")), show(role))
+				continue
+			}
+			add(r, at(target, "Arn"))
+		}
+	}
+	for _, r := range c.metricAlarms {
+		for _, action := range list(r.Settings["AlarmActions"]) {
+			if topic := c.estate.Lookup(action); topic != nil && topic.Kind == estate.KindTopic {
+				add(r, action)
 			}
 		}
 	}
-	for _, topic := range c.estate.Of(estate.KindTopic) {
-		if len(rules[topic]) == 0 {
-			continue
+	for _, target := range targets {
+		c.checkTarget(target, sources[target])
+	}
+}
+
+// keysOfTargets are the settings that name the key of a topic and of a queue, and the alias
+// of the key that AWS manages for them. A function has none that matters here.
+var keysOfTargets = map[estate.Kind][2]string{
+	estate.KindTopic: {"KmsMasterKeyId", "alias/aws/sns"}, estate.KindQueue: {"KmsMasterKeyId", "alias/aws/sqs"},
+}
+
+func (c *checker) checkTarget(target *estate.Thing, sources []*estate.Thing) {
+	of := keysOfTargets[target.Kind]
+	master := target.Settings[of[0]]
+	alarm := calls.Alarm{Target: target.ARN}
+	key := c.estate.Lookup(master)
+	if key != nil && key.Kind == estate.KindKey {
+		alarm.Key = key.ARN
+	}
+	var ofTarget, ofKey []calls.Call
+	byEventBridge := false
+	for _, s := range sources {
+		alarm.Source, alarm.Account = s.ARN, s.In.Account
+		one, more := calls.OfAlarm(alarm)
+		ofTarget, ofKey = append(ofTarget, one...), append(ofKey, more...)
+		byEventBridge = byEventBridge || s.Kind == estate.KindRule
+	}
+	policies := c.estate.PoliciesFor(target)
+	switch known := c.known(policies...); {
+	case len(known) > 0:
+		c.refused("alarm-undeliverable", target, known, ofTarget)
+	case len(policies) == 0 && byEventBridge: // CloudWatch may publish to a topic of its account
+		c.find("alarm-undeliverable", target, "the %s has no policy that lets EventBridge reach it", target.Kind)
+	}
+	switch alias := text(master); {
+	case of[1] != "" && (alias == of[1] || strings.HasSuffix(alias, ":"+of[1])):
+		c.find("alarm-undeliverable", target, "the %s is encrypted under %s, whose policy does not let AWS's services use it", target.Kind, of[1])
+	case len(ofKey) > 0:
+		if known := c.known(c.estate.PolicyOf(key)); len(known) > 0 {
+			c.refused("alarm-undeliverable", target, known, ofKey)
 		}
-		alarm := calls.Alarm{TopicARN: topic.ARN, Account: topic.In.Account}
-		master := topic.Settings["KmsMasterKeyId"]
-		key := c.estate.Lookup(master)
-		if key != nil && key.Kind == estate.KindKey {
-			alarm.KeyARN = key.ARN
-		}
-		var ofTopic, ofKey []calls.Call
-		for _, r := range rules[topic] {
-			alarm.RuleARN, alarm.Account = r.ARN, r.In.Account
-			var publish []calls.Call
-			publish, ofKey = calls.OfAlarm(alarm) // those on the key are the same for all rules
-			ofTopic = append(ofTopic, publish...)
-		}
-		policies := c.estate.PoliciesFor(topic)
-		if len(policies) == 0 {
-			c.find("alarm-undeliverable", topic, "the topic has no policy that lets EventBridge publish to it")
-		}
-		for _, policy := range policies {
-			if c.judged(policy) {
-				c.refused("alarm-undeliverable", topic, policy, ofTopic)
-			}
-		}
-		if alias := text(master); alias == "alias/aws/sns" || strings.HasSuffix(alias, ":alias/aws/sns") {
-			c.find("alarm-undeliverable", topic, "the topic is encrypted under alias/aws/sns, whose policy does not let EventBridge use it")
-		}
-		if len(ofKey) > 0 {
-			if policy := c.estate.PolicyOf(key); c.judged(policy) {
-				c.refused("alarm-undeliverable", topic, policy, ofKey)
-			}
-		}
+	case of[0] != "" && master != nil && master != "":
+		c.noteAt(target.Resource, "the key %s is not in the templates: whether alarms can be encrypted with it was not judged", show(master))
 	}
 }
 
@@ -175,10 +218,11 @@ func (c *checker) checkAlarmDelivery() {
 func (c *checker) checkAssociation(r *estate.Thing) {
 	role := c.estate.Lookup(r.Settings["RoleArn"])
 	if role == nil || role.Kind != estate.KindRole {
+		c.noteAt(r.Resource, "the role %s is not in the templates: whether it can be assumed was not judged", show(r.Settings["RoleArn"]))
 		return
 	}
-	policy := c.estate.PolicyOf(role)
-	if !c.judged(policy) {
+	policy := c.known(c.estate.PolicyOf(role))
+	if len(policy) == 0 {
 		return
 	}
 	p := r.Settings

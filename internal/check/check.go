@@ -141,6 +141,7 @@ type checker struct {
 	trails       []*estate.Thing
 	alarms       []alarm
 	rules        []*estate.Thing // of EventBridge, that count for alarms
+	metricAlarms []*estate.Thing // of CloudWatch, likewise
 }
 
 func (c *checker) run() {

@@ -216,6 +216,25 @@ func metricAlarm(logGroup string, actions ...any) change {
 		}))
 }
 
+// alarmTo sends the alarm on a disabled key to something else.
+func alarmTo(id string) change {
+	return property(keyDisabled, "Targets", []any{map[string]any{"Id": "other", "Arn": map[string]any{"Fn::GetAtt": []any{id, "Arn"}}}})
+}
+
+func queuePolicy(service string) change {
+	return addResource("QueuePolicy", "AWS::SQS::QueuePolicy", map[string]any{"Queues": []any{map[string]any{"Ref": "Queue"}}, "PolicyDocument": map[string]any{
+		"Version": "2012-10-17", "Statement": []any{map[string]any{
+			"Effect": "Allow", "Principal": map[string]any{"Service": service}, "Action": "sqs:SendMessage", "Resource": map[string]any{"Fn::GetAtt": []any{"Queue", "Arn"}},
+		}},
+	}})
+}
+
+func permission(rule any) change {
+	return addResource("Permission", "AWS::Lambda::Permission", map[string]any{
+		"FunctionName": map[string]any{"Ref": "Function"}, "Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com", "SourceArn": rule,
+	})
+}
+
 // elsewhere replaces a text in the whole template.
 func elsewhere(from, to string) change {
 	return func(t template) {
@@ -276,6 +295,26 @@ var mutations = []mutation{
 	{name: "a topic policy for another rule", apply: property(topicPolicy, "PolicyDocument.Statement.0.Condition", map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": "arn:aws:events:eu-central-1:111122223333:rule/other"}}), want: one("alarm-undeliverable")},
 	{name: "a topic policy for the account's rules", apply: property(topicPolicy, "PolicyDocument.Statement.0.Condition", map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": "111122223333"}})},
 	{name: "the topic under a key of SNS", apply: property(topic, "KmsMasterKeyId", "alias/aws/sns"), want: one("alarm-undeliverable")},
+	{name: "an alarm to a queue without a policy", apply: all(alarmTo("Queue"), addResource("Queue", "AWS::SQS::Queue", map[string]any{})), want: one("alarm-undeliverable")},
+	{name: "an alarm to a queue", apply: all(alarmTo("Queue"), addResource("Queue", "AWS::SQS::Queue", map[string]any{}), queuePolicy("events.amazonaws.com"))},
+	{name: "an alarm to a queue for another service", apply: all(alarmTo("Queue"), addResource("Queue", "AWS::SQS::Queue", map[string]any{}), queuePolicy("sns.amazonaws.com")), want: one("alarm-undeliverable")},
+	{name: "an alarm to a queue under a key of SQS", apply: all(alarmTo("Queue"), addResource("Queue", "AWS::SQS::Queue", map[string]any{"KmsMasterKeyId": "alias/aws/sqs"}), queuePolicy("events.amazonaws.com")), want: one("alarm-undeliverable")},
+	{name: "an alarm to a queue under a key that refuses it", apply: all(alarmTo("Queue"), addResource("Queue", "AWS::SQS::Queue", map[string]any{"KmsMasterKeyId": map[string]any{"Fn::GetAtt": []any{logsKey, "Arn"}}}), queuePolicy("events.amazonaws.com")), want: one("alarm-undeliverable")},
+	{name: "an alarm to a function without a permission", apply: all(alarmTo("Function"), addResource("Function", "AWS::Lambda::Function", map[string]any{})), want: one("alarm-undeliverable")},
+	{name: "an alarm to a function", apply: all(alarmTo("Function"), addResource("Function", "AWS::Lambda::Function", map[string]any{}), permission(map[string]any{"Fn::GetAtt": []any{keyDisabled, "Arn"}}))},
+	{name: "an alarm to a function for another rule", apply: all(alarmTo("Function"), addResource("Function", "AWS::Lambda::Function", map[string]any{}), permission("arn:aws:events:eu-central-1:111122223333:rule/other")), want: one("alarm-undeliverable")},
+	{name: "an alarm to a function for each of two rules", apply: all(alarmTo("Function"), addResource("Function", "AWS::Lambda::Function", map[string]any{}), permission("arn:aws:events:eu-central-1:111122223333:rule/other"),
+		func(t template) { t["Resources"].(map[string]any)["Other"] = t.Resource("Permission") }, permission(map[string]any{"Fn::GetAtt": []any{keyDisabled, "Arn"}}))},
+	{name: "an alarm to a topic as a role", apply: all(dropResource(topicPolicy), func(t template) {
+		for _, r := range t["Resources"].(map[string]any) {
+			if r := r.(map[string]any); r["Type"] == "AWS::Events::Rule" {
+				set(r, "Properties.Targets.0.RoleArn", "arn:aws:iam::111122223333:role/Publisher")
+			}
+		}
+	})},
+	{name: "a metric alarm to a topic for EventBridge", apply: all(dropResource(keyDisabled), metricAlarm("trail-logs", map[string]any{"Ref": topic})), want: one("alarm-undeliverable")},
+	{name: "a metric alarm to a topic without a policy", apply: all(dropResource(keyDisabled), addResource("Topic", "AWS::SNS::Topic", map[string]any{}), metricAlarm("trail-logs", map[string]any{"Ref": "Topic"}))},
+	{name: "a metric alarm to a topic under a key of SNS", apply: all(dropResource(keyDisabled), addResource("Topic", "AWS::SNS::Topic", map[string]any{"KmsMasterKeyId": "alias/aws/sns"}), metricAlarm("trail-logs", map[string]any{"Ref": "Topic"})), want: one("alarm-undeliverable")},
 	{name: "the trail under a prefix", apply: property(trail, "S3KeyPrefix", "eks"), want: one("trail-undeliverable")},
 	{name: "no bucket policy", apply: dropResource(bucketPolicy), want: one("trail-undeliverable")},
 	{name: "a bucket policy for another trail", apply: property(bucketPolicy, "PolicyDocument.Statement.3.Condition.StringEquals.aws:SourceArn", "arn:aws:cloudtrail:eu-central-1:111122223333:trail/other"), want: one("trail-undeliverable")},

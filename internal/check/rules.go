@@ -213,9 +213,9 @@ var rules = []finding.Rule{
 	},
 	{
 		ID: "alarm-undeliverable", Severity: finding.High,
-		Title:    "An alarm can't reach its topic",
-		Why:      "The policy of the topic or of its key refuses EventBridge: the alarm is raised, and nobody is told.",
-		Fix:      "Let events.amazonaws.com do sns:Publish on the topic, and kms:GenerateDataKey* and kms:Decrypt with its key: without aws:SourceArn and aws:SourceAccount in the key's policy, which EventBridge does not send there. alias/aws/sns can't be used.",
+		Title:    "An alarm can't reach its target",
+		Why:      "The policy of the topic, the queue or the function, or of its key, refuses EventBridge or CloudWatch: the alarm is raised, and nobody is told.",
+		Fix:      "Let events.amazonaws.com, or cloudwatch.amazonaws.com for a metric alarm, do sns:Publish on the topic, sqs:SendMessage on the queue or lambda:InvokeFunction on the function, and kms:GenerateDataKey* and kms:Decrypt with its key: for EventBridge without aws:SourceArn and aws:SourceAccount in the key's policy, which it does not send there. alias/aws/sns and alias/aws/sqs can't be used.",
 		Controls: inferred(si45),
 	},
 	{

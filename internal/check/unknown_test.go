@@ -207,3 +207,32 @@ func TestWhoIsMeant(t *testing.T) {
 		t.Error(said)
 	}
 }
+
+// TestUnknownDelivery shows that what is not known of a policy may allow a call, but that what
+// is known can deny it.
+func TestUnknownDelivery(t *testing.T) {
+	denies := map[string]any{"Effect": "Deny", "Principal": map[string]any{"Service": "events.amazonaws.com"}, "Action": "sns:Publish", "Resource": "*"}
+	for name, tc := range map[string]struct {
+		apply change
+		want  []string
+	}{
+		"a topic's policy":           {property(topicPolicy, "PolicyDocument", ref("Thing")), nil},
+		"a statement":                {property(topicPolicy, "PolicyDocument.Statement", []any{ref("Thing")}), nil},
+		"a statement beside a Deny":  {property(topicPolicy, "PolicyDocument.Statement", []any{ref("Thing"), denies}), one("alarm-undeliverable")},
+		"a topic's key":              {property(topic, "KmsMasterKeyId", ref("Thing")), nil},
+		"a bucket's policy":          {property(bucketPolicy, "PolicyDocument", ref("Thing")), nil},
+		"a trail's key":              {property(trail, "KMSKeyId", ref("Thing")), nil},
+		"a trust policy":             {property(pluginRole, "AssumeRolePolicyDocument", ref("Thing")), nil},
+		"the role of an association": {property("EncryptedClusterKmsPluginPodIdentity6ACD28A4", "RoleArn", ref("Thing")), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ids, said := checked(t, all(parameter("Thing"), tc.apply))
+			if diff := cmp.Diff(tc.want, ids); diff != "" {
+				t.Errorf("- want, + found\n%s%s", diff, said)
+			}
+			if !strings.Contains(said, "Thing") {
+				t.Errorf("no note names what is not known:\n%s", said)
+			}
+		})
+	}
+}

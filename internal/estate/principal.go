@@ -217,8 +217,8 @@ func (e *Estate) findRoles() {
 	}
 }
 
-// PolicyOf returns the policy of a key, a bucket, a topic, or the trust policy of a role; of
-// a bucket or a topic it is that of the thing that carries it.
+// PolicyOf returns the policy of a key, the trust policy of a role, or that which a thing
+// carries for a bucket, a topic, a queue or a function.
 func (e *Estate) PolicyOf(t *Thing) *Policy {
 	e.reading.Lock()
 	defer e.reading.Unlock()
@@ -235,6 +235,8 @@ func (e *Estate) PolicyOf(t *Thing) *Policy {
 		p = readPolicy(t, "key policy", document, ofKey)
 	case KindRole:
 		p = readPolicy(t, "trust policy", t.Settings["AssumeRolePolicyDocument"], ofResource)
+	case KindPermission:
+		p = readPolicy(t, "permission", permission(t), ofResource)
 	default:
 		p = readPolicy(t, string(t.Kind), t.Settings["PolicyDocument"], ofResource)
 	}
@@ -242,7 +244,29 @@ func (e *Estate) PolicyOf(t *Thing) *Policy {
 	return p
 }
 
-// PoliciesFor are the policies of a bucket or a topic.
+// permission is the statement that Lambda makes of a permission.
+//
+// Source: AWS Lambda API Reference, AddPermission.
+func permission(t *Thing) any {
+	principal := map[string]any{"AWS": t.Settings["Principal"]}
+	if service, is := t.Settings["Principal"].(string); is && strings.HasSuffix(service, ".amazonaws.com") {
+		principal = map[string]any{"Service": service}
+	}
+	statement := map[string]any{"Effect": "Allow", "Principal": principal, "Action": t.Settings["Action"], "Resource": "*"}
+	condition := map[string]any{}
+	for operator, of := range map[string][2]string{"ArnLike": {"SourceArn", "aws:SourceArn"}, "StringEquals": {"SourceAccount", "aws:SourceAccount"}} {
+		if v := t.Settings[of[0]]; v != nil {
+			condition[operator] = map[string]any{of[1]: v}
+		}
+	}
+	if len(condition) > 0 {
+		statement["Condition"] = condition
+	}
+	return map[string]any{"Version": iampolicy.Version, "Statement": []any{statement}}
+}
+
+// PoliciesFor are the policies of a bucket, a topic or a queue, and the permissions of a
+// function.
 func (e *Estate) PoliciesFor(t *Thing) (all []*Policy) {
 	for _, carrier := range e.carriers[t] {
 		all = append(all, e.PolicyOf(carrier))

@@ -41,6 +41,10 @@ var kinds = []struct {
 	{"AWS::SNS::Topic", KindTopic},
 	{"AWS::SNS::TopicPolicy", KindTopicPolicy},
 	{"AWS::SNS::Subscription", KindSubscription},
+	{"AWS::SQS::Queue", KindQueue},
+	{"AWS::SQS::QueuePolicy", KindQueuePolicy},
+	{"AWS::Lambda::Function", KindFunction},
+	{"AWS::Lambda::Permission", KindPermission},
 	{"AWS::Logs::MetricFilter", KindMetricFilter},
 	{"AWS::CloudWatch::Alarm", KindMetricAlarm},
 	{"AWS::Logs::LogGroup", KindLogGroup},
@@ -81,7 +85,7 @@ func FromTemplates(a *cfn.Assembly) *Estate {
 			e.things[k.kind] = append(e.things[k.kind], thing)
 		}
 	}
-	for kind, name := range map[Kind]string{KindBucketPolicy: "Bucket", KindTopicPolicy: "Topics"} {
+	for kind, name := range map[Kind]string{KindBucketPolicy: "Bucket", KindTopicPolicy: "Topics", KindQueuePolicy: "Queues", KindPermission: "FunctionName"} {
 		for _, carrier := range e.Of(kind) {
 			for _, v := range value.List(carrier.Settings[name]) {
 				if t := e.Lookup(v); t != nil {
