@@ -12,6 +12,7 @@ MODULES = test/consumer test/e2e test/e2e/tools test/hosted test/monitoring test
 
 # What tests look at is more than the go command sees: -count=1 everywhere.
 # Packages that reach jsii are tested without -race: jsii's own Close races.
+# Tests that only look at more templates leave that to a run without -race: estatetest.Race.
 JSII     = -e aws/jsii-runtime-go -e ekskms/internal/synth -e ekskms/internal/cli
 PACKAGES = go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
 PURE     = $$($(PACKAGES) | grep -v $(JSII) | cut -d' ' -f1)
@@ -54,6 +55,8 @@ vet:
 test-pure: node_modules
 	@echo "== tests without CDK, with the race detector"
 	packages=$(PURE); go test -count=1 -race $$packages
+	@echo "== what the race detector makes too slow"
+	go test -count=1 ./internal/check ./internal/guard
 
 .PHONY: test-cdk
 test-cdk: node_modules
