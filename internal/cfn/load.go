@@ -12,8 +12,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ekskms/ekskms/internal/place"
 )
@@ -180,16 +180,15 @@ func read(path string) (f file) {
 // readAhead reads files at once, for template to take.
 func (l *loader) readAhead(paths []string) {
 	files := make([]file, len(paths))
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(paths)) {
-		wait.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(paths)); i = next.Add(1) - 1 {
-				files[i] = read(paths[i])
-			}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, path := range paths {
+		group.Go(func() error {
+			files[i] = read(path)
+			return nil
 		})
 	}
-	wait.Wait()
+	_ = group.Wait() // each file has its own error
 	if l.ahead == nil {
 		l.ahead = map[string]file{}
 	}

@@ -13,11 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ekskms/ekskms/internal/eksversion"
 	"github.com/ekskms/ekskms/internal/estate"
@@ -194,22 +195,29 @@ func (c *checker) run() {
 	c.noteUnseen()
 }
 
-// together runs jobs at once, and puts together what they report in their order.
+// together runs jobs at once, and puts together what they report in their order. A panic in
+// one is a panic here.
 func (c *checker) together(jobs []func(*checker)) {
 	reports := make([]*finding.Report, len(jobs))
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
-		wait.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(jobs)); i = next.Add(1) - 1 {
-				own := *c
-				own.report = finding.Report{}
-				jobs[i](&own)
-				reports[i] = &own.report
-			}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, judge := range jobs {
+		group.Go(func() (err error) {
+			defer func() {
+				if r := recover(); r != nil { // it is the caller's to recover
+					err = fmt.Errorf("%v\n%s", r, debug.Stack())
+				}
+			}()
+			own := *c
+			own.report = finding.Report{}
+			judge(&own)
+			reports[i] = &own.report
+			return nil
 		})
 	}
-	wait.Wait()
+	if err := group.Wait(); err != nil {
+		panic(err)
+	}
 	c.report.Append(reports)
 }
 
