@@ -93,7 +93,9 @@ func (r *resolver) allowed(value string) (all []string) {
 // Case is what assemblies are where something that they do not know is decided.
 type Case struct {
 	Assemblies []*Assembly
-	answers    map[question]bool
+	// Left says in words what is not decided even so, if there were too many questions.
+	Left    string
+	answers map[question]bool
 }
 
 // mostQuestions bounds the cases: two for each question, of those that come after it.
@@ -117,7 +119,11 @@ func CasesOf(types []string, all ...*Assembly) ([]Case, error) {
 					a.decided = true
 				}
 			}
-			cases = append(cases, Case{all, answers})
+			left := ""
+			if open {
+				left = "whether " + q.words(true)
+			}
+			cases = append(cases, Case{all, left, answers})
 			return nil
 		}
 		for _, same := range []bool{true, false} {

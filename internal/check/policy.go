@@ -61,7 +61,7 @@ func (c *checker) checkKeyPolicy(k *estate.Key) {
 		return
 	}
 	for _, m := range policy.Missing {
-		c.noteAt(k.Resource, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, an account for that of the template, another value for one that nothing else has; a statement of which it is the whole or the effect was not judged", m)
+		c.noteAt(k.Resource, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, an account for that of the template, another value for one that nothing else has; a statement of which it is the whole or the effect, or a Deny of which it is a condition, was not judged", m)
 	}
 	if policy.Partial {
 		c.noteAt(k.Resource, "KeyPolicy has a statement that was not judged: whether somebody is missing in it was not judged either")

@@ -9,6 +9,7 @@
 package estate
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/ekskms/ekskms/internal/cfn"
@@ -170,7 +171,11 @@ func Cases(all ...*Estate) ([]Case, error) {
 	for _, one := range found {
 		c := Case{of: one}
 		for _, a := range one.Assemblies {
-			c.Estates = append(c.Estates, FromTemplates(a))
+			e := FromTemplates(a)
+			if one.Left != "" {
+				e.Notes = append(e.Notes, finding.Note{Message: fmt.Sprintf("more is open than is judged in each case: %s was not decided, and what depends on it was taken to be there", one.Left)})
+			}
+			c.Estates = append(c.Estates, e)
 		}
 		cases = append(cases, c)
 	}

@@ -216,3 +216,29 @@ Resources:
 		})
 	}
 }
+
+// TestMostQuestions shows that of many questions some are decided, and that a note names one
+// that is not.
+func TestMostQuestions(t *testing.T) {
+	var parameters, conditions, keys strings.Builder
+	for _, n := range []string{"A", "B", "C", "D", "E", "F"} {
+		parameters.WriteString("  " + n + ": {Type: String}\n")
+		conditions.WriteString("  Is" + n + ": !Equals [!Ref " + n + ", yes]\n")
+		keys.WriteString("  Key" + n + ": {Type: AWS::KMS::Key, Condition: Is" + n + "}\n")
+	}
+	cases, err := estate.Cases(read(t, "Parameters:\n"+parameters.String()+"Conditions:\n"+conditions.String()+"Resources:\n"+keys.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) != 16 {
+		t.Errorf("%d cases", len(cases))
+	}
+	for _, c := range cases {
+		if notes := c.Estates[0].Notes; len(notes) != 1 || !strings.Contains(notes[0].Message, "whether E is true was not decided") {
+			t.Errorf("notes %v", notes)
+		}
+		if n := len(c.Estates[0].Keys); n < 2 {
+			t.Errorf("%d keys: what is not decided must be there", n)
+		}
+	}
+}

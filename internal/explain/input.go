@@ -34,6 +34,9 @@ func FromEstate(all *estate.Estate, key string) ([]Input, error) {
 		}
 		for _, in := range found {
 			in.cases, in.in = cases, i
+			for _, n := range one.Estates[0].Notes {
+				in.Notes = append(in.Notes, n.String())
+			}
 			inputs = append(inputs, in)
 		}
 	}

@@ -94,6 +94,9 @@ func compare(before, after *estate.Estate, organization []iampolicy.NamedDocumen
 			}
 		}
 	}
+	for _, n := range after.Notes {
+		c.note(n.Resource, "%s", n.Message)
+	}
 	clusters := c.clusters()
 	c.keys(clusters)
 	c.record()
