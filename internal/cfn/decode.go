@@ -41,7 +41,11 @@ func decode(data []byte) (*document, error) {
 	if len(sections["Resources"]) == 0 {
 		return nil, errors.New("is no CloudFormation template, for it has no Resources")
 	}
+	loops := bytes.Contains(data, []byte("Fn::ForEach"))
 	for _, name := range []string{"Conditions", "Resources", "Outputs"} {
+		if !loops {
+			break
+		}
 		if expanded, ok := forEach(sections[name], parameterLists(sections["Parameters"]), func(made, by string) { lines[made] = lines[by] }).(map[string]any); ok {
 			sections[name] = expanded
 		}

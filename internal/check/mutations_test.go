@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/estate/estatetest"
 )
 
@@ -641,6 +642,15 @@ func TestGoldens(t *testing.T) {
 			}
 			if found, report := run(t, name+".json", data); len(found) > 0 {
 				t.Errorf("found in a good template:\n%s", details(report))
+			}
+			for with, e := range map[string]*estate.Estate{"another stack": estatetest.BesideAnother(t, estatetest.Golden(t, name)), "another cluster": estatetest.WithAnother(t, estatetest.Golden(t, name))} {
+				report, err := check.Run(e, check.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(report.Findings) > 0 {
+					t.Errorf("found in a good template with %s:\n%s", with, details(report))
+				}
 			}
 		})
 	}

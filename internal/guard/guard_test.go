@@ -301,6 +301,40 @@ func TestGoldens(t *testing.T) {
 	}
 }
 
+// TestSelf: no template that can be read differs from itself, whatever is wrong with it.
+func TestSelf(t *testing.T) {
+	var files []string
+	for _, pattern := range []string{"../check/testdata/foreign/*.*", "../cli/testdata/cases/*.*"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) < 10 {
+			t.Fatalf("%d files like %s, %v", len(found), pattern, err)
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		if base := filepath.Base(file); base == "expected.yaml" || base == "cases.json" {
+			continue
+		}
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			var sides []*estate.Estate
+			for range 2 {
+				a, err := cfn.Load(file, cfn.Environment{Account: "111122223333", Region: "eu-central-1"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				sides = append(sides, estate.FromTemplates(a))
+			}
+			report, err := guard.Compare(sides[0], sides[1], guard.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range report.Findings {
+				t.Errorf("%s %s: %s", f.Rule, f.Resource, f.Message)
+			}
+		})
+	}
+}
+
 // TestNarrowed: taking a statement away widens nothing, though 'ekskms check' may have
 // more to say on what is left.
 func TestNarrowed(t *testing.T) {
