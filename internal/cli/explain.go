@@ -84,14 +84,9 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 	if question {
 		return f.answer(cmd, inputs, there)
 	}
-	all, err := explain.Matrices(inputs)
+	all, err := explain.Matrices(inputs, !f.all && f.output != "json")
 	if err != nil {
 		return err
-	}
-	for i, m := range all {
-		if !f.all && f.output != "json" {
-			all[i] = m.Brief()
-		}
 	}
 	out := cmd.OutOrStdout()
 	if f.output == "json" {

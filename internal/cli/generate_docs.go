@@ -121,7 +121,7 @@ func auditPage(there *estate.Estate, suppressions []finding.Suppression) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	matrices, err := explain.Matrices(inputs)
+	matrices, err := explain.Matrices(inputs, false)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func TestCases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			matrices, err := explain.Matrices(inputs)
+			matrices, err := explain.Matrices(inputs, false)
 			if err != nil {
 				t.Fatal(err)
 			}

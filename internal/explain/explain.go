@@ -9,13 +9,17 @@
 package explain
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -120,33 +124,43 @@ func Administrator() []iampolicy.NamedDocument {
 	})}}
 }
 
-// Matrices makes those of the keys. Where cases of the same key are alike, one stands for
-// them.
-func Matrices(inputs []Input) ([]*Matrix, error) {
+// Matrices makes those of the keys, brief ones if that is asked for: see [Matrix.Brief].
+// Where cases of the same key are alike, one stands for them.
+func Matrices(inputs []Input, brief bool) ([]*Matrix, error) {
 	type alike struct {
 		*Matrix
-		text  string
+		text  []byte
 		cases []estate.Case
 		in    []int
 	}
-	var all []*alike
-	for _, in := range inputs {
-		m, err := Explain(in)
-		if err != nil {
-			return nil, err
-		}
-		var data []byte
-		if len(in.cases) > 1 {
-			if data, err = json.Marshal(m); err != nil {
-				return nil, err
+	made := make([]*alike, len(inputs))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, in := range inputs {
+		group.Go(func() error {
+			m, err := Explain(in)
+			a := &alike{Matrix: m, cases: in.cases, in: []int{in.in}}
+			if err == nil && len(in.cases) > 1 {
+				a.text, err = json.Marshal(m)
 			}
+			if err == nil && brief {
+				a.Matrix = m.Brief()
+			}
+			made[i] = a
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var all []*alike
+	for _, a := range made {
+		i := slices.IndexFunc(all, func(o *alike) bool { return a.text != nil && bytes.Equal(a.text, o.text) })
+		if i < 0 {
+			all = append(all, a)
+			continue
 		}
-		i := slices.IndexFunc(all, func(a *alike) bool { return a.text == string(data) })
-		if i < 0 || len(in.cases) <= 1 {
-			i = len(all)
-			all = append(all, &alike{Matrix: m, text: string(data), cases: in.cases})
-		}
-		all[i].in = append(all[i].in, in.in)
+		all[i].in = append(all[i].in, a.in...)
 	}
 	var matrices []*Matrix
 	for _, a := range all {
