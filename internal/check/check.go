@@ -154,7 +154,7 @@ func (c *checker) run() {
 		each(func(c *checker) {
 			c.report.Checked.Clusters = []string{cl.Resource}
 			c.checkCluster(cl)
-			if arn := text(cl.KeyARN); cl.Key == nil && arn != "" && !ofAWS(arn) {
+			if arn := text(cl.KeyARN); cl.Key == nil && arn != "" && !unknown(arn) && !ofAWS(arn) {
 				c.checkRecorded(cl.Thing)
 				c.checkKeyAlarms(cl.Thing, arn)
 			}

@@ -52,7 +52,7 @@ func (c *checker) checkEncryption(cl *estate.Cluster) {
 	}
 	// Omitted or empty, it is all that EKS encrypts, as it is anyway.
 	resources := at(list(config)[0], "Resources")
-	if unknown(resources) {
+	if unknown(resources) || slices.ContainsFunc(list(resources), unknown) {
 		c.noteAt(cl.Resource, "EncryptionConfig's Resources is %s, which is not in the template: it was not judged", show(resources))
 	} else if all := texts(resources); len(all) > 0 && !slices.Equal(all, []string{"secrets"}) {
 		c.find("encrypted-resources-wrong", cl.Thing, "EncryptionConfig's Resources is %s, must be [secrets]", show(resources))

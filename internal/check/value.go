@@ -14,7 +14,7 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps
 
 var (
 	at      = value.At
-	unknown = value.IsUnknown
+	unknown = value.IsOpen
 	isTrue  = value.IsTrue
 	number  = value.Number
 	text    = value.Text

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// At follows a path of keys. Nil if something on the way is not there; an
-// unknown value on the way is the result.
+// At follows a path of keys. Nil if something on the way is not there; a value on the way
+// that is not known, or not in full, is the result.
 func At(v any, path ...string) any {
 	for _, key := range path {
-		if IsUnknown(v) {
+		if IsOpen(v) {
 			return v
 		}
 		m, ok := v.(map[string]any)
@@ -22,6 +22,12 @@ func At(v any, path ...string) any {
 		v = m[key]
 	}
 	return v
+}
+
+// IsOpen tells that a value is not in what was read, or a text of which a part is not.
+func IsOpen(v any) bool {
+	text, _ := v.(string)
+	return IsUnknown(v) || strings.Contains(text, "${")
 }
 
 // IsUnknown tells that a value is not in what was read.
