@@ -11,7 +11,7 @@ import (
 )
 
 // refused reports calls that all of some policies refuse, once for each reason. Of policies
-// that are not known in full, only what one of them denies is refused.
+// that could allow a call by what is not known, only what one of them denies is refused.
 func (c *checker) refused(rule string, on *estate.Thing, policies []*estate.Policy, all []calls.Call, identity ...iampolicy.NamedDocument) {
 	told := map[string]bool{}
 	for _, call := range all {
@@ -22,7 +22,7 @@ func (c *checker) refused(rule string, on *estate.Thing, policies []*estate.Poli
 			if err != nil {
 				c.noteAt(on.Resource, "whether it is refused that %s was not judged: %v", call.What, err)
 			}
-			refused = refused && err == nil && answer.Refused && (answer.Why != nothing || !policy.Partial)
+			refused = refused && err == nil && answer.Refused && (answer.Why != nothing || !policy.MayAllow(call.Action, true))
 			if i == 0 || answer.Why != nothing {
 				first = answer
 			}
@@ -46,8 +46,8 @@ func (c *checker) known(policies ...*estate.Policy) (all []*estate.Policy) {
 			c.noteAt(p.On.Resource, "%s was not judged in full: %v", p.Name, p.Broken)
 		case p.Resolved == nil:
 			c.noteAt(p.On.Resource, "%s is %s, which is not in the template: it was not judged", p.Name, missing)
-		case p.Partial:
-			c.noteAt(p.On.Resource, "%s has a statement of which %s is not in the template: what it allows was not judged", p.Name, missing)
+		case len(p.Missing) > 0:
+			c.noteAt(p.On.Resource, "%s has %s, which is not in the template: what it may allow by that was not judged", p.Name, missing)
 		}
 		if p.Resolved == nil {
 			return nil // it may allow everything
@@ -75,17 +75,18 @@ func (kp *keyPolicy) checkLockedOut() {
 	}
 }
 
+// bypassed tells that KMS is not to look whether the caller could put the next policy.
+func (kp *keyPolicy) bypassed() bool {
+	return isTrue(kp.key.Settings["BypassPolicyLockoutSafetyCheck"], false)
+}
+
 // checkCreation asks whether those who create the key could write its next policy: KMS
 // refuses a policy by which its caller could not. They are taken to be who creates the
 // cluster, and IAM is taken to allow them everything.
 //
 // Source: AWS KMS API Reference, CreateKey, BypassPolicyLockoutSafetyCheck.
 func (kp *keyPolicy) checkCreation(creators []*subject) {
-	if isTrue(kp.key.Settings["BypassPolicyLockoutSafetyCheck"], false) {
-		kp.c.find("key-lockout-check-bypassed", kp.key.Thing, "BypassPolicyLockoutSafetyCheck is true")
-		return
-	}
-	if len(creators) == 0 || !slices.ContainsFunc(kp.key.Clusters, func(cl *estate.Cluster) bool { return cl.In == kp.key.In }) {
+	if kp.bypassed() || kp.policy.MayAllow(actionPut, true) || len(creators) == 0 || !slices.ContainsFunc(kp.key.Clusters, func(cl *estate.Cluster) bool { return cl.In == kp.key.In }) {
 		return // who creates the key is not known
 	}
 	var names []string

@@ -61,10 +61,7 @@ func (c *checker) checkKeyPolicy(k *estate.Key) {
 		return
 	}
 	for _, m := range policy.Missing {
-		c.noteAt(k.Resource, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, an account for that of the template, another value for one that nothing else has; a statement of which it is the whole or the effect, or a Deny of which it is a condition, was not judged", m)
-	}
-	if policy.Partial {
-		c.noteAt(k.Resource, "KeyPolicy has a statement that was not judged: whether somebody is missing in it was not judged either")
+		c.noteAt(k.Resource, "KeyPolicy has ${%s}, which is not in the template: a principal is taken for a role of the account that is not in the templates, an account for that of the template, another value for one that nothing else has; a statement of which it is the whole or the effect, or a Deny of which it is a condition, was not judged, nor whether what such a statement can give is missing", m)
 	}
 	before := len(c.report.Findings)
 	kp := c.keyPolicy(k, policy)
@@ -160,9 +157,17 @@ func (kp *keyPolicy) judgeAll() {
 	kp.checkAllActions()
 	kp.checkDelegation()
 	kp.checkOtherAccounts()
-	if !kp.policy.Partial { // what is left out could be what is missed
+	if kp.bypassed() {
+		kp.c.find("key-lockout-check-bypassed", kp.key.Thing, "BypassPolicyLockoutSafetyCheck is true")
+	}
+	// What is not known could be what is missed.
+	if !kp.policy.MayAllow(actionPut, false) {
 		kp.checkDurableAdmin()
+	}
+	if !kp.policy.MayAllow(actionGrant, false) && !kp.policy.MayAllow(actionDescribe, false) {
 		kp.checkCreators()
+	}
+	if !kp.policy.MayAllow(actionDescribe, true) {
 		kp.checkClusterRoles()
 	}
 	kp.checkGrants()
@@ -612,7 +617,7 @@ func (kp *keyPolicy) checkGrants() {
 			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s of another account", by, s.arn)
 		case why != "":
 			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s, %s", by, s.arn, why)
-		case !kp.possible(kp.explain(s, actionDescribe, nil)):
+		case !kp.policy.MayAllow(actionDescribe, true) && !kp.possible(kp.explain(s, actionDescribe, nil)):
 			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s, which has no kms:DescribeKey and so creates no cluster", by, s.arn)
 		}
 	}

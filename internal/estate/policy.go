@@ -33,6 +33,68 @@ type Policy struct {
 	Silenced []any
 	// Partial tells that a statement is left out that could allow something.
 	Partial bool
+	// openings are the statements that could allow more than is known.
+	openings []opening
+}
+
+// opening is a statement that could allow more than is known: some actions, or any. whom
+// tells that only whom is not known, for whom a role that is not in the estate stands.
+type opening struct {
+	any, whom bool
+	statement iampolicy.Statement
+}
+
+// MayAllow tells whether what is not known of the policy could allow an action: also to
+// somebody whom it names and who is not known, if that counts.
+func (p *Policy) MayAllow(action string, whom bool) bool {
+	return slices.ContainsFunc(p.openings, func(o opening) bool {
+		return (whom || !o.whom) && (o.any || o.statement.CoversAction(action))
+	})
+}
+
+// openingOf is what a statement could allow more than is known. Nil if nothing.
+func openingOf(s any) *opening {
+	is := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return hasUnknown(value.At(s, name)) })
+	}
+	if effect := value.At(s, "Effect"); effect == "Deny" {
+		return nil
+	} else if value.IsUnknown(s) || hasUnknown(effect) || is("Action", "NotAction") {
+		return &opening{any: true}
+	}
+	o := &opening{statement: iampolicy.Statement{Action: value.Texts(value.At(s, "Action"))}}
+	if not := value.At(s, "NotAction"); not != nil {
+		o.statement.NotAction = value.Texts(not)
+	}
+	principal := value.At(s, "Principal")
+	switch {
+	case is("Resource", "NotResource", "Condition", "NotPrincipal"), value.IsOpen(principal), hasUnknown(value.At(principal, "Service")), hasUnknown(value.At(principal, "Federated")):
+		return o
+	case hasUnknown(value.At(principal, "AWS")):
+		o.whom = true
+		return o
+	}
+	return nil
+}
+
+// hasUnknown tells whether something in a value of a policy is not known. A policy variable
+// of IAM is.
+func hasUnknown(v any) bool {
+	switch v := v.(type) {
+	case value.Unknown:
+		return true
+	case string:
+		return slices.ContainsFunc(placeholder.FindAllStringSubmatch(v, -1), func(m []string) bool { return !policyVariable.MatchString(m[1]) })
+	case []any:
+		return slices.ContainsFunc(v, hasUnknown)
+	case map[string]any:
+		for _, e := range v {
+			if hasUnknown(e) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // use says what a policy is for.
@@ -79,6 +141,11 @@ func readPolicy(on *Thing, name string, policy any, use use) *Policy {
 			p.Missing = w.missing
 			return p
 		}
+		for _, s := range value.List(value.At(one, "Statement")) {
+			if o := openingOf(s); o != nil {
+				p.openings = append(p.openings, *o)
+			}
+		}
 		known := withoutUnknown(one, w)
 		if known == nil {
 			p.Missing = w.missing
@@ -114,6 +181,9 @@ func readPolicy(on *Thing, name string, policy any, use use) *Policy {
 			alone["Statement"] = []any{s}
 			if _, err := understood(name, alone, use); err != nil {
 				p.Silenced = append(p.Silenced, s)
+				if value.At(s, "Effect") != "Deny" {
+					p.openings = append(p.openings, opening{any: true})
+				}
 				statements[i] = w.silent
 			}
 		}

@@ -49,7 +49,7 @@ func (c *comparison) clusters() (keys map[string]bool) {
 		if old, new := was.Settings["EncryptionConfig"], is.Settings["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
 			c.find("encryption-config-changed", is, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
 		}
-		if v := is.Settings["Version"]; value.IsUnknown(v) && !reflect.DeepEqual(was.Settings["Version"], v) {
+		if v := is.Settings["Version"]; value.IsOpen(v) && !reflect.DeepEqual(was.Settings["Version"], v) {
 			c.note(is.Resource, "Version changes from %s to %s, which is not in the template: whether it skips one was not judged", value.Show(was.Settings["Version"]), value.Show(v))
 		}
 		if old, new := value.Text(was.Settings["Version"]), value.Text(is.Settings["Version"]); minor(new) > minor(old)+1 && minor(old) > 0 {

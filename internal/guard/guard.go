@@ -169,7 +169,7 @@ func (c *comparison) find(id string, r *estate.Thing, format string, args ...any
 
 // lost reports a setting that is not known any more: it counts as changed.
 func (c *comparison) lost(rule string, r *estate.Thing, name string, old, new any) bool {
-	if !value.IsUnknown(new) || reflect.DeepEqual(old, new) {
+	if !value.IsOpen(new) || reflect.DeepEqual(old, new) {
 		return false
 	}
 	c.find(rule, r, "%s changes from %s to %s, which is not in the template", name, value.Show(old), value.Show(new))

@@ -264,6 +264,10 @@ func unknownIn(v any) any {
 	switch v := v.(type) {
 	case value.Unknown:
 		return v
+	case string:
+		if value.IsOpen(v) {
+			return v
+		}
 	case []any:
 		for _, e := range v {
 			if u := unknownIn(e); u != nil {
@@ -317,7 +321,7 @@ func (c *comparison) alarms() {
 				c.find("alarm-removed", is, "the target %s is taken away", value.Show(arn))
 			}
 		}
-		if value.IsUnknown(is.Settings["EventPattern"]) && !reflect.DeepEqual(was.Settings["EventPattern"], is.Settings["EventPattern"]) {
+		if value.IsOpen(is.Settings["EventPattern"]) && !reflect.DeepEqual(was.Settings["EventPattern"], is.Settings["EventPattern"]) {
 			c.find("alarm-removed", is, "EventPattern changes to %s, which is not in the template", value.Show(is.Settings["EventPattern"]))
 			continue
 		}

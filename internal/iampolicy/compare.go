@@ -250,7 +250,7 @@ func Concerns(identity []NamedDocument, key string, actions ...string) bool {
 			return s.Effect == Allow &&
 				(s.NotResource != nil || slices.ContainsFunc(s.Resource, func(p string) bool { return begins(key, p) })) &&
 				(s.NotAction != nil || slices.ContainsFunc(s.Action, func(p string) bool { return begins("kms:", p) })) &&
-				(actions == nil || slices.ContainsFunc(actions, s.matchesAction))
+				(actions == nil || slices.ContainsFunc(actions, s.CoversAction))
 		})
 	})
 }
@@ -326,7 +326,7 @@ func kindsOfActions(accesses ...Access) (kinds [][]string) {
 			sign += fmt.Sprint(a.Carries(key))
 		}
 		for _, s := range statements {
-			sign += fmt.Sprint(s.matchesAction(a.Name))
+			sign += fmt.Sprint(s.CoversAction(a.Name))
 		}
 		i, known := at[sign]
 		if !known {

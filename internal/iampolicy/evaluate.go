@@ -354,7 +354,7 @@ type match struct {
 func (j *judge) matches(d NamedDocument, effect Effect) ([]match, error) {
 	var found []match
 	for i, s := range d.Statement {
-		if s.Effect != effect || !s.matchesAction(j.action.Name) {
+		if s.Effect != effect || !s.CoversAction(j.action.Name) {
 			continue
 		}
 		how := byName

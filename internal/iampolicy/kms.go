@@ -118,14 +118,15 @@ func MatchAction(pattern, action string) bool {
 func (s Statement) ExpandActions() []KMSAction {
 	var named []KMSAction
 	for _, a := range KMSActions {
-		if s.matchesAction(a.Name) {
+		if s.CoversAction(a.Name) {
 			named = append(named, a)
 		}
 	}
 	return named
 }
 
-func (s Statement) matchesAction(action string) bool {
+// CoversAction tells whether the Action or NotAction element is about an action.
+func (s Statement) CoversAction(action string) bool {
 	names := func(pattern string) bool { return MatchAction(pattern, action) }
 	if s.NotAction != nil {
 		return !slices.ContainsFunc(s.NotAction, names)
