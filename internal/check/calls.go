@@ -123,7 +123,11 @@ func (c *checker) checkDelivery(t *estate.Thing) {
 		trail.Bucket = text(p["S3BucketName"])
 		ofBucket, _ := calls.OfTrail(trail)
 		policies := c.estate.PoliciesFor(bucket)
-		if len(policies) == 0 {
+		switch {
+		case len(policies) > 0:
+		case c.estate.Unplaced(bucket):
+			c.noteAt(t.Resource, "which bucket a policy is for is not in the template: whether CloudTrail may write to that of the trail was not judged")
+		default:
 			c.find("trail-undeliverable", t, "the bucket has no policy that lets CloudTrail write to it")
 		}
 		if known := c.known(policies...); len(known) > 0 {
@@ -200,6 +204,8 @@ func (c *checker) checkTarget(target *estate.Thing, sources []*estate.Thing) {
 	switch known := c.known(policies...); {
 	case len(known) > 0:
 		c.refused("alarm-undeliverable", target, known, ofTarget)
+	case len(policies) == 0 && c.estate.Unplaced(target):
+		c.noteAt(target.Resource, "what a policy for a %s is for is not in the template: whether alarms reach this one was not judged", target.Kind)
 	case len(policies) == 0 && byEventBridge: // CloudWatch may publish to a topic of its account
 		c.find("alarm-undeliverable", target, "the %s has no policy that lets EventBridge reach it", target.Kind)
 	}

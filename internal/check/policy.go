@@ -78,6 +78,9 @@ func (c *checker) keyPolicy(k *estate.Key, policy *estate.Policy) *keyPolicy {
 		c: c, key: k, policy: policy, statements: readStatements(policy.Resolved, k.In.Partition),
 		open: map[int]bool{}, all: map[int]bool{}, identity: map[string][]iampolicy.NamedDocument{},
 	}
+	for i := range kp.statements {
+		kp.statements[i].without = policy.Loosened[i+1]
+	}
 	kp.findSubjects()
 	for _, s := range kp.subjects {
 		if s.role != nil {
@@ -617,7 +620,7 @@ func (kp *keyPolicy) checkGrants() {
 			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s of another account", by, s.arn)
 		case why != "":
 			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s, %s", by, s.arn, why)
-		case !kp.policy.MayAllow(actionDescribe, true) && !kp.possible(kp.explain(s, actionDescribe, nil)):
+		case !kp.policy.MayAllow(actionDescribe, true) && !kp.policy.MayAllow(actionGrant, true) && !kp.possible(kp.explain(s, actionDescribe, nil)):
 			kp.c.find("grants-unrestricted", kp.key.Thing, "%s allows kms:CreateGrant without a limit to %s, which has no kms:DescribeKey and so creates no cluster", by, s.arn)
 		}
 	}

@@ -38,7 +38,9 @@ type statement struct {
 	principals, services []string
 	federated            bool
 	actions, notActions  []string
-	conditions           []iampolicy.Requirement
+	// without is what is not known of its conditions, without which it is judged.
+	without    string
+	conditions []iampolicy.Requirement
 }
 
 // namesAccount tells whether a condition says of which account everybody is meant.
@@ -49,10 +51,14 @@ func (s statement) namesAccount() bool {
 }
 
 func (s statement) String() string {
+	name := fmt.Sprintf("statement %d", s.position)
 	if s.sid != "" {
-		return "statement " + s.sid
+		name = "statement " + s.sid
 	}
-	return fmt.Sprintf("statement %d", s.position)
+	if s.without != "" {
+		name += fmt.Sprintf(", unless its condition ${%s} says otherwise,", s.without)
+	}
+	return name
 }
 
 func (s statement) covers(action string) bool {

@@ -70,6 +70,7 @@ type Estate struct {
 	names      map[string]*Thing
 	keys       map[*Thing]*Key
 	carriers   map[*Thing][]*Thing // of policies, by the bucket or topic that they are for
+	unplaced   map[Kind]bool       // of what there are carriers for something that is not known
 	reading    sync.Mutex          // of what is read when it is asked for:
 	policies   map[*Thing]*Policy
 	principals map[*Thing]*Principal

@@ -33,6 +33,9 @@ type Policy struct {
 	Silenced []any
 	// Partial tells that a statement is left out that could allow something.
 	Partial bool
+	// Loosened are the statements, by their positions from 1, that are judged without a
+	// condition that is not known, with what is not known in it.
+	Loosened map[int]string
 	// openings are the statements that could allow more than is known.
 	openings []opening
 }
@@ -118,26 +121,29 @@ func defaultKeyPolicy(s *Stack) any {
 
 // readPolicy reads a resolved policy. Where it depends on conditions, it is all that one of
 // them allows, less what is denied in every case.
-func readPolicy(on *Thing, name string, policy any, use use) *Policy {
+func (e *Estate) readPolicy(on *Thing, name string, policy any, use use) *Policy {
 	p := &Policy{NamedDocument: iampolicy.NamedDocument{Name: name}, On: on}
 	if policy == nil {
 		p.Broken = errors.New("is not set")
 		return p
 	}
+	w := &standIn{estate: e, account: on.In.Account, role: strings.TrimSuffix(on.In.Root(), "root") + "role/", silent: silent(on.In, use)}
 	if s, ok := policy.(string); ok { // key policies may be given as text
 		if err := json.Unmarshal([]byte(s), &policy); err != nil {
+			if w.unknown(s) {
+				p.Missing = w.missing
+				return p
+			}
 			p.Broken = fmt.Errorf("is no JSON: %w", err)
 			return p
 		}
 	}
-	w := &standIn{account: on.In.Account, role: strings.TrimSuffix(on.In.Root(), "root") + "role/", silent: silent(on.In, use)}
 	var resolved any
 	statements := []any{}
 	cases := value.Alternatives(policy)
 	in := map[string]int{}
 	for _, one := range cases {
-		if u, ok := one.(value.Unknown); ok {
-			w.name(u.Expression)
+		if w.unknown(one) {
 			p.Missing = w.missing
 			return p
 		}
@@ -160,6 +166,9 @@ func readPolicy(on *Thing, name string, policy any, use use) *Policy {
 		}
 	}
 	p.Missing, p.Partial = w.missing, w.partial
+	if len(cases) == 1 {
+		p.Loosened = w.loosened
+	}
 	m, ok := resolved.(map[string]any)
 	if ok {
 		m = maps.Clone(m)
@@ -248,25 +257,17 @@ func withoutUnknown(policy any, w *standIn) any {
 	if !ok {
 		return policy
 	}
-	if u, is := m["Statement"].(value.Unknown); is {
-		w.name(u.Expression)
+	if w.unknown(m["Statement"]) {
 		return nil
 	}
 	m = maps.Clone(m)
-	if u, is := m["Version"].(value.Unknown); is {
-		w.name(u.Expression)
+	if w.unknown(m["Version"]) {
 		m["Version"] = iampolicy.Version
 	}
+	w.loosened = map[int]string{}
 	var statements []any
-	for _, s := range value.List(m["Statement"]) {
-		if u, is := s.(value.Unknown); is {
-			w.name(u.Expression)
-			w.partial = true
-			statements = append(statements, w.silent)
-			continue
-		}
-		if u, is := value.At(s, "Effect").(value.Unknown); is {
-			w.name(u.Expression)
+	for i, s := range value.List(m["Statement"]) {
+		if w.unknown(s) || w.unknown(value.At(s, "Effect")) {
 			w.partial = true
 			statements = append(statements, w.silent)
 			continue
@@ -280,6 +281,7 @@ func withoutUnknown(policy any, w *standIn) any {
 					statements = append(statements, w.silent)
 					continue
 				}
+				w.loosened[i+1] = w.missing[len(w.missing)-1]
 				fields = maps.Clone(fields)
 				delete(fields, "Condition")
 				if left != nil {
@@ -296,23 +298,20 @@ func withoutUnknown(policy any, w *standIn) any {
 
 // known is what of the operators and keys of a condition the template says.
 func known(condition any, w *standIn) any {
-	switch c := condition.(type) {
-	case value.Unknown:
-		w.name(c.Expression)
+	if w.unknown(condition) {
 		return nil
-	case map[string]any:
+	}
+	if c, is := condition.(map[string]any); is {
 		left := map[string]any{}
 		for operator, keys := range c {
-			if u, is := keys.(value.Unknown); is {
-				w.name(u.Expression)
+			if w.unknown(keys) {
 				continue
 			}
 			if m, is := keys.(map[string]any); is && slices.Contains([]string{"Bool", "Null"}, base(operator)) {
 				m = maps.Clone(m)
 				for key, values := range m {
 					for _, v := range value.List(values) {
-						if u, is := v.(value.Unknown); is {
-							w.name(u.Expression)
+						if w.unknown(v) {
 							delete(m, key)
 						}
 					}
@@ -361,9 +360,28 @@ func format(operator string) string {
 type standIn struct {
 	account, role string
 	// silent is what stands for a statement that is not known.
-	silent  any
-	partial bool
-	missing []string
+	silent   any
+	partial  bool
+	loosened map[int]string
+	missing  []string
+	estate   *Estate
+}
+
+// unknown tells that a value is not known, or a text of which a part is not, and keeps what.
+func (w *standIn) unknown(v any) bool {
+	switch v := v.(type) {
+	case value.Unknown:
+		w.name(v.Expression)
+		return true
+	case string:
+		for _, m := range placeholder.FindAllStringSubmatch(v, -1) {
+			if !policyVariable.MatchString(m[1]) {
+				w.name(m[1])
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // nowhere begins the ARN of a resource that is not known.

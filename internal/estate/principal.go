@@ -148,7 +148,7 @@ func (e *Estate) readPrincipals() {
 }
 
 func (e *Estate) identityPolicy(on *Thing, name string, policy any) *Policy {
-	p := readPolicy(on, name, policy, ofIdentity)
+	p := e.readPolicy(on, name, policy, ofIdentity)
 	e.identity = append(e.identity, p)
 	return p
 }
@@ -232,13 +232,13 @@ func (e *Estate) PolicyOf(t *Thing) *Policy {
 		if document == nil {
 			document = defaultKeyPolicy(t.In)
 		}
-		p = readPolicy(t, "key policy", document, ofKey)
+		p = e.readPolicy(t, "key policy", document, ofKey)
 	case KindRole:
-		p = readPolicy(t, "trust policy", t.Settings["AssumeRolePolicyDocument"], ofResource)
+		p = e.readPolicy(t, "trust policy", t.Settings["AssumeRolePolicyDocument"], ofResource)
 	case KindPermission:
-		p = readPolicy(t, "permission", permission(t), ofResource)
+		p = e.readPolicy(t, "permission", permission(t), ofResource)
 	default:
-		p = readPolicy(t, string(t.Kind), t.Settings["PolicyDocument"], ofResource)
+		p = e.readPolicy(t, string(t.Kind), t.Settings["PolicyDocument"], ofResource)
 	}
 	e.policies[t] = p
 	return p
@@ -273,6 +273,10 @@ func (e *Estate) PoliciesFor(t *Thing) (all []*Policy) {
 	}
 	return all
 }
+
+// Unplaced tells that there is a policy for a bucket, a topic, a queue or a function of which
+// is not known for which.
+func (e *Estate) Unplaced(t *Thing) bool { return e.unplaced[t.Kind] }
 
 // Access is all that decides on the use of a key.
 func (e *Estate) Access(key *Thing) iampolicy.Access {

@@ -61,7 +61,7 @@ func types() (all []string) {
 
 // FromTemplates reads templates that belong together.
 func FromTemplates(a *cfn.Assembly) *Estate {
-	e := &Estate{things: map[Kind][]*Thing{}, names: map[string]*Thing{}, keys: map[*Thing]*Key{}, carriers: map[*Thing][]*Thing{}, policies: map[*Thing]*Policy{}, source: a}
+	e := &Estate{things: map[Kind][]*Thing{}, names: map[string]*Thing{}, keys: map[*Thing]*Key{}, carriers: map[*Thing][]*Thing{}, unplaced: map[Kind]bool{}, policies: map[*Thing]*Policy{}, source: a}
 	is := map[*cfn.Resource]*Thing{}
 	for _, t := range a.Templates {
 		stack := &Stack{
@@ -85,11 +85,16 @@ func FromTemplates(a *cfn.Assembly) *Estate {
 			e.things[k.kind] = append(e.things[k.kind], thing)
 		}
 	}
-	for kind, name := range map[Kind]string{KindBucketPolicy: "Bucket", KindTopicPolicy: "Topics", KindQueuePolicy: "Queues", KindPermission: "FunctionName"} {
-		for _, carrier := range e.Of(kind) {
-			for _, v := range value.List(carrier.Settings[name]) {
+	for _, of := range []struct {
+		carrier, target Kind
+		name            string
+	}{{KindBucketPolicy, KindBucket, "Bucket"}, {KindTopicPolicy, KindTopic, "Topics"}, {KindQueuePolicy, KindQueue, "Queues"}, {KindPermission, KindFunction, "FunctionName"}} {
+		for _, carrier := range e.Of(of.carrier) {
+			for _, v := range value.List(carrier.Settings[of.name]) {
 				if t := e.Lookup(v); t != nil {
 					e.carriers[t] = append(e.carriers[t], carrier)
+				} else if value.IsOpen(v) {
+					e.unplaced[of.target] = true
 				}
 			}
 		}
