@@ -154,6 +154,9 @@ func (a *Assembly) buildIndex(resolvers []*resolver) {
 		for _, id := range slices.Sorted(maps.Keys(r.template.Resources)) {
 			add(r.arn(id), r.template.Resources[id])
 			add(r.ref(id), r.template.Resources[id])
+			if given := r.given(id); given != "" && r.template.unknownIn(given) != "" {
+				add(r.arnOf(id, given), r.template.Resources[id]) // as others may write it too
+			}
 		}
 	}
 	for _, alias := range a.OfType("AWS::KMS::Alias") {

@@ -60,20 +60,23 @@ func (r *resolver) identity(id string) identity {
 	return identities[kind]
 }
 
-// name is the name of a resource. A logical ID that stands for it is made unique
-// among the stacks of the assembly.
-func (r *resolver) name(id string) string {
+// given is the name that a template gives a resource, or empty.
+func (r *resolver) given(id string) string {
 	if property := r.identity(id).name; property != "" {
-		given := r.guarded("name of "+id, func() any { return r.value(r.properties(id)[property]) })
-		if text, ok := given.(string); ok && text != "" {
-			return text
-		}
+		return str(r.guarded("name of "+id, func() any { return r.value(r.properties(id)[property]) }))
 	}
 	if kind := r.raw.resources[id]["Type"]; kind == "Custom::AWSCDK-EKS-Cluster" {
 		config, _ := r.properties(id)["Config"].(map[string]any)
-		if text, ok := r.value(config["name"]).(string); ok && text != "" {
-			return text
-		}
+		return str(r.value(config["name"]))
+	}
+	return ""
+}
+
+// name is the name of a resource. The logical ID stands for one that CloudFormation makes
+// up, or that is not known in full; it is made unique among the stacks of the assembly.
+func (r *resolver) name(id string) string {
+	if text := r.given(id); text != "" && r.template.unknownIn(text) == "" {
+		return text
 	}
 	if r.shared[id] {
 		return strings.ReplaceAll(r.template.Name, "/", "-") + "-" + id
@@ -82,7 +85,9 @@ func (r *resolver) name(id string) string {
 }
 
 // arn returns the ARN of a resource, or "" if its type is not known.
-func (r *resolver) arn(id string) string {
+func (r *resolver) arn(id string) string { return r.arnOf(id, r.name(id)) }
+
+func (r *resolver) arnOf(id, name string) string {
 	pattern := r.identity(id).arn
 	if pattern == "" {
 		return ""
@@ -93,7 +98,7 @@ func (r *resolver) arn(id string) string {
 	}
 	t := r.template
 	return "arn:" + t.Partition + ":" + strings.NewReplacer(
-		"{r}", t.Region, "{a}", t.Account, "{n}", r.name(id), "{path}", path).Replace(pattern)
+		"{r}", t.Region, "{a}", t.Account, "{n}", name, "{path}", path).Replace(pattern)
 }
 
 // ref resolves a Ref.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -22,6 +23,30 @@ type alarm struct {
 	matches matcher
 	// names of the calls that it can be about. Nil if it names none.
 	names []string
+	// without is what is not known of it, without which it is taken. Empty if all is known.
+	without string
+}
+
+// loosened is a pattern without what is not known of it, and one thing that is not.
+func loosened(pattern any) (left any, without string) {
+	fields, is := pattern.(map[string]any)
+	if !is {
+		if unknown(pattern) {
+			return map[string]any{}, show(pattern)
+		}
+		return pattern, ""
+	}
+	loose := map[string]any{}
+	for _, name := range sortedKeys(fields) {
+		v := fields[name]
+		if i := slices.IndexFunc(list(v), unknown); i >= 0 {
+			without = show(list(v)[i])
+			continue
+		}
+		below, more := loosened(v)
+		loose[name], without = below, cmp.Or(without, more)
+	}
+	return loose, without
 }
 
 // namesIn are the calls that a pattern names, if it names them plainly.
@@ -49,18 +74,22 @@ func (c *checker) findAlarms() {
 			continue
 		}
 		pattern := p["EventPattern"]
-		if s, ok := pattern.(string); ok {
+		if s, ok := pattern.(string); ok && !unknown(s) {
 			if err := json.Unmarshal([]byte(s), &pattern); err != nil {
 				c.noteAt(r.Resource, "EventPattern is no JSON: the rule counts for no alarm: %v", err)
 				continue
 			}
+		}
+		pattern, without := loosened(pattern)
+		if unknown(p["State"]) {
+			without = show(p["State"])
 		}
 		matches, err := compilePattern(pattern)
 		if err != nil {
 			c.noteAt(r.Resource, "EventPattern could not be read: the rule counts for no alarm: %v", err)
 			continue
 		}
-		c.alarms = append(c.alarms, alarm{r.In, matches, namesIn(pattern)})
+		c.alarms = append(c.alarms, alarm{r.In, matches, namesIn(pattern), without})
 		c.rules = append(c.rules, r)
 	}
 	alarmed := map[string][]*estate.Thing{}
@@ -83,28 +112,58 @@ func (c *checker) findAlarms() {
 		if len(by) == 0 {
 			continue
 		}
-		filter, err := parseFilter(text(r.Settings["FilterPattern"]))
+		of := r.Settings["FilterPattern"]
+		if unknown(of) {
+			c.metricAlarms = append(c.metricAlarms, by...)
+			c.alarms = append(c.alarms, alarm{r.In, func(any) bool { return true }, nil, show(of)})
+			continue
+		}
+		filter, err := parseFilter(text(of))
 		if err != nil {
 			c.noteAt(r.Resource, "FilterPattern could not be read: the filter counts for no alarm: %v", err)
 			continue
 		}
 		// A metric filter sees the record of CloudTrail, not EventBridge's event.
 		c.metricAlarms = append(c.metricAlarms, by...)
-		c.alarms = append(c.alarms, alarm{r.In, func(event any) bool { return filter(at(event, "detail")) }, nil})
+		c.alarms = append(c.alarms, alarm{r.In, func(event any) bool { return filter(at(event, "detail")) }, nil, ""})
 	}
 }
 
-// missing lists the events that no alarm tells of.
-func (c *checker) missing(of *estate.Stack, names []string, samples func(name string) []map[string]any) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+// checkAlarms finds the events of which no alarm tells, and notes those of which one may, by
+// what is not known of it, or of the name that it is to know.
+func (c *checker) checkAlarms(rule string, on *estate.Thing, of *estate.Stack, names []string, unknownName string, samples func(name string) []map[string]any) {
+	var silent, open []string
+	without := unknownName
+	for _, name := range names {
 		events := samples(name)
-		told := func(own bool) bool {
-			return slices.ContainsFunc(c.alarms, func(a alarm) bool {
-				return (a.of == of) == own && (a.names == nil || slices.Contains(a.names, name)) && a.of.Account == of.Account && a.of.Region == of.Region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
+		told := func(own, known bool) *alarm { // of many stacks, mostly in the own one
+			i := slices.IndexFunc(c.alarms, func(a alarm) bool {
+				return (a.of == of) == own && (a.without == "") == known && (a.names == nil || slices.Contains(a.names, name)) &&
+					a.of.Account == of.Account && a.of.Region == of.Region && slices.ContainsFunc(events, func(e map[string]any) bool { return a.matches(e) })
 			})
+			if i < 0 {
+				return nil
+			}
+			return &c.alarms[i]
 		}
-		return told(true) || told(false) // of many stacks, mostly the own one
-	})
+		if told(true, true) != nil || told(false, true) != nil {
+			continue
+		}
+		switch maybe := cmp.Or(told(true, false), told(false, false)); {
+		case maybe != nil:
+			open, without = append(open, name), cmp.Or(without, maybe.without)
+		case unknownName != "":
+			open = append(open, name)
+		default:
+			silent = append(silent, name)
+		}
+	}
+	if len(silent) > 0 {
+		c.find(rule, on, "no alarm tells of %s", strings.Join(silent, ", "))
+	}
+	if len(open) > 0 {
+		c.noteAt(on.Resource, "whether an alarm tells of %s depends on %s, which is not in the template", strings.Join(open, ", "), without)
+	}
 }
 
 // checkKeyAlarms reports on the key, or on the cluster if the key is elsewhere. What is done
@@ -119,27 +178,25 @@ func (c *checker) checkKeyAlarms(r *estate.Thing, keyARN string) {
 		}
 		of = c.estate.Stacks[i]
 	}
-	silent := c.missing(of, keyEvents, func(name string) []map[string]any {
+	c.checkAlarms("tamper-alarm-missing", r, of, keyEvents, "", func(name string) []map[string]any {
 		return sampleEvents(of, "kms", name, "keyId", []string{keyARN, keyARN[strings.LastIndex(keyARN, "/")+1:]}, keyARN)
 	})
-	if len(silent) > 0 {
-		c.find("tamper-alarm-missing", r, "no alarm tells of %s", strings.Join(silent, ", "))
-	}
 }
 
 func (c *checker) checkTrailAlarms(t *estate.Thing) {
 	arn := t.ARN
 	name := arn[strings.LastIndex(arn, "/")+1:]
-	silent := c.missing(t.In, trailEvents, func(event string) []map[string]any {
+	unknownName := ""
+	if v := t.Settings["TrailName"]; unknown(v) {
+		unknownName = show(v)
+	}
+	c.checkAlarms("trail-tamper-alarm-missing", t, t.In, trailEvents, unknownName, func(event string) []map[string]any {
 		parameter := "name"
 		if event == "PutEventSelectors" {
 			parameter = "trailName"
 		}
 		return sampleEvents(t.In, "cloudtrail", event, parameter, []string{name, arn}, arn)
 	})
-	if len(silent) > 0 {
-		c.find("trail-tamper-alarm-missing", t, "no alarm tells of %s", strings.Join(silent, ", "))
-	}
 }
 
 // sampleEvents are the events that EventBridge gets when a role that nobody

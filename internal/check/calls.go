@@ -13,7 +13,17 @@ import (
 // refused reports calls that all of some policies refuse, once for each reason. Of policies
 // that could allow a call by what is not known, only what one of them denies is refused.
 func (c *checker) refused(rule string, on *estate.Thing, policies []*estate.Policy, all []calls.Call, identity ...iampolicy.NamedDocument) {
+	c.refusedTo(nil, rule, on, policies, all, identity...)
+}
+
+// refusedTo is refused for calls by, to or about things. Where one has a name that is not
+// known, a policy may allow it by that.
+func (c *checker) refusedTo(things []*estate.Thing, rule string, on *estate.Thing, policies []*estate.Policy, all []calls.Call, identity ...iampolicy.NamedDocument) {
 	told := map[string]bool{}
+	named := slices.IndexFunc(things, func(t *estate.Thing) bool { return t != nil && unknown(t.Name()) })
+	if named >= 0 {
+		c.noteAt(on.Resource, "the name of %s is %s, which is not in the template: what a policy allows to a name was not judged", things[named].Resource, show(things[named].Name()))
+	}
 	for _, call := range all {
 		var first calls.Answer
 		refused := true
@@ -22,7 +32,7 @@ func (c *checker) refused(rule string, on *estate.Thing, policies []*estate.Poli
 			if err != nil {
 				c.noteAt(on.Resource, "whether it is refused that %s was not judged: %v", call.What, err)
 			}
-			refused = refused && err == nil && answer.Refused && (answer.Why != nothing || !policy.MayAllow(call.Action, true))
+			refused = refused && err == nil && answer.Refused && (answer.Why != nothing || named < 0 && !policy.MayAllow(call.Action, true))
 			if i == 0 || answer.Why != nothing {
 				first = answer
 			}
@@ -131,12 +141,12 @@ func (c *checker) checkDelivery(t *estate.Thing) {
 			c.find("trail-undeliverable", t, "the bucket has no policy that lets CloudTrail write to it")
 		}
 		if known := c.known(policies...); len(known) > 0 {
-			c.refused("trail-undeliverable", t, known, ofBucket)
+			c.refusedTo([]*estate.Thing{t, bucket}, "trail-undeliverable", t, known, ofBucket)
 		}
 	}
 	if len(ofKey) > 0 {
 		if known := c.known(c.estate.PolicyOf(key)); len(known) > 0 {
-			c.refused("trail-undeliverable", t, known, ofKey)
+			c.refusedTo([]*estate.Thing{t}, "trail-undeliverable", t, known, ofKey)
 		}
 	} else if v := p["KMSKeyId"]; v != nil && v != "" {
 		c.noteAt(t.Resource, "the key %s is not in the templates: whether CloudTrail may use it was not judged", show(v))
@@ -203,7 +213,7 @@ func (c *checker) checkTarget(target *estate.Thing, sources []*estate.Thing) {
 	policies := c.estate.PoliciesFor(target)
 	switch known := c.known(policies...); {
 	case len(known) > 0:
-		c.refused("alarm-undeliverable", target, known, ofTarget)
+		c.refusedTo(append(sources, target), "alarm-undeliverable", target, known, ofTarget)
 	case len(policies) == 0 && c.estate.Unplaced(target):
 		c.noteAt(target.Resource, "what a policy for a %s is for is not in the template: whether alarms reach this one was not judged", target.Kind)
 	case len(policies) == 0 && byEventBridge: // CloudWatch may publish to a topic of its account
@@ -214,7 +224,7 @@ func (c *checker) checkTarget(target *estate.Thing, sources []*estate.Thing) {
 		c.find("alarm-undeliverable", target, "the %s is encrypted under %s, whose policy does not let AWS's services use it", target.Kind, of[1])
 	case len(ofKey) > 0:
 		if known := c.known(c.estate.PolicyOf(key)); len(known) > 0 {
-			c.refused("alarm-undeliverable", target, known, ofKey)
+			c.refusedTo(append(sources, target), "alarm-undeliverable", target, known, ofKey)
 		}
 	case of[0] != "" && master != nil && master != "":
 		c.noteAt(target.Resource, "the key %s is not in the templates: whether alarms can be encrypted with it was not judged", show(master))
@@ -243,7 +253,7 @@ func (c *checker) checkAssociation(r *estate.Thing) {
 	if unknown(p["DisableSessionTags"]) {
 		c.noteAt(r.Resource, "DisableSessionTags is %s, which is not in the template: the session was taken to have tags", show(p["DisableSessionTags"]))
 	}
-	c.refused("trust-never-matches", role, policy, calls.OfAssociation(calls.Association{
+	c.refusedTo([]*estate.Thing{c.estate.Lookup(p["ClusterName"])}, "trust-never-matches", role, policy, calls.OfAssociation(calls.Association{
 		ClusterARN: placeOf(r.In).ARN("eks", "cluster/"+name), ClusterName: name, Account: r.In.Account,
 		Namespace: text(p["Namespace"]), ServiceAccount: text(p["ServiceAccount"]), RoleARN: role.ARN, Untagged: isTrue(p["DisableSessionTags"], false),
 	}))

@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -238,5 +239,57 @@ func TestUnknownDelivery(t *testing.T) {
 				t.Errorf("no note names what is not known:\n%s", said)
 			}
 		})
+	}
+}
+
+// TestEachUnknown shows that nothing is found of a good template because one value in it is not
+// known, or one part of a text: neither a policy that is not understood, nor something that is
+// missing. What a condition that is not known could limit is found, and says so.
+func TestEachUnknown(t *testing.T) {
+	if estatetest.Race {
+		return // it is many templates, one after the other
+	}
+	for _, id := range []string{secretsKey, trailKey, cluster, pluginRole, pluginIAM, trail, bucketPolicy, topic, topicPolicy, keyDisabled, trailTampered} {
+		each(estatetest.Golden(t, "default").Resource(id)["Properties"], "Properties", func(path string) {
+			if strings.Contains(path, "InputTransformer") {
+				return
+			}
+			for _, v := range []any{ref("Thing"), map[string]any{"Fn::Sub": "a-${Thing}"}} {
+				changed := estatetest.Golden(t, "default")
+				parameter("Thing")(changed)
+				set(changed.Resource(id), path, v)
+				report, err := check.Run(estatetest.Estate(t, changed), check.Options{})
+				if err != nil {
+					t.Fatalf("%s %s is %v: %v", id, path, v, err)
+				}
+				for _, f := range report.Findings {
+					if f.Rule != "use-without-context" || !strings.Contains(f.Message, "unless its condition ${Thing} says otherwise") {
+						t.Errorf("%s %s is %v: %s: %s", id, path, v, f.Rule, f.Message)
+					}
+				}
+			}
+		})
+	}
+}
+
+// each visits the paths of a value, but for those within a function and those with a dot.
+func each(v any, at string, visit func(path string)) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, below := range v {
+			switch {
+			case name == "Ref" || strings.HasPrefix(name, "Fn::"):
+				return
+			case !strings.Contains(name, "."):
+				visit(at + "." + name)
+				each(below, at+"."+name, visit)
+			}
+		}
+	case []any:
+		for i, below := range v {
+			path := at + "." + strconv.Itoa(i)
+			visit(path)
+			each(below, path, visit)
+		}
 	}
 }

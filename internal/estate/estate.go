@@ -113,6 +113,15 @@ type Thing struct {
 	In       *Stack
 }
 
+// names are the settings in which things have their names.
+var names = map[Kind]string{
+	KindCluster: "Name", KindTrail: "TrailName", KindBucket: "BucketName", KindTopic: "TopicName", KindQueue: "QueueName",
+	KindFunction: "FunctionName", KindRule: "Name", KindMetricAlarm: "AlarmName",
+}
+
+// Name is the name that somebody gave the thing, if it is of a kind whose names matter.
+func (t *Thing) Name() any { return t.Settings[names[t.Kind]] }
+
 // Cluster is an EKS cluster. Its settings are those of AWS::EKS::Cluster, however it is
 // made.
 type Cluster struct {

@@ -56,13 +56,13 @@ func (p *Policy) MayAllow(action string, whom bool) bool {
 }
 
 // openingOf is what a statement could allow more than is known. Nil if nothing.
-func openingOf(s any) *opening {
+func (e *Estate) openingOf(s any) *opening {
 	is := func(names ...string) bool {
-		return slices.ContainsFunc(names, func(name string) bool { return hasUnknown(value.At(s, name)) })
+		return slices.ContainsFunc(names, func(name string) bool { return e.hasUnknown(value.At(s, name)) })
 	}
 	if effect := value.At(s, "Effect"); effect == "Deny" {
 		return nil
-	} else if value.IsUnknown(s) || hasUnknown(effect) || is("Action", "NotAction") {
+	} else if value.IsUnknown(s) || e.hasUnknown(effect) || is("Action", "NotAction") {
 		return &opening{any: true}
 	}
 	o := &opening{statement: iampolicy.Statement{Action: value.Texts(value.At(s, "Action"))}}
@@ -71,9 +71,9 @@ func openingOf(s any) *opening {
 	}
 	principal := value.At(s, "Principal")
 	switch {
-	case is("Resource", "NotResource", "Condition", "NotPrincipal"), value.IsOpen(principal), hasUnknown(value.At(principal, "Service")), hasUnknown(value.At(principal, "Federated")):
+	case is("Resource", "NotResource", "Condition", "NotPrincipal"), value.IsOpen(principal), e.hasUnknown(value.At(principal, "Service")), e.hasUnknown(value.At(principal, "Federated")):
 		return o
-	case hasUnknown(value.At(principal, "AWS")):
+	case e.hasUnknown(value.At(principal, "AWS")):
 		o.whom = true
 		return o
 	}
@@ -82,17 +82,17 @@ func openingOf(s any) *opening {
 
 // hasUnknown tells whether something in a value of a policy is not known. A policy variable
 // of IAM is.
-func hasUnknown(v any) bool {
+func (e *Estate) hasUnknown(v any) bool {
 	switch v := v.(type) {
 	case value.Unknown:
 		return true
 	case string:
-		return slices.ContainsFunc(placeholder.FindAllStringSubmatch(v, -1), func(m []string) bool { return !policyVariable.MatchString(m[1]) })
+		return e.Lookup(v) == nil && slices.ContainsFunc(placeholder.FindAllStringSubmatch(v, -1), func(m []string) bool { return !policyVariable.MatchString(m[1]) })
 	case []any:
-		return slices.ContainsFunc(v, hasUnknown)
+		return slices.ContainsFunc(v, e.hasUnknown)
 	case map[string]any:
-		for _, e := range v {
-			if hasUnknown(e) {
+		for _, below := range v {
+			if e.hasUnknown(below) {
 				return true
 			}
 		}
@@ -148,7 +148,7 @@ func (e *Estate) readPolicy(on *Thing, name string, policy any, use use) *Policy
 			return p
 		}
 		for _, s := range value.List(value.At(one, "Statement")) {
-			if o := openingOf(s); o != nil {
+			if o := e.openingOf(s); o != nil {
 				p.openings = append(p.openings, *o)
 			}
 		}
@@ -445,6 +445,12 @@ func (w *standIn) replace(v any, key string) any {
 		return w.value(v.Expression, key)
 	case string:
 		m := placeholder.FindStringSubmatchIndex(v)
+		if m != nil && (key == "Principal" || key == "NotPrincipal") && w.unknown(v) {
+			return map[string]any{"AWS": w.value(v[m[2]:m[3]], "AWS")}
+		}
+		if named := w.estate.Lookup(v); m != nil && named != nil && named.ARN != "" {
+			return named.ARN // of which the name is not known
+		}
 		switch {
 		case m != nil && (key == "AWS" || strings.EqualFold(key, "aws:PrincipalArn")) && !policyVariable.MatchString(v[m[2]:m[3]]):
 			if key != "AWS" && strings.Count(v[:m[0]], ":") == 4 { // the account, before a name that may be a pattern
