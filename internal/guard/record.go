@@ -194,7 +194,7 @@ func (c *comparison) resourcePolicies() {
 				}
 				continue
 			}
-			if !reflect.DeepEqual(was.Settings[kind.property], is.Settings[kind.property]) {
+			if c.lost("trail-weakened", is, kind.property, was.Settings[kind.property], is.Settings[kind.property]) || !reflect.DeepEqual(was.Settings[kind.property], is.Settings[kind.property]) {
 				continue // it is for another one, which was told already
 			}
 			if text := moreStatements(was.Settings["PolicyDocument"], is.Settings["PolicyDocument"]); text != "" {
@@ -221,6 +221,15 @@ func moreStatements(was, is any) string {
 		})
 	}
 	var texts []string
+	for _, s := range append([]any{is}, value.List(value.At(is, "Statement"))...) {
+		known := slices.ContainsFunc(append([]any{was}, value.List(value.At(was, "Statement"))...), func(o any) bool { return reflect.DeepEqual(s, o) })
+		for _, v := range []any{s, value.At(s, "Effect")} {
+			if value.IsOpen(v) && !known {
+				texts = append(texts, fmt.Sprintf("what %s says is not in the template", value.Show(v)))
+				break
+			}
+		}
+	}
 	for _, s := range missing(statements(is, "Allow"), statements(was, "Allow")) {
 		texts = append(texts, fmt.Sprintf("a new statement allows %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
 	}
