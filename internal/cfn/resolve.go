@@ -134,6 +134,9 @@ func (r *resolver) value(v any) any {
 		}
 		return m
 	case string:
+		if !strings.Contains(v, "{{resolve:") {
+			return v
+		}
 		// A dynamic reference is a value from elsewhere, which the deployment puts in.
 		if m := dynamic.FindStringSubmatch(v); m != nil && m[0] == v {
 			return r.unknown(m[1])

@@ -87,7 +87,7 @@ func (e *Estate) hasUnknown(v any) bool {
 	case value.Unknown:
 		return true
 	case string:
-		return e.Lookup(v) == nil && slices.ContainsFunc(placeholder.FindAllStringSubmatch(v, -1), func(m []string) bool { return !policyVariable.MatchString(m[1]) })
+		return strings.Contains(v, "${") && e.Lookup(v) == nil && slices.ContainsFunc(placeholder.FindAllStringSubmatch(v, -1), func(m []string) bool { return !policyVariable.MatchString(m[1]) })
 	case []any:
 		return slices.ContainsFunc(v, e.hasUnknown)
 	case map[string]any:
