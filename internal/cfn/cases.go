@@ -76,6 +76,8 @@ func (r *resolver) equal(a, b any) truth {
 			return always
 		}
 	}
+	r.loader.asking.Lock()
+	defer r.loader.asking.Unlock()
 	r.loader.open, r.loader.undecided = append(r.loader.open, question{x, y}), true
 	return undecided
 }

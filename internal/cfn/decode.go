@@ -20,6 +20,8 @@ type document struct {
 	lines                                    map[string]int
 	// transforms are the macros that may change the template before it is deployed.
 	transforms []string
+	// imports tells that it may take values from other templates.
+	imports bool
 	// twice are the places where a name is given twice: the last one counts.
 	twice []string
 }
@@ -50,7 +52,7 @@ func decode(data []byte) (*document, error) {
 			sections[name] = expanded
 		}
 	}
-	d := &document{lines: lines, rawConditions: sections["Conditions"], transforms: transforms(sections), twice: twice}
+	d := &document{lines: lines, rawConditions: sections["Conditions"], transforms: transforms(sections), twice: twice, imports: bytes.Contains(data, []byte("ImportValue"))}
 	for name, into := range map[string]*map[string]map[string]any{
 		"Resources": &d.resources, "Parameters": &d.parameters, "Mappings": &d.mappings, "Outputs": &d.outputs,
 	} {

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -64,8 +65,9 @@ func Parse(name string, data []byte, env Environment) (*Assembly, error) {
 type loader struct {
 	env       Environment
 	facts     facts
-	open      []question // that conditions have asked
-	undecided bool       // tells that there were some
+	asking    sync.Mutex // of what conditions have asked:
+	open      []question
+	undecided bool // tells that there were some
 	resolvers []*resolver
 	depth     int
 	ahead     map[string]file // what was read already
@@ -289,11 +291,22 @@ func (l *loader) resolve() (*Assembly, error) {
 	for _, r := range l.resolvers {
 		r.shared = a.Shared
 	}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	if slices.ContainsFunc(l.resolvers, func(r *resolver) bool { return r.raw.imports || r.parent != nil }) {
+		group.SetLimit(1) // one looks into another
+	}
 	for _, r := range l.resolvers {
-		if err := r.run(); err != nil {
-			return nil, fmt.Errorf("%s: %w", r.template.File, err)
-		}
 		a.Templates = append(a.Templates, r.template)
+		group.Go(func() error {
+			if err := r.run(); err != nil {
+				return fmt.Errorf("%s: %w", r.template.File, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
 	a.buildIndex(l.resolvers)
 	return a, nil
