@@ -9,7 +9,6 @@ package cfn
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -172,28 +171,6 @@ func (a *Assembly) buildIndex(resolvers []*resolver) {
 // Place says where the resource stands.
 func (r *Resource) Place() finding.Place {
 	return finding.Place{Resource: r.Path, LogicalID: r.ID, Type: r.Type, Stack: r.Template.Name, File: r.Template.File, Line: r.Line}
-}
-
-// Policy returns the JSON of a policy among the properties, at a path of property
-// names. The policy may be an object or, as some resources take it, a string. A
-// value in it that is not known is an error, which names the value.
-func (r *Resource) Policy(path ...string) ([]byte, error) {
-	var value any = r.Properties
-	for _, name := range path {
-		m, _ := value.(map[string]any)
-		value = m[name]
-	}
-	where := r.Path + ": " + strings.Join(path, ".")
-	if value == nil {
-		return nil, fmt.Errorf("%s: there is no policy", where)
-	}
-	if name := r.Template.unknownIn(value); name != "" {
-		return nil, fmt.Errorf("%s: %s is not known from the template", where, name)
-	}
-	if text, ok := value.(string); ok {
-		return []byte(text), nil
-	}
-	return json.Marshal(value)
 }
 
 // unknownIn returns an expression in a value that could not be resolved, or "".

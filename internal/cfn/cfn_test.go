@@ -211,37 +211,6 @@ func TestAssembly(t *testing.T) {
 	}
 }
 
-// TestGoldens: whatever our own templates say in a policy is understood.
-func TestGoldens(t *testing.T) {
-	files, _ := filepath.Glob("../../test/snapshot/testdata/*.golden.json")
-	if len(files) < 5 {
-		t.Fatalf("found %d goldens", len(files))
-	}
-	for _, file := range files {
-		a, err := Load(file, Environment{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, key := range a.OfType("AWS::KMS::Key") {
-			if _, err := key.Policy("KeyPolicy"); err != nil {
-				t.Errorf("%s: %v", file, err)
-			}
-		}
-	}
-}
-
-func TestPolicySaysWhatIsNotKnown(t *testing.T) {
-	for _, principal := range []string{`{"Ref":"Who"}`, `{"Fn::Sub":"arn:aws:iam::${Who}:root"}`} {
-		a, err := Parse("t", []byte(`{"Parameters":{"Who":{"Type":"String"}},"Resources":{"K":{"Type":"AWS::KMS::Key","Properties":{"KeyPolicy":{"Principal":`+principal+`}}}}}`), Environment{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := a.Lookup("K").Policy("KeyPolicy"); err == nil || !strings.Contains(err.Error(), "${Who}") {
-			t.Errorf("%s: got %v", principal, err)
-		}
-	}
-}
-
 // FuzzParse: whatever the file, an error or a template, in bounded time.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(yamlTemplate))

@@ -242,3 +242,21 @@ func TestMostQuestions(t *testing.T) {
 		}
 	}
 }
+
+// TestGoldens shows that all is known and understood of the policies in our own templates.
+func TestGoldens(t *testing.T) {
+	for _, name := range []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets"} {
+		e := estatetest.Estate(t, estatetest.Golden(t, name))
+		policies := e.IdentityPolicies()
+		for _, kind := range []estate.Kind{estate.KindKey, estate.KindRole, estate.KindBucketPolicy, estate.KindTopicPolicy} {
+			for _, thing := range e.Of(kind) {
+				policies = append(policies, e.PolicyOf(thing))
+			}
+		}
+		for _, p := range policies {
+			if p.Broken != nil || p.Partial || p.Resolved == nil {
+				t.Errorf("%s: %s of %s: %v, missing %v", name, p.Name, p.On.Resource, p.Broken, p.Missing)
+			}
+		}
+	}
+}
