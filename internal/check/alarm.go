@@ -102,7 +102,7 @@ func (c *checker) findAlarms() {
 	}
 	for _, r := range c.estate.Of(estate.KindMetricFilter) {
 		// Where the templates have no trail, the log group may be that of another.
-		if len(c.trails) > 0 && !c.estate.IsTrailGroup(text(r.Settings["LogGroupName"])) {
+		if len(c.estate.Of(estate.KindTrail)) > 0 && !c.estate.IsTrailGroup(text(r.Settings["LogGroupName"])) {
 			continue
 		}
 		var by []*estate.Thing

@@ -11,14 +11,9 @@ import (
 )
 
 // refused reports calls that all of some policies refuse, once for each reason. Of policies
-// that could allow a call by what is not known, only what one of them denies is refused.
-func (c *checker) refused(rule string, on *estate.Thing, policies []*estate.Policy, all []calls.Call, identity ...iampolicy.NamedDocument) {
-	c.refusedTo(nil, rule, on, policies, all, identity...)
-}
-
-// refusedTo is refused for calls by, to or about things. Where one has a name that is not
-// known, a policy may allow it by that.
-func (c *checker) refusedTo(things []*estate.Thing, rule string, on *estate.Thing, policies []*estate.Policy, all []calls.Call, identity ...iampolicy.NamedDocument) {
+// that could allow a call by what is not known, only what one of them denies is refused: also
+// where one of the things by, to or about which the calls are has a name that is not known.
+func (c *checker) refused(things []*estate.Thing, rule string, on *estate.Thing, policies []*estate.Policy, all []calls.Call, identity ...iampolicy.NamedDocument) {
 	told := map[string]bool{}
 	named := slices.IndexFunc(things, func(t *estate.Thing) bool { return t != nil && unknown(t.Name()) })
 	if named >= 0 {
@@ -50,14 +45,13 @@ const nothing = "nothing allows it"
 // known are those of some policies of which something is known, and notes say what is not.
 func (c *checker) known(policies ...*estate.Policy) (all []*estate.Policy) {
 	for _, p := range policies {
-		missing := "${" + strings.Join(p.Missing, "}, ${") + "}"
 		switch {
 		case p.Broken != nil:
 			c.noteAt(p.On.Resource, "%s was not judged in full: %v", p.Name, p.Broken)
 		case p.Resolved == nil:
-			c.noteAt(p.On.Resource, "%s is %s, which is not in the template: it was not judged", p.Name, missing)
+			c.noteAt(p.On.Resource, "%s is %s, which is not in the template: it was not judged", p.Name, p.Unknown())
 		case len(p.Missing) > 0:
-			c.noteAt(p.On.Resource, "%s has %s, which is not in the template: what it may allow by that was not judged", p.Name, missing)
+			c.noteAt(p.On.Resource, "%s has %s, which is not in the template: what it may allow by that was not judged", p.Name, p.Unknown())
 		}
 		if p.Resolved == nil {
 			return nil // it may allow everything
@@ -81,7 +75,7 @@ func (kp *keyPolicy) checkLockedOut() {
 			answer, err := call.Ask(iampolicy.Policies{Resource: kp.policy.NamedDocument, Identity: estate.Everything()})
 			return err == nil && answer.Why == nothing
 		})
-		kp.c.refused("cluster-locked-out", kp.key.Thing, []*estate.Policy{kp.policy}, all, estate.Everything()...)
+		kp.c.refused(nil, "cluster-locked-out", kp.key.Thing, []*estate.Policy{kp.policy}, all, estate.Everything()...)
 	}
 }
 
@@ -141,12 +135,12 @@ func (c *checker) checkDelivery(t *estate.Thing) {
 			c.find("trail-undeliverable", t, "the bucket has no policy that lets CloudTrail write to it")
 		}
 		if known := c.known(policies...); len(known) > 0 {
-			c.refusedTo([]*estate.Thing{t, bucket}, "trail-undeliverable", t, known, ofBucket)
+			c.refused([]*estate.Thing{t, bucket}, "trail-undeliverable", t, known, ofBucket)
 		}
 	}
 	if len(ofKey) > 0 {
 		if known := c.known(c.estate.PolicyOf(key)); len(known) > 0 {
-			c.refusedTo([]*estate.Thing{t}, "trail-undeliverable", t, known, ofKey)
+			c.refused([]*estate.Thing{t}, "trail-undeliverable", t, known, ofKey)
 		}
 	} else if v := p["KMSKeyId"]; v != nil && v != "" {
 		c.noteAt(t.Resource, "the key %s is not in the templates: whether CloudTrail may use it was not judged", show(v))
@@ -213,7 +207,7 @@ func (c *checker) checkTarget(target *estate.Thing, sources []*estate.Thing) {
 	policies := c.estate.PoliciesFor(target)
 	switch known := c.known(policies...); {
 	case len(known) > 0:
-		c.refusedTo(append(sources, target), "alarm-undeliverable", target, known, ofTarget)
+		c.refused(append(sources, target), "alarm-undeliverable", target, known, ofTarget)
 	case len(policies) == 0 && c.estate.Unplaced(target):
 		c.noteAt(target.Resource, "what a policy for a %s is for is not in the template: whether alarms reach this one was not judged", target.Kind)
 	case len(policies) == 0 && byEventBridge: // CloudWatch may publish to a topic of its account
@@ -224,7 +218,7 @@ func (c *checker) checkTarget(target *estate.Thing, sources []*estate.Thing) {
 		c.find("alarm-undeliverable", target, "the %s is encrypted under %s, whose policy does not let AWS's services use it", target.Kind, of[1])
 	case len(ofKey) > 0:
 		if known := c.known(c.estate.PolicyOf(key)); len(known) > 0 {
-			c.refusedTo(append(sources, target), "alarm-undeliverable", target, known, ofKey)
+			c.refused(append(sources, target), "alarm-undeliverable", target, known, ofKey)
 		}
 	case of[0] != "" && master != nil && master != "":
 		c.noteAt(target.Resource, "the key %s is not in the templates: whether alarms can be encrypted with it was not judged", show(master))
@@ -253,7 +247,7 @@ func (c *checker) checkAssociation(r *estate.Thing) {
 	if unknown(p["DisableSessionTags"]) {
 		c.noteAt(r.Resource, "DisableSessionTags is %s, which is not in the template: the session was taken to have tags", show(p["DisableSessionTags"]))
 	}
-	c.refusedTo([]*estate.Thing{c.estate.Lookup(p["ClusterName"])}, "trust-never-matches", role, policy, calls.OfAssociation(calls.Association{
+	c.refused([]*estate.Thing{c.estate.Lookup(p["ClusterName"])}, "trust-never-matches", role, policy, calls.OfAssociation(calls.Association{
 		ClusterARN: placeOf(r.In).ARN("eks", "cluster/"+name), ClusterName: name, Account: r.In.Account,
 		Namespace: text(p["Namespace"]), ServiceAccount: text(p["ServiceAccount"]), RoleARN: role.ARN, Untagged: isTrue(p["DisableSessionTags"], false),
 	}))

@@ -139,14 +139,12 @@ type checker struct {
 	// organization are the policies of the organization.
 	organization []iampolicy.NamedDocument
 	report       finding.Report
-	trails       []*estate.Thing
 	alarms       []alarm
 	rules        []*estate.Thing // of EventBridge, that count for alarms
 	metricAlarms []*estate.Thing // of CloudWatch, likewise
 }
 
 func (c *checker) run() {
-	c.trails = c.estate.Of(estate.KindTrail)
 	c.findAlarms()
 	var jobs []func(*checker)
 	each := func(judge func(*checker)) { jobs = append(jobs, judge) }
@@ -174,7 +172,7 @@ func (c *checker) run() {
 			}
 		})
 	}
-	for _, t := range c.trails {
+	for _, t := range c.estate.Of(estate.KindTrail) {
 		each(func(c *checker) {
 			c.checkTrail(t)
 			c.checkTrailAlarms(t)

@@ -56,7 +56,7 @@ func (c *checker) checkKeyPolicy(k *estate.Key) {
 	}
 	if policy.Resolved == nil {
 		if policy.Broken == nil {
-			c.noteAt(k.Resource, "KeyPolicy is ${%s}, which is not in the template: it was not judged", strings.Join(policy.Missing, "}, ${"))
+			c.noteAt(k.Resource, "KeyPolicy is %s, which is not in the template: it was not judged", policy.Unknown())
 		}
 		return
 	}
@@ -265,7 +265,10 @@ func (kp *keyPolicy) ofAccount(h iampolicy.Holder) bool {
 func (kp *keyPolicy) ofOthers(h iampolicy.Holder) bool {
 	return h.Account != "" && h.Account != kp.key.In.Account
 }
-func (kp *keyPolicy) ofSomebody(h iampolicy.Holder) bool { return h.Named || kp.patterns() }
+func (kp *keyPolicy) ofSomebody() func(iampolicy.Holder) bool {
+	patterns := kp.patterns()
+	return func(h iampolicy.Holder) bool { return h.Named || patterns }
+}
 
 // meant lists who everybody, or the account, is by the conditions of a
 // statement.
@@ -607,7 +610,7 @@ func (kp *keyPolicy) checkClusterRoles() {
 }
 
 func (kp *keyPolicy) checkGrants() {
-	for _, use := range kp.uses([]string{actionGrant}, chosen(slices.Concat(grantKeys, sourceKeys)...), kp.ofSomebody) {
+	for _, use := range kp.uses([]string{actionGrant}, chosen(slices.Concat(grantKeys, sourceKeys)...), kp.ofSomebody()) {
 		by, direct := kp.by(use.Way)
 		s := kp.subject(use)
 		if s == nil || s.root || !kp.names(by, s, direct) || kp.all[by.position] {
@@ -653,7 +656,7 @@ func (kp *keyPolicy) names(s statement, who *subject, direct bool) bool {
 
 func (kp *keyPolicy) checkUse() {
 	through, may := map[string]statement{}, map[string][]string{}
-	for _, use := range kp.uses(useActions, chosen(slices.Concat(contextKeys, sourceKeys, []string{"kms:ViaService"})...), kp.ofSomebody) {
+	for _, use := range kp.uses(useActions, chosen(slices.Concat(contextKeys, sourceKeys, []string{"kms:ViaService"})...), kp.ofSomebody()) {
 		by, direct := kp.by(use.Way)
 		s := kp.subject(use)
 		if s == nil || s.root || s.foreign || !kp.names(by, s, direct) || kp.all[by.position] {

@@ -62,11 +62,7 @@ func (s statement) String() string {
 }
 
 func (s statement) covers(action string) bool {
-	match := func(pattern string) bool { return wild(pattern, action) }
-	if s.notActions != nil {
-		return !slices.ContainsFunc(s.notActions, match)
-	}
-	return slices.ContainsFunc(s.actions, match)
+	return iampolicy.Statement{Action: s.actions, NotAction: s.notActions}.CoversAction(action)
 }
 
 func (s statement) coversAll() bool {

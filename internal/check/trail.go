@@ -47,7 +47,7 @@ func (c *checker) checkTrail(t *estate.Thing) {
 // recordsKMS returns another trail of the same account that records calls to KMS
 // in the trail's Region.
 func (c *checker) recordsKMS(t *estate.Thing) *estate.Thing {
-	for _, other := range c.trails {
+	for _, other := range c.estate.Of(estate.KindTrail) {
 		p := other.Settings
 		if other != t && other.In.Account == t.In.Account && leavesOutKMS(p) == "" && isTrue(p["IsLogging"], true) &&
 			(other.In.Region == t.In.Region || isTrue(p["IsMultiRegionTrail"], false)) {
@@ -159,7 +159,7 @@ func selects(f any, value string) bool {
 // checkRecorded wants a trail that records the Region of a key, or of a cluster
 // whose key is elsewhere.
 func (c *checker) checkRecorded(r *estate.Thing) {
-	trails := slices.DeleteFunc(slices.Clone(c.trails), func(t *estate.Thing) bool {
+	trails := slices.DeleteFunc(slices.Clone(c.estate.Of(estate.KindTrail)), func(t *estate.Thing) bool {
 		return t.In.Account != r.In.Account && !isTrue(t.Settings["IsOrganizationTrail"], false)
 	})
 	for _, t := range trails {

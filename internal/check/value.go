@@ -24,7 +24,7 @@ var (
 )
 
 // wild reports whether a pattern with * and ? matches a text, without regard to
-// case, as IAM compares actions.
+// case.
 func wild(pattern, s string) bool {
 	pattern, s = strings.ToLower(pattern), strings.ToLower(s)
 	p, i, star, mark := 0, 0, -1, 0

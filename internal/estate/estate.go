@@ -51,7 +51,7 @@ const (
 	KindClusterNotRead Kind = "cluster that is not read"
 )
 
-// The account and the Region of a stack of which nothing says its own.
+// The account and the Region of a stack that names none.
 const (
 	ExampleAccount = cfn.ExampleAccount
 	ExampleRegion  = cfn.ExampleRegion

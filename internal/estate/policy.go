@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -84,10 +83,6 @@ func (e *Estate) openingOf(s any) *opening {
 // of IAM is.
 func (e *Estate) hasUnknown(v any) bool {
 	switch v := v.(type) {
-	case value.Unknown:
-		return true
-	case string:
-		return strings.Contains(v, "${") && e.Lookup(v) == nil && slices.ContainsFunc(placeholder.FindAllStringSubmatch(v, -1), func(m []string) bool { return !policyVariable.MatchString(m[1]) })
 	case []any:
 		return slices.ContainsFunc(v, e.hasUnknown)
 	case map[string]any:
@@ -96,8 +91,20 @@ func (e *Estate) hasUnknown(v any) bool {
 				return true
 			}
 		}
+		return false
 	}
-	return false
+	return expressionIn(v) != "" && e.Lookup(v) == nil
+}
+
+// Unknown lists what is not known of the policy, as it stands in a text.
+func (p *Policy) Unknown() string { return "${" + strings.Join(p.Missing, "}, ${") + "}" }
+
+// Err says why the policy can't be taken as a whole. Nil if it can.
+func (p *Policy) Err() error {
+	if p.Broken == nil && p.Resolved == nil {
+		return fmt.Errorf("KeyPolicy is %s, which is not in the template", p.Unknown())
+	}
+	return p.Broken
 }
 
 // use says what a policy is for.
@@ -275,13 +282,12 @@ func withoutUnknown(policy any, w *standIn) any {
 		fields, _ := s.(map[string]any)
 		condition, there := fields["Condition"]
 		if there {
-			left := known(condition, w)
-			if !reflect.DeepEqual(left, condition) {
+			if left, without := known(condition, w); without != "" {
 				if value.Text(fields["Effect"]) == "Deny" {
 					statements = append(statements, w.silent)
 					continue
 				}
-				w.loosened[i+1] = w.missing[len(w.missing)-1]
+				w.loosened[i+1] = without
 				fields = maps.Clone(fields)
 				delete(fields, "Condition")
 				if left != nil {
@@ -296,22 +302,30 @@ func withoutUnknown(policy any, w *standIn) any {
 	return m
 }
 
-// known is what of the operators and keys of a condition the template says.
-func known(condition any, w *standIn) any {
-	if w.unknown(condition) {
-		return nil
+// known is what of the operators and keys of a condition the template says, and one thing
+// that it does not.
+func known(condition any, w *standIn) (left any, without string) {
+	unknown := func(v any) bool {
+		is := w.unknown(v)
+		if is {
+			without = expressionIn(v)
+		}
+		return is
+	}
+	if unknown(condition) {
+		return nil, without
 	}
 	if c, is := condition.(map[string]any); is {
 		left := map[string]any{}
 		for operator, keys := range c {
-			if w.unknown(keys) {
+			if unknown(keys) {
 				continue
 			}
 			if m, is := keys.(map[string]any); is && slices.Contains([]string{"Bool", "Null"}, base(operator)) {
 				m = maps.Clone(m)
 				for key, values := range m {
 					for _, v := range value.List(values) {
-						if w.unknown(v) {
+						if unknown(v) {
 							delete(m, key)
 						}
 					}
@@ -323,11 +337,11 @@ func known(condition any, w *standIn) any {
 			left[operator] = keys
 		}
 		if len(left) > 0 {
-			return left
+			return left, without
 		}
-		return nil
+		return nil, without
 	}
-	return condition
+	return condition, ""
 }
 
 // base is an operator without what stands around it.
@@ -369,19 +383,30 @@ type standIn struct {
 
 // unknown tells that a value is not known, or a text of which a part is not, and keeps what.
 func (w *standIn) unknown(v any) bool {
+	expression := expressionIn(v)
+	if expression != "" {
+		w.name(expression)
+	}
+	return expression != ""
+}
+
+// expressionIn is what is not known of a value, or of a text. Empty if all is: a policy
+// variable of IAM is known.
+func expressionIn(v any) string {
 	switch v := v.(type) {
 	case value.Unknown:
-		w.name(v.Expression)
-		return true
+		return v.Expression
 	case string:
+		if !strings.Contains(v, "${") {
+			return ""
+		}
 		for _, m := range placeholder.FindAllStringSubmatch(v, -1) {
 			if !policyVariable.MatchString(m[1]) {
-				w.name(m[1])
-				return true
+				return m[1]
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 // nowhere begins the ARN of a resource that is not known.

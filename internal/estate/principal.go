@@ -292,8 +292,8 @@ func (e *Estate) NotesOnPrincipals() (all []finding.Note) {
 				if policy.Broken != nil {
 					all = append(all, finding.Note{Resource: t.Resource, Message: fmt.Sprintf("its IAM policy %s was not judged in full: %v", policy.Name, policy.Broken)})
 				}
-				if missing := strings.Join(policy.Missing, "}, ${"); missing != "" && (policy.Partial || policy.Resolved == nil || speaksOfKMS(policy)) {
-					all = append(all, finding.Note{Resource: t.Resource, Message: fmt.Sprintf("its IAM policy %s has ${%s}, which is not in the template: it was taken for something that nothing else is", policy.Name, missing)})
+				if len(policy.Missing) > 0 && (policy.Partial || policy.Resolved == nil || speaksOfKMS(policy)) {
+					all = append(all, finding.Note{Resource: t.Resource, Message: fmt.Sprintf("its IAM policy %s has %s, which is not in the template: it was taken for something that nothing else is", policy.Name, policy.Unknown())})
 				}
 			}
 			for _, arn := range p.Elsewhere {

@@ -204,8 +204,7 @@ func Explain(in Input) (*Matrix, error) {
 	return m, nil
 }
 
-// Brief leaves out principals of which nothing is said but that they may do nothing, and of
-// those whom only their own policies let do the same all but one. The account root and
+// Brief leaves out principals that may do nothing, and of those whom only their own policies let do the same all but one. The account root and
 // those who stand for others stay.
 func (m *Matrix) Brief() *Matrix {
 	brief := &Matrix{Key: m.Key, Path: m.Path, In: m.In, Notes: m.Notes, Rows: make([]Row, len(m.Rows))}

@@ -59,11 +59,7 @@ func fromCase(e *estate.Estate, key string) ([]Input, error) {
 		}
 		ofCluster = ofCluster || len(k.Clusters) > 0
 		policy := e.PolicyOf(k.Thing)
-		err := policy.Broken
-		if err == nil && policy.Resolved == nil {
-			err = fmt.Errorf("KeyPolicy is ${%s}, which is not in the template", strings.Join(policy.Missing, "}, ${"))
-		}
-		if err != nil {
+		if err := policy.Err(); err != nil {
 			unread = cmp.Or(unread, fmt.Errorf("%s: %w", path, err))
 			left = append(left, fmt.Sprintf("the key %s is left out: %v", path, err))
 			continue

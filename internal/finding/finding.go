@@ -160,6 +160,10 @@ func (r *Report) Add(rule Rule, at Place, format string, args ...any) {
 	f := Finding{
 		Rule: rule.ID, Severity: rule.Severity, Place: at, Message: fmt.Sprintf(format, args...), Why: rule.Why, Fix: rule.Fix, Controls: rule.Controls,
 	}
+	r.add(f)
+}
+
+func (r *Report) add(f Finding) {
 	if !slices.ContainsFunc(r.Findings, f.same) {
 		r.Findings = append(r.Findings, f)
 	}
@@ -167,9 +171,12 @@ func (r *Report) Add(rule Rule, at Place, format string, args ...any) {
 
 // NoteAt notes something once.
 func (r *Report) NoteAt(resource, format string, args ...any) {
-	note := Note{resource, fmt.Sprintf(format, args...)}
-	if !slices.Contains(r.Notes, note) {
-		r.Notes = append(r.Notes, note)
+	r.note(Note{resource, fmt.Sprintf(format, args...)})
+}
+
+func (r *Report) note(n Note) {
+	if !slices.Contains(r.Notes, n) {
+		r.Notes = append(r.Notes, n)
 	}
 }
 
@@ -177,14 +184,10 @@ func (r *Report) NoteAt(resource, format string, args ...any) {
 func (r *Report) Append(parts []*Report) {
 	for _, part := range parts {
 		for _, f := range part.Findings {
-			if !slices.ContainsFunc(r.Findings, f.same) {
-				r.Findings = append(r.Findings, f)
-			}
+			r.add(f)
 		}
 		for _, n := range part.Notes {
-			if !slices.Contains(r.Notes, n) {
-				r.Notes = append(r.Notes, n)
-			}
+			r.note(n)
 		}
 		r.Checked.add(part.Checked)
 		r.Checked.Manifests += part.Checked.Manifests

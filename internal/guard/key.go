@@ -135,22 +135,18 @@ func (c *comparison) policies(old, new *estate.Thing) {
 		*estate.Policy
 		of string
 	}{{c.before.PolicyOf(old), "the deployed template"}, {is, "the new template"}} {
-		why := fmt.Sprint(side.Broken)
-		if side.Broken == nil {
-			why = fmt.Sprintf("KeyPolicy is ${%s}, which is not in the template", strings.Join(side.Missing, "}, ${"))
-		}
-		switch {
-		case side.Broken == nil && side.Resolved != nil:
+		switch err := side.Err(); {
+		case err == nil:
 			continue
 		case same:
-			c.note(new.Resource, "the key policy does not change, and was not compared: %s", why)
+			c.note(new.Resource, "the key policy does not change, and was not compared: %v", err)
 		default:
-			c.find("policy-not-understood", new, "in %s: %s", side.of, why)
+			c.find("policy-not-understood", new, "in %s: %v", side.of, err)
 		}
 		return
 	}
 	if is.Partial && !same {
-		c.find("policy-not-understood", new, "in the new template KeyPolicy has a statement of which ${%s} is not in the template: what it allows was not compared", strings.Join(is.Missing, "}, ${"))
+		c.find("policy-not-understood", new, "in the new template KeyPolicy has a statement of which %s is not in the template: what it allows was not compared", is.Unknown())
 	}
 	for _, n := range c.after.NotesOn(new) {
 		c.note(n.Resource, "%s", n.Message)
