@@ -124,6 +124,9 @@ func (c *checker) checkEndpoint(cl *estate.Cluster) {
 			return
 		}
 	}
+	if i := slices.IndexFunc(list(cidrs), unknown); i >= 0 {
+		c.noteAt(cl.Resource, "PublicAccessCidrs has %s, which is not in the template: whether the endpoint is public was not judged", show(list(cidrs)[i]))
+	}
 }
 
 func orDefaultTrue(v any) string {

@@ -293,3 +293,21 @@ func each(v any, at string, visit func(path string)) {
 		}
 	}
 }
+
+// TestUnknownNetwork shows that a network that is not known is noted, and hides no other.
+func TestUnknownNetwork(t *testing.T) {
+	for _, tc := range []struct {
+		networks []any
+		want     []string
+		note     bool
+	}{
+		{[]any{"203.0.113.0/24", ref("Thing")}, nil, true},
+		{[]any{ref("Thing"), "0.0.0.0/0"}, one("endpoint-public"), false},
+		{[]any{"203.0.113.0/24"}, nil, false},
+	} {
+		ids, said := checked(t, all(parameter("Thing"), property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), property(cluster, "ResourcesVpcConfig.PublicAccessCidrs", tc.networks)))
+		if diff := cmp.Diff(tc.want, ids); diff != "" || strings.Contains(said, "PublicAccessCidrs has ${Thing}") != tc.note {
+			t.Errorf("%v: - want, + found\n%s%s", tc.networks, diff, said)
+		}
+	}
+}
