@@ -142,10 +142,12 @@ type checker struct {
 	alarms       []alarm
 	rules        []*estate.Thing // of EventBridge, that count for alarms
 	metricAlarms []*estate.Thing // of CloudWatch, likewise
+	readers      map[roleOf]bool // of secrets
 }
 
 func (c *checker) run() {
 	c.findAlarms()
+	c.findReaders()
 	var jobs []func(*checker)
 	each := func(judge func(*checker)) { jobs = append(jobs, judge) }
 	for _, cl := range c.estate.Clusters {

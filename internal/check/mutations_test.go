@@ -178,6 +178,11 @@ func clusterRoleOf(rule string) change {
 	return addManifest(`[{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"added"},"rules":[` + rule + `]}]`)
 }
 
+// bindingOf is a manifest with a binding of one group.
+func bindingOf(kind, roleKind, role string) change {
+	return addManifest(`[{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"` + kind + `","metadata":{"name":"added","namespace":"shop"},"roleRef":{"kind":"` + roleKind + `","name":"` + role + `"},"subjects":[{"kind":"Group","name":"team"}]}]`)
+}
+
 // identityPolicy adds a policy to the nodes' role.
 func identityPolicy(statement map[string]any) change {
 	statement["Effect"] = "Allow"
@@ -526,11 +531,36 @@ var mutations = []mutation{
 	{name: "cluster-wide lister", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["pods","secrets"],"verbs":["list"]}`), want: one("secrets-readable-by-wildcard")},
 	{name: "cluster-wide watcher by any verb", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["secrets"],"verbs":["*"]}`), want: one("secrets-readable-by-wildcard")},
 	{name: "reader in a list", apply: addManifest(`[{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"added"},"rules":[{"apiGroups":[""],"resources":["secrets"],"verbs":["get"]}]}]}]`), want: one("secrets-readable-by-wildcard")},
-	{name: "reader of everything in a namespace", golden: tenants, apply: all(inManifest(readerManifest, `"resourceNames":["database"],`, ``), inManifest(readerManifest, `"resources":["secrets"]`, `"resources":["*"]`)), want: one("secrets-readable-by-wildcard")},
+	{name: "reader of everything in a namespace", golden: tenants, apply: all(inManifest(readerManifest, `"resourceNames":["database"],`, ``), inManifest(readerManifest, `"resources":["secrets"]`, `"resources":["*"]`)), why: "the role is wrong, and somebody has it", want: []string{"secrets-readable-by-wildcard", "secrets-role-bound"}},
 	{name: "reader in every namespace", golden: tenants, apply: all(inManifest(readerManifest, `"resourceNames":["database"],`, ``), inManifest(readerManifest, `"kind":"Role"`, `"kind":"ClusterRole"`)), want: one("secrets-readable-by-wildcard")},
 	{name: "cluster-wide reader of other groups", apply: clusterRoleOf(`{"apiGroups":["apps","batch"],"resources":["*"],"verbs":["*"]}`)},
 	{name: "cluster-wide reader of one name", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["secrets"],"resourceNames":["tls"],"verbs":["get"]}`)},
-	{name: "cluster-wide writer", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["secrets"],"verbs":["create","delete"]}`), why: "it can't read"},
+	{name: "cluster-wide writer", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["secrets"],"verbs":["create"]}`), why: "it can't read"},
+	{name: "cluster-wide deleter", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["secrets"],"verbs":["delete"]}`), want: one("secrets-readable-by-wildcard")},
+	{name: "cluster-wide deleter of all", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["secrets"],"verbs":["deletecollection"]}`), want: one("secrets-readable-by-wildcard")},
+	{name: "cluster-wide patcher", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["secrets"],"verbs":["patch"]}`), want: one("secrets-readable-by-wildcard")},
+	{name: "cluster-wide updater", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["secrets"],"verbs":["update"]}`), want: one("secrets-readable-by-wildcard")},
+	{name: "binding to cluster-admin", apply: bindingOf("ClusterRoleBinding", "ClusterRole", "cluster-admin"), want: one("secrets-role-bound")},
+	{name: "binding to edit in a namespace", apply: bindingOf("RoleBinding", "ClusterRole", "edit"), want: one("secrets-role-bound")},
+	{name: "binding to admin everywhere", apply: bindingOf("ClusterRoleBinding", "ClusterRole", "admin"), want: one("secrets-role-bound")},
+	{name: "binding to view", apply: bindingOf("ClusterRoleBinding", "ClusterRole", "view"), why: "it reads no secrets"},
+	{name: "binding to a Role called edit", apply: bindingOf("RoleBinding", "Role", "edit"), why: "that is not the built-in one"},
+	{name: "binding to edit of nobody", apply: addManifest(`[{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"added"},"roleRef":{"kind":"ClusterRole","name":"edit"},"subjects":[]}]`)},
+	{name: "a reader of its namespace that nobody is bound to", golden: tenants, apply: all(inManifest(readerManifest, `"resourceNames":["database"],`, ``), inManifest(readerManifest, `"kind":"RoleBinding"`, `"kind":"ConfigMap"`)), why: "a Role that says secrets is limited to its namespace, on purpose"},
+	{name: "a reader of its namespace", golden: tenants, apply: inManifest(readerManifest, `"resourceNames":["database"],`, ``), want: one("secrets-role-bound")},
+	{name: "impersonator", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["users","groups"],"verbs":["impersonate"]}`), want: one("secrets-reachable")},
+	{name: "impersonator of one group", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["groups"],"resourceNames":["viewers"],"verbs":["impersonate"]}`)},
+	{name: "maker of tokens", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["serviceaccounts/token"],"verbs":["create"]}`), want: one("secrets-reachable")},
+	{name: "maker of tokens of all that have any", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["*/token"],"verbs":["create"]}`), want: one("secrets-reachable")},
+	{name: "reader of tokens' accounts", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["serviceaccounts"],"verbs":["get","list","create"]}`)},
+	{name: "proxy to nodes", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["nodes/proxy"],"verbs":["get"]}`), want: one("secrets-reachable")},
+	{name: "commands in pods", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["pods","pods/exec"],"verbs":["get","list"]}`), want: one("secrets-reachable")},
+	{name: "containers in pods", apply: clusterRoleOf(`{"apiGroups":[""],"resources":["pods/ephemeralcontainers"],"verbs":["patch"]}`), want: one("secrets-reachable")},
+	{name: "escalation", apply: clusterRoleOf(`{"apiGroups":["rbac.authorization.k8s.io"],"resources":["clusterroles"],"verbs":["escalate"]}`), want: one("secrets-reachable")},
+	{name: "bind in every verb", apply: clusterRoleOf(`{"apiGroups":["rbac.authorization.k8s.io"],"resources":["roles"],"verbs":["*"]}`), want: one("secrets-reachable")},
+	{name: "bind to one role", apply: clusterRoleOf(`{"apiGroups":["rbac.authorization.k8s.io"],"resources":["clusterroles"],"resourceNames":["view"],"verbs":["bind"]}`)},
+	{name: "reader of roles", apply: clusterRoleOf(`{"apiGroups":["rbac.authorization.k8s.io"],"resources":["*"],"verbs":["get","list","watch"]}`)},
+	{name: "webhooks", apply: clusterRoleOf(`{"apiGroups":["admissionregistration.k8s.io"],"resources":["mutatingwebhookconfigurations"],"verbs":["update"]}`), want: one("secrets-reachable")},
 	{name: "secret in the template", apply: addManifest(`[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"db"},"data":{"password":"aHVudGVyMg=="}}]`), want: one("secret-in-template")},
 	{name: "secret in the template, as text", apply: addManifest(`[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"db"},"stringData":{"password":"hunter2"}}]`), want: one("secret-in-template")},
 	{name: "secret without data", apply: addManifest(`[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"db"},"type":"Opaque","data":{}}]`)},

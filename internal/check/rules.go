@@ -3,8 +3,10 @@ package check
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ekskms/ekskms/internal/finding"
+	"github.com/ekskms/ekskms/internal/reveal"
 )
 
 // Rules returns all rules, in the order of the documentation.
@@ -279,9 +281,23 @@ var rules = []finding.Rule{
 	{
 		ID: "secrets-readable-by-wildcard", Severity: finding.High,
 		Title:    "A Kubernetes role reads secrets that it does not name",
-		Why:      "The API server decrypts for whoever may get, list or watch. A wildcard, or a ClusterRole without resourceNames, makes encryption at rest worth nothing towards its holders.",
+		Why:      "The API server decrypts for any principal with a verb that shows contents: " + strings.Join(reveal.Names(), ", ") + ". A wildcard, or a ClusterRole without resourceNames, makes encryption at rest worth nothing towards its holders.",
 		Fix:      "Name the resources, and the secrets under resourceNames, in a Role of the namespace.",
 		Controls: append([]finding.Control{cis412, cis413}, inferred(cis411, ac6)...),
+	},
+	{
+		ID: "secrets-role-bound", Severity: finding.Medium,
+		Title:    "A binding gives a role that reads every secret",
+		Why:      "The built-in cluster-admin, admin and edit read all secrets where they are bound, and so does a role that does not name them. The API server decrypts for its subjects.",
+		Fix:      "Bind a role that names the secrets under resourceNames, or none. If the subjects must read all of them, suppress this finding with the reason.",
+		Controls: append([]finding.Control{cis411, cis412}, inferred(ac6)...),
+	},
+	{
+		ID: "secrets-reachable", Severity: finding.Medium,
+		Title:    "A Kubernetes role has a right that leads to secrets",
+		Why:      "Its holders get at secrets without a verb on them: as somebody else, in a pod that has them, or by giving themselves the right.",
+		Fix:      "Remove the right, or limit it with resourceNames. If the role must have it, suppress this finding with the reason.",
+		Controls: append([]finding.Control{cis412}, inferred(ac6)...),
 	},
 	{
 		ID: "secret-in-template", Severity: finding.High,

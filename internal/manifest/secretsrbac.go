@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/ekskms/ekskms/internal/reveal"
 )
 
 // Guard is what happens to a Role or ClusterRole that gives access to secrets
@@ -270,18 +272,17 @@ func (r SecretReader) binding() *rbacv1.RoleBinding {
 
 // The guard's expressions, in CEL. Rules can be null, where a role has none, so
 // has() alone is not enough; dyn() lets the type checker take the comparison.
-const (
+var (
 	// A rule without names, or with the empty name, reaches every secret: RBAC
 	// compares names with the name of the request, and that of a list is empty.
 	// An empty list of names is not there when this is evaluated, and what has
 	// groups has resources: both were seen to first.
-	// patch and deletecollection answer with what is there, in a dry run too.
 	// RBAC itself reads secrets/* and */* as nothing. They are here because who
 	// writes them means more.
 	guardUnnamed = `(has(object.rules) && dyn(object.rules) != null ? object.rules : []).filter(r,
   has(r.apiGroups) && r.apiGroups.exists(g, g in ['', '*']) &&
   r.resources.exists(s, s in ['*', '*/*', 'secrets', 'secrets/*']) &&
-  r.verbs.exists(v, v in ['*', 'get', 'list', 'watch', 'patch', 'deletecollection']) &&
+  r.verbs.exists(v, v in ['*', '` + strings.Join(reveal.Names(), "', '") + `']) &&
   (!has(r.resourceNames) || '' in r.resourceNames))`
 
 	// What was there before the guard stays: its owner can still label it, reorder

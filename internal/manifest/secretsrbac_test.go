@@ -12,6 +12,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
+
+	"github.com/ekskms/ekskms/internal/reveal"
 )
 
 func rbacInput() SecretsRBACInput {
@@ -174,14 +176,24 @@ func TestGuardCases(t *testing.T) {
 		t.Fatal(err)
 	}
 	denied := 0
-	names := map[string]bool{}
+	names, verbs := map[string]bool{}, map[string]bool{}
 	for _, c := range cases {
 		if c.Name == "" || names[c.Name] || !slices.Contains([]string{"", "Role", "ClusterRole"}, c.Kind) {
 			t.Errorf("%+v", c)
 		}
 		names[c.Name] = true
+		if len(c.Rules) == 1 && c.Before == nil && c.Denied {
+			for _, v := range c.Rules[0].Verbs {
+				verbs[v] = true
+			}
+		}
 		if c.Denied {
 			denied++
+		}
+	}
+	for _, v := range reveal.Names() {
+		if !verbs[v] {
+			t.Errorf("no case has a rule with the verb %s denied", v)
 		}
 	}
 	if denied < 20 || len(cases)-denied < 15 {

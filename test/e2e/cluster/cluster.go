@@ -216,6 +216,22 @@ func (c *Cluster) Config() *rest.Config {
 	}
 }
 
+// ConfigOf is that of a client with a certificate of its own.
+func (c *Cluster) ConfigOf(user string, groups ...string) *rest.Config {
+	c.t.Helper()
+	c.pki.client(c.t, user, groups...)
+	config := c.Config()
+	config.CertFile, config.KeyFile = c.pki.file(user+".crt"), c.pki.file(user+".key")
+	return config
+}
+
+// ConfigWithToken is that of a client with a token.
+func (c *Cluster) ConfigWithToken(token string) *rest.Config {
+	config := c.Config()
+	config.CertFile, config.KeyFile, config.BearerToken = "", "", token
+	return config
+}
+
 // Kubernetes returns a client with the rights of the administrator.
 func (c *Cluster) Kubernetes() *kubernetes.Clientset {
 	c.t.Helper()
