@@ -7,10 +7,11 @@
 # Only go.mod, go.sum, cmd/kms-plugin, internal/kmsplugin and internal/hint are read, so a build
 # context may hold just these.
 
-# A tag and not a digest: patch releases of Go must reach the image when it is
-# rebuilt. --platform: the compiler runs natively and cross-compiles, so that no
-# emulation is needed.
-FROM --platform=$BUILDPLATFORM golang:1.26-alpine AS build
+# By digest: what builds the image is what was looked at. `make base-image` pins the newest
+# one, so that patch releases of Go reach the image; a test wants a digest. This is the
+# index, for all architectures, of Go 1.26.8.
+# --platform: the compiler runs natively and cross-compiles, so that no emulation is needed.
+FROM --platform=$BUILDPLATFORM golang:1.26-alpine@sha256:b6890e35ded5d19118c2bca3d7754dc4e6f694aac2d0aeb92f9807c2879e4230 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 COPY cmd/kms-plugin ./cmd/kms-plugin

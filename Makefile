@@ -101,9 +101,19 @@ release-check: ## Check the release configuration, and build both commands with 
 	set -- dist/ekskms_*/ekskms; "$$1" version | grep -E '^ekskms v[0-9]'
 	set -- dist/kms-plugin_*/kms-plugin; "$$1" version | grep -E '^kms-plugin v[0-9]'
 
+.PHONY: release
+release: ## Make a release of the tag that is checked out, as a draft
+	go run $(GORELEASER) release --clean
+
 .PHONY: image
 image: ## Build the image of kms-plugin into dist/, without a container engine
 	cd tools/image && go run . -out ../../dist
+
+.PHONY: base-image
+base-image: ## Pin the newest base image in the Dockerfile: Docker asks its registry
+	digest=$$(docker buildx imagetools inspect golang:1.26-alpine --format '{{.Manifest.Digest}}'); \
+	sed -i -E "s|(golang:1.26-alpine)@sha256:[0-9a-f]+|\1@$$digest|" Dockerfile
+	@echo "Now name its Go version in the comment above it."
 
 .PHONY: test-bench
 test-bench: node_modules

@@ -56,7 +56,7 @@ func configured(scope constructs.Construct, c blueprint.Cluster) *EncryptedClust
 	}
 	s := newStack(scope, jsii.String(c.StackName()), c.Name, props)
 	s.build(&EncryptedClusterStackProps{
-		Cluster: s.configuredCluster(c), Key: s.configuredKey(c), Audit: s.configuredAudit(c), Secrets: configuredSecrets(c.Secrets),
+		Cluster: s.configuredCluster(c), Key: s.configuredKey(c), Audit: s.configuredAudit(c), Secrets: configuredSecrets(c.Secrets, c.Applied),
 	})
 	return s
 }
@@ -68,6 +68,7 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 		PublicAccessCidrs:        list(c.PublicCIDRs),
 		ControlPlaneLogRetention: retention(c.Audit.ControlPlaneLogRetentionDays),
 		Plugin:                   ekskms.KmsPluginOptions_NONE(),
+		KubectlHandler:           jsii.Bool(c.KubectlHandler),
 	}
 	if n := c.Network; n.ID != "" {
 		props.Vpc, props.VpcSubnets = s.existingVpc(text(n.ID), list(n.SubnetIDs))
@@ -87,6 +88,7 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 			Tenants: each(p.Tenants, func(t blueprint.Tenant) *ekskms.PluginTenant {
 				return &ekskms.PluginTenant{Name: text(t.Name), Namespace: text(t.Namespace), ServiceAccount: text(t.ServiceAccount)}
 			}),
+			HostPaths: list(p.HostPaths), ApplyObjects: jsii.Bool(c.Applied),
 		}
 	}
 	props.AccessEntries = each(c.AccessEntries, func(e blueprint.AccessEntry) *ekskms.AccessEntry {
@@ -134,13 +136,14 @@ func (s *EncryptedClusterStack) configuredAudit(c blueprint.Cluster) *ekskms.Aud
 	return props
 }
 
-func configuredSecrets(secrets blueprint.Secrets) *ekskms.SecretsRbacProps {
+func configuredSecrets(secrets blueprint.Secrets, applied bool) *ekskms.SecretsRbacProps {
 	if !secrets.Makes() {
 		return nil
 	}
 	return &ekskms.SecretsRbacProps{
 		Guard:           ekskms.SecretsGuard(secrets.Guard),
 		GuardExemptions: list(secrets.GuardExemptions),
+		ApplyObjects:    jsii.Bool(applied),
 		Readers: each(secrets.Readers, func(r blueprint.Reader) *ekskms.SecretReader {
 			reader := &ekskms.SecretReader{
 				Name: text(r.Name), Namespace: text(r.Namespace), SecretNames: list(r.SecretNames), Groups: list(r.Groups),

@@ -106,6 +106,9 @@ func (s *EncryptedClusterStack) build(props *EncryptedClusterStackProps) {
 	case props.Audit != nil:
 		reject("Audit", "is set beside Cluster.AuditTrail: give one of them")
 	}
+	if s := props.Secrets; s != nil && cluster.KubectlHandler == nil && (s.ApplyObjects == nil || *s.ApplyObjects) {
+		cluster.KubectlHandler = jsii.Bool(true)
+	}
 	s.cluster = ekskms.NewEncryptedCluster(s, jsii.String("EncryptedCluster"), &cluster)
 	if props.Secrets != nil {
 		secrets := *props.Secrets
@@ -187,6 +190,9 @@ func (s *EncryptedClusterStack) outputs() {
 	output(blueprint.Outputs.KeyARN, s.cluster.SecretsKey().KeyArn())
 	output(blueprint.Outputs.TrailARN, s.cluster.AuditTrail().TrailArn())
 	output(blueprint.Outputs.TopicARN, s.cluster.AuditTrail().Topic().TopicArn())
+	if command := s.cluster.TestAlarmCommand(); command != nil {
+		output(blueprint.Outputs.TestAlarm, command)
+	}
 	if plugin := s.cluster.KmsPlugin(); plugin != nil {
 		output(blueprint.Outputs.PluginRoleARN, plugin.Role().RoleArn())
 	}

@@ -3,6 +3,7 @@ package ekskms
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
@@ -10,11 +11,13 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/interfaces/interfacesawscloudtrail"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/tamper"
@@ -33,6 +36,10 @@ type IAuditTrail interface {
 
 	// watches tells whether it watches over the key, as far as that is known.
 	watches(key *SecretsKey) bool
+	// raise makes the rules of further alarms in a scope.
+	raise(scope constructs.Construct, specs []tamper.Rule)
+	// recordFunctions has a new trail record each invocation of Lambda functions.
+	recordFunctions(arns []string)
 }
 
 // AuditTrailProps configures an [AuditTrail].
@@ -61,12 +68,13 @@ type AuditTrailProps struct {
 	// besides. Roles or users, also by their ARNs as awsiam.ArnPrincipal.
 	// Default: nobody.
 	Readers *[]awsiam.IGrantable
-	// ExistingTopic receives the alarms instead of a new topic. Its policy must
-	// let events.amazonaws.com publish, and so must the policy of its key.
+	// ExistingTopic receives the alarms instead of the new topics. Its policy must
+	// let events.amazonaws.com and cloudwatch.amazonaws.com publish, and so must the
+	// policy of its key.
 	// Default: a new, encrypted topic.
 	ExistingTopic awssns.ITopic
-	// Emails are subscribed to the new topic. Each address must confirm the
-	// subscription by mail.
+	// Emails are subscribed to the new topics. Each address must confirm both
+	// subscriptions by mail.
 	// Default: none.
 	Emails *[]*string
 }
@@ -80,22 +88,35 @@ type AuditTrailProps struct {
 // the public and retained when the stack is deleted.
 //
 // The alarms are EventBridge rules on API calls that CloudTrail reports, to one
-// encrypted SNS topic; OnTampering adds further targets.
+// SNS topic under a key of its own, and to a log group without a customer key. What can't
+// be delivered goes to a queue, of which a second topic tells. OnTampering adds further
+// targets.
 type AuditTrail struct {
 	constructs.Construct
-	c      blueprint.Cluster
-	watch  *SecretsKey
-	trail  awscloudtrail.Trail // nil for an existing one
-	bucket awss3.Bucket        // nil for an existing trail
-	key    awskms.Key          // nil if there is nothing to encrypt
-	topic  awssns.ITopic
-	alarms []alarm
+	c        blueprint.Cluster
+	watch    *SecretsKey
+	trail    awscloudtrail.Trail // nil for an existing one
+	bucket   awss3.Bucket        // nil for an existing trail
+	key      awskms.Key          // nil for an existing trail
+	topic    awssns.ITopic
+	topicKey awskms.Key    // nil for an existing topic
+	fallback awssns.ITopic // tells of alarms that did not arrive
+	queue    awssqs.Queue
+	log      awslogs.LogGroup
+	alarms   []*alarm
+	others   []target
 }
 
 // alarm is a rule with its targets.
 type alarm struct {
 	rule    awsevents.CfnRule
 	targets []any // *awsevents.CfnRule_TargetProperty
+}
+
+// target is one beside those that every alarm has.
+type target struct {
+	id string
+	to awsevents.IRuleTarget
 }
 
 const auditTrailType = "AuditTrail"
@@ -142,34 +163,28 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 	if spec, needed := a.c.AuditKey(); needed {
 		a.key = newSupportKey(a, "Key", spec)
 		a.c.Refs.AuditKey = token(*a.key.KeyArn())
-	}
-	if props.ExistingTrail == nil {
 		a.createTrail(props)
+		a.c.Refs.Bucket = token(*a.bucket.BucketName())
 	}
-	if a.topic == nil {
-		a.createTopic(props.Emails)
+	if spec, needed := a.c.TopicKey(); needed {
+		a.topicKey = newSupportKey(a, "AlarmsKey", spec)
+		a.c.Refs.TopicKey = token(*a.topicKey.KeyArn())
+		a.createTopics(props.Emails)
 	} else {
+		a.fallback = a.topic
 		warn(a, "existing-topic-policy",
 			"The policy of the existing alarm topic can't be changed from here. It must allow sns:Publish to "+
-				"events.amazonaws.com; if the topic is encrypted, its key must allow kms:Decrypt and kms:GenerateDataKey* to it. "+
-				"Without that no alarm arrives.")
+				"events.amazonaws.com and to cloudwatch.amazonaws.com; if the topic is encrypted, its key must allow kms:Decrypt and "+
+				"kms:GenerateDataKey* to both. Without that no alarm arrives.")
 	}
-	a.createAlarms()
-	key.trails = append(key.trails, a)
+	a.createWaysOut()
+	a.raise(a, a.c.Alarms())
 	if a.trail != nil {
 		a.Node().SetDefaultChild(a.trail)
 	} else {
 		a.Node().SetDefaultChild(a.alarms[0].rule)
 	}
 	return a
-}
-
-// expect takes other creators of the cluster, whose grants raise no alarm.
-func (a *AuditTrail) expect(creators []string) {
-	a.c.Creators = creators
-	for i, spec := range a.c.Alarms() {
-		a.alarms[i].rule.SetEventPattern(spec.Pattern)
-	}
 }
 
 // warnOfHomeRegion says when nobody will see that the trail is tampered with: the
@@ -250,67 +265,166 @@ func (a *AuditTrail) createTrail(props *AuditTrailProps) {
 	a.trail.Node().AddDependency(policy)
 }
 
-func (a *AuditTrail) createTopic(emails *[]*string) {
-	spec := a.c.Topic()
-	topic := awssns.NewTopic(a, jsii.String("Alarms"), &awssns.TopicProps{
-		TopicName:   jsii.String(spec.Name),
-		DisplayName: jsii.String(spec.Display),
-		MasterKey:   a.key,
-	})
-	policy := awssns.NewTopicPolicy(a, jsii.String("AlarmsPolicy"), &awssns.TopicPolicyProps{
-		Topics: &[]awssns.ITopic{topic},
-	})
-	policy.Document().AddStatements(policyStatements(a.c.TopicStatements(spec.ARN))...)
-	for _, address := range *orDefault(emails, nil) {
-		topic.AddSubscription(awssnssubscriptions.NewEmailSubscription(address, nil))
+// createTopics makes the topic of the alarms, and that of the alarms that did not arrive.
+func (a *AuditTrail) createTopics(emails *[]*string) {
+	create := func(id string, spec blueprint.Topic, key awskms.IKey, statements []iampolicy.Statement) awssns.ITopic {
+		topic := awssns.NewTopic(a, jsii.String(id), &awssns.TopicProps{
+			TopicName:   jsii.String(spec.Name),
+			DisplayName: jsii.String(spec.Display),
+			MasterKey:   key,
+		})
+		policy := awssns.NewTopicPolicy(a, jsii.String(id+"Policy"), &awssns.TopicPolicyProps{
+			Topics: &[]awssns.ITopic{topic},
+		})
+		policy.Document().AddStatements(policyStatements(statements)...)
+		for _, address := range *orDefault(emails, nil) {
+			topic.AddSubscription(awssnssubscriptions.NewEmailSubscription(address, nil))
+		}
+		return topic
 	}
-	a.topic = topic
+	topic, fallback := a.c.Topic(), a.c.FallbackTopic()
+	a.topic = create("Alarms", topic, a.topicKey, a.c.TopicStatements(topic.ARN))
+	a.fallback = create("Undelivered", fallback, nil, a.c.FallbackStatements(fallback.ARN))
 }
 
-func (a *AuditTrail) createAlarms() {
-	paths, topic := stringMap(tamper.Paths()), a.topic.TopicArn()
-	for _, spec := range a.c.Alarms() {
-		targets := []any{&awsevents.CfnRule_TargetProperty{
-			Id:  jsii.String("Topic"),
-			Arn: topic,
-			InputTransformer: &awsevents.CfnRule_InputTransformerProperty{
-				InputPathsMap: paths,
-				InputTemplate: jsii.String(spec.Template),
-			},
-		}}
-		rule := awsevents.NewCfnRule(a, jsii.String("Alarm"+spec.ID), &awsevents.CfnRuleProps{
+// createWaysOut makes what an alarm has beside the topic: a log group, and a queue for
+// what could not be delivered, with a CloudWatch alarm on it. None needs a customer key.
+func (a *AuditTrail) createWaysOut() {
+	spec := a.c.AlarmQueue()
+	a.queue = awssqs.NewQueue(a, jsii.String("UndeliveredQueue"), &awssqs.QueueProps{
+		QueueName:       jsii.String(spec.Name),
+		Encryption:      awssqs.QueueEncryption_SQS_MANAGED,
+		RetentionPeriod: awscdk.Duration_Days(jsii.Number(spec.Days)),
+	})
+	policy := awssqs.NewQueuePolicy(a, jsii.String("UndeliveredQueuePolicy"), &awssqs.QueuePolicyProps{Queues: &[]awssqs.IQueue{a.queue}})
+	policy.Document().AddStatements(policyStatements(a.c.QueueStatements(*a.queue.QueueArn()))...)
+
+	undelivered := a.c.Undelivered()
+	awscloudwatch.NewCfnAlarm(a, jsii.String("UndeliveredAlarm"), &awscloudwatch.CfnAlarmProps{
+		AlarmName:          jsii.String(undelivered.Name),
+		AlarmDescription:   jsii.String(undelivered.Description),
+		Namespace:          jsii.String("AWS/SQS"),
+		MetricName:         jsii.String(undelivered.Metric),
+		Dimensions:         []any{&awscloudwatch.CfnAlarm_DimensionProperty{Name: jsii.String("QueueName"), Value: a.queue.QueueName()}},
+		Statistic:          jsii.String("Maximum"),
+		Period:             jsii.Number(undelivered.Seconds),
+		EvaluationPeriods:  jsii.Number(1),
+		ComparisonOperator: jsii.String("GreaterThanThreshold"),
+		Threshold:          jsii.Number(0),
+		TreatMissingData:   jsii.String("notBreaching"),
+		ActionsEnabled:     jsii.Bool(true),
+		AlarmActions:       &[]any{a.fallback.TopicArn()},
+	})
+
+	group := a.c.AlarmLog()
+	a.log = awslogs.NewLogGroup(a, jsii.String("AlarmLog"), &awslogs.LogGroupProps{
+		LogGroupName:  jsii.String(group.Name),
+		Retention:     awslogs.RetentionDays(place.LogRetention(group.Days)),
+		RemovalPolicy: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE,
+	})
+	name, statements := a.c.AlarmLogPolicy()
+	document := policyStatements(statements)
+	awslogs.NewResourcePolicy(a, jsii.String("AlarmLogPolicy"), &awslogs.ResourcePolicyProps{
+		ResourcePolicyName: jsii.String(name),
+		PolicyStatements:   &document,
+	})
+}
+
+// raise makes the rules of alarms, with all targets that the others have.
+func (a *AuditTrail) raise(scope constructs.Construct, specs []tamper.Rule) {
+	topic := topicTarget(a.topic)
+	log := &awsevents.CfnRule_TargetProperty{Id: jsii.String("Log"), Arn: jsii.String(a.c.At.ARN("logs", "log-group:"+*a.log.LogGroupName()))}
+	for _, to := range []*awsevents.CfnRule_TargetProperty{topic, log} {
+		to.DeadLetterConfig = &awsevents.CfnRule_DeadLetterConfigProperty{Arn: a.queue.QueueArn()}
+		to.RetryPolicy = &awsevents.CfnRule_RetryPolicyProperty{
+			MaximumEventAgeInSeconds: jsii.Number(60 * blueprint.DeliveryMinutes),
+			MaximumRetryAttempts:     jsii.Number(blueprint.DeliveryAttempts),
+		}
+	}
+	for _, rule := range newAlarms(scope, specs, topic, log) {
+		for _, other := range a.others {
+			rule.add(other)
+		}
+		a.alarms = append(a.alarms, rule)
+	}
+}
+
+// recordFunctions records what is a data event, and in no trail otherwise.
+func (a *AuditTrail) recordFunctions(arns []string) {
+	if a.trail == nil {
+		return
+	}
+	values := make([]*string, len(arns))
+	for i := range arns {
+		values[i] = &arns[i]
+	}
+	a.trail.AddEventSelector(awscloudtrail.DataResourceType_LAMBDA_FUNCTION, &values, &awscloudtrail.AddEventSelectorOptions{
+		IncludeManagementEvents: jsii.Bool(false),
+		ReadWriteType:           awscloudtrail.ReadWriteType_ALL,
+	})
+}
+
+func topicTarget(topic awssns.ITopic) *awsevents.CfnRule_TargetProperty {
+	return &awsevents.CfnRule_TargetProperty{
+		Id:  jsii.String("Topic"),
+		Arn: topic.TopicArn(),
+	}
+}
+
+func newAlarms(scope constructs.Construct, specs []tamper.Rule, topic *awsevents.CfnRule_TargetProperty, others ...*awsevents.CfnRule_TargetProperty) (alarms []*alarm) {
+	paths := stringMap(tamper.Paths())
+	for _, spec := range specs {
+		to := *topic
+		to.InputTransformer = &awsevents.CfnRule_InputTransformerProperty{
+			InputPathsMap: paths,
+			InputTemplate: jsii.String(spec.Template),
+		}
+		targets := []any{&to}
+		for _, other := range others {
+			targets = append(targets, other)
+		}
+		rule := awsevents.NewCfnRule(scope, jsii.String("Alarm"+spec.ID), &awsevents.CfnRuleProps{
+			Name:         jsii.String(spec.Name),
 			Description:  jsii.String(spec.Description),
 			State:        jsii.String("ENABLED"),
 			EventPattern: spec.Pattern,
 			Targets:      &targets,
 		})
-		a.alarms = append(a.alarms, alarm{rule, targets})
+		alarms = append(alarms, &alarm{rule, targets})
 	}
+	return alarms
 }
 
 // OnTampering has every alarm go to a further target, such as a Lambda function or a
-// queue, beside the topic. What it gets is the event, unless the target says otherwise.
-// EventBridge takes five targets for each rule: four of these.
+// queue, beside the topic and the log group. What it gets is the event, unless the target
+// says otherwise. EventBridge takes five targets for each rule: three of these.
 //
 // It panics with a [*PropError] when the target or its ID is missing, or the ID is that
 // of another target.
-func (a *AuditTrail) OnTampering(id *string, target awsevents.IRuleTarget) {
-	const typ, most = auditTrailType + ".OnTampering", 5
+func (a *AuditTrail) OnTampering(id *string, to awsevents.IRuleTarget) {
+	const typ = auditTrailType + ".OnTampering"
 	require(typ, "id", id != nil && *id != "")
-	require(typ, "target", target != nil)
-	for i := range a.alarms {
-		to := &a.alarms[i]
-		for _, other := range to.targets {
-			if *other.(*awsevents.CfnRule_TargetProperty).Id == *id {
-				reject(typ, "id", "is %q, which is that of another target: give it one of its own", *id)
-			}
-		}
-		if len(to.targets) == most {
-			reject(typ, "target", "is one too many: EventBridge takes %d for each rule, the topic among them", most)
-		}
-		to.targets = append(to.targets, targetProperty(*id, target.Bind(to.rule, id), to.rule))
-		to.rule.SetTargets(&to.targets)
+	require(typ, "target", to != nil)
+	another := target{*id, to}
+	for _, rule := range a.alarms {
+		rule.add(another)
 	}
+	a.others = append(a.others, another)
+}
+
+// add adds a target to a rule.
+func (a *alarm) add(another target) {
+	const typ, most = auditTrailType + ".OnTampering", 5
+	for _, other := range a.targets {
+		if *other.(*awsevents.CfnRule_TargetProperty).Id == another.id {
+			reject(typ, "id", "is %q, which is that of another target: give it one of its own", another.id)
+		}
+	}
+	if len(a.targets) == most {
+		reject(typ, "target", "is one too many: EventBridge takes %d for each rule, the topic and the log group among them", most)
+	}
+	a.targets = append(a.targets, targetProperty(another.id, another.to.Bind(a.rule, &another.id), a.rule))
+	a.rule.SetTargets(&a.targets)
 }
 
 // targetProperty is what a target has to say to a rule, in CloudFormation's form.
@@ -378,13 +492,20 @@ func (a *AuditTrail) Bucket() awss3.IBucket {
 	return a.bucket
 }
 
-// Key returns the key that encrypts the logs and the alarms, or nil if neither
-// is made here.
+// Key returns the key that encrypts the logs, or nil if an existing trail is used.
 func (a *AuditTrail) Key() awskms.IKey {
 	if a.key == nil {
 		return nil
 	}
 	return a.key
+}
+
+// TopicKey returns the key that encrypts the alarms, or nil if an existing topic is used.
+func (a *AuditTrail) TopicKey() awskms.IKey {
+	if a.topicKey == nil {
+		return nil
+	}
+	return a.topicKey
 }
 
 // Topic returns the topic that receives the alarms.
@@ -430,3 +551,9 @@ func (t *importedTrail) GrantRead(grantee awsiam.IGrantable) awsiam.Grant {
 }
 
 func (t *importedTrail) watches(*SecretsKey) bool { return true }
+
+func (t *importedTrail) raise(scope constructs.Construct, specs []tamper.Rule) {
+	newAlarms(scope, specs, topicTarget(t.topic))
+}
+
+func (t *importedTrail) recordFunctions([]string) {}

@@ -401,7 +401,7 @@ func TestKubectlSkew(t *testing.T) {
 	for version, want := range map[string]int{"1.32": 1, "1.33": 0, "1.35": 0, "1.36": 1} {
 		stack := newStack(t)
 		ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-			ClusterName: jsii.String("demo"), KubernetesVersion: awseksv2.KubernetesVersion_Of(jsii.String(version)), Plugin: ekskms.KmsPluginOptions_NONE()})
+			ClusterName: jsii.String("demo"), KubernetesVersion: awseksv2.KubernetesVersion_Of(jsii.String(version)), Plugin: ekskms.KmsPluginOptions_NONE(), KubectlHandler: jsii.Bool(true)})
 		if w := assertions.Annotations_FromStack(stack).FindWarning(jsii.String("/Test/Cluster"), assertions.Match_StringLikeRegexp(jsii.String("version skew"))); len(*w) != want {
 			t.Errorf("%s: got %d warnings, want %d", version, len(*w), want)
 		}

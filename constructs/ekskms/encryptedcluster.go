@@ -17,8 +17,10 @@ import (
 
 	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/eksversion"
+	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/kubectllayer"
 	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // AccessEntry gives an IAM principal access to the Kubernetes API.
@@ -84,6 +86,13 @@ type EncryptedClusterProps struct {
 	// that applies Kubernetes objects.
 	// Default: a layer with kubectl 1.34.
 	KubectlLayer awslambda.ILayerVersion
+	// KubectlHandler makes the Lambda function with which the CDK applies Kubernetes
+	// objects. Whoever may invoke it is an administrator of the cluster, past the private
+	// endpoint: see docs/security-model.md. Cluster().AddManifest and [NewSecretsRbac] need
+	// it.
+	// Default: made where the Plugin applies objects or a KubectlLayer is given, and not
+	// otherwise.
+	KubectlHandler *bool
 	// Plugin says how the KMS plugin is deployed. [KmsPluginOptions_NONE] leaves it
 	// out: the secrets of EKS's own API server are encrypted all the same.
 	// Default: the plugin with default options.
@@ -149,6 +158,8 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	c.role = newRole(key.roleScope(c, at), "ClusterRole", c.c.ClusterRole())
 	c.role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String(c.c.ClusterRole().Managed[0])))
 	key.GrantClusterRole(c.role)
+	options := orDefault(props.Plugin, KmsPluginOptions{})
+	c.c.KubectlHandler = *orDefault(props.KubectlHandler, props.KubectlLayer != nil || !options.none && *orDefault(options.ApplyObjects, true))
 	c.createLogGroup(props.ControlPlaneLogRetention)
 	c.createCluster(props)
 	for _, entry := range *orDefault(props.AccessEntries, nil) {
@@ -160,7 +171,12 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	if c.auditTrail == nil {
 		c.auditTrail = NewAuditTrail(c, jsii.String("AuditTrail"), &AuditTrailProps{SecretsKey: c.secretsKey})
 	}
-	if options := orDefault(props.Plugin, KmsPluginOptions{}); !options.none {
+	c.c.Refs.LogsKey = token(*c.logKey.KeyArn())
+	c.auditTrail.raise(c, c.c.ClusterAlarms())
+	if c.c.KubectlHandler {
+		c.pinHandler()
+	}
+	if !options.none {
 		c.addPlugin(options)
 	}
 	c.Node().SetDefaultChild(c.cluster)
@@ -257,7 +273,7 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps) {
 		warn(c, "kubernetes-unconfirmed", s.Warning()+".")
 	}
 	layer := props.KubectlLayer
-	if layer == nil {
+	if layer == nil && c.c.KubectlHandler {
 		layer = kubectllayer.New(c, jsii.String("KubectlLayer"))
 		if v := c.c.KubernetesVersion; !slices.Contains(kubectllayer.Supports(), v) {
 			warn(c, "kubectl-skew",
@@ -273,6 +289,10 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps) {
 	if !c.c.AutoMode() {
 		// The node group is made by this construct, with all its settings.
 		capacity, instances = awseksv2.DefaultCapacityType_NODEGROUP, jsii.Number(0)
+	}
+	var handler *awseksv2.KubectlProviderOptions
+	if c.c.KubectlHandler {
+		handler = &awseksv2.KubectlProviderOptions{KubectlLayer: layer}
 	}
 	c.cluster = awseksv2.NewCluster(c, jsii.String("Cluster"), &awseksv2.ClusterProps{
 		ClusterName:         props.ClusterName,
@@ -293,7 +313,7 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps) {
 		SecretsEncryptionKey:                    c.secretsKey.Key(),
 		BootstrapClusterCreatorAdminPermissions: jsii.Bool(false),
 		OutputConfigCommand:                     jsii.Bool(false),
-		KubectlProviderOptions:                  &awseksv2.KubectlProviderOptions{KubectlLayer: layer},
+		KubectlProviderOptions:                  handler,
 	})
 	resource := c.cluster.Node().DefaultChild().(awseksv2.CfnCluster)
 	resource.SetDeletionProtection(jsii.Bool(true))
@@ -377,6 +397,31 @@ func (c *EncryptedCluster) addNodes(group *awseksv2.NodegroupOptions) {
 	}
 }
 
+// pinHandler gives the functions of the kubectl handler fixed names, which alarms and the
+// trail know, a log group under the key of the logs, and roles for functions of this
+// account alone.
+func (c *EncryptedCluster) pinHandler() {
+	spec := c.c.Kubectl()
+	logs := awslogs.NewLogGroup(c, jsii.String("KubectlLogs"), &awslogs.LogGroupProps{
+		LogGroupName:  jsii.String(spec.Logs.Name),
+		Retention:     awslogs.RetentionDays(place.LogRetention(spec.Logs.Days)),
+		EncryptionKey: c.logKey,
+		RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
+	})
+	provider := c.cluster.Node().FindChild(jsii.String("KubectlProvider"))
+	framework := provider.Node().FindChild(jsii.String("Provider")).Node().FindChild(jsii.String("framework-onEvent"))
+	for i, function := range []constructs.IConstruct{provider.Node().FindChild(jsii.String("Handler")), framework} {
+		resource := function.Node().DefaultChild().(awslambda.CfnFunction)
+		resource.SetFunctionName(jsii.String(spec.Functions[i]))
+		// A feature flag of the app has the CDK make one without a key, for two years.
+		function.Node().TryRemoveChild(jsii.String("LogGroup"))
+		resource.SetLoggingConfig(&awslambda.CfnFunction_LoggingConfigProperty{LogGroup: logs.LogGroupName()})
+		role := function.Node().FindChild(jsii.String("ServiceRole")).Node().DefaultChild().(awsiam.CfnRole)
+		role.SetAssumeRolePolicyDocument(policyDocument([]iampolicy.Statement{spec.Trust}))
+	}
+	c.auditTrail.recordFunctions(c.c.KubectlARNs())
+}
+
 func (c *EncryptedCluster) addPlugin(options *KmsPluginOptions) {
 	architecture := options.Architecture
 	if !c.c.AutoMode() { // whose nodes are of any
@@ -396,9 +441,11 @@ func (c *EncryptedCluster) addPlugin(options *KmsPluginOptions) {
 		Architecture: architecture,
 		Mode:         options.Mode,
 		Tenants:      options.Tenants,
+		HostPaths:    options.HostPaths,
+		ApplyObjects: options.ApplyObjects,
 	})
-	if c.c.AutoMode() {
-		enabled := newManifest(c, "NetworkPolicies", c.cluster, blueprint.NetworkPolicies())
+	if c.c.AutoMode() && c.plugin.manifest != nil {
+		enabled := newManifest(c, encryptedClusterType, "NetworkPolicies", c.cluster, blueprint.NetworkPolicies())
 		c.plugin.manifest.Node().AddDependency(enabled)
 	}
 }
@@ -435,4 +482,14 @@ func (c *EncryptedCluster) LogsKey() awskms.IKey { return c.logKey }
 // an access entry makes kubectl talk to the cluster.
 func (c *EncryptedCluster) UpdateKubeconfigCommand() *string {
 	return jsii.String(blueprint.UpdateKubeconfig(*c.cluster.ClusterName(), c.c.At.Region.Text()))
+}
+
+// TestAlarmCommand returns a command that raises an alarm and changes nothing, to see one
+// arrive, or nil for an existing key.
+func (c *EncryptedCluster) TestAlarmCommand() *string {
+	alias := c.c.Alias()
+	if c.c.Key.ARN != "" || alias == "" {
+		return nil
+	}
+	return jsii.String(blueprint.TestAlarm(alias, c.c.KeyARN(), c.c.At.Region.Text()))
 }

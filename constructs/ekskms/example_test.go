@@ -236,7 +236,7 @@ func ExampleNewKmsPlugin() {
 func ExampleNewSecretsRbac() {
 	stack := exampleStack()
 	cluster := ekskms.NewEncryptedCluster(stack, jsii.String("EncryptedCluster"), &ekskms.EncryptedClusterProps{
-		ClusterName: jsii.String("payments"), Plugin: ekskms.KmsPluginOptions_NONE(),
+		ClusterName: jsii.String("payments"), Plugin: ekskms.KmsPluginOptions_NONE(), KubectlHandler: jsii.Bool(true),
 	})
 	rbac := ekskms.NewSecretsRbac(stack, jsii.String("SecretsRbac"), &ekskms.SecretsRbacProps{
 		Cluster: cluster.Cluster(),

@@ -70,6 +70,18 @@ type KmsPluginOptions struct {
 	// needs at least one. AddTenant adds others.
 	// Default: none.
 	Tenants *[]*PluginTenant
+	// HostPaths are the folders of the nodes that pods may mount beside the socket of
+	// PluginModeDaemonSet, in namespaces without the label that allows it: each as it is
+	// written or, with a slash at its end, with all below it. At most 50, only in that
+	// mode. See docs/hosted-control-planes.md.
+	// Default: none.
+	HostPaths *[]*string
+	// ApplyObjects has the cluster's kubectl handler apply the plugin's Kubernetes objects.
+	// Without, there are the roles and Pod Identity associations alone: apply what
+	// 'ekskms generate manifests' prints in a pipeline of your own. See KubectlHandler of
+	// [EncryptedClusterProps].
+	// Default: true.
+	ApplyObjects *bool
 
 	none bool
 }
@@ -80,17 +92,20 @@ func KmsPluginOptions_NONE() *KmsPluginOptions { return &KmsPluginOptions{none: 
 
 // KmsPluginProps configures a [KmsPlugin].
 type KmsPluginProps struct {
-	// Cluster on which the plugin runs. It must have a kubectl provider and EKS Pod
-	// Identity. Required.
+	// Cluster on which the plugin runs. It must have EKS Pod Identity and, unless
+	// ApplyObjects is false, a kubectl provider. Required.
 	Cluster awseksv2.ICluster
 	// SecretsKey is the key that the plugin uses. Required.
 	SecretsKey ISecretsKey
-	// Image, Architecture, Mode and Tenants are those of [KmsPluginOptions].
+	// Image, Architecture, Mode, Tenants, HostPaths and ApplyObjects are those of
+	// [KmsPluginOptions].
 	// Default: as there.
 	Image        *string
 	Architecture PluginArchitecture
 	Mode         PluginMode
 	Tenants      *[]*PluginTenant
+	HostPaths    *[]*string
+	ApplyObjects *bool
 }
 
 // PluginTenant is a hosted control plane, such as a vCluster, on the cluster. Its
@@ -177,18 +192,40 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 	// The ARN of the cluster is made of its name and not from props.Cluster: the key's
 	// policy would depend on the cluster, and the cluster depends on the key.
 	p := &KmsPlugin{c: key.c, cluster: props.Cluster, key: key, tenantRoles: map[string]awsiam.Role{}}
-	p.c.Plugin = &blueprint.Plugin{Mode: manifest.Mode(mode), Architecture: string(architecture)}
+	p.c.Plugin = &blueprint.Plugin{Mode: manifest.Mode(mode), Architecture: string(architecture), HostPaths: hostPaths(props.HostPaths, mode)}
 	tenants := checkTenants("Tenants", nil, props.Tenants, mode)
 	constructs.NewConstruct_Override(p, scope, id)
-	image := props.Image
-	if image == nil {
+	apply, image := *orDefault(props.ApplyObjects, true), props.Image
+	if image == nil && apply {
 		image = buildImage(p, architecture)
 	}
 	p.createIdentity()
 	p.addTenants(tenants)
+	if !apply {
+		p.Node().SetDefaultChild(p.role)
+		return p
+	}
 	p.deploy(*image)
 	p.Node().SetDefaultChild(p.manifest)
 	return p
+}
+
+func hostPaths(paths *[]*string, mode PluginMode) (all []string) {
+	for i, path := range *orDefault(paths, nil) {
+		at := "HostPaths[" + strconv.Itoa(i) + "]"
+		require(kmsPluginType, at, path != nil)
+		if problem := manifest.HostPathProblem(*path); problem != "" {
+			reject(kmsPluginType, at, "is %q: it %s", *path, problem)
+		}
+		all = append(all, *path)
+	}
+	switch {
+	case len(all) > 0 && mode != PluginModeDaemonSet:
+		reject(kmsPluginType, "HostPaths", "is set in mode %q: remove it, only %q has a socket on the nodes", mode, PluginModeDaemonSet)
+	case len(all) > manifest.MaxHostPaths:
+		reject(kmsPluginType, "HostPaths", "has %d items, must have at most %d", len(all), manifest.MaxHostPaths)
+	}
+	return all
 }
 
 // buildImage makes an asset of the sources. The folder in which they are
@@ -342,7 +379,7 @@ func (p *KmsPlugin) deploy(image string) {
 	if err != nil {
 		panic(err)
 	}
-	p.manifest = newManifest(p, "Manifest", p.cluster, everywhere)
+	p.manifest = newManifest(p, kmsPluginType, "Manifest", p.cluster, everywhere)
 	// EKS gives a pod its credentials when the pod is made, not later.
 	p.manifest.Node().AddDependency(p.association)
 	if len(node) == 0 {
@@ -352,12 +389,15 @@ func (p *KmsPlugin) deploy(image string) {
 	// object is missing from a resource that is still there are no admission
 	// policies, and these refuse pods. Source: the default list of
 	// `kubectl apply --prune`.
-	p.nodeManifest = newManifest(p, "NodeManifest", p.cluster, node)
+	p.nodeManifest = newManifest(p, kmsPluginType, "NodeManifest", p.cluster, node)
 	p.nodeManifest.Node().AddDependency(p.manifest)
 }
 
-// newManifest applies typed objects to a cluster.
-func newManifest(scope constructs.Construct, id string, cluster awseksv2.ICluster, objects []runtime.Object) awseksv2.KubernetesManifest {
+// newManifest applies typed objects to a cluster, for a construct of a type.
+func newManifest(scope constructs.Construct, typ, id string, cluster awseksv2.ICluster, objects []runtime.Object) awseksv2.KubernetesManifest {
+	if cluster.KubectlProvider() == nil {
+		reject(typ, "Cluster", "has no kubectl handler, which applies Kubernetes objects: set KubectlHandler of its EncryptedCluster, or pass a cluster with a kubectl provider")
+	}
 	return awseksv2.NewKubernetesManifest(scope, jsii.String(id), &awseksv2.KubernetesManifestProps{
 		Cluster:  cluster,
 		Manifest: manifestOf(objects),
@@ -380,7 +420,7 @@ func manifestOf(objects []runtime.Object) *[]*map[string]any {
 func (p *KmsPlugin) Role() awsiam.IRole { return p.role }
 
 // Manifest returns the Kubernetes objects that the plugin has in every mode, so
-// that something else can wait for them.
+// that something else can wait for them, or nil without ApplyObjects.
 func (p *KmsPlugin) Manifest() awseksv2.KubernetesManifest { return p.manifest }
 
 // NodeManifest returns the Kubernetes objects of PluginModeDaemonSet, the socket on

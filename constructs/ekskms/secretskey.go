@@ -115,8 +115,6 @@ type SecretsKey struct {
 	// requested are the statements that the owner of the key must add.
 	requested []any
 	required  *string
-	// trails watch over the key, and know its creators.
-	trails []*AuditTrail
 }
 
 const secretsKeyType = "SecretsKey"
@@ -360,8 +358,7 @@ func (k *SecretsKey) allowTenants(statements []iampolicy.Statement, there int) {
 }
 
 // GrantClusterCreation lets a role create the cluster, beside the Creators: one that
-// is made after the key, such as that of the handler of CDK's older awseks module. It
-// is expected to make grants from then on, and so raises no alarm by that.
+// is made after the key, such as that of the handler of CDK's older awseks module.
 func (k *SecretsKey) GrantClusterCreation(role awsiam.IGrantable) awsiam.Grant {
 	const typ = secretsKeyType + ".GrantClusterCreation"
 	if len(k.c.Creators) == blueprint.MaxRoles {
@@ -370,9 +367,6 @@ func (k *SecretsKey) GrantClusterCreation(role awsiam.IGrantable) awsiam.Grant {
 	c := k.c
 	c.Creators = []string{principalARN(typ, "role", role)}
 	k.c.Creators = append(slices.Clip(k.c.Creators), c.Creators...)
-	for _, trail := range k.trails {
-		trail.expect(k.c.Creators)
-	}
 	statements := c.CreatorStatements()
 	k.allow(statements...)
 	return grant(role, iampolicy.OnResource(statements, k.c.KeyARN()))

@@ -75,7 +75,8 @@ type SecretReaderServiceAccount struct {
 
 // SecretsRbacProps configures a [SecretsRbac].
 type SecretsRbacProps struct {
-	// Cluster whose secrets are read. It must have a kubectl provider. Required.
+	// Cluster whose secrets are read. It must have a kubectl provider, unless ApplyObjects
+	// is false. Required.
 	Cluster awseksv2.ICluster
 	// Readers may read secrets: at most 50. AddReader adds others.
 	// Default: none.
@@ -90,6 +91,11 @@ type SecretsRbacProps struct {
 	// as namespace/name. At most 100. Only with a Guard.
 	// Default: none beside those of Kubernetes itself.
 	GuardExemptions *[]*string
+	// ApplyObjects has the cluster's kubectl handler apply the Kubernetes objects. Without,
+	// there are the access entries alone: apply what 'ekskms generate manifests' prints in a
+	// pipeline of your own.
+	// Default: true.
+	ApplyObjects *bool
 }
 
 // SecretsRbac lets named readers get named secrets of named namespaces through the
@@ -105,6 +111,7 @@ type SecretsRbac struct {
 	secrets blueprint.Secrets
 	entries map[string]awseksv2.CfnAccessEntry // by the IDs of the constructs
 	guard   awseksv2.KubernetesManifest
+	applied bool
 }
 
 const secretsRbacType = "SecretsRbac"
@@ -120,7 +127,7 @@ func NewSecretsRbac(scope constructs.Construct, id *string, props *SecretsRbacPr
 		props = &SecretsRbacProps{}
 	}
 	require(secretsRbacType, "Cluster", props.Cluster != nil)
-	s := &SecretsRbac{cluster: props.Cluster, entries: map[string]awseksv2.CfnAccessEntry{}}
+	s := &SecretsRbac{cluster: props.Cluster, entries: map[string]awseksv2.CfnAccessEntry{}, applied: *orDefault(props.ApplyObjects, true)}
 	s.secrets = blueprint.Secrets{Guard: manifest.Guard(props.Guard), GuardExemptions: texts("GuardExemptions", props.GuardExemptions)}
 	for i, reader := range *orDefault(props.Readers, nil) {
 		s.secrets.Readers = append(s.secrets.Readers, reader.input("Readers["+strconv.Itoa(i)+"]"))
@@ -245,6 +252,9 @@ func (s *SecretsRbac) admit() {
 // a reader that is taken out must take its resource along. Source: the default
 // list of `kubectl apply --prune`.
 func (s *SecretsRbac) apply(objects []runtime.Object) {
+	if !s.applied {
+		return
+	}
 	var guard []runtime.Object
 	var order []string
 	readers := map[string][]runtime.Object{}
@@ -264,13 +274,13 @@ func (s *SecretsRbac) apply(objects []runtime.Object) {
 	}
 	var first awseksv2.KubernetesManifest
 	for _, id := range order {
-		made := newManifest(s, id, s.cluster, readers[id])
+		made := newManifest(s, secretsRbacType, id, s.cluster, readers[id])
 		if first == nil {
 			first = made
 		}
 	}
 	if len(guard) > 0 {
-		s.guard = newManifest(s, "Guard", s.cluster, guard)
+		s.guard = newManifest(s, secretsRbacType, "Guard", s.cluster, guard)
 		first = s.guard
 	}
 	if first != nil && s.Node().DefaultChild() == nil {
@@ -279,5 +289,5 @@ func (s *SecretsRbac) apply(objects []runtime.Object) {
 }
 
 // Guard returns the Kubernetes objects of the guard, so that what it should judge
-// can wait for them, or nil without a guard.
+// can wait for them, or nil without a guard or ApplyObjects.
 func (s *SecretsRbac) Guard() awseksv2.KubernetesManifest { return s.guard }

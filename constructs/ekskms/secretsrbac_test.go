@@ -18,7 +18,7 @@ import (
 
 func newCluster(stack awscdk.Stack) *ekskms.EncryptedCluster {
 	return ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
-		ClusterName: jsii.String("demo"), Plugin: ekskms.KmsPluginOptions_NONE()})
+		ClusterName: jsii.String("demo"), Plugin: ekskms.KmsPluginOptions_NONE(), KubectlHandler: jsii.Bool(true)})
 }
 
 func reader(change func(*ekskms.SecretReader)) *ekskms.SecretReader {

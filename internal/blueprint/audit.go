@@ -98,18 +98,107 @@ func (c Cluster) TopicStatements(topicARN string) []iampolicy.Statement {
 	return keypolicy.AlarmTopic(topicARN)
 }
 
-// Alarms are raised by tampering with the key or the record.
+// FallbackTopic tells of alarms that did not arrive. It has no customer key: it is to work
+// when a key does not.
+func (c Cluster) FallbackTopic() Topic {
+	name := place.FallbackTopic(c.Name)
+	return Topic{name, c.At.ARN("sns", name), place.FallbackDisplay(c.Name)}
+}
+
+// FallbackStatements let the CloudWatch alarm reach that topic.
+func (c Cluster) FallbackStatements(topicARN string) []iampolicy.Statement {
+	return keypolicy.FallbackTopic(topicARN, c.At.ARN("cloudwatch", "alarm:"+c.Undelivered().Name), c.At.Account.Text())
+}
+
+// Queue is a queue of SQS, under a key of that service.
+type Queue struct {
+	Name string
+	// Days that a message stays.
+	Days int
+}
+
+// AlarmQueue takes the alarms that EventBridge could not deliver.
+func (c Cluster) AlarmQueue() Queue { return Queue{place.AlarmQueue(c.Name), 14} }
+
+// QueueStatements let the rules of the alarms send to the queue.
+func (c Cluster) QueueStatements(queueARN string) []iampolicy.Statement {
+	return keypolicy.AlarmQueue(queueARN, c.ruleARNs())
+}
+
+func (c Cluster) ruleARNs() string { return c.At.ARN("events", "rule/"+place.AlarmPrefix(c.Name)+"*") }
+
+// DeliveryMinutes is how long, and DeliveryAttempts how often EventBridge tries to deliver
+// an alarm before it goes to the queue. After an error that a new try does not fix it goes
+// there at once.
+const (
+	DeliveryMinutes  = 60
+	DeliveryAttempts = 185
+)
+
+// MetricAlarm is an alarm of CloudWatch on a metric of a queue.
+type MetricAlarm struct {
+	Name, Description, Metric string
+	Seconds                   int
+}
+
+// Undelivered is on messages in the queue of alarms.
+func (c Cluster) Undelivered() MetricAlarm {
+	return MetricAlarm{
+		place.UndeliveredAlarm(c.Name),
+		"EKS cluster " + c.Name + ": an alarm did not arrive. Read it with 'aws sqs receive-message', or in the log group " + c.AlarmLog().Name + ", and find out why.",
+		"ApproximateNumberOfMessagesVisible", 60,
+	}
+}
+
+// AlarmLog is the log group that has a copy of every alarm. It has no customer key: it is
+// to have the alarms on keys.
+func (c Cluster) AlarmLog() LogGroup {
+	return LogGroup{place.AlarmLogGroup(c.Name), LogDays.Default}
+}
+
+// AlarmLogPolicy is the name of the resource policy by which EventBridge writes to it, and
+// its statements.
+func (c Cluster) AlarmLogPolicy() (name string, statements []iampolicy.Statement) {
+	return place.AlarmLogPolicy(c.Name), keypolicy.AlarmLogGroup(c.logGroupARN(c.AlarmLog().Name), c.ruleARNs())
+}
+
+// Alarms are raised by tampering with the key, the record or the alarms, and when the
+// cluster is opened to others.
 func (c Cluster) Alarms() []tamper.Rule {
 	in := tamper.Input{
 		ClusterName: c.Name,
 		KeyARN:      c.KeyARN(),
-		CreatorARNs: c.Creators,
-		AuditKeyARN: text(c.Refs.AuditKey),
 		TrailName:   c.Trail().Name,
 		TrailARN:    c.Trail().ARN,
+		BucketName:  text(c.Refs.Bucket),
+		LogGroups:   []string{c.ControlPlaneLogs().Name, c.AlarmLog().Name},
+		TopicARNs:   []string{c.Topic().ARN},
+		MetricAlarm: c.Undelivered().Name,
+		RulePrefix:  place.AlarmPrefix(c.Name),
+	}
+	if group, copied := c.TrailCopy(); copied {
+		in.LogGroups = append(in.LogGroups, group.Name)
+	}
+	if c.NewTopic() {
+		in.TopicARNs = append(in.TopicARNs, c.FallbackTopic().ARN)
+	}
+	for _, key := range []place.Value{c.Refs.AuditKey, c.Refs.TopicKey} {
+		if key != nil {
+			in.AuditKeyARNs = append(in.AuditKeyARNs, key.Text())
+		}
 	}
 	if alias := c.Alias(); alias != "" {
 		in.AliasARN = c.At.ARN("kms", alias)
+	}
+	return tamper.Rules(in)
+}
+
+// ClusterAlarms are raised by tampering with what is made with the cluster itself: the key
+// of its logs, and the function that applies its objects.
+func (c Cluster) ClusterAlarms() []tamper.Rule {
+	in := tamper.Input{ClusterName: c.Name, LogsKeyARN: text(c.Refs.LogsKey), RulePrefix: place.AlarmPrefix(c.Name)}
+	if c.KubectlHandler {
+		in.HandlerNames = c.Kubectl().Functions
 	}
 	return tamper.Rules(in)
 }

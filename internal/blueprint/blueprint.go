@@ -35,7 +35,12 @@ type Cluster struct {
 	// Plugin is nil if none is deployed.
 	Plugin  *Plugin
 	Secrets Secrets
-	Tags    map[string]string
+	// Applied tells that the Kubernetes objects are applied by the renderer, and not by a
+	// pipeline of the user's.
+	Applied bool
+	// KubectlHandler tells that there is one: the CDK has it, where it has objects to apply.
+	KubectlHandler bool
+	Tags           map[string]string
 
 	Refs Refs
 }
@@ -43,7 +48,10 @@ type Cluster struct {
 // Refs are what is known once a renderer has made it. What is nil is not made, or not
 // yet: the statements that would name it are left out.
 type Refs struct {
-	Key, AuditKey           place.Value
+	Key, AuditKey     place.Value
+	TopicKey, LogsKey place.Value
+	// Bucket is the name of the new trail's bucket.
+	Bucket                  place.Value
 	ClusterRole, PluginRole place.Value
 	// TrailName is that of an existing trail whose ARN does not tell it.
 	TrailName place.Value
@@ -108,6 +116,7 @@ type Plugin struct {
 	Mode         manifest.Mode
 	Architecture string
 	Tenants      []Tenant
+	HostPaths    []string
 }
 
 // Tenant is a hosted control plane on the cluster.

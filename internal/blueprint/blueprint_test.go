@@ -90,32 +90,32 @@ func TestKeyStatements(t *testing.T) {
 	}
 }
 
-// The audit key encrypts what is made, and nothing else; without anything it is not
-// needed.
-func TestAuditKey(t *testing.T) {
+// The keys of the trail and the alarms encrypt what is made, and nothing else.
+func TestAuditKeys(t *testing.T) {
 	c := blueprint.Cluster{Name: "demo", At: place.In("111122223333", "eu-central-1")}
 	for _, row := range []struct {
-		trail, topic string
-		copied       int
-		want         []string
+		trail, topic  string
+		copied        int
+		audit, alarms []string
 	}{
-		{"", "", 0, []string{"AccountAdministration", "TrailDescribe", "TrailEncryptsLogs", "AlarmsThroughTopic"}},
-		{"", "", 365, []string{"AccountAdministration", "TrailDescribe", "TrailEncryptsLogs", "AlarmsThroughTopic", "TrailLogGroup"}},
-		{"trail/x", "", 0, []string{"AccountAdministration", "AlarmsThroughTopic"}},
-		{"", "topic", 0, []string{"AccountAdministration", "TrailDescribe", "TrailEncryptsLogs"}},
-		{"trail/x", "topic", 0, nil},
+		{"", "", 0, []string{"AccountAdministration", "TrailDescribe", "TrailEncryptsLogs"}, []string{"AccountAdministration", "AlarmsThroughTopic"}},
+		{"", "topic", 365, []string{"AccountAdministration", "TrailDescribe", "TrailEncryptsLogs", "TrailLogGroup"}, nil},
+		{"trail/x", "", 0, nil, []string{"AccountAdministration", "AlarmsThroughTopic"}},
+		{"trail/x", "topic", 0, nil, nil},
 	} {
 		c.Audit = blueprint.Audit{TrailARN: row.trail, TopicARN: row.topic, CloudWatchLogsRetentionDays: row.copied}
-		key, needed := c.AuditKey()
-		if needed != (row.want != nil) {
-			t.Errorf("%+v: needed is %v", row, needed)
-		}
-		var got []string
-		for _, s := range key.Statements {
-			got = append(got, s.Sid)
-		}
-		if needed && !slices.Equal(got, row.want) {
-			t.Errorf("%+v: got %q", row, got)
+		for _, key := range []struct {
+			of   func() (blueprint.KeySpec, bool)
+			want []string
+		}{{c.AuditKey, row.audit}, {c.TopicKey, row.alarms}} {
+			spec, needed := key.of()
+			var got []string
+			for _, s := range spec.Statements {
+				got = append(got, s.Sid)
+			}
+			if needed != (key.want != nil) || !slices.Equal(got, key.want) {
+				t.Errorf("%+v: needed is %v, got %q", row, needed, got)
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/manifest"
 	"github.com/ekskms/ekskms/internal/place"
@@ -66,6 +67,35 @@ func AMIType(architecture string) string {
 		return "AL2023_ARM_64_STANDARD"
 	}
 	return "AL2023_x86_64_STANDARD"
+}
+
+// Kubectl is the handler with which the CDK applies Kubernetes objects: an administrator
+// of the cluster, as whom whoever may invoke it acts. EKS has no narrower access policy
+// with which namespaces and admission policies can be made, and a role of Kubernetes' own
+// would have to be made by an administrator first.
+type Kubectl struct {
+	// Functions are the handler and the one through which CloudFormation calls it.
+	Functions []string
+	// Logs of both: the objects that are applied, and what is read.
+	Logs  LogGroup
+	Trust iampolicy.Statement
+}
+
+// Kubectl is the handler, where there is one.
+func (c Cluster) Kubectl() Kubectl {
+	return Kubectl{
+		Functions: []string{place.KubectlHandler(c.Name), place.KubectlFramework(c.Name)},
+		Logs:      LogGroup{place.KubectlLogGroup(c.Name), KubectlLogDays},
+		Trust:     keypolicy.FunctionTrust(c.At.Account.Text()),
+	}
+}
+
+// KubectlARNs are those of its functions.
+func (c Cluster) KubectlARNs() (arns []string) {
+	for _, name := range c.Kubectl().Functions {
+		arns = append(arns, c.At.ARN("lambda", "function:"+name))
+	}
+	return arns
 }
 
 // AllAccessEntries are those that are given, and after them those of the principals
@@ -137,6 +167,7 @@ func (c Cluster) PluginInput(image string) manifest.PluginInput {
 		EncryptionContext: keypolicy.ClusterContext(c.ARN()),
 		Mode:              c.Plugin.Mode,
 		Architecture:      c.Plugin.Architecture,
+		HostPaths:         c.Plugin.HostPaths,
 	}
 }
 
@@ -159,13 +190,14 @@ type Output struct{ ID, Description string }
 
 // Outputs are those of a finished stack or module.
 var Outputs = struct {
-	ClusterName, UpdateKubeconfig, KeyARN, TrailARN, TopicARN, PluginRoleARN, ExistingKey Output
+	ClusterName, UpdateKubeconfig, KeyARN, TrailARN, TopicARN, TestAlarm, PluginRoleARN, ExistingKey Output
 }{
 	Output{"ClusterName", "Name of the EKS cluster"},
 	Output{"UpdateKubeconfig", "Command that makes kubectl talk to the cluster"},
 	Output{"KeyArn", "ARN of the key that encrypts the secrets"},
 	Output{"TrailArn", "ARN of the trail that records every use of the key"},
 	Output{"TopicArn", "ARN of the topic that receives the alarms"},
+	Output{"TestAlarm", "Command that changes nothing and raises the alarm AliasChanged, to see one arrive"},
 	Output{"PluginRoleArn", "ARN of the KMS plugin's IAM role"},
 	Output{"ExistingKeyPolicyStatements", "What the owner of the existing key must add to its policy, as a JSON list of statements."},
 }
@@ -181,6 +213,12 @@ func (c Cluster) StackName() string { return place.Stack(c.Name) }
 // UpdateKubeconfig is the command that makes kubectl talk to the cluster.
 func UpdateKubeconfig(name, region string) string {
 	return "aws eks update-kubeconfig --name " + name + " --region " + region
+}
+
+// TestAlarm is a command that raises an alarm and changes nothing: it points the alias to the
+// key that it stands for. That KMS takes that is inferred.
+func TestAlarm(alias, keyARN, region string) string {
+	return "aws kms update-alias --alias-name " + alias + " --target-key-id " + keyARN + " --region " + region
 }
 
 // KMSCalls are the requests to KMS of the plugins that watch the key, by who makes

@@ -39,27 +39,37 @@ func supportKey(alias, description string, statements []iampolicy.Statement) Key
 	}
 }
 
-// AuditKey is the key of the trail's logs and of the alarms. The second result is false
-// if there is nothing to encrypt: the trail and the topic exist already.
+// AuditKey is the key of the trail's logs. The second result is false if there is nothing
+// to encrypt: the trail exists already.
 func (c Cluster) AuditKey() (KeySpec, bool) {
-	key := keypolicy.AuditKey{RootARN: c.At.IAM("root"), ReaderARNs: c.Audit.Readers}
-	if c.NewTrail() {
-		key.TrailARN = c.Trail().ARN
-		if c.Audit.CloudWatchLogsRetentionDays != 0 {
-			key.LogsService, key.LogGroupARN = c.At.Service("logs"), c.logGroupARN(place.TrailLogGroup(c.Name))
-		}
+	if !c.NewTrail() {
+		return KeySpec{}, false
 	}
-	if c.NewTopic() {
-		key.TopicARN = c.Topic().ARN
+	key := keypolicy.AuditKey{RootARN: c.At.IAM("root"), TrailARN: c.Trail().ARN, ReaderARNs: c.Audit.Readers}
+	if c.Audit.CloudWatchLogsRetentionDays != 0 {
+		key.LogsService, key.LogGroupARN = c.At.Service("logs"), c.logGroupARN(place.TrailLogGroup(c.Name))
 	}
-	return supportKey(place.AuditAlias(c.Name), "Encrypts the audit trail and the alarms of EKS cluster "+c.Name, key.Statements()),
-		c.NewTrail() || c.NewTopic()
+	return supportKey(place.AuditAlias(c.Name), "Encrypts the audit trail of EKS cluster "+c.Name, key.Statements()), true
 }
 
-// LogsKey is the key of the control plane's logs.
+// TopicKey is the key of the alarms' topic. The second result is false if that exists
+// already.
+func (c Cluster) TopicKey() (KeySpec, bool) {
+	if !c.NewTopic() {
+		return KeySpec{}, false
+	}
+	key := keypolicy.TopicKey{RootARN: c.At.IAM("root"), TopicARN: c.Topic().ARN}
+	return supportKey(place.AlarmsAlias(c.Name), "Encrypts the alarms of EKS cluster "+c.Name, key.Statements()), true
+}
+
+// LogsKey is the key of the control plane's logs, and of those of the kubectl handler.
 func (c Cluster) LogsKey() KeySpec {
+	groups := []string{c.logGroupARN(c.ControlPlaneLogs().Name)}
+	if c.KubectlHandler {
+		groups = append(groups, c.logGroupARN(c.Kubectl().Logs.Name))
+	}
 	key := supportKey(place.LogsAlias(c.Name), "Encrypts the control-plane logs of EKS cluster "+c.Name, keypolicy.LogGroupKey{
-		RootARN: c.At.IAM("root"), LogsService: c.At.Service("logs"), LogGroupARN: c.logGroupARN(c.ControlPlaneLogs().Name),
+		RootARN: c.At.IAM("root"), LogsService: c.At.Service("logs"), LogGroupARNs: groups,
 	}.Statements())
 	key.DeleteUnused = true
 	return key

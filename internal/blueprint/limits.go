@@ -26,6 +26,9 @@ var (
 	LogDays   = Number{Default: 365, Unit: "days"}
 )
 
+// KubectlLogDays is how long the logs of the kubectl handler are retained.
+const KubectlLogDays = 7
+
 // Of the network. EKS wants subnets in two zones. Source: Amazon EKS User Guide, "EKS
 // networking requirements".
 const (
@@ -55,6 +58,7 @@ const (
 	MaxReaders    = manifest.MaxReaders
 	MaxPerReader  = manifest.MaxPerReader
 	MaxExemptions = manifest.MaxExemptions
+	MaxHostPaths  = manifest.MaxHostPaths
 )
 
 // Quotas that AWS has by default. Sources: AWS CloudTrail User Guide, "Quotas in AWS

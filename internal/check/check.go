@@ -237,14 +237,18 @@ func (c *checker) noteUnseen() {
 			c.noteAt("", "the account and the Region of %s are not known: it was read as for account %s in %s; name them with --account and --region", t.Name, t.Account, t.Region)
 		}
 	}
+	alarmed := map[*estate.Key]bool{} // whose policies the delivery of alarms has judged
+	for _, t := range c.estate.Of(estate.KindTopic) {
+		alarmed[c.estate.Key(t.Settings["KmsMasterKeyId"])] = true
+	}
 	unused := 0
 	for _, k := range c.estate.Keys {
-		if len(k.Clusters) == 0 && !k.Evidence && !k.Replica {
+		if len(k.Clusters) == 0 && !k.Evidence && !k.Replica && !alarmed[k] {
 			unused++
 		}
 	}
 	if unused > 0 {
-		c.noteAt("", "%d KMS key(s) encrypt neither the secrets of a cluster nor its logs or a trail: they were not judged", unused)
+		c.noteAt("", "%d KMS key(s) encrypt neither the secrets of a cluster nor its logs, a trail or a topic: they were not judged", unused)
 	}
 }
 

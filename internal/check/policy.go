@@ -557,6 +557,7 @@ func (kp *keyPolicy) creation(forAWSResource string) iampolicy.Context {
 	return calls.Forwarded(iampolicy.Context{
 		"kms:GrantIsForAWSResource": {forAWSResource},
 		"kms:GrantConstraintType":   {"EncryptionContextEquals"},
+		"kms:EncryptionContextKeys": {"aws:eks:context"},
 		"kms:GrantOperations":       {"Decrypt", "Encrypt"},
 		"kms:ViaService":            {kp.c.eksEndpoint(kp.key.In)},
 	})

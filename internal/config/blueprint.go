@@ -31,7 +31,7 @@ func (c Cluster) Blueprint() blueprint.Cluster {
 		})
 	}
 	if c.Plugin.Enabled {
-		b.Plugin = &blueprint.Plugin{Image: c.Plugin.Image, Mode: manifest.Mode(c.Plugin.Mode), Architecture: c.Plugin.Architecture}
+		b.Plugin = &blueprint.Plugin{Image: c.Plugin.Image, Mode: manifest.Mode(c.Plugin.Mode), Architecture: c.Plugin.Architecture, HostPaths: c.Plugin.HostPaths}
 		for _, t := range c.Plugin.Tenants {
 			b.Plugin.Tenants = append(b.Plugin.Tenants, blueprint.Tenant(t))
 		}
@@ -45,5 +45,7 @@ func (c Cluster) Blueprint() blueprint.Cluster {
 		}
 		b.Secrets.Readers = append(b.Secrets.Readers, reader)
 	}
+	b.Applied = c.Plugin.Apply != ApplyNone
+	b.KubectlHandler = b.Applied && (b.Plugin != nil || b.Secrets.Makes())
 	return b
 }

@@ -20,6 +20,7 @@ func (d *decoder) cluster(c *Cluster, path string) {
 		d.nodeGroup(c, g, path)
 	}
 	d.tenants(c.Plugin, path+".plugin")
+	d.hostPaths(c.Plugin, path+".plugin")
 	d.secrets(c, path)
 	d.checks(c.Checks, path+".checks")
 	first := map[string]int{}
@@ -34,7 +35,7 @@ func (d *decoder) cluster(c *Cluster, path string) {
 		}
 		first[e.PrincipalARN] = d.nodes[at].Line
 	}
-	for _, other := range []string{place.AuditAlias(c.Name), place.LogsAlias(c.Name)} {
+	for _, other := range []string{place.AuditAlias(c.Name), place.AlarmsAlias(c.Name), place.LogsAlias(c.Name)} {
 		if at := path + ".key.alias"; c.Key.Alias == other && d.ok(at) {
 			d.faultAt(at, "is the alias of another key of this cluster, must be a different one")
 		}
@@ -217,6 +218,20 @@ func (d *decoder) tenants(p Plugin, path string) {
 	}
 	if at := path + ".tenants"; d.ok(at) && text > blueprint.MaxTenantText {
 		d.faultAt(at, "has names, namespaces and service accounts of %d characters together, must be at most %d: shorten them", text, blueprint.MaxTenantText)
+	}
+}
+
+// hostPaths checks the folders that pods may mount beside a socket on the node.
+func (d *decoder) hostPaths(p Plugin, path string) {
+	if at := path + ".hostPaths"; len(p.HostPaths) > 0 && p.Mode != PluginDaemonSet && !d.bad[path+".mode"] {
+		d.faultAt(at, "is only for mode daemonset, which has a socket on the nodes: remove it")
+	}
+	for i, folder := range p.HostPaths {
+		if at := fmt.Sprintf("%s.hostPaths[%d]", path, i); d.ok(at) {
+			if problem := manifest.HostPathProblem(folder); problem != "" {
+				d.faultAt(at, "%s", problem)
+			}
+		}
 	}
 }
 

@@ -26,6 +26,8 @@ const (
 	PluginDeployment         = "deployment"
 	PluginSidecar            = "sidecar"
 	PluginDaemonSet          = "daemonset"
+	ApplyHandler             = "handler"
+	ApplyNone                = "none"
 	GuardOff                 = "off"
 	GuardWarn                = "warn"
 	GuardDeny                = "deny"
@@ -223,6 +225,12 @@ type Plugin struct {
 
 	// Hosted control planes whose API servers run as pods on this cluster, with the plugin beside them in the pod: at most 20, whose names, namespaces and service accounts have 2,400 characters together. Required with mode sidecar, not allowed without.
 	Tenants []Tenant `yaml:"tenants,omitempty" jsonschema:"minItems=1" config:"is=tenants,requiredWhen=mode:sidecar"`
+
+	// Folders of the nodes that pods may mount beside the socket, in namespaces without the label ekskms.github.io/kms-socket=allowed. Each as it is written or, with a slash at its end, with all below it: whoever can write there can plant a link to the socket. At most 50, only with mode daemonset. Default: none.
+	HostPaths []string `yaml:"hostPaths,omitempty" jsonschema:"uniqueItems=true" config:"is=hostPaths"`
+
+	// Who applies the Kubernetes objects, those of secrets too. handler: the CDK, with a Lambda function that is an administrator of the cluster. none: your own pipeline applies what 'ekskms generate manifests' prints; there is no such function then. In Terraform the variable apply_manifests decides. Default: handler.
+	Apply string `yaml:"apply" jsonschema:"enum=handler,enum=none,default=handler"`
 
 	// Processor architecture of the image and of the nodes that run it. Default: amd64.
 	Architecture string `yaml:"architecture" jsonschema:"enum=amd64,enum=arm64" config:"is=architecture"`

@@ -111,7 +111,7 @@ var faultCases = []faultCase{
 		`4: clusters[0].vpc.flowLogs: true: unknown field, allowed here: id, subnetIds, cidr, availabilityZones, natGateways`,
 	}},
 	{"unknown field with odd letters", "", "  plugin: {\"no de\\n\": true}\n", []string{
-		`3: clusters[0].plugin["no de\n"]: true: unknown field, allowed here: enabled, image, mode, tenants, architecture`,
+		`3: clusters[0].plugin["no de\n"]: true: unknown field, allowed here: enabled, image, mode, tenants, hostPaths, apply, architecture`,
 	}},
 	{"name with a dot", "", "!clusters:\n- name: my.cluster\n", []string{
 		`2: clusters[0].name: my.cluster: must be 1 to 100 letters, digits, hyphens and underscores, beginning with a letter or a digit`,
@@ -518,6 +518,15 @@ var faultCases = []faultCase{
 	}},
 	{"guard as a truth", "", "  secrets: {guard: false}\n", []string{
 		`3: clusters[0].secrets.guard: false: must be text: quote it, "false"`,
+	}},
+	{"folders in another mode", "silent", "  plugin: {hostPaths: [/var/log]}\n", []string{
+		`3: clusters[0].plugin.hostPaths: a list: is only for mode daemonset, which has a socket on the nodes: remove it`,
+	}},
+	{"folders that lead to the socket", "silent", "  plugin: {mode: daemonset, hostPaths: [/var/log, /run, var/lib, /opt/../run, /proc/1/root]}\n", []string{
+		`3: clusters[0].plugin.hostPaths[1]: /run: leads to the socket of kms-plugin: set the label ekskms.github.io/kms-socket=allowed on the namespaces that must mount it`,
+		`3: clusters[0].plugin.hostPaths[2]: var/lib: must be an absolute path of letters, digits and ._@+-, without a part that is . or ..`,
+		`3: clusters[0].plugin.hostPaths[3]: /opt/../run: must be an absolute path of letters, digits and ._@+-, without a part that is . or ..`,
+		`3: clusters[0].plugin.hostPaths[4]: /proc/1/root: leads to the socket of kms-plugin: set the label ekskms.github.io/kms-socket=allowed on the namespaces that must mount it`,
 	}},
 	{"exemptions of no guard", "silent", "  secrets: {guardExemptions: [monitoring]}\n", []string{
 		`3: clusters[0].secrets.guardExemptions: a list: means nothing with guard: off: set guard to warn or deny, or remove this`,

@@ -26,7 +26,7 @@ func read(t *testing.T, template string) *estate.Estate {
 // TestUnique shows that things of two stacks with the same logical IDs are two things.
 func TestUnique(t *testing.T) {
 	e := estatetest.BesideAnother(t, estatetest.Golden(t, "default"))
-	if len(e.Clusters) != 2 || len(e.Keys) != 6 {
+	if len(e.Clusters) != 2 || len(e.Keys) != 8 {
 		t.Fatalf("%d clusters, %d keys", len(e.Clusters), len(e.Keys))
 	}
 	arns := map[string]bool{}

@@ -44,6 +44,11 @@ type Prices struct {
 		StoreGBMonth float64 `json:"storeGBMonth"`
 		FreeGB       float64 `json:"freeGB"`
 	} `json:"cloudWatchLogs"`
+	CloudWatch struct {
+		Source     string  `json:"source"`
+		AlarmMonth float64 `json:"alarmMonth"`
+		FreeAlarms int     `json:"freeAlarms"`
+	} `json:"cloudWatch"`
 	S3 struct {
 		Source       string  `json:"source"`
 		StoreGBMonth float64 `json:"storeGBMonth"`
@@ -177,6 +182,7 @@ func Make(c blueprint.Cluster, load Load, prices Prices) Report {
 	e.trail()
 	e.logs()
 	e.mail()
+	e.lost()
 	e.quotas()
 	e.notes()
 	for _, l := range e.r.Lines {
@@ -246,6 +252,9 @@ func (e *estimator) keys() {
 	}
 	if audit, needed := e.c.AuditKey(); needed {
 		keys = append(keys, key{"audit", audit.RotationDays})
+	}
+	if alarms, needed := e.c.TopicKey(); needed {
+		keys = append(keys, key{"alarms", alarms.RotationDays})
 	}
 	keys = append(keys, key{"logs", e.c.LogsKey().RotationDays})
 	for _, k := range keys {
@@ -350,6 +359,13 @@ func (e *estimator) mail() {
 		plural(e.l.Clusters, "cluster"), plural(e.l.Alarms, "alarm"), plural(len(e.c.Audit.Emails), "address"), whole(mails), whole(e.p.SNS.FreeEmails), money(e.p.SNS.Per100000Emails))
 }
 
+// lost is the CloudWatch alarm on alarms that did not arrive.
+func (e *estimator) lost() {
+	p := e.p.CloudWatch
+	e.line("CloudWatch alarm on lost alarms", p.Source, float64(max(0, e.l.Clusters-p.FreeAlarms))*p.AlarmMonth, "(%s − %d free) × %s",
+		plural(e.l.Clusters, "alarm"), p.FreeAlarms, money(p.AlarmMonth))
+}
+
 func (e *estimator) quota(name, source string, need, limit float64, arithmetic string, args ...any) {
 	e.r.Quotas = append(e.r.Quotas, Quota{name, need, limit, fmt.Sprintf(arithmetic, args...), need <= limit, source})
 }
@@ -372,10 +388,12 @@ func (e *estimator) quotas() {
 		trails += e.l.Clusters
 	}
 	e.quota("trails in the Region", q.TrailSource, float64(trails), blueprint.TrailsInRegion, "%d there already + %d made", e.l.Trails, trails-e.l.Trails)
-	if _, needed := e.c.AuditKey(); needed {
-		e.c.Refs.AuditKey = place.Literal("made") // there is one to watch
+	made := place.Literal("made") // there is something to watch
+	e.c.Refs.Key, e.c.Refs.LogsKey = made, made
+	if e.c.NewTrail() || e.c.NewTopic() {
+		e.c.Refs.AuditKey = made
 	}
-	rules := len(e.c.Alarms())
+	rules := len(e.c.Alarms()) + len(e.c.ClusterAlarms())
 	e.quota("EventBridge rules on the default bus", q.RuleSource, float64(rules*e.l.Clusters), blueprint.RulesOnBus, "%s × %d alarms", plural(e.l.Clusters, "cluster"), rules)
 }
 
@@ -386,7 +404,7 @@ func (e *estimator) notes() {
 		note("The cluster is in %s, where prices differ.", e.r.Region)
 	}
 	note("Free tiers are those of the account: they are taken as unused by anything else.")
-	note("Not counted: the cluster's hours, nodes, NAT gateways, traffic; what CloudWatch Logs asks of its key.")
+	note("Not counted: the cluster's hours, nodes, NAT gateways, traffic; what CloudWatch Logs asks of its key; a copy of each alarm in a log group, and what a deployment's calls of the kubectl handler log and have CloudTrail record as data events, which is cents.")
 	note("That the requests of EKS's own API servers are on your bill is inferred, as is that they ask for one seed after another. The latency of a request is yours to say: nothing was measured against AWS.")
 	if e.c.NewTrail() && (e.l.Trails > 0 || e.l.Clusters > 1) {
 		note("With audit.trailArn, the clusters share a trail that exists: no further copy, no further bucket.")

@@ -88,12 +88,12 @@ func TestKeys(t *testing.T) {
 		keys    int
 		usd     float64
 	}{
-		{"01_minimal", 0, 3, 3},
-		{"01_minimal", 4, 3, 6}, // after 90 days
-		{"01_minimal", 6, 3, 9}, // after 180
-		{"01_minimal", 60, 3, 9},
+		{"01_minimal", 0, 4, 4},
+		{"01_minimal", 4, 4, 8},  // after 90 days
+		{"01_minimal", 6, 4, 12}, // after 180
+		{"01_minimal", 60, 4, 12},
 		{"02_existing_vpc_and_key", 12, 1, 3}, // key, trail and topic exist
-		{"03_node_group", 4, 3, 5},            // the secrets key rotates every 180 days
+		{"03_node_group", 4, 4, 7},            // the secrets key rotates every 180 days
 	} {
 		load.Age = c.age
 		r := estimate.Make(example(t, c.example), load, estimate.ReadPrices())
@@ -178,7 +178,7 @@ func TestQuotas(t *testing.T) {
 	}{
 		{func(l *estimate.Load) { l.Clusters = 6 }, "trails"},
 		{func(l *estimate.Load) { l.Trails = 5 }, "trails"},
-		{func(l *estimate.Load) { l.Clusters = 28 }, "EventBridge"},
+		{func(l *estimate.Load) { l.Clusters = 18 }, "EventBridge"},
 		{func(l *estimate.Load) { l.APIServers, l.Latency = 200, time.Millisecond }, "KMS"},
 	} {
 		load := estimate.DefaultLoad()

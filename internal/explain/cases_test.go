@@ -110,7 +110,7 @@ func TestUnreadable(t *testing.T) {
 	for _, in := range inputs {
 		notes += strings.Join(in.Notes, "\n")
 	}
-	if len(inputs) != 2 || !strings.Contains(notes, "AuditTrail/Key is left out: KeyPolicy is ${Stage}") {
+	if len(inputs) != 3 || !strings.Contains(notes, "AuditTrail/Key is left out: KeyPolicy is ${Stage}") {
 		t.Errorf("%d keys, notes:\n%s", len(inputs), notes)
 	}
 }

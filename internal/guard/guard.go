@@ -100,6 +100,7 @@ func compare(before, after *estate.Estate, organization []iampolicy.NamedDocumen
 	clusters := c.clusters()
 	c.keys(clusters)
 	c.record()
+	c.reach()
 	if err := c.checks(); err != nil {
 		return nil, err
 	}

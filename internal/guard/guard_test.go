@@ -173,7 +173,8 @@ var mutations = []struct {
 	{"EKS locked out by a perimeter", add("Deny", "*", []any{"kms:Encrypt", "kms:Decrypt"}, map[string]any{"StringNotEquals": map[string]any{"aws:SourceVpce": "vpce-0123456789abcdef0"}}), one("cluster-locked-out"), "under its grant"},
 	{"deployer without PutKeyPolicy", statement(account, "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/KeyAdmin"}), []string{"key-creation-refused", "policy-widened", "principal-dropped"}, "kms:PutKeyPolicy"},
 	{"lockout check bypassed", estatetest.Property(secretsKey, "BypassPolicyLockoutSafetyCheck", true), one("key-lockout-check-bypassed"), "is true"},
-	{"topic without a policy", estatetest.Drop("AuditTrailAlarmsPolicy9CBECA05"), []string{"alarm-undeliverable", "trail-weakened"}, "no policy"},
+	{"topic without a policy", estatetest.Drop("AuditTrailAlarmsPolicy9CBECA05"), []string{"alarm-removed", "alarm-undeliverable"}, "no policy"},
+	{"an access entry", estatetest.Add("More", "AWS::EKS::AccessEntry", map[string]any{"ClusterName": "ekskms", "PrincipalArn": "arn:aws:iam::111122223333:role/Mallory"}), one("access-widened"), "role/Mallory gets an access entry"},
 	{"trail with a prefix", estatetest.Property(trail, "S3KeyPrefix", "eks"), one("trail-undeliverable"), "eks/AWSLogs/"},
 	{"trust of another source", estatetest.Property(pluginRole, "AssumeRolePolicyDocument.Statement.0.Condition", map[string]any{"ArnLike": map[string]any{"aws:SourceArn": "arn:aws:eks:eu-central-1:111122223333:podidentityassociation/ekskms/*"}}), []string{"policy-widened", "trust-never-matches"}, "Pod Identity"},
 	{"plugin denied", add("Deny", plugin, "kms:Decrypt", nil), one("principal-dropped"), "may no longer do kms:Decrypt"},
@@ -189,7 +190,7 @@ var mutations = []struct {
 	{"trail elsewhere", estatetest.Property(trail, "S3BucketName", "other"), one("trail-weakened"), "the log goes to other"},
 	{"log files for a week", estatetest.Property(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", 7), one("retention-weakened"), "7 days"},
 	{"bucket unversioned", estatetest.Property(bucket, "VersioningConfiguration.Status", "Suspended"), one("retention-weakened"), "versioning"},
-	{"bucket dropped", estatetest.All(estatetest.Drop(bucket), estatetest.Property(trail, "S3BucketName", "other")), []string{"retention-weakened", "trail-weakened"}, "the bucket of the trail goes"},
+	{"bucket dropped", estatetest.All(estatetest.Drop(bucket), estatetest.Property(trail, "S3BucketName", "other")), []string{"alarm-removed", "retention-weakened", "trail-weakened"}, "the bucket of the trail goes"},
 	{"control-plane logs for a week", estatetest.Property(controlLogs, "RetentionInDays", 7), one("retention-weakened"), "7 days, it was 365"},
 	{"control-plane logs in the clear", estatetest.Property(controlLogs, "KmsKeyId", nil), one("trail-weakened"), "KmsKeyId"},
 	{"alarm dropped", estatetest.Drop(keyDisabled), one("alarm-removed"), "the rule goes"},
@@ -203,7 +204,7 @@ var mutations = []struct {
 	{"trail renamed", estatetest.Property(trail, "TrailName", "other"), []string{"alarm-removed", "trail-undeliverable", "trail-weakened"}, "TrailName changes"},
 	{"control-plane logs elsewhere", estatetest.Property(controlLogs, "LogGroupName", "/other"), one("trail-weakened"), "LogGroupName changes"},
 	{"bucket public", estatetest.Property(bucket, "PublicAccessBlockConfiguration.BlockPublicPolicy", false), one("trail-weakened"), "BlockPublicPolicy"},
-	{"bucket renamed", estatetest.Property(bucket, "BucketName", "other"), []string{"retention-weakened", "trail-weakened"}, "BucketName changes"},
+	{"bucket renamed", estatetest.Property(bucket, "BucketName", "other"), []string{"alarm-removed", "retention-weakened", "trail-weakened"}, "BucketName changes"},
 	{"bucket for everybody", func(t estatetest.Template) {
 		policy := t.Resource(bucketPolicy)["Properties"].(map[string]any)["PolicyDocument"].(map[string]any)
 		policy["Statement"] = append(policy["Statement"].([]any), map[string]any{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"})
@@ -231,7 +232,9 @@ var mutations = []struct {
 	{"policy in another order", setStatements(func(s []any) []any { slices.Reverse(s); return s }), nil, ""},
 	{"statements without names", statement(pluginUse, "Sid", nil), nil, ""},
 	{"a Deny that hurts nobody", add("Deny", "*", "kms:*", map[string]any{"Bool": map[string]any{"aws:SecureTransport": "false"}}), nil, ""},
-	{"grants only for AWS resources", statement(creatorsGrant, "Condition", map[string]any{"StringEquals": map[string]any{"kms:ViaService": "eks.eu-central-1.amazonaws.com"}}), nil, ""},
+	{"grants through EKS only", statement(creatorsGrant, "Condition.StringEquals", map[string]any{"kms:GrantConstraintType": []any{"EncryptionContextEquals", "EncryptionContextSubset"}, "kms:ViaService": "eks.eu-central-1.amazonaws.com"}), nil, ""},
+	{"grants for tenants too", statement(creatorsGrant, "Condition.ForAllValues:StringNotEqualsIgnoreCase", nil), one("policy-widened"), "kms:CreateGrant"},
+	{"grants for anything", statement(creatorsGrant, "Condition.StringEquals", nil), one("policy-widened"), "kms:CreateGrant"},
 	{"a statement said twice", add("Allow", plugin, "kms:DescribeKey", map[string]any{"StringEquals": map[string]any{
 		"aws:PrincipalTag/eks-cluster-arn": "arn:aws:eks:eu-central-1:111122223333:cluster/ekskms", "aws:PrincipalTag/kubernetes-namespace": "ekskms-system", "aws:PrincipalTag/kubernetes-service-account": "kms-plugin"}}), nil, ""},
 	{"another alarm", estatetest.Add("More", "AWS::Events::Rule", map[string]any{"EventPattern": map[string]any{"source": []any{"aws.kms"}}, "Targets": []any{map[string]any{"Arn": "a", "Id": "b"}}}), nil, ""},

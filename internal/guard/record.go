@@ -174,13 +174,17 @@ func (c *comparison) buckets() {
 	}
 }
 
-// resourcePolicies compares the policies of the trail's bucket and of topics by their
-// text: the evaluator is for keys.
+// resourcePolicies compares the policies of the trail's bucket, of topics, queues and log
+// groups by their text: the evaluator is for keys. Who loses what a policy allowed may be
+// CloudTrail, or the alarms.
 func (c *comparison) resourcePolicies() {
 	for _, kind := range []struct {
-		is       estate.Kind
-		property string
-	}{{estate.KindBucketPolicy, "Bucket"}, {estate.KindTopicPolicy, "Topics"}} {
+		is             estate.Kind
+		property, rule string
+	}{
+		{estate.KindBucketPolicy, "Bucket", "trail-weakened"}, {estate.KindTopicPolicy, "Topics", "alarm-removed"},
+		{estate.KindQueuePolicy, "Queues", "alarm-removed"}, {estate.KindLogPolicy, "PolicyName", "alarm-removed"},
+	} {
 		for _, was := range c.before.Of(kind.is) {
 			if kind.property == "Bucket" {
 				if bucket := c.before.Lookup(was.Settings["Bucket"]); bucket == nil || !c.holdsTrail(bucket) {
@@ -190,36 +194,68 @@ func (c *comparison) resourcePolicies() {
 			is := c.now(was)
 			if is == nil {
 				if !strings.HasPrefix(was.Deletion, "Retain") {
-					c.find("trail-weakened", was, "the policy goes: %s", c.gone(was))
+					c.find(kind.rule, was, "the policy goes: %s", c.gone(was))
 				}
 				continue
 			}
-			if c.lost("trail-weakened", is, kind.property, was.Settings[kind.property], is.Settings[kind.property]) || !reflect.DeepEqual(was.Settings[kind.property], is.Settings[kind.property]) {
+			if c.lost(kind.rule, is, kind.property, was.Settings[kind.property], is.Settings[kind.property]) || !reflect.DeepEqual(was.Settings[kind.property], is.Settings[kind.property]) {
 				continue // it is for another one, which was told already
 			}
-			if text := moreStatements(was.Settings["PolicyDocument"], is.Settings["PolicyDocument"]); text != "" {
+			old, new := document(was), document(is)
+			if text := moreStatements(old, new); text != "" {
 				c.find("policy-widened", is, "%s", text)
+			}
+			if text := fewerStatements(old, new); text != "" && unknownIn(new) == nil { // which is told already
+				c.find(kind.rule, is, "%s", text)
 			}
 		}
 	}
 }
 
+// document is a policy, which log groups have as text.
+func document(t *estate.Thing) any {
+	v := t.Settings["PolicyDocument"]
+	if text, is := v.(string); is {
+		var read any
+		if json.Unmarshal([]byte(text), &read) == nil {
+			return read
+		}
+	}
+	return v
+}
+
+// fewerStatements says which Allow a policy has lost, or which Deny it has gained.
+func fewerStatements(was, is any) string {
+	var texts []string
+	for _, s := range missing(statements(was, "Allow"), statements(is, "Allow")) {
+		texts = append(texts, fmt.Sprintf("the statement is gone that allowed %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
+	}
+	for _, s := range missing(statements(is, "Deny"), statements(was, "Deny")) {
+		texts = append(texts, fmt.Sprintf("a new statement denies %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// statements are those of an effect.
+func statements(policy any, effect string) (all []any) {
+	for _, s := range value.List(value.At(policy, "Statement")) {
+		if value.Text(value.At(s, "Effect")) == effect {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// missing are those of some statements that others do not have.
+func missing(some, others []any) []any {
+	return slices.DeleteFunc(slices.Clone(some), func(s any) bool {
+		return slices.ContainsFunc(others, func(o any) bool { return sameStatement(s, o) })
+	})
+}
+
 // moreStatements says which Allow a policy has that it did not have, or which Deny
 // it has lost. A statement that changes counts as another one.
 func moreStatements(was, is any) string {
-	statements := func(policy any, effect string) (all []any) {
-		for _, s := range value.List(value.At(policy, "Statement")) {
-			if value.Text(value.At(s, "Effect")) == effect {
-				all = append(all, s)
-			}
-		}
-		return all
-	}
-	missing := func(some, others []any) []any {
-		return slices.DeleteFunc(slices.Clone(some), func(s any) bool {
-			return slices.ContainsFunc(others, func(o any) bool { return sameStatement(s, o) })
-		})
-	}
 	var texts []string
 	for _, s := range append([]any{is}, value.List(value.At(is, "Statement"))...) {
 		known := slices.ContainsFunc(append([]any{was}, value.List(value.At(was, "Statement"))...), func(o any) bool { return reflect.DeepEqual(s, o) })

@@ -88,6 +88,11 @@ var rules = []finding.Rule{
 		Fix: "Leave EndpointPublicAccess false, or the list of networks as it was.",
 	},
 	{
+		ID: "access-widened", Title: "More principals get at the secrets, past the key", Severity: finding.High,
+		Why: "An access entry, an identity provider, a role's trust, a binding or a weaker admission policy opens the Kubernetes API, which decrypts for whoever may read. The key has no part in it.",
+		Fix: "If the principal must have it, accept this with the reason. If not, leave the entry, the role, the binding or the policy as it was.",
+	},
+	{
 		ID: "check-suppressed", Title: "A finding of 'ekskms check' is accepted from now on", Severity: finding.Medium,
 		Why: "The next faults of that kind at the resource are accepted too.",
 		Fix: "Look at the reason. If it is good, accept this with the same one.",

@@ -2,15 +2,13 @@ package keypolicy
 
 import "github.com/ekskms/ekskms/internal/iampolicy"
 
-// AuditKey describes the key that encrypts the audit trail's logs and the alarm
-// topic. Empty fields leave their statements out.
+// AuditKey describes the key that encrypts the audit trail's logs. Empty fields leave
+// their statements out.
 type AuditKey struct {
 	// RootARN is the root of the account.
 	RootARN string
 	// TrailARN is the trail whose logs the key encrypts.
 	TrailARN string
-	// TopicARN is the alarm topic that the key encrypts.
-	TopicARN string
 	// LogGroupARN is the log group that has a copy of the trail, and LogsService the
 	// service principal of CloudWatch Logs there. Without one there is no copy.
 	LogGroupARN, LogsService string
@@ -46,14 +44,32 @@ func (k AuditKey) Statements() []iampolicy.Statement {
 				}},
 			})
 	}
-	if k.TopicARN != "" {
-		// Source: Amazon SNS Developer Guide, "Enable compatibility between
-		// event sources from AWS services and encrypted topics". It says that
-		// aws:SourceArn and aws:SourceAccount are not supported for
-		// EventBridge, so the topic is pinned through the encryption context
-		// that SNS sends; that EventBridge's calls carry it is inferred. SNS
-		// itself needs no statement: it uses the publisher's permission.
-		statements = append(statements, iampolicy.Statement{
+	if k.LogGroupARN != "" {
+		statements = append(statements, logGroup("TrailLogGroup", k.LogsService, k.LogGroupARN))
+	}
+	if len(k.ReaderARNs) > 0 {
+		statements = append(statements, LogReaders(k.ReaderARNs))
+	}
+	return statements
+}
+
+// TopicKey describes the key that encrypts the alarm topic. It is a key of its own: an
+// alarm on the key of the trail has to arrive while that key can't be used.
+type TopicKey struct {
+	RootARN  string
+	TopicARN string
+}
+
+// Statements returns the whole policy of the topic's key. Source: Amazon SNS Developer
+// Guide, "Enable compatibility between event sources from AWS services and encrypted
+// topics". It says that aws:SourceArn and aws:SourceAccount are not supported for
+// EventBridge, so the topic is pinned through the encryption context that SNS sends;
+// that EventBridge's calls carry it is inferred. SNS itself needs no statement: it uses
+// the publisher's permission.
+func (k TopicKey) Statements() []iampolicy.Statement {
+	return []iampolicy.Statement{
+		Account(k.RootARN, false),
+		{
 			Sid:       "AlarmsThroughTopic",
 			Effect:    iampolicy.Allow,
 			Principal: iampolicy.Principal{Service: iampolicy.Values{"events.amazonaws.com"}},
@@ -62,15 +78,8 @@ func (k AuditKey) Statements() []iampolicy.Statement {
 			Condition: iampolicy.Condition{"StringEquals": {
 				"kms:EncryptionContext:aws:sns:topicArn": {k.TopicARN},
 			}},
-		})
+		},
 	}
-	if k.LogGroupARN != "" {
-		statements = append(statements, logGroup("TrailLogGroup", k.LogsService, k.LogGroupARN))
-	}
-	if len(k.ReaderARNs) > 0 {
-		statements = append(statements, LogReaders(k.ReaderARNs))
-	}
-	return statements
 }
 
 // LogReaders lets roles decrypt what CloudTrail encrypted, and nothing else.
@@ -88,27 +97,27 @@ func LogReaders(roleARNs []string) iampolicy.Statement {
 	}
 }
 
-// LogGroupKey describes the key that encrypts one CloudWatch log group.
+// LogGroupKey describes the key that encrypts log groups of CloudWatch Logs.
 type LogGroupKey struct {
 	RootARN string
 	// LogsService is the service principal of CloudWatch Logs in the Region,
 	// such as logs.eu-central-1.amazonaws.com.
-	LogsService string
-	LogGroupARN string
+	LogsService  string
+	LogGroupARNs []string
 }
 
-// Statements returns the whole policy of the log group's key.
+// Statements returns the whole policy of the log groups' key.
 func (k LogGroupKey) Statements() []iampolicy.Statement {
 	return []iampolicy.Statement{
 		Account(k.RootARN, false),
-		logGroup("LogGroup", k.LogsService, k.LogGroupARN),
+		logGroup("LogGroup", k.LogsService, k.LogGroupARNs...),
 	}
 }
 
-// logGroup lets CloudWatch Logs use a key for one log group. Source: Amazon
+// logGroup lets CloudWatch Logs use a key for these log groups. Source: Amazon
 // CloudWatch Logs User Guide, "Encrypt log data in CloudWatch Logs using AWS
 // KMS".
-func logGroup(sid, service, arn string) iampolicy.Statement {
+func logGroup(sid, service string, arns ...string) iampolicy.Statement {
 	return iampolicy.Statement{
 		Sid:       sid,
 		Effect:    iampolicy.Allow,
@@ -118,7 +127,7 @@ func logGroup(sid, service, arn string) iampolicy.Statement {
 			"kms:GenerateDataKey*", "kms:ReEncrypt*",
 		},
 		Resource:  onKey(),
-		Condition: iampolicy.Condition{"ArnEquals": {"kms:EncryptionContext:aws:logs:arn": {arn}}},
+		Condition: iampolicy.Condition{"ArnEquals": {"kms:EncryptionContext:aws:logs:arn": arns}},
 	}
 }
 
@@ -135,14 +144,88 @@ func AlarmTopic(topicARN string) []iampolicy.Statement {
 			Action:    iampolicy.Values{"sns:Publish"},
 			Resource:  iampolicy.Values{topicARN},
 		},
+		tlsOnly("sns:Publish", topicARN),
+	}
+}
+
+func tlsOnly(action, arn string) iampolicy.Statement {
+	return iampolicy.Statement{
+		Sid:       "TLSOnly",
+		Effect:    iampolicy.Deny,
+		Principal: iampolicy.Principal{AWS: iampolicy.Values{"*"}},
+		Action:    iampolicy.Values{action},
+		Resource:  iampolicy.Values{arn},
+		Condition: iampolicy.Condition{"Bool": {"aws:SecureTransport": {"false"}}},
+	}
+}
+
+// FallbackTopic returns the policy of the topic that tells of alarms that did not arrive:
+// one CloudWatch alarm may publish, over TLS. Source: Amazon CloudWatch User Guide,
+// "Notifying users on alarm changes".
+func FallbackTopic(topicARN, alarmARN, account string) []iampolicy.Statement {
+	return []iampolicy.Statement{
 		{
-			Sid:       "TLSOnly",
-			Effect:    iampolicy.Deny,
-			Principal: iampolicy.Principal{AWS: iampolicy.Values{"*"}},
+			Sid:       "UndeliveredAlarm",
+			Effect:    iampolicy.Allow,
+			Principal: iampolicy.Principal{Service: iampolicy.Values{"cloudwatch.amazonaws.com"}},
 			Action:    iampolicy.Values{"sns:Publish"},
 			Resource:  iampolicy.Values{topicARN},
-			Condition: iampolicy.Condition{"Bool": {"aws:SecureTransport": {"false"}}},
+			Condition: iampolicy.Condition{
+				"ArnEquals":    {"aws:SourceArn": {alarmARN}},
+				"StringEquals": {"aws:SourceAccount": {account}},
+			},
 		},
+		tlsOnly("sns:Publish", topicARN),
+	}
+}
+
+// AlarmQueue returns the policy of the queue of alarms that did not arrive: the rules
+// whose ARNs match may send to it, over TLS. Source: Amazon EventBridge User Guide, "Using
+// dead-letter queues to process undelivered events".
+func AlarmQueue(queueARN, ruleARNs string) []iampolicy.Statement {
+	return []iampolicy.Statement{
+		{
+			Sid:       "AlarmRules",
+			Effect:    iampolicy.Allow,
+			Principal: iampolicy.Principal{Service: iampolicy.Values{"events.amazonaws.com"}},
+			Action:    iampolicy.Values{"sqs:SendMessage"},
+			Resource:  iampolicy.Values{queueARN},
+			Condition: iampolicy.Condition{"ArnLike": {"aws:SourceArn": {ruleARNs}}},
+		},
+		tlsOnly("sqs:*", queueARN),
+	}
+}
+
+// AlarmLogGroup returns the resource policy by which EventBridge writes to the log group
+// of the alarms. Source: Amazon EventBridge User Guide, "Amazon CloudWatch Logs
+// permissions".
+func AlarmLogGroup(groupARN, ruleARNs string) []iampolicy.Statement {
+	writer := iampolicy.Principal{Service: iampolicy.Values{"events.amazonaws.com", "delivery.logs.amazonaws.com"}}
+	return []iampolicy.Statement{
+		{
+			Sid: "AlarmStreams", Effect: iampolicy.Allow, Principal: writer,
+			Action:   iampolicy.Values{"logs:CreateLogStream"},
+			Resource: iampolicy.Values{groupARN + ":*"},
+		},
+		{
+			Sid: "AlarmRules", Effect: iampolicy.Allow, Principal: writer,
+			Action:    iampolicy.Values{"logs:PutLogEvents"},
+			Resource:  iampolicy.Values{groupARN + ":*:*"},
+			Condition: iampolicy.Condition{"ArnLike": {"aws:SourceArn": {ruleARNs}}},
+		},
+	}
+}
+
+// FunctionTrust lets Lambda assume a role for functions of one account. Source: the trust
+// policies that AWS publishes for functions (aws/agent-toolkit-for-aws). That Lambda sends
+// aws:SourceArn too is reported, but not documented, so nothing rests on it.
+func FunctionTrust(account string) iampolicy.Statement {
+	return iampolicy.Statement{
+		Sid:       "FunctionsHere",
+		Effect:    iampolicy.Allow,
+		Principal: iampolicy.Principal{Service: iampolicy.Values{"lambda.amazonaws.com"}},
+		Action:    iampolicy.Values{"sts:AssumeRole"},
+		Condition: iampolicy.Condition{"StringEquals": {"aws:SourceAccount": {account}}},
 	}
 }
 

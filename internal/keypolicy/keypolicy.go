@@ -130,10 +130,19 @@ type StrictGrants struct {
 // "Encrypt Kubernetes secrets with KMS", which also says that the condition
 // kms:GrantIsForAWSResource is not supported here.
 //
-// With strict set, CreateGrant is allowed only through EKS, from this account,
-// for the two operations that EKS asks for and with an encryption context
-// constraint. That EKS meets kms:ViaService in CreateCluster is inferred from
-// the list of services that support it, not tried: hence opt-in.
+// A grant must be bound to an encryption context, and to none of the keys that plugins
+// send: neither the account's administrators nor a creator can make one that opens what a
+// tenant or the plugin has encrypted. In a grant's constraint the case of a key does not
+// matter, hence IgnoreCase. That EKS's own grant is bound so, to aws:eks:context, was seen
+// on running clusters (aws kms list-grants in public reports) and is not documented; if it
+// were not, EKS would refuse to create a cluster with access denied on kms:CreateGrant.
+// Sources: AWS KMS Developer Guide, "AWS KMS permissions" (the condition keys of
+// CreateGrant), and AWS KMS API Reference, GrantConstraints.
+//
+// With strict set, CreateGrant is allowed only through EKS, from this account, for the two
+// operations that EKS asks for, and with a context that must be equal. That EKS meets
+// kms:ViaService in CreateCluster is inferred from the list of services that support it,
+// not tried: hence opt-in.
 func ClusterCreators(roleARNs []string, strict *StrictGrants) []iampolicy.Statement {
 	principal := iampolicy.Principal{AWS: roleARNs}
 	grant := iampolicy.Statement{
@@ -142,20 +151,20 @@ func ClusterCreators(roleARNs []string, strict *StrictGrants) []iampolicy.Statem
 		Principal: principal,
 		Action:    iampolicy.Values{"kms:CreateGrant"},
 		Resource:  onKey(),
+		Condition: iampolicy.Condition{
+			"StringEquals": {"kms:GrantConstraintType": {"EncryptionContextEquals", "EncryptionContextSubset"}},
+			// Holds for a request without the key too, which the type excludes.
+			"ForAllValues:StringNotEqualsIgnoreCase": {"kms:EncryptionContextKeys": {ContextKey, TenantKey}},
+		},
 	}
 	if strict != nil {
-		grant.Condition = iampolicy.Condition{
-			"StringEquals": {
-				"kms:CallerAccount":       {strict.Account},
-				"kms:GrantConstraintType": {"EncryptionContextEquals"},
-				"kms:ViaService":          {strict.EKSService},
-			},
-			// ForAllValues holds for a request without the key too. KMS
-			// requires GrantOperations in every CreateGrant.
-			"ForAllValues:StringEquals": {
-				"kms:GrantOperations": {"Decrypt", "Encrypt"},
-			},
+		grant.Condition["StringEquals"] = map[string]iampolicy.Values{
+			"kms:CallerAccount":       {strict.Account},
+			"kms:GrantConstraintType": {"EncryptionContextEquals"},
+			"kms:ViaService":          {strict.EKSService},
 		}
+		// KMS requires GrantOperations in every CreateGrant.
+		grant.Condition["ForAllValues:StringEquals"] = map[string]iampolicy.Values{"kms:GrantOperations": {"Decrypt", "Encrypt"}}
 	}
 	return []iampolicy.Statement{
 		{

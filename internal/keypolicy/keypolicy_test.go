@@ -31,6 +31,8 @@ const (
 	topicARN   = "arn:aws:sns:eu-central-1:111122223333:ekskms-demo-alarms"
 	bucketARN  = "arn:aws:s3:::demo-logs"
 	groupARN   = "arn:aws:logs:eu-central-1:111122223333:log-group:/aws/eks/demo/cluster"
+	alarmARN   = "arn:aws:cloudwatch:eu-central-1:111122223333:alarm:demo-lost"
+	rulesARN   = "arn:aws:events:eu-central-1:111122223333:rule/demo-*"
 )
 
 var (
@@ -42,7 +44,7 @@ var (
 	}
 	strict = StrictGrants{Account: account, EKSService: "eks.eu-central-1.amazonaws.com"}
 	audit  = AuditKey{
-		RootARN: root, TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader},
+		RootARN: root, TrailARN: trailARN, ReaderARNs: []string{reader},
 	}
 )
 
@@ -282,12 +284,16 @@ func documents() map[string][]iampolicy.Statement {
 		"audit_key":               audit.Statements(),
 		"audit_key_of_nothing":    AuditKey{RootARN: root}.Statements(),
 		"audit_key_of_a_trail":    AuditKey{RootARN: root, TrailARN: trailARN}.Statements(),
-		"audit_key_of_a_topic":    AuditKey{RootARN: root, TopicARN: topicARN}.Statements(),
+		"topic_key":               TopicKey{RootARN: root, TopicARN: topicARN}.Statements(),
+		"fallback_topic":          FallbackTopic(topicARN, alarmARN, account),
+		"alarm_queue":             AlarmQueue("arn:aws:sqs:eu-central-1:111122223333:demo-lost", rulesARN),
+		"alarm_log_group":         AlarmLogGroup(groupARN, rulesARN),
+		"function_trust":          one(FunctionTrust(account)),
 		"log_readers":             one(LogReaders([]string{reader, reader + "2"})),
 		"alarm_topic":             AlarmTopic(topicARN),
 		"log_bucket":              LogBucket(bucketARN, account, trailARN),
 		"log_group_key": LogGroupKey{
-			RootARN: root, LogsService: "logs.eu-central-1.amazonaws.com", LogGroupARN: groupARN,
+			RootARN: root, LogsService: "logs.eu-central-1.amazonaws.com", LogGroupARNs: []string{groupARN},
 		}.Statements(),
 	}
 }
@@ -336,7 +342,7 @@ func TestGolden(t *testing.T) {
 // must be families that exist.
 func TestEveryActionExists(t *testing.T) {
 	actions := kmsActions(t)
-	elsewhere := []string{"sts:AssumeRole", "sts:TagSession", "sns:Publish", "s3:GetBucketAcl", "s3:PutObject"}
+	elsewhere := []string{"sts:AssumeRole", "sts:TagSession", "sns:Publish", "s3:GetBucketAcl", "s3:PutObject", "sqs:SendMessage", "sqs:*", "logs:CreateLogStream", "logs:PutLogEvents"}
 	for name, statements := range documents() {
 		for _, s := range statements {
 			for _, a := range s.Action {
@@ -375,10 +381,16 @@ func TestStrictGrants(t *testing.T) {
 	if !reflect.DeepEqual(loose[0], hard[0]) {
 		t.Error("DescribeKey must not depend on strict grants: EKS calls it directly")
 	}
-	if loose[1].Condition != nil {
-		t.Errorf("conditions without strict grants: %v", loose[1].Condition)
-	}
+	noPlugins := map[string]iampolicy.Values{"kms:EncryptionContextKeys": {ContextKey, TenantKey}}
 	want := iampolicy.Condition{
+		"StringEquals":                           {"kms:GrantConstraintType": {"EncryptionContextEquals", "EncryptionContextSubset"}},
+		"ForAllValues:StringNotEqualsIgnoreCase": noPlugins,
+	}
+	if !reflect.DeepEqual(loose[1].Condition, want) {
+		t.Errorf("conditions without strict grants: %v, want %v", loose[1].Condition, want)
+	}
+	want = iampolicy.Condition{
+		"ForAllValues:StringNotEqualsIgnoreCase": noPlugins,
 		"StringEquals": {
 			"kms:CallerAccount":       {account},
 			"kms:GrantConstraintType": {"EncryptionContextEquals"},
@@ -484,9 +496,8 @@ func TestAuditKey(t *testing.T) {
 	}{
 		{AuditKey{}, []string{SidAccount}},
 		{AuditKey{TrailARN: trailARN}, []string{SidAccount, "TrailDescribe", "TrailEncryptsLogs"}},
-		{AuditKey{TopicARN: topicARN}, []string{SidAccount, "AlarmsThroughTopic"}},
 		{AuditKey{ReaderARNs: []string{reader}}, []string{SidAccount, "LogReaders"}},
-		{audit, []string{SidAccount, "TrailDescribe", "TrailEncryptsLogs", "AlarmsThroughTopic", "LogReaders"}},
+		{audit, []string{SidAccount, "TrailDescribe", "TrailEncryptsLogs", "LogReaders"}},
 	} {
 		var sids []string
 		for _, s := range tc.key.Statements() {
@@ -501,9 +512,18 @@ func TestAuditKey(t *testing.T) {
 	}
 }
 
+// The key of the alarms is for one topic.
+func TestTopicKey(t *testing.T) {
+	statements := TopicKey{RootARN: root, TopicARN: topicARN}.Statements()
+	want := iampolicy.Condition{"StringEquals": {"kms:EncryptionContext:aws:sns:topicArn": {topicARN}}}
+	if len(statements) != 2 || statements[0].Sid != SidAccount || !reflect.DeepEqual(statements[1].Condition, want) {
+		t.Errorf("got %+v", statements)
+	}
+}
+
 func TestLogGroupKey(t *testing.T) {
 	statements := LogGroupKey{
-		RootARN: root, LogsService: "logs.eu-central-1.amazonaws.com", LogGroupARN: groupARN,
+		RootARN: root, LogsService: "logs.eu-central-1.amazonaws.com", LogGroupARNs: []string{groupARN},
 	}.Statements()
 	if len(statements) != 2 {
 		t.Fatalf("%d statements", len(statements))

@@ -77,6 +77,11 @@ type PluginInput struct {
 	Replicas       int32  // of a Deployment. Default: 2
 	Namespace      string // Default: DefaultNamespace
 	ServiceAccount string // Default: DefaultServiceAccount
+	// HostPaths are the folders of the nodes that pods may mount beside a socket on the
+	// node, each as it is written or, with a slash at its end, with all below it: who can
+	// write there can plant a link to the socket. At most 50, only in mode DaemonSet.
+	// Default: none.
+	HostPaths []string
 }
 
 // Plugin returns the plugin's objects in the order in which to apply them. Modes
@@ -128,6 +133,17 @@ func (in PluginInput) check() error {
 	errs = append(errs, checkContext(in.EncryptionContext)...)
 	if in.Mode != Deployment && in.Mode != Sidecar && in.Mode != DaemonSet {
 		errs = append(errs, fmt.Errorf("Mode is %q, must be %q, %q or %q", in.Mode, Deployment, Sidecar, DaemonSet))
+	}
+	if len(in.HostPaths) > 0 && in.Mode != DaemonSet {
+		errs = append(errs, fmt.Errorf("HostPaths is set in mode %s, must be left out: only mode %s has a policy for them", in.Mode, DaemonSet))
+	}
+	if n := len(in.HostPaths); n > MaxHostPaths {
+		errs = append(errs, fmt.Errorf("HostPaths has %d items, must have at most %d", n, MaxHostPaths))
+	}
+	for i, path := range in.HostPaths {
+		if problem := HostPathProblem(path); problem != "" {
+			errs = append(errs, fmt.Errorf("HostPaths[%d] is %q: %s", i, path, problem))
+		}
 	}
 	if in.Replicas < 2 {
 		// One replica and a budget of one would block every node drain.

@@ -648,3 +648,37 @@ func TestReporter(t *testing.T) {
 		t.Errorf("it may %q, want %q", may, want)
 	}
 }
+
+// What may be allowed leads nowhere near the socket, as far as its path tells.
+func TestHostPathProblem(t *testing.T) {
+	data, err := os.ReadFile("testdata/socket_paths.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []struct {
+		Path, Why string
+		Reaches   bool
+	}
+	if err := yaml.UnmarshalStrict(data, &paths); err != nil || len(paths) < 40 {
+		t.Fatal(len(paths), err)
+	}
+	for _, p := range paths {
+		if problem := HostPathProblem(p.Path); p.Reaches && problem == "" || !p.Reaches && problem != "" {
+			t.Errorf("%s (%s): %q", p.Path, p.Why, problem)
+		}
+	}
+	for _, path := range []string{"", "/", "opt", "/opt/", "/opt//a", "/o'pt", "/opt/./a", "/opt/..", "/opt/ a"} {
+		if problem := HostPathProblem(path); (problem == "") != (path == "/opt/") {
+			t.Errorf("%q: %q", path, problem)
+		}
+	}
+	in := input(DaemonSet)
+	in.HostPaths = []string{"/var/log", "/run"}
+	if _, err := Plugin(in); err == nil || !strings.Contains(err.Error(), `HostPaths[1] is "/run": leads to the socket`) {
+		t.Error(err)
+	}
+	in.Mode, in.HostPaths = Deployment, in.HostPaths[:1]
+	if _, err := Plugin(in); err == nil || !strings.Contains(err.Error(), "HostPaths is set in mode deployment") {
+		t.Error(err)
+	}
+}

@@ -2,6 +2,9 @@ package manifest
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,22 +24,9 @@ const (
 )
 
 // The policies' CEL. A folder is a path of the node in one spelling: no empty
-// parts and no ".", as the kernel reads it, with a slash at its end. So one folder
-// lies in another if the one begins with the other.
+// parts and no ".", as the kernel reads it, with a slash at its end.
 const (
 	celFolders = `variables.paths.map(p, p.split('/').filter(c, c != '' && c != '.').map(c, '/' + c).join('') + '/')`
-
-	// celReaches: the folder of the socket, what is in it, and each folder above
-	// it. /var/run is a link to /run on most nodes. The links of /proc/<pid>, and
-	// /dev/fd, which is one of them, lead anywhere; the kubelet follows them as
-	// root. So does a container with a folder of the node's /proc that holds such
-	// links, if it runs as root: the kernel lets it take those of the plugin, which
-	// is the same user and has no capability more. The API server refuses ".." in
-	// these paths on its own.
-	celReaches = `variables.folders.filter(f,
-  ['/var/run/kms-plugin/', '/run/kms-plugin/'].exists(s, s.startsWith(f) || f.startsWith(s)) ||
-  f.matches('^/proc/(.+/)?(root|cwd|fd)/') || f.matches('^/proc/((self|thread-self|[0-9]+)/(task/([0-9]+/)?)?)?$') ||
-  f.startsWith('/dev/fd/') || f.contains('/../'))`
 
 	celPodPaths    = `has(%[1]s.spec.volumes) ? %[1]s.spec.volumes.filter(v, has(v.hostPath)).map(v, v.hostPath.path) : []`
 	celVolumePaths = `(has(%[1]s.spec.hostPath) ? [%[1]s.spec.hostPath.path] : []) + (has(%[1]s.spec.local) ? [%[1]s.spec.local.path] : [])`
@@ -46,8 +36,8 @@ const (
 	// from being deleted.
 	celBefore  = `request.operation == 'UPDATE' ? %s : []`
 	celAdded   = `(%s).filter(p, !(p in variables.before))`
-	celAllowed = `variables.reaches.size() == 0`
-	celMessage = `'the node folder ' + variables.reaches[0] + ' leads to the socket of kms-plugin, with which all data of API servers can be decrypted'`
+	celAllowed = `variables.refused.size() == 0`
+	celMessage = `'the node folder ' + variables.refused[0] + ' is not among those that may be mounted here: a link in it can lead to the socket of kms-plugin, with which all data of API servers can be decrypted'`
 
 	// celOwnProcesses: with the node's processes in sight, the /proc of the
 	// container's own is as good as a mount of the node's. A pod can't change this
@@ -56,10 +46,53 @@ const (
 	hostPIDMessage  = "hostPID shows all processes of the node, and the root folder of each leads to the socket of kms-plugin, with which all data of API servers can be decrypted"
 )
 
-// socketPolicies forbid to mount the node's folder of the socket, or whatever leads
-// to it, and to see the node's processes, to all pods but the plugin's own and
-// those of namespaces with [SocketLabel]. They forbid persistent volumes with such
-// folders altogether. They fail closed.
+// MaxHostPaths is how many [PluginInput.HostPaths] there may be.
+const MaxHostPaths = 50
+
+var (
+	hostPath = regexp.MustCompile(`^(/[A-Za-z0-9._@+-]+)+/?$`)
+	// The links of /proc/<pid>, and /dev/fd, which is one of them, lead anywhere; the
+	// kubelet follows them as root. So does a root container that sees a folder with them.
+	procLinks = regexp.MustCompile(`^/proc/((.+/)?(root|cwd|fd)/|((self|thread-self|[0-9]+)/(task/([0-9]+/)?)?)?$)`)
+)
+
+// HostPathProblem says what is wrong with a folder of the node that pods may mount, or "".
+func HostPathProblem(path string) string {
+	folder := strings.TrimSuffix(path, "/") + "/"
+	switch {
+	case !hostPath.MatchString(path) || strings.Contains(folder, "/../") || strings.Contains(folder, "/./"):
+		return "must be an absolute path of letters, digits and ._@+-, without a part that is . or .."
+	case slices.ContainsFunc([]string{"/var/run/kms-plugin/", "/run/kms-plugin/"}, func(socket string) bool {
+		return strings.HasPrefix(socket, folder) || strings.HasPrefix(folder, socket)
+	}), procLinks.MatchString(folder), strings.HasPrefix(folder, "/dev/fd/"):
+		return "leads to the socket of kms-plugin: set the label " + SocketLabel + "=" + SocketAllowed + " on the namespaces that must mount it"
+	}
+	return ""
+}
+
+// celRefused are the folders that are not allowed: an allowed one is taken as it is
+// written, or, with a slash at its end, with all that lies in it.
+func (in PluginInput) celRefused() string {
+	var exactly, below []string
+	for _, path := range in.HostPaths {
+		folder := "'" + strings.TrimSuffix(path, "/") + "/'"
+		exactly = append(exactly, folder)
+		if strings.HasSuffix(path, "/") {
+			below = append(below, folder)
+		}
+	}
+	list := func(folders []string) string { return "[" + strings.Join(folders, ", ") + "]" }
+	return fmt.Sprintf(`variables.folders.filter(f, f.contains('/../') || !(f in %s || %s.exists(a, f.startsWith(a))))`, list(exactly), list(below))
+}
+
+// socketPolicies forbid pods to mount folders of the node that are not in
+// [PluginInput.HostPaths], and to see the node's processes, but for the plugin's own, those
+// of namespaces with [SocketLabel], and those of kube-system, whose pods are the node's
+// own. They forbid persistent volumes with such folders altogether. They fail closed.
+//
+// A list of what is forbidden would not do: the container runtime follows links when it
+// mounts, so a link in any folder that somebody can write to, such as an emptyDir, whose
+// path on the node is known, is another name of the socket's.
 //
 // What they can't see is said in docs/hosted-control-planes.md. A pod that has the
 // folder mounted already keeps it.
@@ -67,6 +100,7 @@ func (in PluginInput) socketPolicies() []runtime.Object {
 	pods := in.socketPolicy(socketPolicyPods, "pods", celPodPaths)
 	pods.Spec.MatchConstraints.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
 		{Key: SocketLabel, Operator: metav1.LabelSelectorOpNotIn, Values: []string{SocketAllowed}},
+		{Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system"}},
 	}}
 	pods.Spec.MatchConditions = []admissionv1.MatchCondition{{
 		Name: "not-the-plugin-itself",
@@ -98,7 +132,7 @@ func (in PluginInput) socketPolicy(policy, resource, paths string) *admissionv1.
 				{Name: "before", Expression: fmt.Sprintf(celBefore, fmt.Sprintf("("+paths+")", "oldObject"))},
 				{Name: "paths", Expression: fmt.Sprintf(celAdded, fmt.Sprintf(paths, "object"))},
 				{Name: "folders", Expression: celFolders},
-				{Name: "reaches", Expression: celReaches},
+				{Name: "refused", Expression: in.celRefused()},
 			},
 			Validations: []admissionv1.Validation{{
 				Expression:        celAllowed,

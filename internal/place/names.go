@@ -47,6 +47,50 @@ func TopicDisplay(cluster string) string {
 	return "EKS key alarms " + cluster[:min(len(cluster), 85)]
 }
 
+// AlarmsAlias is the alias of the key of the alarms' topic.
+func AlarmsAlias(cluster string) string { return "alias/eks/" + cluster + "/alarms" }
+
+// FallbackTopic is the topic that tells of alarms that did not arrive.
+func FallbackTopic(cluster string) string { return "ekskms-" + cluster + "-undelivered" }
+
+// FallbackDisplay is what its subscribers see.
+func FallbackDisplay(cluster string) string {
+	return "EKS lost alarms " + cluster[:min(len(cluster), 84)]
+}
+
+// AlarmPrefix is how the names of the rules, and of what else belongs to the alarms, begin.
+// EventBridge and Lambda take 64 characters, of which 26 are left.
+func AlarmPrefix(cluster string) string {
+	if len(cluster) > 30 {
+		cluster = strings.TrimRight(cluster[:21], "-_") + "-" + ShortHash(cluster)
+	}
+	return "ekskms-" + cluster + "-"
+}
+
+// AlarmQueue is the queue of the alarms that did not arrive.
+func AlarmQueue(cluster string) string { return AlarmPrefix(cluster) + "undelivered" }
+
+// UndeliveredAlarm is the CloudWatch alarm on that queue.
+func UndeliveredAlarm(cluster string) string { return AlarmPrefix(cluster) + "undelivered" }
+
+// AlarmLogGroup is the log group of the alarms. EventBridge writes only to groups under
+// /aws/events/. Source: Amazon EventBridge User Guide, "Amazon CloudWatch Logs
+// permissions".
+func AlarmLogGroup(cluster string) string { return "/aws/events/ekskms/" + cluster + "/alarms" }
+
+// AlarmLogPolicy is the resource policy by which EventBridge writes to it.
+func AlarmLogPolicy(cluster string) string { return AlarmPrefix(cluster) + "alarms" }
+
+// KubectlHandler is the Lambda function that applies Kubernetes objects, KubectlFramework
+// the one through which CloudFormation calls it, and KubectlLogGroup the log group of both.
+func KubectlHandler(cluster string) string { return AlarmPrefix(cluster) + "kubectl" }
+
+// KubectlFramework is described at [KubectlHandler].
+func KubectlFramework(cluster string) string { return AlarmPrefix(cluster) + "kubectl-framework" }
+
+// KubectlLogGroup is described at [KubectlHandler].
+func KubectlLogGroup(cluster string) string { return "/ekskms/" + cluster + "/kubectl" }
+
 // ClusterRolePath is the IAM path of the cluster's role where the policy of an
 // existing key must name the role before it is made.
 func ClusterRolePath(cluster string) string { return "/ekskms/" + cluster + "/" }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -23,8 +24,22 @@ import (
 // Left out: Event Ruler does not match two fields in different elements of the
 // same array. No pattern here has two fields below an array.
 func matches(pattern, event map[string]any) (bool, error) {
+	return matchesAll(pattern, []any{event})
+}
+
+func matchesAll(pattern map[string]any, nodes []any) (bool, error) {
+	if len(pattern) == 0 {
+		return false, fmt.Errorf("empty pattern")
+	}
 	for field, want := range pattern {
-		ok, err := matchesField(want, values([]any{event}, field))
+		if field == "$or" {
+			ok, err := matchesEither(want, nodes)
+			if !ok || err != nil {
+				return false, err
+			}
+			continue
+		}
+		ok, err := matchesField(want, values(nodes, field))
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", field, err)
 		}
@@ -35,19 +50,31 @@ func matches(pattern, event map[string]any) (bool, error) {
 	return true, nil
 }
 
+// matchesEither is for the list under $or, which Event Ruler takes from two on.
+func matchesEither(want any, nodes []any) (bool, error) {
+	list, ok := want.([]any)
+	if !ok || len(list) < 2 {
+		return false, fmt.Errorf("$or takes two patterns or more: %v", want)
+	}
+	matched := false
+	for _, one := range list {
+		pattern, ok := one.(map[string]any)
+		if !ok {
+			return false, fmt.Errorf("no pattern under $or: %v", one)
+		}
+		ok, err := matchesAll(pattern, nodes)
+		if err != nil {
+			return false, err
+		}
+		matched = matched || ok
+	}
+	return matched, nil
+}
+
 func matchesField(want any, found []any) (bool, error) {
 	switch want := want.(type) {
 	case map[string]any:
-		if len(want) == 0 {
-			return false, fmt.Errorf("empty pattern")
-		}
-		for field, below := range want {
-			ok, err := matchesField(below, values(found, field))
-			if !ok || err != nil {
-				return false, err
-			}
-		}
-		return true, nil
+		return matchesAll(want, found)
 	case []any:
 		if len(want) == 0 {
 			return false, fmt.Errorf("empty list")
@@ -82,6 +109,11 @@ func matchesValue(want any, found []any) (bool, error) {
 			return false, fmt.Errorf("anything-but takes strings, at least one: %v", but)
 		}
 		return slices.ContainsFunc(found, func(v any) bool { return !slices.Contains(list, v) }), nil
+	}
+	for name, matches := range map[string]func(s, part string) bool{"prefix": strings.HasPrefix, "suffix": strings.HasSuffix} {
+		if part, ok := operator[name].(string); ok && len(operator) == 1 && part != "" {
+			return slices.ContainsFunc(found, func(v any) bool { s, ok := v.(string); return ok && matches(s, part) }), nil
+		}
 	}
 	return false, fmt.Errorf("unknown operator %v", operator)
 }
@@ -150,6 +182,15 @@ func TestMatcher(t *testing.T) {
 		{"anything but one", `{"a":[{"anything-but":"x"}]}`, `{"a":"y"}`, true},
 		{"anything but needs a value", `{"a":[{"anything-but":["x"]}]}`, `{}`, false},
 		{"anything but or absent", `{"a":{"b":[{"anything-but":["x"]},{"exists":false}]}}`, `{}`, true},
+		{"prefix", `{"a":[{"prefix":"x-"}]}`, `{"a":"x-y"}`, true},
+		{"prefix, elsewhere", `{"a":[{"prefix":"x-"}]}`, `{"a":"y-x-"}`, false},
+		{"prefix of nothing", `{"a":[{"prefix":"x-"}]}`, `{}`, false},
+		{"suffix", `{"a":[{"suffix":"-x"}]}`, `{"a":"y-x"}`, true},
+		{"suffix, elsewhere", `{"a":[{"suffix":"-x"}]}`, `{"a":"-x-y"}`, false},
+		{"either field", `{"$or":[{"a":["x"]},{"b":["y"]}]}`, `{"b":"y"}`, true},
+		{"neither field", `{"$or":[{"a":["x"]},{"b":["y"]}]}`, `{"a":"y","b":"x"}`, false},
+		{"either field below, beside another", `{"c":{"$or":[{"a":["x"]},{"b":["y"]}]},"d":["z"]}`, `{"c":{"a":"x"},"d":"z"}`, true},
+		{"either field below, without the other", `{"c":{"$or":[{"a":["x"]},{"b":["y"]}]},"d":["z"]}`, `{"c":{"a":"x"}}`, false},
 		{"anything but or absent, listed", `{"a":{"b":[{"anything-but":["x"]},{"exists":false}]}}`, `{"a":{"b":"x"}}`, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -160,7 +201,7 @@ func TestMatcher(t *testing.T) {
 		})
 	}
 	for _, pattern := range []string{
-		`{"a":"x"}`, `{"a":[]}`, `{"a":{}}`, `{"a":[{"prefix":"x"}]}`, `{"a":[{"anything-but":[]}]}`,
+		`{"a":"x"}`, `{"a":[]}`, `{"a":{}}`, `{"a":[{"cidr":"10.0.0.0/8"}]}`, `{"a":[{"anything-but":[]}]}`, `{"$or":[{"a":["x"]}]}`, `{"$or":["a","b"]}`, `{"a":[{"prefix":""}]}`,
 		`{"a":[{"anything-but":null}]}`, `{"a":[{"anything-but":{"prefix":"x"}}]}`,
 	} {
 		if _, err := matches(object(t, []byte(pattern)), map[string]any{"a": "x"}); err == nil {

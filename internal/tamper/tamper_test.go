@@ -15,6 +15,9 @@ const (
 	keyARN      = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	otherKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/0987dcba-09fe-87dc-65ba-ab0987654321"
 	auditKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/5555aaaa-12ab-34cd-56ef-1234567890ab"
+	topicKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/6666aaaa-12ab-34cd-56ef-1234567890ab"
+	logsKeyARN  = "arn:aws:kms:eu-central-1:111122223333:key/7777aaaa-12ab-34cd-56ef-1234567890ab"
+	topicARN    = "arn:aws:sns:eu-central-1:111122223333:ekskms-demo-alarms"
 	aliasARN    = "arn:aws:kms:eu-central-1:111122223333:alias/eks/demo"
 	trailARN    = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/ekskms-demo"
 )
@@ -22,11 +25,10 @@ const (
 func input() Input {
 	return Input{
 		ClusterName: "demo", KeyARN: keyARN, AliasARN: aliasARN, TrailName: "ekskms-demo", TrailARN: trailARN,
-		CreatorARNs: []string{
-			"arn:aws:iam::111122223333:role/cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1",
-			"arn:aws:iam::111122223333:role/platform/Deployer",
-		},
-		AuditKeyARN: auditKeyARN,
+		BucketName: "demo-logs", LogGroups: []string{"/aws/eks/demo/cluster", "/aws/events/ekskms/demo/alarms"},
+		AuditKeyARNs: []string{auditKeyARN, topicKeyARN}, LogsKeyARN: logsKeyARN,
+		TopicARNs: []string{topicARN, topicARN + "-lost"}, MetricAlarm: "ekskms-demo-undelivered",
+		RulePrefix: "ekskms-demo-", HandlerNames: []string{"ekskms-demo-kubectl", "ekskms-demo-kubectl-framework"},
 	}
 }
 
@@ -149,6 +151,12 @@ func TestAlarms(t *testing.T) {
 		{"audit key disabled", "DisableKey", []change{about(auditKeyARN)}, "AuditKeyTampered"},
 		{"audit key deleted", "ScheduleKeyDeletion", []change{about(auditKeyARN)}, "AuditKeyTampered"},
 		{"audit key's policy changed", "PutKeyPolicy", []change{about(auditKeyARN)}, "AuditKeyTampered"},
+		{"grant on the audit key", "CreateGrant", []change{about(auditKeyARN)}, "AuditKeyTampered"},
+		{"topic's key disabled", "DisableKey", []change{about(topicKeyARN)}, "AuditKeyTampered"},
+		{"logs key disabled", "DisableKey", []change{about(logsKeyARN)}, "LogsKeyTampered"},
+		{"logs key deleted", "ScheduleKeyDeletion", []change{about(logsKeyARN)}, "LogsKeyTampered"},
+		{"logs key's policy changed", "PutKeyPolicy", []change{about(logsKeyARN)}, "LogsKeyTampered"},
+		{"grant on the logs key", "CreateGrant", []change{about(logsKeyARN)}, "LogsKeyTampered"},
 
 		// An attempt is worth an alarm too, and so is a deployment.
 		{"refused attempt", "ScheduleKeyDeletion", []change{refused, by("other role")}, "KeyDeletionScheduled"},
@@ -163,9 +171,9 @@ func TestAlarms(t *testing.T) {
 		{"grant by a role with a creator's name and another path", "CreateGrant", []change{by("other role named like a creator")}, "UnexpectedGrant"},
 		{"grant by another account", "CreateGrant", []change{by("other account")}, "UnexpectedGrant"},
 		{"grant by a service", "CreateGrant", []change{by("service")}, "UnexpectedGrant"},
-		{"grant by a creator", "CreateGrant", []change{by("creator")}, ""},
-		{"grant by a creator in a deployment", "CreateGrant", []change{by("creator through CloudFormation")}, ""},
-		{"grant by the second creator", "CreateGrant", []change{by("second creator")}, ""},
+		{"grant by a creator, by hand", "CreateGrant", []change{by("creator")}, "UnexpectedGrant"},
+		{"grant by a creator in a deployment", "CreateGrant", []change{by("creator through CloudFormation")}, "UnexpectedGrant"},
+		{"grant by the second creator", "CreateGrant", []change{by("second creator")}, "UnexpectedGrant"},
 		{"grant by a creator through EKS", "CreateGrant", []change{by("creator through EKS")}, ""},
 		{"grant by a user through EKS", "CreateGrant", []change{by("user through EKS")}, ""},
 		{"grant by another role through EKS", "CreateGrant", []change{by("other role through EKS")}, ""},
@@ -228,33 +236,136 @@ func TestAlarmsWantCloudTrail(t *testing.T) {
 	}
 }
 
-// Without the optional parts the rest is watched as before.
-func TestOptionalParts(t *testing.T) {
-	in := input()
-	in.AliasARN, in.AuditKeyARN, in.CreatorARNs = "", "", nil
-	rules := Rules(in)
-	moved := event(t, "UpdateAlias")
-	for _, tc := range []struct {
-		name  string
-		event map[string]any
-		want  []string
+// call is an event of a call that has no sample of its own, in the form of the others.
+func call(t *testing.T, service, name string, parameters map[string]any) map[string]any {
+	t.Helper()
+	e := event(t, "StopLogging")
+	e["source"] = "aws." + service
+	detail := e["detail"].(map[string]any)
+	detail["eventSource"], detail["eventName"], detail["requestParameters"] = service+".amazonaws.com", name, parameters
+	return e
+}
+
+// TestCalls: each call that an alarm names raises it, in each way to name what it is about,
+// also when it is refused, and none that is about something else.
+func TestCalls(t *testing.T) {
+	type parameters = map[string]any
+	one := func(name string, values ...string) (all []parameters) {
+		for _, v := range values {
+			all = append(all, parameters{name: v})
+		}
+		return all
+	}
+	const function = "ekskms-demo-kubectl"
+	functionARN := "arn:aws:lambda:eu-central-1:111122223333:function:" + function
+	groupARN := "arn:aws:logs:eu-central-1:111122223333:log-group:/aws/eks/demo/cluster"
+	sub := ":5be8f5b8-a4f1-4f6f-a9b4-111111111111"
+	tried := map[string]bool{} // rule and event
+	for _, c := range []struct {
+		service string
+		events  []string
+		about   []parameters
+		want    string
+		near    []parameters // which raise nothing
 	}{
-		// The record names the new key and an alias that is not known here.
-		{"alias moved away", moved, nil},
-		{"alias made", event(t, "CreateAlias"), []string{"AliasChanged"}},
-		{"key disabled", event(t, "DisableKey"), []string{"KeyDisabled"}},
-		{"grant by a user", event(t, "CreateGrant"), []string{"UnexpectedGrant"}},
+		{"eks", accessEvents, append(one("name", "demo"), one("clusterName", "demo")...), "ClusterOpened", one("name", "demo-2", "Demo", "")},
+		{"s3", recordEvents[:14], one("bucketName", "demo-logs"), "RecordWeakened", one("bucketName", "demo-logs-2", "other-demo-logs")},
+		{
+			"logs", []string{"DeleteLogGroup", "DeleteLogStream", "PutRetentionPolicy", "DeleteRetentionPolicy", "PutSubscriptionFilter"},
+			one("logGroupName", "/aws/eks/demo/cluster", "/aws/events/ekskms/demo/alarms"), "RecordWeakened", one("logGroupName", "/aws/eks/demo-2/cluster", "/aws/eks/demo/cluster2"),
+		},
+		{
+			"logs", []string{"AssociateKmsKey", "DisassociateKmsKey"},
+			append(one("logGroupName", "/aws/eks/demo/cluster"), one("resourceIdentifier", groupARN)...), "RecordWeakened", one("resourceIdentifier", groupARN+"2", "arn:aws:logs:eu-central-1:111122223333:query-definition:*"),
+		},
+		{"events", []string{"DeleteRule", "DisableRule", "PutRule"}, one("name", "ekskms-demo-KeyDisabled", "ekskms-demo-WatcherTampered"), "AlarmsTampered", one("name", "ekskms-demo2-KeyDisabled", "my-ekskms-demo-KeyDisabled")},
+		{"events", []string{"PutTargets", "RemoveTargets"}, one("rule", "ekskms-demo-KeyDisabled"), "AlarmsTampered", one("rule", "other")},
+		{"events", []string{"DeleteRule", "DisableRule", "PutRule"}, one("name", "ekskms-demo-AlarmsTampered"), "AlarmsTampered WatcherTampered", nil},
+		{"events", []string{"PutTargets", "RemoveTargets"}, one("rule", "ekskms-demo-AlarmsTampered"), "AlarmsTampered WatcherTampered", nil},
+		{"sns", []string{"SetTopicAttributes", "DeleteTopic", "AddPermission", "RemovePermission", "Subscribe"}, one("topicArn", topicARN, topicARN+"-lost"), "AlarmsTampered", one("topicArn", topicARN+"-2")},
+		{"sns", []string{"Unsubscribe", "SetSubscriptionAttributes"}, one("subscriptionArn", topicARN+sub, topicARN+"-lost"+sub), "AlarmsTampered", one("subscriptionArn", topicARN+"-2"+sub)},
+		{"monitoring", []string{"PutMetricAlarm"}, one("alarmName", "ekskms-demo-undelivered"), "AlarmsTampered", one("alarmName", "other")},
+		{"monitoring", []string{"DeleteAlarms", "DisableAlarmActions"}, []parameters{{"alarmNames": []any{"other", "ekskms-demo-undelivered"}}}, "AlarmsTampered", []parameters{{"alarmNames": []any{"other"}}}},
+		{
+			"lambda", handlerEvents,
+			one("functionName", function, functionARN, "111122223333:function:"+function, function+"-framework", functionARN+"-framework"), "HandlerChanged",
+			one("functionName", function+"-2", functionARN+"-2", "my-"+function),
+		},
 	} {
-		if got := raised(t, rules, tc.event); !slices.Equal(got, tc.want) {
-			t.Errorf("%s raises %v, want %v", tc.name, got, tc.want)
+		for _, name := range c.events {
+			for _, about := range c.about {
+				for _, refusal := range []bool{false, true} {
+					e := call(t, c.service, name, about)
+					if refusal {
+						refused(t, e["detail"].(map[string]any))
+					}
+					if got := strings.Join(raised(t, Rules(input()), e), " "); got != c.want {
+						t.Errorf("%s %v, refused: %v: raises %q, want %q", name, about, refusal, got, c.want)
+					}
+				}
+				for rule := range strings.SplitSeq(c.want, " ") {
+					tried[rule+" "+name] = true
+				}
+				other := call(t, c.service+"x", name, about)
+				if got := raised(t, Rules(input()), other); got != nil {
+					t.Errorf("%s of another service raises %v", name, got)
+				}
+			}
+			for _, about := range c.near {
+				if got := raised(t, Rules(input()), call(t, c.service, name, about)); got != nil {
+					t.Errorf("%s %v raises %v", name, about, got)
+				}
+			}
+			if got := raised(t, Rules(input()), call(t, c.service, "Describe"+name, c.about[0])); got != nil {
+				t.Errorf("a call that only reads raises %v", got)
+			}
 		}
 	}
-	grant := event(t, "CreateGrant")
-	for name, want := range map[string][]string{"creator": {"UnexpectedGrant"}, "creator through EKS": nil} {
-		by(name)(t, grant["detail"].(map[string]any))
-		if got := raised(t, rules, grant); !slices.Equal(got, want) {
-			t.Errorf("without creators a grant by %s raises %v, want %v", name, got, want)
+	in := input()
+	in.KeyARN, in.LogsKeyARN, in.AuditKeyARNs, in.TrailName = keyARN, "", nil, ""
+	for _, r := range Rules(in)[len(keySpecs(in)):] {
+		for _, name := range r.Pattern["detail"].(map[string]any)["eventName"].([]string) {
+			if !tried[r.ID+" "+name] {
+				t.Errorf("%s is not tried with %s", r.ID, name)
+			}
 		}
+	}
+}
+
+// Without the optional parts the rest is watched as before.
+func TestOptionalParts(t *testing.T) {
+	ids := func(change func(*Input)) (ids []string) {
+		in := input()
+		change(&in)
+		for _, r := range Rules(in) {
+			ids = append(ids, r.ID)
+		}
+		return ids
+	}
+	all := ids(func(*Input) {})
+	for missing, change := range map[string]func(*Input){
+		"AuditKeyTampered": func(in *Input) { in.AuditKeyARNs = nil },
+		"LogsKeyTampered":  func(in *Input) { in.LogsKeyARN = "" },
+		"RecordWeakened":   func(in *Input) { in.BucketName, in.LogGroups = "", nil },
+		"HandlerChanged":   func(in *Input) { in.HandlerNames = nil },
+		"":                 func(in *Input) { in.BucketName, in.AliasARN, in.TopicARNs, in.MetricAlarm = "", "", nil, "" },
+	} {
+		want := slices.DeleteFunc(slices.Clone(all), func(id string) bool { return id == missing })
+		if got := ids(change); !slices.Equal(got, want) {
+			t.Errorf("without what %s needs: %v", missing, got)
+		}
+	}
+	// What is made with the cluster has alarms of its own.
+	got := ids(func(in *Input) {
+		*in = Input{ClusterName: "demo", LogsKeyARN: logsKeyARN, RulePrefix: in.RulePrefix, HandlerNames: in.HandlerNames}
+	})
+	if want := []string{"LogsKeyTampered", "HandlerChanged"}; !slices.Equal(got, want) {
+		t.Errorf("of the cluster: %v", got)
+	}
+	in := input()
+	in.AliasARN = ""
+	if got := raised(t, Rules(in), event(t, "UpdateAlias")); got != nil { // the record names the new key
+		t.Errorf("an alias that is not known, moved away, raises %v", got)
 	}
 }
 
@@ -262,7 +373,8 @@ func TestOptionalParts(t *testing.T) {
 func TestIDs(t *testing.T) {
 	want := []string{
 		"KeyDisabled", "KeyDeletionScheduled", "KeyPolicyChanged", "RotationChanged", "KeyReplicated",
-		"UnexpectedGrant", "GrantRemoved", "AliasChanged", "TrailTampered", "TrailBlinded", "AuditKeyTampered",
+		"UnexpectedGrant", "GrantRemoved", "AliasChanged", "TrailTampered", "TrailBlinded",
+		"ClusterOpened", "AuditKeyTampered", "LogsKeyTampered", "RecordWeakened", "AlarmsTampered", "WatcherTampered", "HandlerChanged",
 	}
 	var got []string
 	for _, r := range Rules(input()) {
@@ -353,7 +465,8 @@ func TestMessages(t *testing.T) {
 		"KeyDisabled": "DisableKey", "KeyDeletionScheduled": "ScheduleKeyDeletion", "KeyPolicyChanged": "PutKeyPolicy",
 		"RotationChanged": "EnableKeyRotation", "KeyReplicated": "ReplicateKey", "UnexpectedGrant": "CreateGrant", "GrantRemoved": "RevokeGrant",
 		"AliasChanged": "UpdateAlias", "TrailTampered": "StopLogging", "TrailBlinded": "PutEventSelectors",
-		"AuditKeyTampered": "DisableKey",
+		"AuditKeyTampered": "DisableKey", "LogsKeyTampered": "DisableKey", "ClusterOpened": "StopLogging", "RecordWeakened": "StopLogging",
+		"AlarmsTampered": "StopLogging", "WatcherTampered": "StopLogging", "HandlerChanged": "StopLogging",
 	}
 	for _, r := range Rules(input()) {
 		e := event(t, calls[r.ID])
@@ -388,40 +501,38 @@ func TestMessages(t *testing.T) {
 }
 
 // The limits of EventBridge. Sources: Amazon EventBridge API Reference, Rule
-// (description 512, pattern 4096) and InputTransformer (template 8192, paths
-// 100); Amazon EventBridge User Guide, "Amazon EventBridge quotas" (pattern 2048
-// unless the account has a higher quota).
+// (name 64, description 512) and InputTransformer (template 8192, paths 100); Amazon
+// EventBridge User Guide, "Amazon EventBridge quotas" (pattern 2048 unless the account has
+// a higher quota).
 func TestLimits(t *testing.T) {
-	const description, pattern, patternByDefault, template = 512, 4096, 2048, 8192
-	// The longest names: a cluster has 100 characters at most, and a role 64.
+	const description, pattern, template = 512, 2048, 8192
+	// The longest names: a cluster has 100 characters at most.
 	name := strings.Repeat("c", 100)
 	in := input()
-	in.ClusterName, in.TrailName = name, "ekskms-"+name
+	in.ClusterName, in.TrailName, in.BucketName = name, "ekskms-"+name, strings.Repeat("b", 63)
+	in.KeyARN = strings.Replace(keyARN, "aws", "aws-us-gov", 1)
 	in.AliasARN += name
 	in.TrailARN += name
-	creators := func(n int) (arns []string) {
-		for range n {
-			arns = append(arns, "arn:aws-us-gov:iam::111122223333:role/"+strings.Repeat("r", 64))
+	in.LogGroups = []string{"/aws/eks/" + name + "/cluster", "/aws/events/ekskms/" + name + "/alarms", "/ekskms/" + name + "/trail"}
+	in.TopicARNs = []string{"arn:aws-us-gov:sns:us-gov-west-1:111122223333:ekskms-" + name + "-alarms", "arn:aws-us-gov:sns:us-gov-west-1:111122223333:ekskms-" + name + "-undelivered"}
+	in.RulePrefix = "ekskms-" + name[:30] + "-"
+	in.MetricAlarm = in.RulePrefix + "undelivered"
+	in.HandlerNames = []string{in.RulePrefix + "kubectl", in.RulePrefix + "kubectl-framework"}
+	for _, r := range Rules(in) {
+		data, err := json.Marshal(r.Pattern)
+		if err != nil || len(data) > pattern {
+			t.Errorf("%s: the pattern has %d characters, at most %d, %v", r.ID, len(data), pattern, err)
 		}
-		return arns
-	}
-	check := func(n, limit int) {
-		in.CreatorARNs = creators(n)
-		for _, r := range Rules(in) {
-			data, err := json.Marshal(r.Pattern)
-			if err != nil || len(data) > limit {
-				t.Errorf("%s with %d creators: the pattern has %d characters, at most %d, %v", r.ID, n, len(data), limit, err)
-			}
-			if len(r.Description) > description {
-				t.Errorf("%s: the description has %d characters", r.ID, len(r.Description))
-			}
-			if len(r.Template) > template {
-				t.Errorf("%s: the template has %d characters", r.ID, len(r.Template))
-			}
+		if len(r.Description) > description {
+			t.Errorf("%s: the description has %d characters", r.ID, len(r.Description))
+		}
+		if len(r.Template) > template {
+			t.Errorf("%s: the template has %d characters", r.ID, len(r.Template))
+		}
+		if len(r.Name) > 64 || !regexp.MustCompile(`^[.\-_A-Za-z0-9]+$`).MatchString(r.Name) {
+			t.Errorf("%s: EventBridge takes no rule named %s", r.ID, r.Name)
 		}
 	}
-	check(14, patternByDefault)
-	check(32, pattern)
 	if len(Paths()) > 100 {
 		t.Errorf("%d paths", len(Paths()))
 	}

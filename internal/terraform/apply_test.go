@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -26,8 +27,14 @@ const mocks = `mock_provider "aws" {
   mock_resource "aws_sns_topic" {
     defaults = { arn = "arn:aws:sns:eu-central-1:111122223333:made-up" }
   }
+  mock_resource "aws_sqs_queue" {
+    defaults = { arn = "arn:aws:sqs:eu-central-1:111122223333:made-up" }
+  }
   mock_resource "aws_s3_bucket" {
     defaults = { arn = "arn:aws:s3:::made-up" }
+  }
+  mock_data "aws_region" {
+    defaults = { id = "eu-central-1" }
   }
   mock_data "aws_partition" {
     defaults = { partition = "aws", dns_suffix = "amazonaws.com" }
@@ -151,5 +158,93 @@ func TestPreventDestroy(t *testing.T) {
 		if !strings.Contains(output, "  - "+kept+"\n") {
 			t.Errorf("%s was destroyed:\n%s", kept, output)
 		}
+	}
+}
+
+// planned has Terraform apply a module with mocks and plan it again with other variables.
+// It returns what Terraform says.
+func (c cli) planned(t *testing.T, files []terraform.File, first, then map[string]string) string {
+	t.Helper()
+	dir := c.open(t, files)
+	block := func(values map[string]string) string {
+		var b strings.Builder
+		for name, value := range values {
+			if !strings.HasPrefix(value, "[") {
+				value = fmt.Sprintf("%q", value)
+			}
+			fmt.Fprintf(&b, "    %s = %s\n", name, value)
+		}
+		return "variables {\n" + b.String() + "  }"
+	}
+	provider, _, _ := strings.Cut(mocks, "run \"apply\"")
+	text := provider + "run \"first\" {\n  " + block(first) + "\n}\n\nrun \"then\" {\n  command = plan\n  " + block(then) + "\n}\n"
+	if err := os.WriteFile(filepath.Join(dir, "plan.tftest.hcl"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := c.run(t, dir, "test", "-no-color") // it fails for what it can't destroy at the end
+	return string(out)
+}
+
+// TestKeyIsNotChanged: a plan with another key of the cluster fails. The control is the
+// module without what makes it fail, for which the provider plans an update that it never
+// carries out.
+func TestKeyIsNotChanged(t *testing.T) {
+	c := find(t)
+	const was, is = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", "arn:aws:kms:eu-central-1:111122223333:key/9999abcd-12ab-34cd-56ef-1234567890ab"
+	var files, control []terraform.File
+	for _, f := range modules(t)["02_existing_vpc_and_key"] {
+		text := regexp.MustCompile(`"arn:aws:kms:[^"*]*:key/[^"*]*"`).ReplaceAllString(string(f.Content), "var.test_key")
+		files = append(files, terraform.File{Name: f.Name, Content: []byte(text)})
+		control = append(control, terraform.File{Name: f.Name, Content: regexp.MustCompile(`prevent_destroy +(.*)\n +replace_triggered_by = .*\n`).ReplaceAll([]byte(text), []byte("prevent_destroy $1\n"))})
+	}
+	variable := terraform.File{Name: "test_key.tf", Content: []byte("variable \"test_key\" {\n  type = string\n}\n")}
+	files, control = append(files, variable), append(control, variable)
+	with := func(key string) map[string]string {
+		all := map[string]string{"test_key": key}
+		for _, f := range files {
+			for name, value := range values {
+				if bytes.Contains(f.Content, []byte(`variable "`+name+`"`)) {
+					all[name] = value
+				}
+			}
+		}
+		delete(all, "apply_manifests")
+		return all
+	}
+	refusal := regexp.MustCompile(`run "then"\.\.\. fail`)
+	if out := c.planned(t, files, with(was), with(is)); !refusal.MatchString(out) || !strings.Contains(out, "aws_eks_cluster.this") || !strings.Contains(out, "Instance cannot be destroyed") {
+		t.Errorf("the plan does not fail:\n%s", out)
+	}
+	if out := c.planned(t, files, with(was), with(was)); !strings.Contains(out, `run "then"... pass`) {
+		t.Errorf("a plan with the same key fails:\n%s", out)
+	}
+	if out := c.planned(t, control, with(was), with(is)); !strings.Contains(out, `run "then"... pass`) {
+		t.Errorf("the control, without the trigger, fails:\n%s", out)
+	}
+}
+
+// TestPlaceIsNotChanged: a plan of a state in another Region or account fails before it
+// takes anything out of the state.
+func TestPlaceIsNotChanged(t *testing.T) {
+	c := find(t)
+	with := func(account string) map[string]string {
+		all := map[string]string{}
+		for _, f := range modules(t)["default"] {
+			for name, value := range values {
+				if bytes.Contains(f.Content, []byte(`variable "`+name+`"`)) {
+					all[name] = value
+				}
+			}
+		}
+		delete(all, "apply_manifests")
+		all["account_id"] = account
+		return all
+	}
+	files := without(modules(t)["default"])
+	if out := c.planned(t, files, with("111122223333"), with("444455556666")); !strings.Contains(strings.Join(strings.Fields(out), " "), "This state is of account and Region 111122223333 eu-central-1, and the provider is for 444455556666") {
+		t.Errorf("the plan does not say so:\n%s", out)
+	}
+	if out := c.planned(t, files, with("111122223333"), with("111122223333")); !strings.Contains(out, `run "then"... pass`) {
+		t.Errorf("a plan in the same place fails:\n%s", out)
 	}
 }

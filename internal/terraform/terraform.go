@@ -38,6 +38,9 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"maxRoles": func() int { return blueprint.MaxRoles },
 	"logTypes": func() []string { return blueprint.LogTypes }, "nodePools": func() []string { return blueprint.NodePools },
 	"authenticationMode": func() string { return blueprint.AuthenticationMode },
+	"seconds":            func(days int) int { return days * 24 * 60 * 60 },
+	"deliverySeconds":    func() int { return 60 * blueprint.DeliveryMinutes },
+	"deliveryAttempts":   func() int { return blueprint.DeliveryAttempts },
 	"amiType":            blueprint.AMIType, "paths": tamper.Paths,
 }).ParseFS(folder, "module/*"))
 
@@ -80,7 +83,12 @@ func Generate(cluster blueprint.Cluster) ([]File, error) {
 	}
 	if _, needed := m.AuditKey(); needed {
 		m.Refs.AuditKey = reference("aws_kms_key.audit.arn")
+		m.Refs.Bucket = reference("aws_s3_bucket.trail.id")
 	}
+	if _, needed := m.TopicKey(); needed {
+		m.Refs.TopicKey = reference("aws_kms_key.alarms.arn")
+	}
+	m.Refs.LogsKey = reference("aws_kms_key.logs.arn")
 	image := ""
 	if m.Plugin != nil {
 		if image = m.Plugin.Image; image == "" {
@@ -141,6 +149,7 @@ func newModule(c blueprint.Cluster) *module {
 			return reference(fmt.Sprintf("aws_iam_role.tenant[%q].arn", name))
 		}
 	}
+	c.KubectlHandler = false // the provider applies objects
 	m.Cluster = c
 	return m
 }
@@ -278,6 +287,25 @@ func (m *module) AuditKeySpec() *blueprint.KeySpec {
 	return &spec
 }
 
+// TopicKeySpec is nil if there is no such key.
+func (m *module) TopicKeySpec() *blueprint.KeySpec {
+	spec, needed := m.TopicKey()
+	if !needed {
+		return nil
+	}
+	return &spec
+}
+
+func (m *module) AlarmLogPolicyName() string {
+	name, _ := m.AlarmLogPolicy()
+	return name
+}
+
+func (m *module) AlarmLogStatements() []iampolicy.Statement {
+	_, statements := m.AlarmLogPolicy()
+	return statements
+}
+
 // Copy is the log group with a copy of the trail, or nil.
 func (m *module) Copy() *blueprint.LogGroup {
 	group, copied := m.TrailCopy()
@@ -318,8 +346,8 @@ func (m *module) TopicARN() string {
 
 func (m *module) AlarmsByID() map[string]any {
 	all := map[string]any{}
-	for _, r := range m.Alarms() {
-		all[r.ID] = map[string]any{"description": r.Description, "pattern": r.Pattern, "template": r.Template}
+	for _, r := range append(m.Alarms(), m.ClusterAlarms()...) {
+		all[r.ID] = map[string]any{"name": r.Name, "description": r.Description, "pattern": r.Pattern, "template": r.Template}
 	}
 	return all
 }
@@ -344,6 +372,10 @@ func (m *module) ObjectsWait() (all []string) {
 
 func (m *module) UpdateKubeconfig() string {
 	return blueprint.UpdateKubeconfig(ref("aws_eks_cluster.this.name"), ref("local.region"))
+}
+
+func (m *module) TestAlarm() string {
+	return blueprint.TestAlarm(m.Alias(), m.KeyARN(), ref("local.region"))
 }
 
 func (m *module) RolePath() string { return place.ClusterRolePath(m.Name) }

@@ -7,6 +7,7 @@
 const fs = require('node:fs');
 const cdk = require('aws-cdk-lib');
 const cloudtrail = require('aws-cdk-lib/aws-cloudtrail');
+const cloudwatch = require('aws-cdk-lib/aws-cloudwatch');
 const ec2 = require('aws-cdk-lib/aws-ec2');
 const ecrAssets = require('aws-cdk-lib/aws-ecr-assets');
 const eks = require('aws-cdk-lib/aws-eks-v2');
@@ -17,6 +18,7 @@ const lambda = require('aws-cdk-lib/aws-lambda');
 const logs = require('aws-cdk-lib/aws-logs');
 const s3 = require('aws-cdk-lib/aws-s3');
 const sns = require('aws-cdk-lib/aws-sns');
+const sqs = require('aws-cdk-lib/aws-sqs');
 const { Construct } = require('constructs');
 
 const clusterName = 'ekskms';
@@ -167,7 +169,7 @@ class AuditTrail extends Construct {
     this.key = new kms.Key(this, 'Key', {
       ...rotatingKey,
       alias: `alias/eks/${clusterName}/audit`,
-      description: `Encrypts the audit trail and the alarms of EKS cluster ${clusterName}`,
+      description: `Encrypts the audit trail of EKS cluster ${clusterName}`,
       policy: policyDocument([
         accountAdministration(stack),
         {
@@ -191,6 +193,15 @@ class AuditTrail extends Construct {
             },
           },
         },
+      ]),
+    });
+    this.createTrail(stack);
+    this.topicKey = new kms.Key(this, 'AlarmsKey', {
+      ...rotatingKey,
+      alias: `alias/eks/${clusterName}/alarms`,
+      description: `Encrypts the alarms of EKS cluster ${clusterName}`,
+      policy: policyDocument([
+        accountAdministration(stack),
         {
           Sid: 'AlarmsThroughTopic',
           Effect: 'Allow',
@@ -201,13 +212,25 @@ class AuditTrail extends Construct {
         },
       ]),
     });
-    this.createTrail(stack);
-    this.createTopic(topicName, topicArn);
-    this.createAlarms(stack, secretsKey, input);
+    const lostTopicName = `ekskms-${clusterName}-undelivered`;
+    const lostTopicArn = arn(stack, 'sns', lostTopicName);
+    this.createTopics(stack, topicName, topicArn, lostTopicName, lostTopicArn);
+    this.createWaysOut(stack);
+    this.raise(this, stack, input.alarmPaths, fill(input.alarms, {
+      '@KEY_ARN@': secretsKey.key.keyArn,
+      '@ALIAS_ARN@': arn(stack, 'kms', secretsKey.aliasName),
+      '@TRAIL_NAME@': this.trailName,
+      '@TRAIL_ARN@': this.trailArn,
+      '@BUCKET@': this.bucket.bucketName,
+      '@AUDIT_KEY_ARN@': this.key.keyArn,
+      '@ALARMS_KEY_ARN@': this.topicKey.keyArn,
+      '@TOPIC_ARN@': topicArn,
+      '@LOST_TOPIC_ARN@': lostTopicArn,
+    }));
   }
 
   createTrail(stack) {
-    const bucket = new s3.Bucket(this, 'Logs', {
+    const bucket = this.bucket = new s3.Bucket(this, 'Logs', {
       blockPublicAccess: s3.BlockPublicAccess.BLOCK_ALL,
       enforceSSL: true,
       minimumTLSVersion: 1.2,
@@ -240,7 +263,7 @@ class AuditTrail extends Construct {
       Condition: { StringEquals: { 'aws:SourceArn': this.trailArn, 's3:x-amz-acl': 'bucket-owner-full-control' } },
     }));
     bucket.policy.applyRemovalPolicy(cdk.RemovalPolicy.RETAIN);
-    const trail = new cloudtrail.Trail(this, 'Trail', {
+    const trail = this.trail = new cloudtrail.Trail(this, 'Trail', {
       trailName: this.trailName,
       bucket: s3.Bucket.fromBucketName(this, 'LogsByName', bucket.bucketName),
       encryptionKey: this.key,
@@ -252,14 +275,21 @@ class AuditTrail extends Construct {
     trail.node.addDependency(bucket.policy);
   }
 
-  createTopic(topicName, topicArn) {
+  createTopics(stack, topicName, topicArn, lostTopicName, lostTopicArn) {
+    const tlsOnly = (Resource) => ({
+      Sid: 'TLSOnly',
+      Effect: 'Deny',
+      Principal: { AWS: '*' },
+      Action: 'sns:Publish',
+      Resource,
+      Condition: { Bool: { 'aws:SecureTransport': 'false' } },
+    });
     this.topic = new sns.Topic(this, 'Alarms', {
       topicName,
       displayName: `EKS key alarms ${clusterName}`,
-      masterKey: this.key,
+      masterKey: this.topicKey,
     });
-    const policy = new sns.TopicPolicy(this, 'AlarmsPolicy', { topics: [this.topic] });
-    policy.document.addStatements(
+    new sns.TopicPolicy(this, 'AlarmsPolicy', { topics: [this.topic] }).document.addStatements(
       policyStatement({
         Sid: 'AlarmRules',
         Effect: 'Allow',
@@ -267,41 +297,106 @@ class AuditTrail extends Construct {
         Action: 'sns:Publish',
         Resource: topicArn,
       }),
+      policyStatement(tlsOnly(topicArn)),
+    );
+    this.lostTopic = new sns.Topic(this, 'Undelivered', { topicName: lostTopicName, displayName: `EKS lost alarms ${clusterName}` });
+    new sns.TopicPolicy(this, 'UndeliveredPolicy', { topics: [this.lostTopic] }).document.addStatements(
+      policyStatement({
+        Sid: 'UndeliveredAlarm',
+        Effect: 'Allow',
+        Principal: { Service: 'cloudwatch.amazonaws.com' },
+        Action: 'sns:Publish',
+        Resource: lostTopicArn,
+        Condition: {
+          ArnEquals: { 'aws:SourceArn': arn(stack, 'cloudwatch', `alarm:ekskms-${clusterName}-undelivered`) },
+          StringEquals: { 'aws:SourceAccount': stack.account },
+        },
+      }),
+      policyStatement(tlsOnly(lostTopicArn)),
+    );
+  }
+
+  createWaysOut(stack) {
+    const ruleArns = arn(stack, 'events', `rule/ekskms-${clusterName}-*`);
+    this.queue = new sqs.Queue(this, 'UndeliveredQueue', {
+      queueName: `ekskms-${clusterName}-undelivered`,
+      encryption: sqs.QueueEncryption.SQS_MANAGED,
+      retentionPeriod: cdk.Duration.days(14),
+    });
+    new sqs.QueuePolicy(this, 'UndeliveredQueuePolicy', { queues: [this.queue] }).document.addStatements(
+      policyStatement({
+        Sid: 'AlarmRules',
+        Effect: 'Allow',
+        Principal: { Service: 'events.amazonaws.com' },
+        Action: 'sqs:SendMessage',
+        Resource: this.queue.queueArn,
+        Condition: { ArnLike: { 'aws:SourceArn': ruleArns } },
+      }),
       policyStatement({
         Sid: 'TLSOnly',
         Effect: 'Deny',
         Principal: { AWS: '*' },
-        Action: 'sns:Publish',
-        Resource: topicArn,
+        Action: 'sqs:*',
+        Resource: this.queue.queueArn,
         Condition: { Bool: { 'aws:SecureTransport': 'false' } },
       }),
     );
+    const logGroupName = `/aws/events/ekskms/${clusterName}/alarms`;
+    new cloudwatch.CfnAlarm(this, 'UndeliveredAlarm', {
+      alarmName: `ekskms-${clusterName}-undelivered`,
+      alarmDescription: `EKS cluster ${clusterName}: an alarm did not arrive. Read it with 'aws sqs receive-message', or in the log group ${logGroupName}, and find out why.`,
+      namespace: 'AWS/SQS',
+      metricName: 'ApproximateNumberOfMessagesVisible',
+      dimensions: [{ name: 'QueueName', value: this.queue.queueName }],
+      statistic: 'Maximum',
+      period: 60,
+      evaluationPeriods: 1,
+      comparisonOperator: 'GreaterThanThreshold',
+      threshold: 0,
+      treatMissingData: 'notBreaching',
+      actionsEnabled: true,
+      alarmActions: [this.lostTopic.topicArn],
+    });
+    this.log = new logs.LogGroup(this, 'AlarmLog', {
+      logGroupName,
+      retention: logs.RetentionDays.ONE_YEAR,
+      removalPolicy: cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+    });
+    const writer = { Service: ['events.amazonaws.com', 'delivery.logs.amazonaws.com'] };
+    const group = arn(stack, 'logs', `log-group:${logGroupName}`);
+    new logs.ResourcePolicy(this, 'AlarmLogPolicy', {
+      resourcePolicyName: `ekskms-${clusterName}-alarms`,
+      policyStatements: [
+        policyStatement({ Sid: 'AlarmStreams', Effect: 'Allow', Principal: writer, Action: 'logs:CreateLogStream', Resource: `${group}:*` }),
+        policyStatement({
+          Sid: 'AlarmRules',
+          Effect: 'Allow',
+          Principal: writer,
+          Action: 'logs:PutLogEvents',
+          Resource: `${group}:*:*`,
+          Condition: { ArnLike: { 'aws:SourceArn': ruleArns } },
+        }),
+      ],
+    });
   }
 
-  // createAlarms makes the rules of the input: their texts are long, and belong
-  // into a file of their own.
-  createAlarms(stack, secretsKey, input) {
-    const rules = fill(input.alarms, {
-      '@KEY_ARN@': secretsKey.key.keyArn,
-      '@ALIAS_ARN@': arn(stack, 'kms', secretsKey.aliasName),
-      '@CREATOR_ARN@': secretsKey.creatorArn,
-      '@TRAIL_NAME@': this.trailName,
-      '@TRAIL_ARN@': this.trailArn,
-      '@AUDIT_KEY_ARN@': this.key.keyArn,
-    });
+  // raise makes the rules of the input: their texts are long, and belong into a file of
+  // their own.
+  raise(scope, stack, inputPathsMap, rules) {
+    const delivery = {
+      deadLetterConfig: { arn: this.queue.queueArn },
+      retryPolicy: { maximumEventAgeInSeconds: 3600, maximumRetryAttempts: 185 },
+    };
     for (const rule of rules) {
-      new events.CfnRule(this, `Alarm${rule.ID}`, {
+      new events.CfnRule(scope, `Alarm${rule.ID}`, {
+        name: rule.Name,
         description: rule.Description,
         state: 'ENABLED',
         eventPattern: rule.Pattern,
-        targets: [{
-          id: 'Topic',
-          arn: this.topic.topicArn,
-          inputTransformer: {
-            inputPathsMap: input.alarmPaths,
-            inputTemplate: rule.Template,
-          },
-        }],
+        targets: [
+          { id: 'Topic', arn: this.topic.topicArn, inputTransformer: { inputPathsMap, inputTemplate: rule.Template }, ...delivery },
+          { id: 'Log', arn: arn(stack, 'logs', `log-group:${this.log.logGroupName}`), ...delivery },
+        ],
       });
     }
   }
@@ -359,7 +454,7 @@ class KmsPlugin extends Construct {
 }
 
 class EncryptedCluster extends Construct {
-  constructor(scope, id, { vpc, secretsKey, input }) {
+  constructor(scope, id, { vpc, secretsKey, auditTrail, input }) {
     super(scope, id);
     const stack = cdk.Stack.of(this);
     const role = createRole(this, 'ClusterRole', {
@@ -392,7 +487,11 @@ class EncryptedCluster extends Construct {
           Principal: { Service: `logs.${stack.region}.${stack.urlSuffix}` },
           Action: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'],
           Resource: '*',
-          Condition: { ArnEquals: { 'kms:EncryptionContext:aws:logs:arn': arn(stack, 'logs', `log-group:${logGroupName}`) } },
+          Condition: {
+            ArnEquals: {
+              'kms:EncryptionContext:aws:logs:arn': [arn(stack, 'logs', `log-group:${logGroupName}`), arn(stack, 'logs', `log-group:/ekskms/${clusterName}/kubectl`)],
+            },
+          },
         },
       ]),
     });
@@ -431,6 +530,8 @@ class EncryptedCluster extends Construct {
     const resource = this.cluster.node.defaultChild;
     resource.deletionProtection = true;
     resource.node.addDependency(logGroup, role);
+    auditTrail.raise(this, stack, input.alarmPaths, fill(input.clusterAlarms, { '@LOGS_KEY_ARN@': logsKey.keyArn }));
+    this.pinHandler(stack, auditTrail, logsKey);
 
     this.plugin = new KmsPlugin(this, 'KmsPlugin', { cluster: this.cluster, secretsKey, input });
     const networkPolicies = new eks.KubernetesManifest(this, 'NetworkPolicies', {
@@ -438,6 +539,36 @@ class EncryptedCluster extends Construct {
       manifest: input.networkPolicies,
     });
     this.plugin.manifest.node.addDependency(networkPolicies);
+  }
+
+  // pinHandler closes the functions that apply Kubernetes objects.
+  pinHandler(stack, auditTrail, logsKey) {
+    const group = new logs.LogGroup(this, 'KubectlLogs', {
+      logGroupName: `/ekskms/${clusterName}/kubectl`,
+      retention: logs.RetentionDays.ONE_WEEK,
+      encryptionKey: logsKey,
+      removalPolicy: cdk.RemovalPolicy.DESTROY,
+    });
+    const provider = this.cluster.node.findChild('KubectlProvider');
+    const names = [`ekskms-${clusterName}-kubectl`, `ekskms-${clusterName}-kubectl-framework`];
+    const functions = [provider.node.findChild('Handler'), provider.node.findChild('Provider').node.findChild('framework-onEvent')];
+    for (const [i, f] of functions.entries()) {
+      f.node.defaultChild.functionName = names[i];
+      f.node.tryRemoveChild('LogGroup');
+      f.node.defaultChild.loggingConfig = { logGroup: group.logGroupName };
+      f.node.findChild('ServiceRole').node.defaultChild.assumeRolePolicyDocument = policyDocument([{
+        Sid: 'FunctionsHere',
+        Effect: 'Allow',
+        Principal: { Service: 'lambda.amazonaws.com' },
+        Action: 'sts:AssumeRole',
+        Condition: { StringEquals: { 'aws:SourceAccount': stack.account } },
+      }]);
+    }
+    auditTrail.trail.addEventSelector(
+      cloudtrail.DataResourceType.LAMBDA_FUNCTION,
+      names.map((name) => arn(stack, 'lambda', `function:${name}`)),
+      { includeManagementEvents: false, readWriteType: cloudtrail.ReadWriteType.ALL },
+    );
   }
 }
 
@@ -455,7 +586,7 @@ class EncryptedClusterStack extends cdk.Stack {
     });
     const secretsKey = new SecretsKey(this, 'SecretsKey');
     const auditTrail = new AuditTrail(this, 'AuditTrail', { secretsKey, input });
-    const { cluster, plugin } = new EncryptedCluster(this, 'EncryptedCluster', { vpc, secretsKey, input });
+    const { cluster, plugin } = new EncryptedCluster(this, 'EncryptedCluster', { vpc, secretsKey, auditTrail, input });
 
     const output = (outputId, description, value) => new cdk.CfnOutput(this, outputId, { description, value });
     output('ClusterName', 'Name of the EKS cluster', cluster.clusterName);
@@ -464,6 +595,8 @@ class EncryptedClusterStack extends cdk.Stack {
     output('KeyArn', 'ARN of the key that encrypts the secrets', secretsKey.key.keyArn);
     output('TrailArn', 'ARN of the trail that records every use of the key', auditTrail.trailArn);
     output('TopicArn', 'ARN of the topic that receives the alarms', auditTrail.topic.topicArn);
+    output('TestAlarm', 'Command that changes nothing and raises the alarm AliasChanged, to see one arrive',
+      `aws kms update-alias --alias-name ${secretsKey.aliasName} --target-key-id ${secretsKey.key.keyArn} --region ${this.region}`);
     output('PluginRoleArn', "ARN of the KMS plugin's IAM role", plugin.role.roleArn);
   }
 }

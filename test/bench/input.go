@@ -13,6 +13,7 @@ import (
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/manifest"
+	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/tamper"
 )
 
@@ -21,6 +22,7 @@ import (
 type input struct {
 	Context         map[string]any    `json:"context"`
 	Alarms          []tamper.Rule     `json:"alarms"` // with @NAMES@ for app.js to replace
+	ClusterAlarms   []tamper.Rule     `json:"clusterAlarms"` // the same
 	AlarmPaths      map[string]string `json:"alarmPaths"`
 	ImageDir        string            `json:"imageDir"`
 	KubectlLayer    layer             `json:"kubectlLayer"`
@@ -55,13 +57,23 @@ func writeInput(path, root, imageDir, assembly string) error {
 		ImageDir:   imageDir,
 		AlarmPaths: tamper.Paths(),
 		Alarms: tamper.Rules(tamper.Input{
-			ClusterName: cluster.Name,
-			KeyARN:      "@KEY_ARN@",
-			AliasARN:    "@ALIAS_ARN@",
-			CreatorARNs: []string{"@CREATOR_ARN@"},
-			TrailName:   "@TRAIL_NAME@",
-			TrailARN:    "@TRAIL_ARN@",
-			AuditKeyARN: "@AUDIT_KEY_ARN@",
+			ClusterName:  cluster.Name,
+			KeyARN:       "@KEY_ARN@",
+			AliasARN:     "@ALIAS_ARN@",
+			TrailName:    "@TRAIL_NAME@",
+			TrailARN:     "@TRAIL_ARN@",
+			BucketName:   "@BUCKET@",
+			LogGroups:    []string{place.ControlPlaneLogGroup(cluster.Name), place.AlarmLogGroup(cluster.Name)},
+			AuditKeyARNs: []string{"@AUDIT_KEY_ARN@", "@ALARMS_KEY_ARN@"},
+			TopicARNs:    []string{"@TOPIC_ARN@", "@LOST_TOPIC_ARN@"},
+			MetricAlarm:  place.UndeliveredAlarm(cluster.Name),
+			RulePrefix:   place.AlarmPrefix(cluster.Name),
+		}),
+		ClusterAlarms: tamper.Rules(tamper.Input{
+			ClusterName:  cluster.Name,
+			LogsKeyARN:   "@LOGS_KEY_ARN@",
+			RulePrefix:   place.AlarmPrefix(cluster.Name),
+			HandlerNames: []string{place.KubectlHandler(cluster.Name), place.KubectlFramework(cluster.Name)},
 		}),
 	}
 	flags, err := os.ReadFile(filepath.Join(root, "internal", "synth", "context.json"))

@@ -76,10 +76,10 @@ type exception struct {
 
 var exceptions = []exception{
 	{"kms_create_grant_aws_service_check", "CT.KMS.PR.3", nil,
-		[]string{"AuditTrailKey", "EncryptedClusterLogsKey", "SecretsKey"},
+		[]string{"AuditTrailAlarmsKey", "AuditTrailKey", "EncryptedClusterLogsKey", "SecretsKey"},
 		"It wants a Deny of `kms:CreateGrant` to everybody unless `kms:GrantIsForAWSResource` or `aws:PrincipalIsAWSService` is true. " +
 			"CreateCluster does not support `kms:GrantIsForAWSResource` (EKS User Guide, \"Enable secrets encryption\"), and the creator is no service: under that Deny the cluster can't be created (inferred). " +
-			"The secrets key names its creators instead and lets nobody else make grants; the other two keys let nobody make any."},
+			"The secrets key names its creators instead and lets nobody else make grants; the other keys let nobody make any."},
 	{"eks_endpoint_no_public_access_check", "CT.EKS.PR.1", []string{"02_existing_vpc_and_key"},
 		[]string{"EncryptedCluster"},
 		"The example asks for an endpoint that its own networks reach. The control does not look at the list of networks."},
@@ -87,8 +87,14 @@ var exceptions = []exception{
 		[]string{"AuditTrail"},
 		"The trail's record is the bucket, which only `audit.readers` can decrypt, and the alarms come from EventBridge. A copy in CloudWatch Logs is readable for whoever IAM lets read the log group, and is billed by its ingestion: `audit.cloudWatchLogsRetentionDays` asks for it, and then the template complies."},
 	{"cloudwatch_log_group_encrypted_check", "CT.CLOUDWATCH.PR.3", nil,
-		[]string{"EncryptedClusterKubectlProviderHandlerLogGroup", "EncryptedClusterKubectlProviderframeworkonEventLogGroup"},
-		"CDK makes these groups for the handlers that apply the Kubernetes objects, and takes no key for them. CloudWatch Logs encrypts them under a key of its own. The objects hold no secret."},
+		[]string{"AuditTrailAlarmLog"},
+		"The copy of the alarms must be written while a key can't be used: an alarm on keys is of no use otherwise. CloudWatch Logs encrypts it under a key of its own."},
+	{"cloudwatch_log_group_retention_period_check", "CT.CLOUDWATCH.PR.2", nil,
+		[]string{"EncryptedClusterKubectlLogs"},
+		"The kubectl handler logs what it applies and reads: a week is enough to see why a deployment failed."},
+	{"sqs_dlq_check", "CT.SQS.PR.1", nil,
+		[]string{"AuditTrailUndeliveredQueue"},
+		"It is the dead-letter queue."},
 	{"subnet_auto_assign_public_ip_disabled_check", "CT.EC2.PR.11", nil,
 		[]string{"VpcPublicSubnet1Subnet", "VpcPublicSubnet2Subnet"},
 		"CDK's default for public subnets. Only NAT gateways are in them, which have addresses of their own."},

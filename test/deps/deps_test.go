@@ -78,7 +78,7 @@ var rooms = []room{
 	{"internal/check/internal/docgen", proves, "makes docs/checks.md", []string{"internal/check"}, false},
 	{"internal/explain", proves, "who may do what with a key", []string{"internal/estate", "internal/iampolicy", "internal/place", "internal/value"}, false},
 	{"internal/finding", proves, "rules, findings with their places, suppressions, the report and its forms", nil, false},
-	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/estate", "internal/finding", "internal/iampolicy", "internal/value"}, false},
+	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/estate", "internal/finding", "internal/iampolicy", "internal/reveal", "internal/value"}, false},
 	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},

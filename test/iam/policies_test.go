@@ -124,7 +124,7 @@ var (
 	wrong          = encryptionContext(keypolicy.ContextKey, otherClusterARN)
 	oneMore        = encryptionContext(keypolicy.ContextKey, clusterARN, "purpose", "test")
 	otherKey       = encryptionContext("cluster", clusterARN)
-	grantFromEKS   = with(viaEKS, request{"kms:GrantOperations": []string{"Encrypt", "Decrypt"}, "kms:GrantConstraintType": "EncryptionContextEquals"})
+	grantFromEKS   = with(viaEKS, request{"kms:GrantOperations": []string{"Encrypt", "Decrypt"}, "kms:GrantConstraintType": "EncryptionContextEquals"}, encryptionContext("aws:eks:context", "0a1b2c3d"))
 	viaEKS         = request{"kms:ViaService": "eks.eu-central-1.amazonaws.com"}
 	fromTrail      = request{"aws:SourceArn": trailARN}
 	fromOtherTrail = request{"aws:SourceArn": otherTrailARN}
@@ -160,11 +160,12 @@ func documents() map[string]iampolicy.Document {
 		"strict":       iampolicy.NewDocument(keypolicy.ClusterCreators([]string{creator.roleARN, outsideRole}, strict)...),
 		"future":       iampolicy.NewDocument(keypolicy.FutureClusterRole("arn:aws:iam::"+account+":root", roles+"ekskms/demo/*")),
 		"audit": iampolicy.NewDocument(keypolicy.AuditKey{
-			RootARN: "arn:aws:iam::" + account + ":root", TrailARN: trailARN, TopicARN: topicARN, ReaderARNs: []string{reader.roleARN},
+			RootARN: "arn:aws:iam::" + account + ":root", TrailARN: trailARN, ReaderARNs: []string{reader.roleARN},
 			LogsService: logs.arn, LogGroupARN: trailGroupARN,
 		}.Statements()...),
+		"alarms": iampolicy.NewDocument(keypolicy.TopicKey{RootARN: "arn:aws:iam::" + account + ":root", TopicARN: topicARN}.Statements()...),
 		"log group": iampolicy.NewDocument(keypolicy.LogGroupKey{
-			RootARN: "arn:aws:iam::" + account + ":root", LogsService: logs.arn, LogGroupARN: groupARN,
+			RootARN: "arn:aws:iam::" + account + ":root", LogsService: logs.arn, LogGroupARNs: []string{groupARN, groupARN + "-kubectl"},
 		}.Statements()...),
 	}
 }
@@ -195,7 +196,17 @@ var rows = []row{
 	{"IAM admin", "secrets", iamAdmin, right, administration, "kms:* in IAM is worth what the key policy leaves to IAM: administration"},
 	{"IAM admin with the plugin's tags", "secrets", iamAdmin, with(right, tags), administration, "tags do not make another role the plugin"},
 	{"key admin", "secrets", keyAdmin, right, administration, "named, so it needs no IAM policy, and gets no use"},
-	{"creator", "secrets", creator, right, create, "EKS describes the key and makes its grant in the creator's name"},
+	{"creator", "secrets", creator, grantFromEKS, create, "EKS describes the key and makes its grant in the creator's name"},
+	{"creator, by hand", "secrets", creator, with(request{"kms:GrantConstraintType": "EncryptionContextEquals", "kms:GrantOperations": []string{"Decrypt"}}, encryptionContext("aws:eks:context", "0a1b2c3d")), create, "it opens what EKS encrypted, which lies in AWS's etcd, and nothing else; an alarm tells of it"},
+	{"creator, a subset of EKS's context", "secrets", creator, with(grantFromEKS, request{"kms:GrantConstraintType": "EncryptionContextSubset"}), create, "a request with EKS's key in its context is none of a tenant's"},
+	{"creator, for anything", "secrets", creator, request{"kms:GrantOperations": []string{"Decrypt"}}, describe, "a grant without a context opens the data of every tenant"},
+	{"creator, for a source", "secrets", creator, request{"kms:GrantOperations": []string{"Decrypt"}, "kms:GrantConstraintType": "SourceArn"}, describe, "that is no context"},
+	{"creator, for a tenant", "secrets", creator, with(acmeContext, request{"kms:GrantConstraintType": "EncryptionContextEquals", "kms:GrantOperations": []string{"Decrypt"}}), describe, "the tenant's data is not the creator's to open"},
+	{"creator, for a part of a tenant's context", "secrets", creator, with(encryptionContext(keypolicy.TenantKey, "acme"), request{"kms:GrantConstraintType": "EncryptionContextSubset", "kms:GrantOperations": []string{"Decrypt"}}), describe, "a subset of the tenant's context opens it"},
+	{"creator, for all tenants", "secrets", creator, with(right, request{"kms:GrantConstraintType": "EncryptionContextSubset", "kms:GrantOperations": []string{"Decrypt"}}), describe, "all have the cluster's key in their context"},
+	{"creator, for the plugin", "secrets", creator, with(right, request{"kms:GrantConstraintType": "EncryptionContextEquals", "kms:GrantOperations": []string{"Decrypt"}}), describe, "what the cluster's plugin encrypted is not the creator's to open"},
+	{"creator, for a tenant in capitals", "secrets", creator, with(encryptionContext("EKSKMS:Tenant", "acme"), request{"kms:GrantConstraintType": "EncryptionContextSubset", "kms:GrantOperations": []string{"Decrypt"}}), describe, "in a constraint the case of a key does not matter to KMS"},
+	{"creator, for EKS and a tenant", "secrets", creator, with(encryptionContext("aws:eks:context", "0a1b2c3d", keypolicy.TenantKey, "acme"), request{"kms:GrantConstraintType": "EncryptionContextSubset"}), describe, "not one of the keys may be a tenant's"},
 	{"cluster role", "secrets", cluster, right, see, "EKS encrypts and decrypts through its grant, not as the role"},
 	{"EKS itself", "secrets", eks, right, none, "it has a grant, which is not in the policy"},
 	{"plugin", "secrets", plugin, with(tags, right), useAndSee, "this is what the plugin is for"},
@@ -263,6 +274,7 @@ var rows = []row{
 	{"creator, grants of grants", "strict", creator, with(grantFromEKS, request{"kms:GrantOperations": []string{"CreateGrant"}}), describe, "the grantee may not hand its use on"},
 	{"creator, wider constraint", "strict", creator, with(grantFromEKS, request{"kms:GrantConstraintType": "EncryptionContextSubset"}), describe, "the context must be equal"},
 	{"creator, no constraint", "strict", creator, with(viaEKS, request{"kms:GrantOperations": []string{"Decrypt"}}), describe, "the context must be equal"},
+	{"creator through EKS, for a tenant", "strict", creator, with(viaEKS, acmeContext, request{"kms:GrantOperations": []string{"Decrypt"}, "kms:GrantConstraintType": "EncryptionContextEquals"}), describe, "the tenant's data is not the creator's to open"},
 	{"creator, no operations", "strict", creator, with(viaEKS, request{"kms:GrantConstraintType": "EncryptionContextEquals"}), create, "ForAllValues holds for no values at all; KMS itself refuses such a request"},
 	{"creator in another account", "strict", outsider, grantFromEKS, describe, "the caller must be of this account, even if a role of another one was named"},
 
@@ -280,10 +292,13 @@ var rows = []row{
 	{"CloudTrail, another trail", "audit", cloudTrail, with(fromOtherTrail, trailContext), none, "only this trail may be the reason"},
 	{"CloudTrail, another trail's context", "audit", cloudTrail, with(fromTrail, encryptionContext("aws:cloudtrail:arn", otherTrailARN)), describe, "only this trail's logs"},
 	{"CloudTrail, no source", "audit", cloudTrail, trailContext, none, "the source must be known"},
-	{"EventBridge", "audit", eventBridge, encryptionContext("aws:sns:topicArn", topicARN), slices.Concat([]string{"kms:Decrypt"}, dataKeys), "it publishes to the encrypted topic"},
-	{"EventBridge, another topic", "audit", eventBridge, encryptionContext("aws:sns:topicArn", topicARN+"2"), none, "only this topic"},
-	{"EventBridge, no context", "audit", eventBridge, nil, none, "only this topic"},
-	{"SNS", "audit", sns, encryptionContext("aws:sns:topicArn", topicARN), none, "it works with the publisher's permission"},
+	{"EventBridge", "alarms", eventBridge, encryptionContext("aws:sns:topicArn", topicARN), slices.Concat([]string{"kms:Decrypt"}, dataKeys), "it publishes to the encrypted topic"},
+	{"EventBridge, another topic", "alarms", eventBridge, encryptionContext("aws:sns:topicArn", topicARN+"2"), none, "only this topic"},
+	{"EventBridge, no context", "alarms", eventBridge, nil, none, "only this topic"},
+	{"SNS", "alarms", sns, encryptionContext("aws:sns:topicArn", topicARN), none, "it works with the publisher's permission"},
+	{"EventBridge and the trail's key", "audit", eventBridge, encryptionContext("aws:sns:topicArn", topicARN), none, "the topic has a key of its own"},
+	{"CloudTrail and the alarms' key", "alarms", cloudTrail, with(fromTrail, trailContext), none, "the logs have a key of their own"},
+	{"IAM admin and the alarms", "alarms", iamAdmin, encryptionContext("aws:sns:topicArn", topicARN), administration, "the account administers the key and can't read the alarms"},
 	{"CloudWatch Logs and the copy", "audit", logs, encryptionContext("aws:logs:arn", trailGroupARN), logGroupUse, "it encrypts the copy of the trail"},
 	{"CloudWatch Logs and another group", "audit", logs, encryptionContext("aws:logs:arn", groupARN), none, "only the copy of the trail"},
 	{"CloudWatch Logs and the log files", "audit", logs, trailContext, none, "only the copy of the trail"},
@@ -297,6 +312,7 @@ var rows = []row{
 
 	// The key of the control plane's log group.
 	{"CloudWatch Logs", "log group", logs, encryptionContext("aws:logs:arn", groupARN), logGroupUse, "it encrypts the log group; DescribeKey carries no encryption context, so the statement, which is AWS's own, never allows it"},
+	{"CloudWatch Logs and the handler's group", "log group", logs, encryptionContext("aws:logs:arn", groupARN+"-kubectl"), logGroupUse, "the key is for that one too"},
 	{"CloudWatch Logs, another group", "log group", logs, encryptionContext("aws:logs:arn", groupARN+"2"), none, "only this log group"},
 	{"CloudWatch Logs, no context", "log group", logs, nil, none, "only this log group"},
 	{"IAM admin and the log group", "log group", iamAdmin, encryptionContext("aws:logs:arn", groupARN), administration, "the account administers the key and can't read the group through it"},
@@ -403,6 +419,12 @@ var mutations = []mutation{
 	{"the plugin with any keys in its context", without(keypolicy.SidPluginUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "plugin, a tenant's context", cryptography, nil},
 	{"the plugin does not see grants", on(keypolicy.SidPluginDescribe, func(s *iampolicy.Statement) { s.Action = s.Action[:1] }), "plugin", nil, []string{"kms:ListGrants"}},
 
+	{"grants for anything", without(keypolicy.SidGrant, "StringEquals", "kms:GrantConstraintType"), "creator, for anything", []string{"kms:CreateGrant"}, nil},
+	{"grants for tenants", without(keypolicy.SidGrant, "ForAllValues:StringNotEqualsIgnoreCase", "kms:EncryptionContextKeys"), "creator, for a tenant", []string{"kms:CreateGrant"}, nil},
+	{"grants for tenants in capitals", on(keypolicy.SidGrant, func(s *iampolicy.Statement) {
+		s.Condition["ForAllValues:StringNotEquals"] = s.Condition["ForAllValues:StringNotEqualsIgnoreCase"]
+		delete(s.Condition, "ForAllValues:StringNotEqualsIgnoreCase")
+	}), "creator, for a tenant in capitals", []string{"kms:CreateGrant"}, nil},
 	{"strict grants to any service", without(keypolicy.SidGrant, "StringEquals", "kms:ViaService"), "creator, direct", []string{"kms:CreateGrant"}, nil},
 	{"strict grants for any operation", without(keypolicy.SidGrant, "ForAllValues:StringEquals", "kms:GrantOperations"), "creator, grants of grants", []string{"kms:CreateGrant"}, nil},
 	{"strict grants without constraint", without(keypolicy.SidGrant, "StringEquals", "kms:GrantConstraintType"), "creator, no constraint", []string{"kms:CreateGrant"}, nil},

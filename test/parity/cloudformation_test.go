@@ -62,6 +62,8 @@ func arnOf(r *cfn.Resource) string {
 		return "arn:aws:s3:::" + r.ID
 	case "AWS::SNS::Topic":
 		return "arn:aws:sns" + at + text("TopicName")
+	case "AWS::SQS::Queue":
+		return "arn:aws:sqs" + at + text("QueueName")
 	case "AWS::Logs::LogGroup":
 		return "arn:aws:logs" + at + "log-group:" + text("LogGroupName")
 	}

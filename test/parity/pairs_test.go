@@ -52,6 +52,32 @@ var (
 		{"topic: key", "AuditTrail/Alarms KmsMasterKeyId", "aws_sns_topic.alarms kms_master_key_id"},
 		{"topic: policy", "AuditTrail/AlarmsPolicy PolicyDocument", "aws_sns_topic_policy.alarms policy"},
 		{"topic: whose policy", "AuditTrail/AlarmsPolicy Topics.0", "aws_sns_topic_policy.alarms arn"},
+		{"lost alarms: topic's name", "AuditTrail/Undelivered TopicName", "aws_sns_topic.undelivered name"},
+		{"lost alarms: topic's display name", "AuditTrail/Undelivered DisplayName", "aws_sns_topic.undelivered display_name"},
+		{"lost alarms: topic's key", "AuditTrail/Undelivered KmsMasterKeyId", "aws_sns_topic.undelivered kms_master_key_id"},
+		{"lost alarms: topic's policy", "AuditTrail/UndeliveredPolicy PolicyDocument", "aws_sns_topic_policy.undelivered policy"},
+		{"lost alarms: whose topic's policy", "AuditTrail/UndeliveredPolicy Topics.0", "aws_sns_topic_policy.undelivered arn"},
+		{"lost alarms: queue's name", "AuditTrail/UndeliveredQueue QueueName", "aws_sqs_queue.undelivered name"},
+		{"lost alarms: queue's retention", "AuditTrail/UndeliveredQueue MessageRetentionPeriod", "aws_sqs_queue.undelivered message_retention_seconds"},
+		{"lost alarms: queue's encryption", "AuditTrail/UndeliveredQueue SqsManagedSseEnabled", "aws_sqs_queue.undelivered sqs_managed_sse_enabled"},
+		{"lost alarms: queue's key", "AuditTrail/UndeliveredQueue KmsMasterKeyId", "aws_sqs_queue.undelivered kms_master_key_id"},
+		{"lost alarms: queue's policy", "AuditTrail/UndeliveredQueuePolicy PolicyDocument", "aws_sqs_queue_policy.undelivered policy"},
+		{"lost alarms: whose queue's policy", "AuditTrail/UndeliveredQueuePolicy Queues.0", "aws_sqs_queue_policy.undelivered queue_url"},
+		{"lost alarms: alarm's name", "AuditTrail/UndeliveredAlarm AlarmName", "aws_cloudwatch_metric_alarm.undelivered alarm_name"},
+		{"lost alarms: alarm's description", "AuditTrail/UndeliveredAlarm AlarmDescription", "aws_cloudwatch_metric_alarm.undelivered alarm_description"},
+		{"lost alarms: metric's namespace", "AuditTrail/UndeliveredAlarm Namespace", "aws_cloudwatch_metric_alarm.undelivered namespace"},
+		{"lost alarms: metric", "AuditTrail/UndeliveredAlarm MetricName", "aws_cloudwatch_metric_alarm.undelivered metric_name"},
+		{"lost alarms: dimension", "AuditTrail/UndeliveredAlarm Dimensions.0.Value", "aws_cloudwatch_metric_alarm.undelivered dimensions.QueueName"},
+		{"lost alarms: statistic", "AuditTrail/UndeliveredAlarm Statistic", "aws_cloudwatch_metric_alarm.undelivered statistic"},
+		{"lost alarms: period", "AuditTrail/UndeliveredAlarm Period", "aws_cloudwatch_metric_alarm.undelivered period"},
+		{"lost alarms: periods", "AuditTrail/UndeliveredAlarm EvaluationPeriods", "aws_cloudwatch_metric_alarm.undelivered evaluation_periods"},
+		{"lost alarms: comparison", "AuditTrail/UndeliveredAlarm ComparisonOperator", "aws_cloudwatch_metric_alarm.undelivered comparison_operator"},
+		{"lost alarms: threshold", "AuditTrail/UndeliveredAlarm Threshold", "aws_cloudwatch_metric_alarm.undelivered threshold"},
+		{"lost alarms: without data", "AuditTrail/UndeliveredAlarm TreatMissingData", "aws_cloudwatch_metric_alarm.undelivered treat_missing_data"},
+		{"lost alarms: alarm is on", "AuditTrail/UndeliveredAlarm ActionsEnabled", "aws_cloudwatch_metric_alarm.undelivered actions_enabled"},
+		{"lost alarms: whom it tells", "AuditTrail/UndeliveredAlarm AlarmActions", "aws_cloudwatch_metric_alarm.undelivered alarm_actions"},
+		{"log of alarms: policy's name", "AuditTrail/AlarmLogPolicy/ResourcePolicy PolicyName", "aws_cloudwatch_log_resource_policy.alarms policy_name"},
+		{"log of alarms: policy", "AuditTrail/AlarmLogPolicy/ResourcePolicy PolicyDocument", "aws_cloudwatch_log_resource_policy.alarms policy_document"},
 		{"trail: name", "AuditTrail/Trail TrailName", "aws_cloudtrail.this name"},
 		{"trail: key", "AuditTrail/Trail KMSKeyId", "aws_cloudtrail.this kms_key_id"},
 		{"trail: bucket", "AuditTrail/Trail S3BucketName", "aws_cloudtrail.this s3_bucket_name"},
@@ -119,7 +145,17 @@ var (
 		{"alarms: topic", "% Targets.0.Arn", "aws_cloudwatch_event_target.% arn"},
 		{"alarms: what is taken from the event", "% Targets.0.InputTransformer.InputPathsMap", "aws_cloudwatch_event_target.% input_transformer.input_paths"},
 		{"alarms: what is said", "% Targets.0.InputTransformer.InputTemplate", "aws_cloudwatch_event_target.% input_transformer.input_template"},
-		{"alarms: more targets", "% Targets.1", "aws_cloudwatch_event_target.% none"},
+		{"alarms: name", "% Name", "aws_cloudwatch_event_rule.% name"},
+		{"alarms: queue behind the topic", "% Targets.0.DeadLetterConfig.Arn", "aws_cloudwatch_event_target.% dead_letter_config.arn"},
+		{"alarms: seconds of delivery to the topic", "% Targets.0.RetryPolicy.MaximumEventAgeInSeconds", "aws_cloudwatch_event_target.% retry_policy.maximum_event_age_in_seconds"},
+		{"alarms: attempts of delivery to the topic", "% Targets.0.RetryPolicy.MaximumRetryAttempts", "aws_cloudwatch_event_target.% retry_policy.maximum_retry_attempts"},
+		{"alarms: more targets", "% Targets.2", "aws_cloudwatch_event_target.% none"},
+	}
+	ofAlarmLog = []pair{
+		{"alarms: log", "% Targets.1.Arn", "aws_cloudwatch_event_target.% arn"},
+		{"alarms: queue behind the log", "% Targets.1.DeadLetterConfig.Arn", "aws_cloudwatch_event_target.% dead_letter_config.arn"},
+		{"alarms: seconds of delivery to the log", "% Targets.1.RetryPolicy.MaximumEventAgeInSeconds", "aws_cloudwatch_event_target.% retry_policy.maximum_event_age_in_seconds"},
+		{"alarms: attempts of delivery to the log", "% Targets.1.RetryPolicy.MaximumRetryAttempts", "aws_cloudwatch_event_target.% retry_policy.maximum_retry_attempts"},
 	}
 	ofRole = []pair{
 		{"roles: description", "% Description", "aws_iam_role.% description"},
@@ -139,8 +175,8 @@ var (
 	all = []pair{
 		{"access entries: whose", "AWS::EKS::AccessEntry[*] PrincipalArn", "aws_eks_access_entry.this[*] principal_arn"},
 		{"alarms: what there are", "AWS::Events::Rule[*] Description", "aws_cloudwatch_event_rule.alarm[*] description"},
-		{"topic: subscriptions", "AWS::SNS::Subscription[*] Endpoint", "aws_sns_topic_subscription.emails[*] endpoint"},
-		{"topic: protocol", "AWS::SNS::Subscription[*] Protocol", "aws_sns_topic_subscription.emails[*] protocol"},
+		{"topic: subscriptions", "AWS::SNS::Subscription[*] Endpoint", "aws_sns_topic_subscription[*] endpoint"},
+		{"topic: protocol", "AWS::SNS::Subscription[*] Protocol", "aws_sns_topic_subscription[*] protocol"},
 		{"add-ons: which", "AWS::EKS::Addon[*] AddonName", "aws_eks_addon[*] addon_name"},
 		{"Pod Identity associations: whose", "AWS::EKS::PodIdentityAssociation[*] ServiceAccount", "aws_eks_pod_identity_association[*] service_account"},
 		{"keys: which", "AWS::KMS::Key[*] Description", "aws_kms_key[*] description"},
@@ -165,12 +201,13 @@ func (c template) table() []pair {
 			table = append(table, p.with(name, inTemplate, inModule))
 		}
 	}
-	for name, where := range map[string]string{"secrets": "SecretsKey", "audit": "AuditTrail/Key", "logs": "EncryptedCluster/LogsKey"} {
+	for name, where := range map[string]string{"secrets": "SecretsKey", "audit": "AuditTrail/Key", "alarms": "AuditTrail/AlarmsKey", "logs": "EncryptedCluster/LogsKey"} {
 		of(ofKey, name, strings.Replace(where, "SecretsKey", "SecretsKey/Resource", 1), name)
 		of(ofAlias, name, where+"/Alias", name)
 	}
 	of(ofLogGroup, "control plane", "EncryptedCluster/Logs", "control_plane")
 	of(ofLogGroup, "trail", "AuditTrail/TrailCopy", "trail")
+	of(ofLogGroup, "alarms", "AuditTrail/AlarmLog", "alarms")
 	of(ofAddOn, "pod identity", "EncryptedCluster/PodIdentityAgent", "pod_identity_agent")
 	of(ofAddOn, "network", "EncryptedCluster/VpcCni", "vpc_cni")
 	of(ofAssociation, "plugin", "EncryptedCluster/KmsPlugin/PodIdentity", "plugin")
@@ -188,8 +225,9 @@ func (c template) table() []pair {
 	for _, r := range c.assembly.Templates[0].Resources {
 		_, below, _ := strings.Cut(r.Path, "/")
 		parent, base := path.Split(below)
-		if id, ok := strings.CutPrefix(base, "Alarm"); ok && r.Type == "AWS::Events::Rule" {
+		if id, ok := strings.CutPrefix(base, "Alarm"); ok && r.Type == "AWS::Events::Rule" && id != "HandlerChanged" {
 			of(ofAlarm, id, below, fmt.Sprintf("alarm[%q]", id))
+			of(ofAlarmLog, id, below, fmt.Sprintf("log[%q]", id))
 		}
 		if tenant, ok := strings.CutPrefix(base, "TenantRole-"); ok && r.Type == "AWS::IAM::Role" {
 			key := fmt.Sprintf("tenant[%q]", tenant)

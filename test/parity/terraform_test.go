@@ -30,12 +30,16 @@ type root struct {
 // addresses are the resources that policies and alarms refer to, and where the
 // template has them.
 var addresses = map[string]string{
-	"aws_kms_key.secrets":            "SecretsKey/Resource",
-	"aws_kms_key.audit":              "AuditTrail/Key",
-	"aws_kms_key.logs":               "EncryptedCluster/LogsKey",
-	"aws_s3_bucket.trail":            "AuditTrail/Logs",
-	"aws_sns_topic.alarms":           "AuditTrail/Alarms",
-	"aws_cloudwatch_log_group.trail": "AuditTrail/TrailCopy",
+	"aws_kms_key.secrets":             "SecretsKey/Resource",
+	"aws_kms_key.audit":               "AuditTrail/Key",
+	"aws_kms_key.alarms":              "AuditTrail/AlarmsKey",
+	"aws_kms_key.logs":                "EncryptedCluster/LogsKey",
+	"aws_s3_bucket.trail":             "AuditTrail/Logs",
+	"aws_sns_topic.alarms":            "AuditTrail/Alarms",
+	"aws_sns_topic.undelivered":       "AuditTrail/Undelivered",
+	"aws_sqs_queue.undelivered":       "AuditTrail/UndeliveredQueue",
+	"aws_cloudwatch_log_group.trail":  "AuditTrail/TrailCopy",
+	"aws_cloudwatch_log_group.alarms": "AuditTrail/AlarmLog",
 }
 
 func moduleOf(t *testing.T, cluster config.Cluster) []terraform.File {
@@ -103,7 +107,10 @@ func (r *root) resources(c template) {
 		typ, name, _ := strings.Cut(address, ".")
 		arn := arnOf(resource)
 		id := strings.TrimPrefix(arn, "arn:aws:s3:::")
-		add(typ, name, cty.ObjectVal(map[string]cty.Value{"arn": cty.StringVal(arn), "id": cty.StringVal(id), "key_id": cty.StringVal(id)}))
+		if typ == "aws_sqs_queue" { // whose URL ends with its name
+			id = arn[strings.LastIndex(arn, ":")+1:]
+		}
+		add(typ, name, cty.ObjectVal(map[string]cty.Value{"arn": cty.StringVal(arn), "id": cty.StringVal(id), "name": cty.StringVal(arn[strings.LastIndex(arn, ":")+1:]), "key_id": cty.StringVal(id)}))
 	}
 	tenants := map[string]cty.Value{}
 	for _, resource := range c.assembly.OfType("AWS::IAM::Role") {
@@ -218,7 +225,10 @@ func (x *resource) instances() map[string]*resource {
 // it is not there.
 func (x *resource) get(path ...string) any {
 	body := x.body
-	for _, name := range path[:len(path)-1] {
+	for i, name := range path[:len(path)-1] {
+		if a := body.Attributes[name]; a != nil { // a map
+			return dig(x.value(a), path[i+1:])
+		}
 		i := slices.IndexFunc(body.Blocks, func(b *hclsyntax.Block) bool { return b.Type == name })
 		if i < 0 {
 			return nil
@@ -229,6 +239,10 @@ func (x *resource) get(path ...string) any {
 	if a == nil {
 		return nil
 	}
+	return x.value(a)
+}
+
+func (x *resource) value(a *hclsyntax.Attribute) any {
 	v, diags := a.Expr.Value(x.r.context(x.each))
 	if diags.HasErrors() {
 		x.r.t.Fatal(diags)

@@ -255,14 +255,92 @@ var mutations = []mutation{
 		func(t template) {
 			set(t.resources()[t.ofType("AWS::Events::Rule")[5]], "Properties.Targets", []any{})
 		}},
-	{"topic in the clear", "the alarms' topic is encrypted",
-		onlyResource("AWS::SNS::Topic", "Properties.KmsMasterKeyId", nil)},
+	{"an alarm gone", "every tampering raises an alarm", dropAlarm("ClusterOpened")},
+	{"the watcher of alarms gone", "every tampering raises an alarm", dropAlarm("WatcherTampered")},
+	{"topic in the clear", "the alarms' topic is encrypted under a key of its own", ofTopic("-alarms", "Properties.KmsMasterKeyId", nil)},
+	{"topic under the key of the trail", "the alarms' topic is encrypted under a key of its own",
+		func(t template) {
+			ofTopic("-alarms", "Properties.KmsMasterKeyId", at(t.only("AWS::CloudTrail::Trail"), "Properties.KMSKeyId"))(t)
+		}},
+	{"topic's key for any topic", "the alarms' topic is encrypted under a key of its own",
+		func(t template) {
+			for _, id := range t.ofType("AWS::KMS::Key") {
+				if strings.Contains(id, "AlarmsKey") {
+					set(t.resources()[id], "Properties.KeyPolicy.Statement.1.Condition", nil)
+				}
+			}
+		}},
+	{"queue under a key", "what an alarm has beside its topic needs no customer key",
+		onlyResource("AWS::SQS::Queue", "Properties.KmsMasterKeyId", "alias/a")},
+	{"no queue", "what an alarm has beside its topic needs no customer key",
+		func(t template) {
+			set(t.resources()[t.ofType("AWS::Events::Rule")[2]], "Properties.Targets.0.DeadLetterConfig", nil)
+		}},
+	{"topic of lost alarms under a key", "what an alarm has beside its topic needs no customer key", ofTopic("-undelivered", "Properties.KmsMasterKeyId", "alias/a")},
+	{"nobody hears of lost alarms", "what an alarm has beside its topic needs no customer key",
+		onlyResource("AWS::CloudWatch::Alarm", "Properties.AlarmActions", []any{})},
+	{"log of alarms under a key", "what an alarm has beside its topic needs no customer key",
+		func(t template) {
+			for _, id := range t.ofType("AWS::Logs::LogGroup") {
+				if strings.Contains(id, "AlarmLog") {
+					set(t.resources()[id], "Properties.KmsKeyId", "alias/a")
+				}
+			}
+		}},
+	{"handler's log in the clear", "the kubectl handler is closed and recorded",
+		func(t template) {
+			for _, id := range t.ofType("AWS::Logs::LogGroup") {
+				if strings.Contains(id, "KubectlLogs") {
+					set(t.resources()[id], "Properties.KmsKeyId", nil)
+				}
+			}
+		}},
+	{"handler's role for other accounts", "the kubectl handler is closed and recorded",
+		func(t template) {
+			for _, id := range t.ofType("AWS::IAM::Role") {
+				if strings.Contains(id, "KubectlProviderHandler") {
+					set(t.resources()[id], "Properties.AssumeRolePolicyDocument.Statement.0.Condition", nil)
+				}
+			}
+		}},
+	{"handler off the record", "the kubectl handler is closed and recorded",
+		func(t template) {
+			trail := t.only("AWS::CloudTrail::Trail")
+			set(trail, "Properties.EventSelectors", list(at(trail, "Properties.EventSelectors"))[:1])
+		}},
+	{"handler without an alarm", "the kubectl handler is closed and recorded", dropAlarm("HandlerChanged")},
+	{"handler open to another account", "the kubectl handler is closed and recorded",
+		func(t template) {
+			t["Resources"].(map[string]any)["Open"] = map[string]any{"Type": "AWS::Lambda::Permission", "Properties": map[string]any{"Principal": "444455556666"}}
+		}},
 	{"writable root file system", "the plugin's pods are confined",
 		inManifest(`"readOnlyRootFilesystem":true`, `"readOnlyRootFilesystem":false`)},
 	{"capabilities kept", "the plugin's pods are confined",
 		inManifest(`"drop":["ALL"]`, `"drop":["NET_RAW"]`)},
 	{"host network", "the plugin's pods are confined",
 		inManifest(`"automountServiceAccountToken":false,"containers"`, `"hostNetwork":true,"containers"`)},
+}
+
+// dropAlarm takes a rule out.
+func dropAlarm(id string) func(template) {
+	return func(t template) {
+		for _, rule := range t.ofType("AWS::Events::Rule") {
+			if strings.Contains(rule, "Alarm"+id) {
+				delete(t["Resources"].(map[string]any), rule)
+			}
+		}
+	}
+}
+
+// ofTopic sets a property of the topic whose name ends so.
+func ofTopic(suffix, path string, value any) func(template) {
+	return func(t template) {
+		for _, id := range t.ofType("AWS::SNS::Topic") {
+			if topic := t.resources()[id]; strings.HasSuffix(text(at(topic, "Properties.TopicName")), suffix) {
+				set(topic, path, value)
+			}
+		}
+	}
 }
 
 // inTenants are the properties of what the default template has not, and an

@@ -397,7 +397,7 @@ var properties = map[string]func(template) error{
 			}
 		}
 		selectors := list(at(trail, "Properties.EventSelectors"))
-		if len(selectors) != 1 || at(selectors[0], "IncludeManagementEvents") != true || at(selectors[0], "ReadWriteType") != "All" ||
+		if len(selectors) == 0 || at(selectors[0], "IncludeManagementEvents") != true || at(selectors[0], "ReadWriteType") != "All" ||
 			at(selectors[0], "ExcludeManagementEventSources") != nil || at(trail, "Properties.AdvancedEventSelectors") != nil {
 			return fmt.Errorf("the selectors are %s", text(selectors))
 		}
@@ -417,8 +417,7 @@ var properties = map[string]func(template) error{
 			statement := s.(map[string]any)
 			conditions := text(statement["Condition"])
 			for _, p := range principalsOf(statement) {
-				if p == "cloudtrail.amazonaws.com" && !strings.Contains(conditions, "aws:SourceArn") ||
-					p == "events.amazonaws.com" && !strings.Contains(conditions, "kms:EncryptionContext:aws:sns:topicArn") {
+				if p == "cloudtrail.amazonaws.com" && !strings.Contains(conditions, "aws:SourceArn") || p == "events.amazonaws.com" {
 					return fmt.Errorf("%s may use the key for others", p)
 				}
 				if strings.HasSuffix(p, ":root") && len(cryptographic(actionsOf(statement))) > 0 {
@@ -470,15 +469,118 @@ var properties = map[string]func(template) error{
 				return fmt.Errorf("%s raises none", event)
 			}
 		}
+		rules := t.ofType("AWS::Events::Rule")
+		for _, id := range rules {
+			rule := t.resources()[id]
+			if at(rule, "Properties.State") != "ENABLED" {
+				return fmt.Errorf("%s is %v", id, at(rule, "Properties.State"))
+			}
+			if n := len(list(at(rule, "Properties.Targets"))); n != 2 {
+				return fmt.Errorf("%s has %d targets", id, n)
+			}
+		}
+		for _, id := range []string{"ClusterOpened", "RecordWeakened", "AlarmsTampered", "WatcherTampered", "LogsKeyTampered"} {
+			if !slices.ContainsFunc(rules, func(rule string) bool { return strings.Contains(rule, "Alarm"+id) }) {
+				return fmt.Errorf("there is no %s", id)
+			}
+		}
 		return nil
 	},
-	"the alarms' topic is encrypted": func(t template) error {
-		topic := t.only("AWS::SNS::Topic")
-		if topic == nil {
+	"the alarms' topic is encrypted under a key of its own": func(t template) error {
+		var topics []resource
+		for _, id := range t.ofType("AWS::SNS::Topic") {
+			if topic := t.resources()[id]; strings.HasSuffix(text(at(topic, "Properties.TopicName")), "-alarms") {
+				topics = append(topics, topic)
+			}
+		}
+		if len(topics) == 0 {
 			return t.existing("topic")
 		}
-		if at(topic, "Properties.KmsMasterKeyId") == nil {
-			return errors.New("it is not")
+		key := text(at(topics[0], "Properties.KmsMasterKeyId"))
+		for _, other := range []any{at(t.only("AWS::CloudTrail::Trail"), "Properties.KMSKeyId"), at(t.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn")} {
+			if key == "null" || key == text(other) {
+				return fmt.Errorf("its key is %s", key)
+			}
+		}
+		id := strings.TrimSuffix(strings.TrimPrefix(key, "${"), ".Arn}")
+		for _, s := range list(at(t.resources()[id], "Properties.KeyPolicy.Statement")) {
+			statement := s.(map[string]any)
+			for _, p := range principalsOf(statement) {
+				if p == "events.amazonaws.com" && !strings.Contains(text(statement["Condition"]), "kms:EncryptionContext:aws:sns:topicArn") {
+					return errors.New("EventBridge may use its key for other topics")
+				}
+				if strings.HasSuffix(p, ":root") && len(cryptographic(actionsOf(statement))) > 0 {
+					return errors.New("the account may hand out the use of its key")
+				}
+			}
+		}
+		return nil
+	},
+	"what an alarm has beside its topic needs no customer key": func(t template) error {
+		for _, id := range t.ofType("AWS::Events::Rule") {
+			for i, target := range list(at(t.resources()[id], "Properties.Targets")) {
+				if at(target, "DeadLetterConfig.Arn") == nil {
+					return fmt.Errorf("what target %d of %s does not get is lost", i, id)
+				}
+			}
+		}
+		queue, alarm := t.only("AWS::SQS::Queue"), t.only("AWS::CloudWatch::Alarm")
+		if at(queue, "Properties.KmsMasterKeyId") != nil || at(queue, "Properties.SqsManagedSseEnabled") != true {
+			return errors.New("the queue is under a customer key, or not encrypted")
+		}
+		for _, id := range t.ofType("AWS::Logs::LogGroup") {
+			if group := t.resources()[id]; strings.HasPrefix(text(at(group, "Properties.LogGroupName")), "/aws/events/") && at(group, "Properties.KmsKeyId") != nil {
+				return errors.New("the log group is under a customer key")
+			}
+		}
+		told := text(at(alarm, "Properties.AlarmActions.0"))
+		if told == "null" || at(alarm, "Properties.ActionsEnabled") != true {
+			return errors.New("nobody is told of what is lost")
+		}
+		if topic := t.resources()[strings.Trim(told, "${}")]; at(topic, "Properties.KmsMasterKeyId") != nil {
+			return errors.New("who is told of what is lost is told under a customer key")
+		}
+		for _, id := range append(t.ofType("AWS::SNS::TopicPolicy"), t.ofType("AWS::SQS::QueuePolicy")...) {
+			policy := text(at(t.resources()[id], "Properties.PolicyDocument"))
+			if !strings.Contains(policy, `"aws:SecureTransport":"false"`) || strings.Contains(id, "Undelivered") && !strings.Contains(policy, `"aws:SourceArn"`) {
+				return fmt.Errorf("%s lets others send, or without TLS", id)
+			}
+		}
+		return nil
+	},
+	"the kubectl handler is closed and recorded": func(t template) error {
+		n := 0
+		for _, id := range t.ofType("AWS::Lambda::Function") {
+			if !strings.Contains(id, "KubectlProvider") {
+				continue
+			}
+			n++
+			function := t.resources()[id]
+			group := t.resources()[strings.Trim(text(at(function, "Properties.LoggingConfig.LogGroup")), "${}")]
+			if days, _ := at(group, "Properties.RetentionInDays").(float64); days != 7 || at(group, "Properties.KmsKeyId") == nil {
+				return fmt.Errorf("%s logs without a key, or for long", id)
+			}
+			role, _ := at(function, "Properties.Role.Fn::GetAtt.0").(string)
+			if at(t.resources()[role], "Properties.AssumeRolePolicyDocument.Statement.0.Condition.StringEquals.aws:SourceAccount") == nil {
+				return fmt.Errorf("the role of %s can be had through another account", id)
+			}
+			name := text(at(function, "Properties.FunctionName"))
+			trail := t.only("AWS::CloudTrail::Trail")
+			if trail != nil && !strings.Contains(text(at(trail, "Properties.EventSelectors.1.DataResources")), ":function:"+name+`"`) {
+				return fmt.Errorf("the calls of %s are on no record", id)
+			}
+			changed := t.ofType("AWS::Events::Rule")
+			if !slices.ContainsFunc(changed, func(rule string) bool {
+				return strings.Contains(rule, "HandlerChanged") && strings.Contains(text(at(t.resources()[rule], "Properties.EventPattern")), `"`+name+`"`)
+			}) {
+				return fmt.Errorf("a change of %s raises no alarm", id)
+			}
+		}
+		if n != 2 {
+			return fmt.Errorf("%d functions", n)
+		}
+		if more := append(t.ofType("AWS::Lambda::Permission"), t.ofType("AWS::Lambda::Url")...); len(more) > 0 {
+			return fmt.Errorf("%s lets somebody invoke a function", more[0])
 		}
 		return nil
 	},

@@ -103,6 +103,7 @@ var facts = map[string]any{
 	"readers":           blueprint.MaxReaders,
 	"perReader":         blueprint.MaxPerReader,
 	"exemptions":        blueprint.MaxExemptions,
+	"hostPaths":         blueprint.MaxHostPaths,
 }
 
 func split(tag string) [][2]string {

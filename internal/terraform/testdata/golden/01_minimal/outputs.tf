@@ -23,6 +23,11 @@ output "topic_arn" {
   value       = aws_sns_topic.alarms.arn
 }
 
+output "test_alarm" {
+  description = "Command that changes nothing and raises the alarm AliasChanged, to see one arrive"
+  value       = "aws kms update-alias --alias-name alias/eks/minimal --target-key-id ${aws_kms_key.secrets.arn} --region ${local.region}"
+}
+
 output "plugin_role_arn" {
   description = "ARN of the KMS plugin's IAM role"
   value       = aws_iam_role.plugin.arn

@@ -1,8 +1,176 @@
+# Alarms that could not be delivered, and the CloudWatch alarm on them.
+resource "aws_sqs_queue" "undelivered" {
+  name                      = "ekskms-payments-undelivered"
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true
+}
+
+resource "aws_sqs_queue_policy" "undelivered" {
+  queue_url = aws_sqs_queue.undelivered.id
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = "sqs:SendMessage"
+        Condition = {
+          ArnLike = {
+            "aws:SourceArn" = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/ekskms-payments-*"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "events.amazonaws.com"
+        }
+        Resource = aws_sqs_queue.undelivered.arn
+        Sid      = "AlarmRules"
+      },
+      {
+        Action = "sqs:*"
+        Condition = {
+          Bool = {
+            "aws:SecureTransport" = "false"
+          }
+        }
+        Effect = "Deny"
+        Principal = {
+          AWS = "*"
+        }
+        Resource = aws_sqs_queue.undelivered.arn
+        Sid      = "TLSOnly"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+}
+
+resource "aws_cloudwatch_metric_alarm" "undelivered" {
+  alarm_name          = "ekskms-payments-undelivered"
+  alarm_description   = "EKS cluster payments: an alarm did not arrive. Read it with 'aws sqs receive-message', or in the log group /aws/events/ekskms/payments/alarms, and find out why."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  period              = 60
+  dimensions          = { QueueName = aws_sqs_queue.undelivered.name }
+  statistic           = "Maximum"
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  actions_enabled     = true
+  alarm_actions       = ["arn:aws:sns:eu-central-1:111122223333:security-alarms"]
+}
+
+# A copy of each alarm.
+resource "aws_cloudwatch_log_group" "alarms" {
+  name              = "/aws/events/ekskms/payments/alarms"
+  retention_in_days = 365
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_cloudwatch_log_resource_policy" "alarms" {
+  policy_name = "ekskms-payments-alarms"
+  policy_document = jsonencode({
+    Statement = [
+      {
+        Action = "logs:CreateLogStream"
+        Effect = "Allow"
+        Principal = {
+          Service = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]
+        }
+        Resource = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:/aws/events/ekskms/payments/alarms:*"
+        Sid      = "AlarmStreams"
+      },
+      {
+        Action = "logs:PutLogEvents"
+        Condition = {
+          ArnLike = {
+            "aws:SourceArn" = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/ekskms-payments-*"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]
+        }
+        Resource = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:/aws/events/ekskms/payments/alarms:*:*"
+        Sid      = "AlarmRules"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+}
+
 # The API calls that raise an alarm, and what the alarm says.
 locals {
   alarms = {
+    AlarmsTampered = {
+      description = "EKS cluster payments: A rule, a target, a topic or a subscription of the alarms was changed or removed."
+      name        = "ekskms-payments-AlarmsTampered"
+      pattern = {
+        detail = {
+          eventName = [
+            "DeleteRule",
+            "DisableRule",
+            "PutRule",
+            "PutTargets",
+            "RemoveTargets",
+            "SetTopicAttributes",
+            "DeleteTopic",
+            "AddPermission",
+            "RemovePermission",
+            "Subscribe",
+            "Unsubscribe",
+            "SetSubscriptionAttributes",
+            "DeleteAlarms",
+            "DisableAlarmActions",
+            "PutMetricAlarm",
+          ]
+          eventSource = ["events.amazonaws.com", "sns.amazonaws.com", "monitoring.amazonaws.com"]
+          requestParameters = {
+            "$or" = [
+              {
+                name = [{
+                  prefix = "ekskms-payments-"
+                }]
+              },
+              {
+                rule = [{
+                  prefix = "ekskms-payments-"
+                }]
+              },
+              {
+                topicArn = ["arn:aws:sns:eu-central-1:111122223333:security-alarms"]
+              },
+              {
+                subscriptionArn = [{
+                  prefix = "arn:aws:sns:eu-central-1:111122223333:security-alarms:"
+                }]
+              },
+              {
+                alarmName = ["ekskms-payments-undelivered"]
+              },
+              {
+                alarmNames = ["ekskms-payments-undelivered"]
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.events", "aws.sns", "aws.monitoring"]
+      }
+      template = join("\n", [
+        "\"EKS cluster payments is in danger: <action>\"",
+        "\"A rule, a target, a topic or a subscription of the alarms was changed or removed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: Alarms may no longer be raised, or no longer reach you.\"",
+        "\"What to do: If this was not a deployment of yours, deploy the template again, and look in CloudTrail for what happened since.\"",
+      ])
+    }
     AliasChanged = {
       description = "EKS cluster payments: An alias of the key that encrypts the secrets was created, moved or deleted."
+      name        = "ekskms-payments-AliasChanged"
       pattern = {
         detail = {
           eventName   = ["CreateAlias", "UpdateAlias", "DeleteAlias"]
@@ -24,8 +192,56 @@ locals {
         "\"What to do: Check with 'aws kms list-aliases' that the alias of the template points to the key of the template.\"",
       ])
     }
+    ClusterOpened = {
+      description = "EKS cluster payments: Who or what may use the Kubernetes API of the cluster, or a role of its pods, was changed."
+      name        = "ekskms-payments-ClusterOpened"
+      pattern = {
+        detail = {
+          eventName = [
+            "CreateAccessEntry",
+            "UpdateAccessEntry",
+            "DeleteAccessEntry",
+            "AssociateAccessPolicy",
+            "DisassociateAccessPolicy",
+            "AssociateIdentityProviderConfig",
+            "DisassociateIdentityProviderConfig",
+            "CreatePodIdentityAssociation",
+            "UpdatePodIdentityAssociation",
+            "DeletePodIdentityAssociation",
+            "UpdateClusterConfig",
+            "CreateAddon",
+            "UpdateAddon",
+            "DeleteAddon",
+            "DeleteCluster",
+          ]
+          eventSource = ["eks.amazonaws.com"]
+          requestParameters = {
+            "$or" = [
+              {
+                name = ["payments"]
+              },
+              {
+                clusterName = ["payments"]
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.eks"]
+      }
+      template = join("\n", [
+        "\"EKS cluster payments is in danger: <action>\"",
+        "\"Who or what may use the Kubernetes API of the cluster, or a role of its pods, was changed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: A principal that may use the API reads the secrets decrypted, and the key has no part in it.\"",
+        "\"What to do: If this was not a deployment of yours, compare 'aws eks list-access-entries', 'aws eks list-pod-identity-associations' and 'aws eks describe-cluster' with the template, and remove what you do not know.\"",
+      ])
+    }
     GrantRemoved = {
       description = "EKS cluster payments: A grant on the key that encrypts the secrets was taken away."
+      name        = "ekskms-payments-GrantRemoved"
       pattern = {
         detail = {
           eventName   = ["RevokeGrant", "RetireGrant"]
@@ -49,6 +265,7 @@ locals {
     }
     KeyDeletionScheduled = {
       description = "EKS cluster payments: The key that encrypts the secrets was scheduled for deletion."
+      name        = "ekskms-payments-KeyDeletionScheduled"
       pattern = {
         detail = {
           eventName   = ["ScheduleKeyDeletion"]
@@ -72,6 +289,7 @@ locals {
     }
     KeyDisabled = {
       description = "EKS cluster payments: The key that encrypts the secrets was disabled."
+      name        = "ekskms-payments-KeyDisabled"
       pattern = {
         detail = {
           eventName   = ["DisableKey"]
@@ -95,6 +313,7 @@ locals {
     }
     KeyPolicyChanged = {
       description = "EKS cluster payments: The policy of the key that encrypts the secrets was changed."
+      name        = "ekskms-payments-KeyPolicyChanged"
       pattern = {
         detail = {
           eventName   = ["PutKeyPolicy"]
@@ -118,6 +337,7 @@ locals {
     }
     KeyReplicated = {
       description = "EKS cluster payments: The key that encrypts the secrets was copied to another Region, or its primary Region was changed."
+      name        = "ekskms-payments-KeyReplicated"
       pattern = {
         detail = {
           eventName   = ["ReplicateKey", "UpdatePrimaryRegion"]
@@ -139,8 +359,93 @@ locals {
         "\"What to do: Read the policy of the replica with 'aws kms get-key-policy' in its Region. Schedule a replica that you do not know for deletion.\"",
       ])
     }
+    LogsKeyTampered = {
+      description = "EKS cluster payments: The key that encrypts the control plane's logs was disabled, scheduled for deletion, given another policy or a grant."
+      name        = "ekskms-payments-LogsKeyTampered"
+      pattern = {
+        detail = {
+          eventName   = ["DisableKey", "ScheduleKeyDeletion", "PutKeyPolicy", "CreateGrant"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.logs.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster payments is in danger: <action>\"",
+        "\"The key that encrypts the control plane's logs was disabled, scheduled for deletion, given another policy or a grant.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: EKS may no longer be able to write the audit log, which is the only record of who read which secret.\"",
+        "\"What to do: Enable the key, cancel its deletion, revoke the grant, or deploy the template again.\"",
+      ])
+    }
+    RecordWeakened = {
+      description = "EKS cluster payments: The bucket of the audit trail, or a log group of the cluster, was changed or deleted."
+      name        = "ekskms-payments-RecordWeakened"
+      pattern = {
+        detail = {
+          eventName = [
+            "PutBucketPolicy",
+            "DeleteBucketPolicy",
+            "PutBucketLifecycle",
+            "DeleteBucketLifecycle",
+            "PutBucketVersioning",
+            "PutBucketEncryption",
+            "DeleteBucketEncryption",
+            "PutBucketPublicAccessBlock",
+            "DeleteBucketPublicAccessBlock",
+            "PutBucketAcl",
+            "PutBucketOwnershipControls",
+            "DeleteBucketOwnershipControls",
+            "PutBucketReplication",
+            "DeleteBucket",
+            "DeleteLogGroup",
+            "DeleteLogStream",
+            "PutRetentionPolicy",
+            "DeleteRetentionPolicy",
+            "AssociateKmsKey",
+            "DisassociateKmsKey",
+            "PutSubscriptionFilter",
+          ]
+          eventSource = ["s3.amazonaws.com", "logs.amazonaws.com"]
+          requestParameters = {
+            "$or" = [
+              {
+                logGroupName = ["/aws/eks/payments/cluster", "/aws/events/ekskms/payments/alarms"]
+              },
+              {
+                resourceIdentifier = [
+                  {
+                    suffix = ":log-group:/aws/eks/payments/cluster"
+                  },
+                  {
+                    suffix = ":log-group:/aws/events/ekskms/payments/alarms"
+                  },
+                ]
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.s3", "aws.logs"]
+      }
+      template = join("\n", [
+        "\"EKS cluster payments is in danger: <action>\"",
+        "\"The bucket of the audit trail, or a log group of the cluster, was changed or deleted.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: The record may be deleted sooner, be open to others, or be lost already.\"",
+        "\"What to do: If this was not a deployment of yours, compare the bucket and the log group with the template and deploy it again. Note the gap for the audit.\"",
+      ])
+    }
     RotationChanged = {
       description = "EKS cluster payments: Rotation of the key that encrypts the secrets was switched off, or on with another period."
+      name        = "ekskms-payments-RotationChanged"
       pattern = {
         detail = {
           eventName   = ["DisableKeyRotation", "EnableKeyRotation"]
@@ -164,6 +469,7 @@ locals {
     }
     TrailBlinded = {
       description = "EKS cluster payments: The choice of events of the trail that records every use of the key was changed."
+      name        = "ekskms-payments-TrailBlinded"
       pattern = {
         detail = {
           eventName   = ["PutEventSelectors"]
@@ -187,6 +493,7 @@ locals {
     }
     TrailTampered = {
       description = "EKS cluster payments: The trail that records every use of the key was stopped, deleted or changed."
+      name        = "ekskms-payments-TrailTampered"
       pattern = {
         detail = {
           eventName   = ["StopLogging", "DeleteTrail", "UpdateTrail"]
@@ -209,7 +516,8 @@ locals {
       ])
     }
     UnexpectedGrant = {
-      description = "EKS cluster payments: Somebody other than a cluster creator or EKS made a grant on the key that encrypts the secrets."
+      description = "EKS cluster payments: A grant on the key that encrypts the secrets was made, and not through EKS."
+      name        = "ekskms-payments-UnexpectedGrant"
       pattern = {
         detail = {
           eventName   = ["CreateGrant"]
@@ -226,18 +534,6 @@ locals {
                 exists = false
               },
             ]
-            sessionContext = {
-              sessionIssuer = {
-                arn = [
-                  {
-                    anything-but = var.creator_arns
-                  },
-                  {
-                    exists = false
-                  },
-                ]
-              }
-            }
           }
         }
         detail-type = ["AWS API Call via CloudTrail"]
@@ -245,7 +541,7 @@ locals {
       }
       template = join("\n", [
         "\"EKS cluster payments is in danger: <action>\"",
-        "\"Somebody other than a cluster creator or EKS made a grant on the key that encrypts the secrets.\"",
+        "\"A grant on the key that encrypts the secrets was made, and not through EKS.\"",
         "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
         "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
         "\"Error, if the call was refused: <error>\"",
@@ -253,12 +549,43 @@ locals {
         "\"What to do: List the grants with 'aws kms list-grants'; revoke the one you do not know with 'aws kms revoke-grant'.\"",
       ])
     }
+    WatcherTampered = {
+      description = "EKS cluster payments: The rule that watches over the alarms was changed or removed."
+      name        = "ekskms-payments-WatcherTampered"
+      pattern = {
+        detail = {
+          eventName   = ["DeleteRule", "DisableRule", "PutRule", "PutTargets", "RemoveTargets"]
+          eventSource = ["events.amazonaws.com"]
+          requestParameters = {
+            "$or" = [
+              {
+                name = ["ekskms-payments-AlarmsTampered"]
+              },
+              {
+                rule = ["ekskms-payments-AlarmsTampered"]
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.events"]
+      }
+      template = join("\n", [
+        "\"EKS cluster payments is in danger: <action>\"",
+        "\"The rule that watches over the alarms was changed or removed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: Alarms may be removed one after the other without a word.\"",
+        "\"What to do: If this was not a deployment of yours, deploy the template again, and look in CloudTrail for what happened since.\"",
+      ])
+    }
   }
 }
 
 resource "aws_cloudwatch_event_rule" "alarm" {
   for_each      = local.alarms
-  name_prefix   = "payments-${each.key}-"
+  name          = each.value.name
   description   = each.value.description
   event_pattern = jsonencode(each.value.pattern)
   state         = "ENABLED"
@@ -286,4 +613,30 @@ resource "aws_cloudwatch_event_target" "alarm" {
     }
     input_template = each.value.template
   }
+
+  dead_letter_config {
+    arn = aws_sqs_queue.undelivered.arn
+  }
+
+  retry_policy {
+    maximum_event_age_in_seconds = 3600
+    maximum_retry_attempts       = 185
+  }
+}
+
+resource "aws_cloudwatch_event_target" "log" {
+  for_each  = local.alarms
+  rule      = aws_cloudwatch_event_rule.alarm[each.key].name
+  target_id = "Log"
+  arn       = aws_cloudwatch_log_group.alarms.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.undelivered.arn
+  }
+
+  retry_policy {
+    maximum_event_age_in_seconds = 3600
+    maximum_retry_attempts       = 185
+  }
+  depends_on = [aws_cloudwatch_log_resource_policy.alarms, aws_sqs_queue_policy.undelivered]
 }

@@ -131,6 +131,13 @@ resource "aws_cloudwatch_log_group" "control_plane" {
   }
 }
 
+# EKS can't change the key of a cluster. The provider would plan an update and call nothing,
+# while the alarms and the plugin move to the other key (terraform-provider-aws 34883). With
+# this a plan with another key replaces the cluster, which prevent_destroy refuses.
+resource "terraform_data" "secrets_key" {
+  input = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+}
+
 resource "aws_eks_cluster" "this" {
   name                          = "payments"
   version                       = "1.35"
@@ -179,9 +186,10 @@ resource "aws_eks_cluster" "this" {
   }
 
   lifecycle {
-    prevent_destroy = true
+    prevent_destroy      = true # after a creation that failed halfway: terraform untaint aws_eks_cluster.this
+    replace_triggered_by = [terraform_data.secrets_key]
   }
-  depends_on = [aws_cloudwatch_log_group.control_plane, aws_iam_role_policy_attachment.cluster, aws_iam_role_policy.cluster]
+  depends_on = [aws_cloudwatch_log_group.control_plane, aws_iam_role_policy_attachment.cluster, aws_iam_role_policy_attachment.nodes, aws_iam_role_policy.cluster]
 }
 
 # Who may use the Kubernetes API. Nobody else may, whoever applies this included.

@@ -59,6 +59,14 @@ output "existing_key_policy_statements" {
     },
     {
       Action = "kms:CreateGrant"
+      Condition = {
+        "ForAllValues:StringNotEqualsIgnoreCase" = {
+          "kms:EncryptionContextKeys" = ["ekskms:cluster-arn", "ekskms:tenant"]
+        }
+        StringEquals = {
+          "kms:GrantConstraintType" = ["EncryptionContextEquals", "EncryptionContextSubset"]
+        }
+      }
       Effect = "Allow"
       Principal = {
         AWS = var.creator_arns

@@ -57,6 +57,9 @@ resource "aws_kms_key" "secrets" {
           "ForAllValues:StringEquals" = {
             "kms:GrantOperations" = ["Decrypt", "Encrypt"]
           }
+          "ForAllValues:StringNotEqualsIgnoreCase" = {
+            "kms:EncryptionContextKeys" = ["ekskms:cluster-arn", "ekskms:tenant"]
+          }
           StringEquals = {
             "kms:CallerAccount"       = local.account_id
             "kms:GrantConstraintType" = "EncryptionContextEquals"

@@ -433,11 +433,18 @@ locals {
         }]
         matchConstraints = {
           namespaceSelector = {
-            matchExpressions = [{
-              key      = "ekskms.github.io/kms-socket"
-              operator = "NotIn"
-              values   = ["allowed"]
-            }]
+            matchExpressions = [
+              {
+                key      = "ekskms.github.io/kms-socket"
+                operator = "NotIn"
+                values   = ["allowed"]
+              },
+              {
+                key      = "kubernetes.io/metadata.name"
+                operator = "NotIn"
+                values   = ["kube-system"]
+              },
+            ]
           }
           resourceRules = [{
             apiGroups   = [""]
@@ -448,8 +455,8 @@ locals {
         }
         validations = [
           {
-            expression        = "variables.reaches.size() == 0"
-            messageExpression = "'the node folder ' + variables.reaches[0] + ' leads to the socket of kms-plugin, with which all data of API servers can be decrypted'"
+            expression        = "variables.refused.size() == 0"
+            messageExpression = "'the node folder ' + variables.refused[0] + ' is not among those that may be mounted here: a link in it can lead to the socket of kms-plugin, with which all data of API servers can be decrypted'"
             reason            = "Forbidden"
           },
           {
@@ -472,13 +479,8 @@ locals {
             name       = "folders"
           },
           {
-            expression = join("\n", [
-              "variables.folders.filter(f,",
-              "  ['/var/run/kms-plugin/', '/run/kms-plugin/'].exists(s, s.startsWith(f) || f.startsWith(s)) ||",
-              "  f.matches('^/proc/(.+/)?(root|cwd|fd)/') || f.matches('^/proc/((self|thread-self|[0-9]+)/(task/([0-9]+/)?)?)?$') ||",
-              "  f.startsWith('/dev/fd/') || f.contains('/../'))",
-            ])
-            name = "reaches"
+            expression = "variables.folders.filter(f, f.contains('/../') || !(f in [] || [].exists(a, f.startsWith(a))))"
+            name       = "refused"
           },
         ]
       }
@@ -529,8 +531,8 @@ locals {
           }]
         }
         validations = [{
-          expression        = "variables.reaches.size() == 0"
-          messageExpression = "'the node folder ' + variables.reaches[0] + ' leads to the socket of kms-plugin, with which all data of API servers can be decrypted'"
+          expression        = "variables.refused.size() == 0"
+          messageExpression = "'the node folder ' + variables.refused[0] + ' is not among those that may be mounted here: a link in it can lead to the socket of kms-plugin, with which all data of API servers can be decrypted'"
           reason            = "Forbidden"
         }]
         variables = [
@@ -547,13 +549,8 @@ locals {
             name       = "folders"
           },
           {
-            expression = join("\n", [
-              "variables.folders.filter(f,",
-              "  ['/var/run/kms-plugin/', '/run/kms-plugin/'].exists(s, s.startsWith(f) || f.startsWith(s)) ||",
-              "  f.matches('^/proc/(.+/)?(root|cwd|fd)/') || f.matches('^/proc/((self|thread-self|[0-9]+)/(task/([0-9]+/)?)?)?$') ||",
-              "  f.startsWith('/dev/fd/') || f.contains('/../'))",
-            ])
-            name = "reaches"
+            expression = "variables.folders.filter(f, f.contains('/../') || !(f in [] || [].exists(a, f.startsWith(a))))"
+            name       = "refused"
           },
         ]
       }

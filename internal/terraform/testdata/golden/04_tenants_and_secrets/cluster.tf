@@ -115,6 +115,13 @@ resource "aws_cloudwatch_log_group" "control_plane" {
   }
 }
 
+# EKS can't change the key of a cluster. The provider would plan an update and call nothing,
+# while the alarms and the plugin move to the other key (terraform-provider-aws 34883). With
+# this a plan with another key replaces the cluster, which prevent_destroy refuses.
+resource "terraform_data" "secrets_key" {
+  input = aws_kms_key.secrets.arn
+}
+
 resource "aws_eks_cluster" "this" {
   name                          = "platform"
   version                       = "1.35"
@@ -162,9 +169,10 @@ resource "aws_eks_cluster" "this" {
   }
 
   lifecycle {
-    prevent_destroy = true
+    prevent_destroy      = true # after a creation that failed halfway: terraform untaint aws_eks_cluster.this
+    replace_triggered_by = [terraform_data.secrets_key]
   }
-  depends_on = [aws_cloudwatch_log_group.control_plane, aws_iam_role_policy_attachment.cluster, aws_route.private]
+  depends_on = [aws_cloudwatch_log_group.control_plane, aws_iam_role_policy_attachment.cluster, aws_iam_role_policy_attachment.nodes, aws_route.private]
 }
 
 # Who may use the Kubernetes API. Nobody else may, whoever applies this included.

@@ -571,7 +571,7 @@ locals {
               "(has(object.rules) && dyn(object.rules) != null ? object.rules : []).filter(r,",
               "  has(r.apiGroups) && r.apiGroups.exists(g, g in ['', '*']) &&",
               "  r.resources.exists(s, s in ['*', '*/*', 'secrets', 'secrets/*']) &&",
-              "  r.verbs.exists(v, v in ['*', 'get', 'list', 'watch', 'patch', 'deletecollection']) &&",
+              "  r.verbs.exists(v, v in ['*', 'get', 'list', 'watch', 'delete', 'deletecollection', 'patch', 'update']) &&",
               "  (!has(r.resourceNames) || '' in r.resourceNames))",
             ])
             name = "unnamed"

@@ -51,6 +51,14 @@ resource "aws_kms_key" "secrets" {
       },
       {
         Action = "kms:CreateGrant"
+        Condition = {
+          "ForAllValues:StringNotEqualsIgnoreCase" = {
+            "kms:EncryptionContextKeys" = ["ekskms:cluster-arn", "ekskms:tenant"]
+          }
+          StringEquals = {
+            "kms:GrantConstraintType" = ["EncryptionContextEquals", "EncryptionContextSubset"]
+          }
+        }
         Effect = "Allow"
         Principal = {
           AWS = var.creator_arns
