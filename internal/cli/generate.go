@@ -30,7 +30,7 @@ func newGenerate() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform(),
-		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateEksctl(), newGenerateDocs())
+		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateOrganizationPolicy(), newGenerateEksctl(), newGenerateDocs())
 	return cmd
 }
 

@@ -150,10 +150,7 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	if c.Plugin == nil && plugin != "" {
 		return hint.Usage("--plugin-role-arn is given, and the configuration has plugin.enabled: false", "leave --plugin-role-arn out")
 	}
-	if len(c.Creators) == 0 {
-		c.Creators = []string{c.At.ExecutionRole(place.BootstrapQualifier)}
-		printError(cmd.ErrOrStderr(), "the configuration names no creators, so the one who may create the cluster is CDK's own role, "+c.Creators[0], "")
-	}
+	nameCreators(cmd, c)
 	if c.Plugin != nil && plugin == "" {
 		printError(cmd.ErrOrStderr(), "the policy goes without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
 	}
@@ -166,6 +163,14 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 		printError(cmd.ErrOrStderr(), "the policy goes without the roles of the tenants, which the deployment makes", "deploy, and give each with --tenant-role-arn name=ARN")
 	}
 	return nil
+}
+
+// nameCreators takes CDK's own role where the configuration names no creators.
+func nameCreators(cmd *cobra.Command, c *blueprint.Cluster) {
+	if len(c.Creators) == 0 {
+		c.Creators = []string{c.At.ExecutionRole(place.BootstrapQualifier)}
+		printError(cmd.ErrOrStderr(), "the configuration names no creators, so the one who may create the cluster is CDK's own role, "+c.Creators[0], "")
+	}
 }
 
 // tenantNames are the names of the tenants, in their order.

@@ -211,10 +211,25 @@ func TestGenerateUsage(t *testing.T) {
 		{"encryption-config --resources secrets;ls", `"secrets;ls" must be in lower case`},
 		{"encryption-config --endpoint=", "--endpoint is empty"},
 		{"encryption-config --old b=unix:///run/kms-plugin/socket.sock", "which is on the socket of the provider itself"},
+		{"organization-policy", "--account is required"},
+		{"organization-policy --account 111122223333 --region eu-west-1 --except admin", `--except is "admin", which is not the ARN`},
+		{"organization-policy --account 111122223333 --region eu-west-1 --except arn:aws:iam::111122223333:root", `which is not the ARN of a role or a user`},
+		{"organization-policy --account 111122223333 --region eu-west-1 --bucket s3://logs", `--bucket is "s3://logs", which is not the name`},
 		{"nonsense", `unknown command "nonsense" for "ekskms generate"`},
 	} {
 		if code, out, errs := run(t, "", append([]string{"generate"}, strings.Fields(c.args)...)...); code != 2 || out != "" || !strings.Contains(errs, c.want) {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q, want %q", c.args, code, out, errs, c.want)
 		}
+	}
+}
+
+// A policy that AWS Organizations would refuse is not printed.
+func TestOrganizationPolicyLimit(t *testing.T) {
+	words := []string{"generate", "organization-policy", "--account", "111122223333", "--region", "eu-central-1"}
+	for i := range 20 {
+		words = append(words, "--except", fmt.Sprintf("arn:aws:iam::111122223333:role/administrators/break-glass-%d", i))
+	}
+	if code, out, errs := run(t, "", words...); code != 1 || out != "" || !strings.Contains(errs, "AWS Organizations takes 5120") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
 	}
 }

@@ -94,6 +94,7 @@ var (
 		"CreateAccessEntry", "UpdateAccessEntry", "DeleteAccessEntry", "AssociateAccessPolicy", "DisassociateAccessPolicy",
 		"AssociateIdentityProviderConfig", "DisassociateIdentityProviderConfig",
 		"CreatePodIdentityAssociation", "UpdatePodIdentityAssociation", "DeletePodIdentityAssociation",
+		"CreateCapability", "UpdateCapability", "DeleteCapability", // their roles get access entries by themselves
 		"UpdateClusterConfig", "CreateAddon", "UpdateAddon", "DeleteAddon", "DeleteCluster",
 	}
 	recordEvents = []string{

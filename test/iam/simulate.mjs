@@ -29,13 +29,13 @@ function level(names, organization) {
   return [{ orgIdentifier: 'r-root', policies }]
 }
 
-async function judge({ policies, identities, organization, key, account }, { policy, principal, identity, scps, rcps, action, context }) {
+async function judge({ policies, identities, organization, key, account }, { policy, principal, identity, scps, rcps, action, resource = key, context }) {
   const simulation = {
-    request: { principal, action, resource: { resource: key, accountId: account }, contextVariables: context },
+    request: { principal, action, resource: { resource, accountId: account }, contextVariables: context },
     identityPolicies: identity ? [{ name: identity, policy: identities[identity] }] : [],
     serviceControlPolicies: scps ? level(scps, organization) : [],
     resourceControlPolicies: rcps ? level(rcps, organization) : [],
-    resourcePolicy: policies[policy],
+    ...(policy && { resourcePolicy: policies[policy] }),
   }
   // The checked run refuses policies and actions that IAM would refuse.
   const checked = await runSimulation(simulation, { simulationMode: 'Strict' })
@@ -47,7 +47,7 @@ async function judge({ policies, identities, organization, key, account }, { pol
   // part only after a slash. The unchecked run takes the context as it is, so it
   // gets what the action carries, the encryption context included.
   const dropped = checked.result.ignoredContextKeys
-  const carried = await keysOf(action, key)
+  const carried = await keysOf(action, resource)
   const hasContext = carried.has(encryptionContext + '${encryptioncontextkey}')
   const lost = dropped.filter(k => hasContext && k.toLowerCase().startsWith(encryptionContext))
   if (lost.length === 0) {

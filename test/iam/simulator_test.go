@@ -96,6 +96,8 @@ type question struct {
 	Identity  string  `json:"identity,omitempty"`
 	Action    string  `json:"action"`
 	Context   request `json:"context"`
+	// Resource is what is asked for, if it is not the key.
+	Resource string `json:"resource,omitempty"`
 	// SCPs and RCPs name the policies of the organization: those of the caller's account, and
 	// of the key's.
 	SCPs []string `json:"scps,omitempty"`

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/hint"
+)
+
+// principalPattern is the ARN of a role or a user, with * and ? in what comes after the
+// account. bucketName is what S3 takes, and * and ? for a part that is not known.
+var (
+	principalPattern = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(\d{12}|\*):(role|user)/[\w+=,.@/*?-]+$`)
+	bucketName       = regexp.MustCompile(`^[a-z0-9*?][a-z0-9.*?-]{1,61}[a-z0-9*?]$`)
+)
+
+func newGenerateOrganizationPolicy() *cobra.Command {
+	var at placeFlags
+	var except []string
+	var bucket string
+	cmd := &cobra.Command{
+		Use:   "organization-policy",
+		Short: "Print a service control policy that protects key, record, alarms and access of the cluster",
+		Long: "Print a service control policy (SCP) for the organizational unit or the account of the cluster.\n" +
+			"It refuses to everybody but the creators and those that --except names, the root user included,\n" +
+			"what takes the protection away: the policy, the deletion, the rotation and the grants of the\n" +
+			"keys, their aliases, the trail and its log groups, the alarms and their topics, the cluster's\n" +
+			"access entries, add-ons and associations, the functions that apply Kubernetes objects and\n" +
+			"their invocation, and the roles of the stack.\n" +
+			"\n" +
+			"Name a role for emergencies with --except. For a creator that is CDK's execution role, CDK's\n" +
+			"deployment role is excepted too, since it passes the other to CloudFormation. Who may assume\n" +
+			"an excepted role decides what the policy is worth: their trust policies are yours to look at.\n" +
+			"\n" +
+			"An SCP does not hold in the management account of the organization, nor for roles that AWS\n" +
+			"links to its services. It was tried with an IAM simulator, and on no organization.",
+		Example: "  ekskms generate organization-policy --file ekskms.yaml --account 111122223333 --region eu-central-1 --except arn:aws:iam::111122223333:role/break-glass",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := at.cluster(cmd)
+			if err != nil {
+				return err
+			}
+			for _, e := range except {
+				if !principalPattern.MatchString(e) {
+					return hint.Usage(fmt.Sprintf("--except is %q, which is not the ARN of a role or a user", e), "arn:aws:iam::<account>:role/<name>, where * and ? may stand for any text")
+				}
+			}
+			if bucket != "" && !bucketName.MatchString(bucket) {
+				return hint.Usage(fmt.Sprintf("--bucket is %q, which is not the name of a bucket", bucket), "the name alone, without s3:// or an ARN")
+			}
+			nameCreators(cmd, &c)
+			return organizationPolicy(cmd, c, except, bucket)
+		},
+	}
+	flags := cmd.Flags()
+	at.register(flags)
+	flags.StringSliceVar(&except, "except", nil, "`ARN` of a role or user that may do it all beside the creators; can be repeated")
+	flags.StringVar(&bucket, "bucket", "", "`name` of the trail's bucket, which is protected too: * may stand for a part of it")
+	return cmd
+}
+
+func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except []string, bucket string) error {
+	var all []string
+	for _, role := range append(slices.Clone(c.Creators), except...) {
+		if strings.Contains(role, ":role/cdk-") && strings.Contains(role, "-cfn-exec-role-") {
+			all = append(all, strings.Replace(role, "-cfn-exec-role-", "-deploy-role-", 1))
+		}
+		all = append(all, role)
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	policy := c.OrganizationPolicy(all, bucket)
+	text := &bytes.Buffer{}
+	encoder := json.NewEncoder(text) // Organizations counts white space too
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(policy); err != nil {
+		return err
+	}
+	if size := text.Len() - 1; size > blueprint.MaxOrganizationPolicy {
+		return &hint.Error{
+			What: fmt.Sprintf("the policy has %d characters, and AWS Organizations takes %d: there are %d exceptions", size, blueprint.MaxOrganizationPolicy, len(all)),
+			Hint: "name several roles by one pattern with *",
+		}
+	}
+	stderr := cmd.ErrOrStderr()
+	if len(except) == 0 {
+		printError(stderr, fmt.Sprintf("only %s are excepted: if they are lost, nobody in the account can change the key's policy", strings.Join(all, ", ")), "name a role for emergencies with --except")
+	}
+	if c.NewTrail() && bucket == "" {
+		printError(stderr, "the bucket of the trail is not protected: its name is known once it is deployed", "give it with --bucket: 'aws cloudtrail get-trail' says it")
+	}
+	printError(stderr, "everybody else loses these calls: access entries, add-ons, subscriptions to the alarms, roles whose names begin like the stack's, and every deployment by another role", "")
+	_, err := cmd.OutOrStdout().Write(text.Bytes())
+	return err
+}
