@@ -81,10 +81,10 @@ func (c Cluster) OrganizationPolicy(except []string, bucket string) iampolicy.Do
 		resources = append(resources, c.At.ARN("kms", alias))
 	}
 	// With and without :* behind the name.
-	resources = append(resources, c.logGroupARN(c.ControlPlaneLogs().Name+"*"), c.logGroupARN(path.Dir(place.KubectlLogGroup(c.Name))+"/*"))
+	resources = append(resources, c.logGroupARN(c.ControlPlaneLogs().Name+"*"), c.logGroupARN(path.Dir(place.KubectlLogGroup(c.Name))+"/*"), c.logGroupARN(c.AlarmLog().Name+"*"),
+		c.At.ARN("sqs", c.AlarmQueue().Name), c.At.ARN("cloudwatch", "alarm:"+c.Undelivered().Name))
 	if c.NewTopic() {
-		resources = append(resources, c.logGroupARN(c.AlarmLog().Name+"*"))
-		resources = append(resources, c.FallbackTopic().ARN, c.At.ARN("sqs", c.AlarmQueue().Name), c.At.ARN("cloudwatch", "alarm:"+c.Undelivered().Name))
+		resources = append(resources, c.FallbackTopic().ARN)
 	}
 	var functions iampolicy.Values
 	if c.KubectlHandler {

@@ -88,16 +88,19 @@ func guarded(t *testing.T, example string) [][2]string {
 	} {
 		calls = append(calls, [2]string{"kms:" + action, keyARN})
 	}
+	more := "ekskms-" + cluster + "-undelivered"
+	calls = append(calls, [][2]string{
+		{"sqs:DeleteQueue", "arn:aws:sqs:" + region + more}, {"sqs:PurgeQueue", "arn:aws:sqs:" + region + more},
+		{"sqs:SetQueueAttributes", "arn:aws:sqs:" + region + more}, {"sqs:AddPermission", "arn:aws:sqs:" + region + more}, {"sqs:RemovePermission", "arn:aws:sqs:" + region + more},
+		{"cloudwatch:PutMetricAlarm", "arn:aws:cloudwatch:" + region + "alarm:" + more}, {"cloudwatch:DisableAlarmActions", "arn:aws:cloudwatch:" + region + "alarm:" + more},
+		{"cloudwatch:DeleteAlarms", "arn:aws:cloudwatch:" + region + "alarm:" + more},
+		{"logs:DeleteLogGroup", "arn:aws:logs:" + region + "log-group:/aws/events/ekskms/" + cluster + "/alarms"},
+		{"logs:PutRetentionPolicy", "arn:aws:logs:" + region + "log-group:/ekskms/" + cluster + "/kubectl"},
+		{"kms:UpdateAlias", "arn:aws:kms:" + region + "alias/eks/" + cluster + "/logs"},
+	}...)
 	if cluster == "minimal" {
-		const more = "ekskms-minimal-undelivered"
 		calls = append(calls, [][2]string{
-			{"kms:DeleteAlias", "arn:aws:kms:" + region + "alias/eks/minimal"}, {"kms:UpdateAlias", "arn:aws:kms:" + region + "alias/eks/minimal/audit"},
-			{"sns:SetTopicAttributes", "arn:aws:sns:" + region + more}, {"sqs:DeleteQueue", "arn:aws:sqs:" + region + more},
-			{"sqs:PurgeQueue", "arn:aws:sqs:" + region + more},
-			{"sqs:SetQueueAttributes", "arn:aws:sqs:" + region + more}, {"sqs:AddPermission", "arn:aws:sqs:" + region + more}, {"sqs:RemovePermission", "arn:aws:sqs:" + region + more},
-			{"cloudwatch:PutMetricAlarm", "arn:aws:cloudwatch:" + region + "alarm:" + more}, {"cloudwatch:DisableAlarmActions", "arn:aws:cloudwatch:" + region + "alarm:" + more}, {"cloudwatch:DeleteAlarms", "arn:aws:cloudwatch:" + region + "alarm:" + more},
-			{"logs:DeleteLogGroup", "arn:aws:logs:" + region + "log-group:/aws/events/ekskms/minimal/alarms"},
-			{"logs:PutRetentionPolicy", "arn:aws:logs:" + region + "log-group:/ekskms/minimal/kubectl"},
+			{"kms:DeleteAlias", "arn:aws:kms:" + region + "alias/eks/minimal"}, {"sns:SetTopicAttributes", "arn:aws:sns:" + region + more},
 		}...)
 	}
 	return calls
