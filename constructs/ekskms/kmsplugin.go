@@ -202,6 +202,7 @@ func NewKmsPlugin(scope constructs.Construct, id *string, props *KmsPluginProps)
 	p.createIdentity()
 	p.addTenants(tenants)
 	if !apply {
+		warnNotApplied(p, "the plugin")
 		p.Node().SetDefaultChild(p.role)
 		return p
 	}

@@ -68,6 +68,11 @@ func warn(scope constructs.Construct, id, text string) {
 	awscdk.Annotations_Of(scope).AddWarningV2(jsii.String("ekskms:"+id), jsii.String(text), nil)
 }
 
+// warnNotApplied says that Kubernetes objects are left to a pipeline.
+func warnNotApplied(scope constructs.Construct, what string) {
+	warn(scope, "objects-not-applied", "ApplyObjects is false, so the template does not have the Kubernetes objects of "+what+": they work once you have applied what 'ekskms generate manifests' prints.")
+}
+
 func orDefault[T any](value *T, def T) *T {
 	if value == nil {
 		return &def

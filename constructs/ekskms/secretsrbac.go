@@ -134,6 +134,9 @@ func NewSecretsRbac(scope constructs.Construct, id *string, props *SecretsRbacPr
 	}
 	objects := s.objects(s.secrets)
 	constructs.NewConstruct_Override(s, scope, id)
+	if !s.applied && s.secrets.Makes() {
+		warnNotApplied(s, "the readers of secrets and the guard")
+	}
 	s.admit()
 	s.apply(objects)
 	return s

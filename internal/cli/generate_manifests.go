@@ -202,10 +202,16 @@ func (f *manifestFlags) workloads(cmd *cobra.Command, x facts, mode manifest.Mod
 	if err != nil {
 		return nil, wrongInput(err, cmd)
 	}
-	head := append(x.comments(mode, context),
-		"These are the objects that the stack deploys by itself: apply them only where it has",
-		"plugin.enabled: false. Pods get their credentials by a Pod Identity association of",
-		fmt.Sprintf("namespace %s, service account %s, which must be there before them.", manifest.DefaultNamespace, manifest.DefaultServiceAccount))
+	said := []string{"These are the objects that the stack deploys by itself: apply them only where it has", "plugin.enabled: false."}
+	if !x.cluster.Applied {
+		said = []string{"The stack has plugin.apply: none, so nobody but you applies these and what secrets asks for."}
+		if x.cluster.AutoMode() {
+			objs = append(blueprint.NetworkPolicies(), objs...)
+		}
+	}
+	head := append(append(x.comments(mode, context), said...),
+		"Pods get their credentials by a Pod Identity association of namespace "+manifest.DefaultNamespace+",",
+		"service account "+manifest.DefaultServiceAccount+", which must be there before them.")
 	apply := "kubectl apply --server-side -f FILE"
 	if f.out != "" {
 		apply = "kubectl apply --server-side -f " + f.out
@@ -248,6 +254,17 @@ func (f *manifestFlags) workloads(cmd *cobra.Command, x facts, mode manifest.Mod
 			return nil, err
 		}
 		artifacts = append(artifacts, artifact{g.name, g.comments, body})
+	}
+	if secrets := x.cluster.Secrets; !x.cluster.Applied && secrets.Makes() {
+		objs, err := manifest.SecretsRBAC(secrets.Input())
+		if err != nil {
+			return nil, err
+		}
+		body, err := manifest.YAML(objs)
+		if err != nil {
+			return nil, err
+		}
+		artifacts = append(artifacts, artifact{"4-secrets.yaml", []string{"manifests: who may read which secrets, and the guard (docs/secrets-rbac.md)."}, body})
 	}
 	return artifacts, nil
 }

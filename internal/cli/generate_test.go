@@ -84,6 +84,30 @@ func TestGenerateIsWhatTheStackDeploys(t *testing.T) {
 	}
 }
 
+// What the stack leaves to a pipeline is printed whole: with the guard, and with the switch
+// for network policies.
+func TestGenerateWhatIsNotApplied(t *testing.T) {
+	const configuration = "clusters: [{name: demo, account: '111122223333', region: eu-central-1, plugin: {image: 'a/b:c', apply: %s}, secrets: {guard: deny}}]"
+	for apply, want := range map[string]bool{"handler": false, "none": true} {
+		code, out, errs := run(t, fmt.Sprintf(configuration, apply), "generate", "manifests", "--file", "-", "--key", testKey)
+		if code != 0 {
+			t.Fatal(errs)
+		}
+		kinds := map[string]bool{}
+		for _, o := range documents(t, out) {
+			kinds[o["kind"].(string)] = true
+		}
+		if !kinds["Deployment"] || kinds["ValidatingAdmissionPolicy"] != want || kinds["ConfigMap"] != want {
+			t.Errorf("apply %s: %v", apply, kinds)
+		}
+		dir := filepath.Join(t.TempDir(), "out")
+		code, _, errs = run(t, fmt.Sprintf(configuration, apply), "synth", "--file", "-", "--out", dir)
+		if code != 0 || strings.Contains(errs, "the template does not have the Kubernetes objects of the readers of secrets and the guard") != want {
+			t.Errorf("apply %s: exit code %d: %s", apply, code, errs)
+		}
+	}
+}
+
 // deployed finds the plugin's objects in a template, with the values that they will
 // have in account 111122223333 and eu-central-1, where the key will be testKey.
 func deployed(t *testing.T, dir string) (objects []map[string]any) {

@@ -298,10 +298,7 @@ type Tenant struct {
 
 // MaxRoles is how many roles may be named as administrators, and how many as
 // creators; MaxRoleText is the number of characters that the ARNs of either have
-// together. They keep the pattern of the alarm UnexpectedGrant, which lists all
-// creators, within the 2,048 characters that EventBridge takes by default (the
-// rest of the pattern has about 400, and the key's ARN up to 100), and the key
-// policy within its limit: see [MaxTenants].
+// together. They keep the key policy within its limit: see [MaxTenants].
 const (
 	MaxRoles    = 10
 	MaxRoleText = 1400

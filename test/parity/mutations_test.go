@@ -78,8 +78,8 @@ var ofEachTool = []string{
 var unwatchedHCL = []string{
 	// The provider makes names of these, and so does CloudFormation.
 	"aws_iam_role.cluster.name_prefix", "aws_iam_role.nodes.name_prefix", "aws_iam_role.plugin.name_prefix", "aws_iam_role.tenant.name_prefix", "aws_iam_role.trail.name_prefix",
-	"aws_s3_bucket.trail.bucket_prefix", "aws_cloudwatch_event_rule.alarm.name_prefix", "aws_eks_node_group.this.node_group_name_prefix",
-	"aws_iam_role_policy.plugin.name", "aws_iam_role_policy.tenant.name", "aws_iam_role_policy.trail.name", "aws_cloudwatch_event_target.alarm.target_id",
+	"aws_s3_bucket.trail.bucket_prefix", "aws_eks_node_group.this.node_group_name_prefix",
+	"aws_iam_role_policy.plugin.name", "aws_iam_role_policy.tenant.name", "aws_iam_role_policy.trail.name", "aws_cloudwatch_event_target.alarm.target_id", "aws_cloudwatch_event_target.log.target_id",
 	// Roles that the CDK makes, without a description.
 	"aws_iam_role.nodes.description", "aws_iam_role.trail.description",
 	// Auto Mode has add-ons of its own, and the CDK says so by itself.
@@ -199,12 +199,12 @@ func TestBrokenTemplate(t *testing.T) {
 // ofCDK are the resources that only the CDK makes, or that each tool lays out, by type or
 // a part of their ID: the handler that applies Kubernetes objects above all.
 var ofCDK = []string{
-	"KubectlProvider", "KubectlReadyBarrier", "ClusterAdminRoleAccess",
+	"KubectlProvider", "KubectlReadyBarrier", "KubectlLogs", "AlarmHandlerChanged", "ClusterAdminRoleAccess",
 	"AWS::CDK::", "AWS::CloudFormation::", "AWS::EC2::", "AWS::Lambda::", "Custom::S3", "Custom::Vpc", "AWS::IAM::Role", "AWS::IAM::Policy", "Custom::AWSCDK-EKS-KubernetesResource",
 }
 
 // unwatchedTemplate are properties of which no fact is made.
-var unwatchedTemplate = []string{"AWS::Events::Rule.Targets.Id"}
+var unwatchedTemplate = []string{"AWS::Events::Rule.Targets.Id", "AWS::CloudWatch::Alarm.Dimensions.Name"}
 
 // stale refuses an exception that nothing needs.
 func stale(t *testing.T, exceptions []string, passed map[string]bool) {

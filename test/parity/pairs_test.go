@@ -88,6 +88,7 @@ var (
 		{"trail: copy", "AuditTrail/Trail CloudWatchLogsLogGroupArn", "aws_cloudtrail.this cloud_watch_logs_group_arn"},
 		{"trail: management events", "AuditTrail/Trail EventSelectors.0.IncludeManagementEvents", "aws_cloudtrail.this event_selector.include_management_events"},
 		{"trail: reads and writes", "AuditTrail/Trail EventSelectors.0.ReadWriteType", "aws_cloudtrail.this event_selector.read_write_type"},
+		{"trail: data events", "AuditTrail/Trail EventSelectors.1", "aws_cloudtrail.this event_selector.data_resource"},
 		{"bucket: kept", "AuditTrail/Logs kept", "aws_s3_bucket.trail kept"},
 		{"bucket: encryption", "AuditTrail/Logs BucketEncryption.ServerSideEncryptionConfiguration.0.ServerSideEncryptionByDefault.SSEAlgorithm", "aws_s3_bucket_server_side_encryption_configuration.trail rule.apply_server_side_encryption_by_default.sse_algorithm"},
 		{"bucket: versions", "AuditTrail/Logs VersioningConfiguration.Status", "aws_s3_bucket_versioning.trail versioning_configuration.status"},

@@ -48,6 +48,11 @@ var differences = []difference{
 		why: "The handler is a Lambda function that only the CDK has. Its invocations are data events of the new trail there.",
 	},
 	{
+		fact: "trail: data events", cloudFormation: "a new trail has the invocations of the handler", terraform: "none",
+		why:  "See above.",
+		only: []string{"default", "01_minimal", "03_node_group", "04_tenants_and_secrets"},
+	},
+	{
 		fact: "keys: policy (logs)", cloudFormation: "for the log group of the handler too", terraform: "for that of the control plane",
 		why: "See above.",
 	},
