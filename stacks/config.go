@@ -115,6 +115,7 @@ func (s *EncryptedClusterStack) configuredKey(c blueprint.Cluster) *ekskms.Secre
 		props.ExistingKey = awskms.Key_FromKeyArn(s, jsii.String("ExistingKey"), text(c.Key.ARN))
 		return props
 	}
+	props.BreakGlass = principals(c.Key.BreakGlass)
 	props.Alias = text(c.Key.Alias)
 	props.RotationPeriod = awscdk.Duration_Days(jsii.Number(c.Key.RotationPeriodDays))
 	props.PendingWindow = awscdk.Duration_Days(jsii.Number(c.Key.PendingWindowDays))

@@ -46,14 +46,16 @@
 //     and kms:CreateGrant not among them;
 //   - Administrators may do the same, whatever their IAM policies say;
 //   - Creators may call kms:DescribeKey and kms:CreateGrant, which EKS needs
-//     when it creates the cluster in their name;
+//     when it creates the cluster in their name, for a grant that is bound to an
+//     encryption context and to none of a plugin's;
 //   - the cluster role may call kms:DescribeKey and kms:ListGrants;
 //   - the plugin role may describe the key, and encrypt and decrypt under the
 //     encryption context of the cluster, in a session with the tags of its
 //     service account.
 //
-// There is no kms:*, no wildcard principal, and nothing with which an IAM policy
-// alone could hand out cryptographic use. EKS itself uses the key through a
+// There is no kms:*, no wildcard principal, and nothing for the account root with which an
+// IAM policy alone could hand out cryptographic use. Whoever IAM lets put a key policy can
+// write himself into it, though, unless BreakGlass takes that away from IAM. EKS itself uses the key through a
 // grant that it makes when the cluster is created.
 //
 // Creators default to CloudFormation's execution role of the CDK bootstrap
@@ -174,10 +176,13 @@
 // lies elsewhere, so decide once.
 //
 // Names. They are made of ClusterName, because policies must hold the ARNs
-// before the resources exist: the aliases alias/eks/NAME, alias/eks/NAME/audit
-// and alias/eks/NAME/logs, the trail ekskms-NAME-REGION (cleaned and
-// with a hash where CloudTrail would refuse that), the topic ekskms-NAME-alarms,
-// the log group /aws/eks/NAME/cluster. On the cluster: the namespace
+// before the resources exist: the aliases alias/eks/NAME, alias/eks/NAME/audit,
+// alias/eks/NAME/alarms and alias/eks/NAME/logs, the trail ekskms-NAME-REGION (cleaned and
+// with a hash where CloudTrail would refuse that), the topics ekskms-NAME-alarms and
+// ekskms-NAME-undelivered, the log groups /aws/eks/NAME/cluster,
+// /aws/events/ekskms/NAME/alarms and /ekskms/NAME/kubectl; and with ekskms-NAME- before them
+// (a long name is shortened and gets a hash) the rules of the alarms, their queue, the
+// CloudWatch alarm on it, and the functions of the handler. On the cluster: the namespace
 // ekskms-system and the service account kms-plugin.
 //
 // Encryption context. The plugin sends one pair: the key ekskms:cluster-arn with
@@ -185,7 +190,7 @@
 // name beside it. What was encrypted under one context can't be decrypted under
 // another.
 //
-// Statement IDs of the key policy. Tools may look for AccountAdministration,
+// Statement IDs of the key policy. Tools may look for AccountAdministration, BreakGlass,
 // Administrators, ClusterCreatorsDescribe, ClusterCreatorsGrant, ClusterRole,
 // PluginDescribe, PluginUse, TenantDescribe and TenantUse. A number follows where one occurs twice.
 //

@@ -106,6 +106,12 @@ func TestBadProps(t *testing.T) {
 				}
 				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Creators: &roles})
 			}},
+		{"ekskms.SecretsKey: BreakGlass is set beside ExistingKey, but belongs to the owner of that key: remove it",
+			func(s awscdk.Stack) {
+				roles := []awsiam.IGrantable{awsiam.NewArnPrincipal(jsii.String("arn:aws:iam::111122223333:role/a"))}
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{
+					ClusterName: name, BreakGlass: &roles, ExistingKey: awskms.NewKey(s, jsii.String("K"), nil)})
+			}},
 		{"ekskms.SecretsKey: Administrators has 11 roles, must have at most 10",
 			func(s awscdk.Stack) {
 				roles := make([]awsiam.IGrantable, 11)

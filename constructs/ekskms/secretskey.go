@@ -95,14 +95,20 @@ type SecretsKeyProps struct {
 	// constraint. Derived from documentation and not tried against AWS.
 	// Default: false.
 	StrictGrants *bool
+	// BreakGlass are roles for an emergency. With any, only they, the Administrators and
+	// the account's root user may disable a new key or schedule its deletion, and only they
+	// and the Creators may change its policy or copy it to another Region: an IAM policy can
+	// give that to nobody else. At most 3, whose ARNs have 420 characters together.
+	// Default: whoever the account's IAM policies let.
+	BreakGlass *[]awsiam.IGrantable
 }
 
 // SecretsKey is the CMK that encrypts the secrets of one cluster: symmetric,
 // rotating, retained when the stack is deleted or the key replaced, and locked
 // to named principals by its key policy.
 //
-// The policy has no kms:*, no wildcard principal, and nothing that lets an IAM
-// policy alone hand out cryptographic use: see the package comment.
+// The policy has no kms:*, no wildcard principal, and nothing for the account root that
+// lets an IAM policy alone hand out cryptographic use: see the package comment.
 type SecretsKey struct {
 	constructs.Construct
 	site   site
@@ -134,8 +140,9 @@ func NewSecretsKey(scope constructs.Construct, id *string, props *SecretsKeyProp
 	k := newKey(scope, id, props.ClusterName)
 	k.c.Key.MultiRegion = *orDefault(props.MultiRegion, false)
 	k.c.Key.StrictGrants = *orDefault(props.StrictGrants, false)
-	k.c.Administrators = policyARNs("Administrators", props.Administrators)
-	k.c.Creators = policyARNs("Creators", props.Creators)
+	k.c.Administrators = policyARNs("Administrators", props.Administrators, blueprint.MaxRoles, blueprint.MaxRoleText)
+	k.c.Creators = policyARNs("Creators", props.Creators, blueprint.MaxRoles, blueprint.MaxRoleText)
+	k.c.Key.BreakGlass = policyARNs("BreakGlass", props.BreakGlass, blueprint.MaxBreakGlass, blueprint.MaxBreakGlassText)
 	if len(k.c.Creators) == 0 {
 		k.c.Creators = []string{k.executionRole("Creators")}
 	}
@@ -206,6 +213,7 @@ func (k *SecretsKey) refuseOwned(props *SecretsKeyProps) {
 		{"RotationPeriod", props.RotationPeriod != nil},
 		{"PendingWindow", props.PendingWindow != nil},
 		{"MultiRegion", props.MultiRegion != nil},
+		{"BreakGlass", len(k.c.Key.BreakGlass) > 0},
 	} {
 		if p.set {
 			reject(secretsKeyType, p.name, "is set beside ExistingKey, but belongs to the owner of that key: remove it")
@@ -254,14 +262,14 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 			reject(secretsKeyType, "Alias", "is %q, must begin with \"alias/\"", alias)
 		case strings.HasPrefix(alias, "alias/aws/"):
 			reject(secretsKeyType, "Alias", "is %q, but the prefix \"alias/aws/\" is reserved for AWS", alias)
-		case alias == place.AuditAlias(k.c.Name) || alias == place.LogsAlias(k.c.Name):
+		case slices.Contains([]string{place.AuditAlias(k.c.Name), place.AlarmsAlias(k.c.Name), place.LogsAlias(k.c.Name)}, alias):
 			reject(secretsKeyType, "Alias", "is %q, which is that of another key of this cluster", alias)
 		}
 	}
 	k.c.Key.Alias = alias
 	spec := k.c.SecretsKey()
 	// The account and the managers; roles that are made later follow.
-	own := append([]iampolicy.Statement{spec.Statements[0]}, k.c.ManagerStatements()...)
+	own := append(k.c.AccountStatements(), k.c.ManagerStatements()...)
 	k.policy = policyDocument(nil)
 	k.allow(own...)
 	key := awskms.NewKey(k, jsii.String("Resource"), &awskms.KeyProps{
@@ -279,13 +287,13 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 
 // policyARNs returns the ARNs of principals that the key policy lists, of which there is
 // room for so many.
-func policyARNs(prop string, grantees *[]awsiam.IGrantable) []string {
+func policyARNs(prop string, grantees *[]awsiam.IGrantable, most, text int) []string {
 	arns := principalARNs(secretsKeyType, prop, grantees)
-	if n := len(arns); n > blueprint.MaxRoles {
-		reject(secretsKeyType, prop, "has %d roles, must have at most %d", n, blueprint.MaxRoles)
+	if n := len(arns); n > most {
+		reject(secretsKeyType, prop, "has %d roles, must have at most %d", n, most)
 	}
-	if n := len(strings.Join(arns, "")); n > blueprint.MaxRoleText {
-		reject(secretsKeyType, prop, "has ARNs of %d characters in all, must have at most %d", n, blueprint.MaxRoleText)
+	if n := len(strings.Join(arns, "")); n > text {
+		reject(secretsKeyType, prop, "has ARNs of %d characters in all, must have at most %d", n, text)
 	}
 	return arns
 }

@@ -97,6 +97,8 @@ type Key struct {
 	PendingWindowDays  int
 	MultiRegion        bool
 	StrictGrants       bool
+	// BreakGlass are the ARNs of roles for an emergency.
+	BreakGlass []string
 }
 
 // Audit is how use of the key and tampering with it are recorded and reported.

@@ -100,12 +100,19 @@ func (c Cluster) KeyARN() string {
 // KeyStatements is the policy of the secrets' key: that of its account, which for an
 // existing key may be another than the cluster's, and [Cluster.AddedStatements].
 func (c Cluster) KeyStatements() []iampolicy.Statement {
+	return append(c.AccountStatements(), c.AddedStatements()...)
+}
+
+// AccountStatements are those of the key's account.
+func (c Cluster) AccountStatements() []iampolicy.Statement {
 	owner := c.At
 	if key, ok := place.ParseARN(c.Key.ARN); ok {
 		owner.Account = place.Literal(key.AccountID)
 	}
-	account := keypolicy.Account(owner.IAM("root"), c.Key.MultiRegion)
-	return append([]iampolicy.Statement{account}, c.AddedStatements()...)
+	if len(c.Key.BreakGlass) > 0 {
+		return keypolicy.AccountWithBreakGlass(owner.IAM("root"), c.Key.MultiRegion, c.Key.BreakGlass)
+	}
+	return []iampolicy.Statement{keypolicy.Account(owner.IAM("root"), c.Key.MultiRegion)}
 }
 
 // AddedStatements are what the policy of a key needs for the cluster beside the
@@ -139,7 +146,7 @@ func (c Cluster) CreatorStatements() []iampolicy.Statement {
 	if c.Key.StrictGrants {
 		strict = &keypolicy.StrictGrants{Account: c.At.Account.Text(), EKSService: c.At.Service("eks")}
 	}
-	return keypolicy.ClusterCreators(c.Creators, strict)
+	return keypolicy.ClusterCreators(c.Creators, strict, len(c.Key.BreakGlass) > 0)
 }
 
 // ClusterRoleStatements let the cluster's role see the key. A policy that must be there

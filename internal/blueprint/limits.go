@@ -51,8 +51,12 @@ var (
 // What may be listed. Administrators, creators and tenants share the 32 KB of a key
 // policy: see package keypolicy.
 const (
-	MaxRoles      = keypolicy.MaxRoles
-	MaxRoleText   = keypolicy.MaxRoleText
+	MaxRoles    = keypolicy.MaxRoles
+	MaxRoleText = keypolicy.MaxRoleText
+
+	MaxBreakGlass     = keypolicy.MaxBreakGlass
+	MaxBreakGlassText = keypolicy.MaxBreakGlassText
+
 	MaxTenants    = keypolicy.MaxTenants
 	MaxTenantText = keypolicy.MaxTenantText
 	MaxReaders    = manifest.MaxReaders

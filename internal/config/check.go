@@ -40,6 +40,9 @@ func (d *decoder) cluster(c *Cluster, path string) {
 			d.faultAt(at, "is the alias of another key of this cluster, must be a different one")
 		}
 	}
+	if n, at := len(strings.Join(c.Key.BreakGlass, "")), path+".key.breakGlass"; n > blueprint.MaxBreakGlassText && d.ok(at) {
+		d.faultAt(at, "has ARNs of %d characters in all, must have at most %d, or the key policy would be too long", n, blueprint.MaxBreakGlassText)
+	}
 	if c.Key.ARN == "" && c.Key.Alias == "" {
 		c.Key.Alias = place.SecretsAlias(c.Name)
 	}
@@ -92,6 +95,7 @@ func (d *decoder) location(c *Cluster, path string) {
 	add("audit.trailArn", c.Audit.TrailARN, false)
 	list("administrators", c.Administrators)
 	list("creators", c.Creators)
+	list("key.breakGlass", c.Key.BreakGlass)
 	list("audit.readers", c.Audit.Readers)
 	for i, e := range c.AccessEntries {
 		add(fmt.Sprintf("accessEntries[%d].principalArn", i), e.PrincipalARN, false)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -380,7 +381,7 @@ func TestNoDefaultsBesideExisting(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := f.Clusters[0]
-	if c.VPC.CIDR != "" || c.VPC.NATGateways != 0 || c.Key != (config.Key{ARN: key}) || c.Audit.RetentionDays != 0 {
+	if c.VPC.CIDR != "" || c.VPC.NATGateways != 0 || !reflect.DeepEqual(c.Key, config.Key{ARN: key}) || c.Audit.RetentionDays != 0 {
 		t.Errorf("got %+v", c)
 	}
 }

@@ -392,6 +392,15 @@ var faultCases = []faultCase{
 	{"role twice", "", "  creators:\n  - arn:aws:iam::111122223333:role/a/Admin\n  - arn:aws:iam::111122223333:role/a/Admin\n", []string{
 		`5: clusters[0].creators[1]: arn:aws:iam::111122223333:role/a/Admin: stands here twice, first on line 4`,
 	}},
+	{"break glass of an existing key", "", "  key: {arn: \"arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\", breakGlass: [\"arn:aws:iam::111122223333:role/a\"]}\n", []string{
+		`3: clusters[0].key.breakGlass: a list: can't stand beside arn (line 3): remove one of them`,
+	}},
+	{"break glass too long", "silent", "  key: {breakGlass: [\"arn:aws:iam::111122223333:role/" + strings.Repeat("a/", 250) + "b\"]}\n", []string{
+		`3: clusters[0].key.breakGlass: a list: has ARNs of 532 characters in all, must have at most 420, or the key policy would be too long`,
+	}},
+	{"break glass in another partition", "silent", "  account: \"111122223333\"\n  region: cn-north-1\n  key: {breakGlass: [\"arn:aws:iam::111122223333:role/a\"]}\n", []string{
+		`5: clusters[0].key.breakGlass[0]: arn:aws:iam::111122223333:role/a: is in the partition aws, must be in aws-cn like the cluster`,
+	}},
 	{"role of another partition", "silent", "  account: \"111122223333\"\n  region: cn-north-1\n  administrators:\n  - arn:aws:iam::111122223333:role/Admin\n", []string{
 		`6: clusters[0].administrators[0]: arn:aws:iam::111122223333:role/Admin: is in the partition aws, must be in aws-cn like the cluster`,
 	}},

@@ -26,6 +26,7 @@ import (
 // tools that read the policy.
 const (
 	SidAccount        = "AccountAdministration"
+	SidBreakGlass     = "BreakGlass"
 	SidAdministrators = "Administrators"
 	SidDescribe       = "ClusterCreatorsDescribe"
 	SidGrant          = "ClusterCreatorsGrant"
@@ -104,6 +105,32 @@ func Account(rootARN string, multiRegion bool) iampolicy.Statement {
 	}
 }
 
+// guarded is what takes a key away, or its policy off. Whoever may copy it to another
+// Region chooses the policy there.
+var guarded = []string{"kms:DisableKey", "kms:PutKeyPolicy", "kms:ReplicateKey", "kms:ScheduleKeyDeletion", "kms:UpdatePrimaryRegion"}
+
+// AccountWithBreakGlass is [Account], except that what takes the key or its policy away is
+// left to the account's root user and to the roles that are named for an emergency, by
+// their ARNs: an IAM policy can give it to nobody else. They need it in their own IAM
+// policies too, and a role that is deleted and made again has it again.
+//
+// The root user is in the list because the key would be lost with the roles. Source, for
+// what aws:PrincipalArn is: IAM User Guide, "AWS global condition context keys".
+func AccountWithBreakGlass(rootARN string, multiRegion bool, roleARNs []string) []iampolicy.Statement {
+	account := Account(rootARN, multiRegion)
+	emergency := account
+	emergency.Sid, emergency.Action = SidBreakGlass, nil
+	account.Action = slices.DeleteFunc(account.Action, func(action string) bool {
+		if slices.Contains(guarded, action) {
+			emergency.Action = append(emergency.Action, action)
+			return true
+		}
+		return false
+	})
+	emergency.Condition = iampolicy.Condition{"ArnEquals": {"aws:PrincipalArn": append(iampolicy.Values{rootARN}, roleARNs...)}}
+	return []iampolicy.Statement{account, emergency}
+}
+
 // Administrators lets the named roles administer the key, whatever their IAM
 // policies say.
 func Administrators(roleARNs []string, multiRegion bool) iampolicy.Statement {
@@ -143,8 +170,15 @@ type StrictGrants struct {
 // operations that EKS asks for, and with a context that must be equal. That EKS meets
 // kms:ViaService in CreateCluster is inferred from the list of services that support it,
 // not tried: hence opt-in.
-func ClusterCreators(roleARNs []string, strict *StrictGrants) []iampolicy.Statement {
+//
+// Beside [AccountWithBreakGlass] a creator gets kms:PutKeyPolicy by name, which he would
+// otherwise have from IAM: he makes the key, and updates its policy.
+func ClusterCreators(roleARNs []string, strict *StrictGrants, breakGlass bool) []iampolicy.Statement {
 	principal := iampolicy.Principal{AWS: roleARNs}
+	own := iampolicy.Values{"kms:DescribeKey"}
+	if breakGlass {
+		own = append(own, "kms:PutKeyPolicy")
+	}
 	grant := iampolicy.Statement{
 		Sid:       SidGrant,
 		Effect:    iampolicy.Allow,
@@ -171,7 +205,7 @@ func ClusterCreators(roleARNs []string, strict *StrictGrants) []iampolicy.Statem
 			Sid:       SidDescribe,
 			Effect:    iampolicy.Allow,
 			Principal: principal,
-			Action:    iampolicy.Values{"kms:DescribeKey"},
+			Action:    own,
 			Resource:  onKey(),
 		},
 		grant,
@@ -302,6 +336,13 @@ type Tenant struct {
 const (
 	MaxRoles    = 10
 	MaxRoleText = 1400
+)
+
+// MaxBreakGlass is how many roles may be named for an emergency, and MaxBreakGlassText the
+// number of characters that their ARNs have together.
+const (
+	MaxBreakGlass     = 3
+	MaxBreakGlassText = 420
 )
 
 // MaxTenants and MaxTenantText keep a key policy within the 32 KB that KMS takes,

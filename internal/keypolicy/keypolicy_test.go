@@ -51,7 +51,7 @@ var (
 // secretsKey is the policy that the constructs put together.
 func secretsKey() []iampolicy.Statement {
 	statements := []iampolicy.Statement{Account(root, false), Administrators([]string{admin}, false)}
-	statements = append(statements, ClusterCreators([]string{creator, creator2}, nil)...)
+	statements = append(statements, ClusterCreators([]string{creator, creator2}, nil, false)...)
 	statements = append(statements, ClusterRole(cluster))
 	statements = append(statements, PluginUse(plugin, context, &session)...)
 	return append(statements, TenantUse(tenants)...)
@@ -151,7 +151,7 @@ func TestSecretsKeyRules(t *testing.T) {
 	for name, statements := range map[string][]iampolicy.Statement{
 		"default":      secretsKey(),
 		"multi-Region": {Account(root, true), Administrators([]string{admin}, true)},
-		"strict":       ClusterCreators([]string{creator}, &strict),
+		"strict":       ClusterCreators([]string{creator}, &strict, false),
 		"future role":  {FutureClusterRole(root, "arn:aws:iam::111122223333:role/ekskms/demo/*")},
 		"no session":   PluginUse(plugin, context, nil),
 	} {
@@ -274,7 +274,7 @@ func documents() map[string][]iampolicy.Statement {
 		"account_multi_region":    one(Account(root, true)),
 		"account_china":           one(Account("arn:aws-cn:iam::"+account+":root", false)),
 		"administrators":          one(Administrators([]string{admin, admin + "2"}, true)),
-		"creators_strict":         ClusterCreators([]string{creator}, &strict),
+		"creators_strict":         ClusterCreators([]string{creator}, &strict, false),
 		"future_cluster_role":     one(FutureClusterRole(root, "arn:aws:iam::111122223333:role/ekskms/demo/*")),
 		"plugin_without_session":  PluginUse(plugin, context, nil),
 		"tenant":                  TenantUse(tenants[:1]),
@@ -377,7 +377,7 @@ func TestPartition(t *testing.T) {
 }
 
 func TestStrictGrants(t *testing.T) {
-	loose, hard := ClusterCreators([]string{creator}, nil), ClusterCreators([]string{creator}, &strict)
+	loose, hard := ClusterCreators([]string{creator}, nil, false), ClusterCreators([]string{creator}, &strict, false)
 	if !reflect.DeepEqual(loose[0], hard[0]) {
 		t.Error("DescribeKey must not depend on strict grants: EKS calls it directly")
 	}
@@ -583,8 +583,9 @@ func TestPolicySize(t *testing.T) {
 	strictest := &StrictGrants{Account: account, EKSService: "eks." + region + ".amazonaws.com.cn"}
 	session := PodSession{ClusterARN: longCluster, Namespace: "ekskms-system", ServiceAccount: "kms-plugin"}
 
-	statements := []iampolicy.Statement{Account("arn:aws-us-gov:iam::"+account+":root", true), Administrators(named, true)}
-	statements = append(statements, ClusterCreators(named, strictest)...)
+	emergency := slices.Repeat([]string{strings.Repeat("r", MaxBreakGlassText/MaxBreakGlass)}, MaxBreakGlass)
+	statements := append(AccountWithBreakGlass("arn:aws-us-gov:iam::"+account+":root", true, emergency), Administrators(named, true))
+	statements = append(statements, ClusterCreators(named, strictest, true)...)
 	statements = append(statements, ClusterRole(role(0)))
 	statements = append(statements, PluginUse(role(1), ClusterContext(longCluster), &session)...)
 	var many []Tenant

@@ -81,7 +81,10 @@ func sessionOf(role, identity string) principal {
 var (
 	rootUser    = principal{arn: "arn:aws:iam::111122223333:root", identity: "everything"}
 	iamAdmin    = sessionOf("IAMAdmin", "all of KMS")
+	emergency   = sessionOf("BreakGlass", "all of KMS")
+	emergencyNo = sessionOf("BreakGlass", "")
 	keyAdmin    = sessionOf("KeyAdmin", "")
+	creatorMore = sessionOf("cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1", "all of KMS")
 	creator     = sessionOf("cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1", "")
 	cluster     = sessionOf("demo-cluster", "")
 	plugin      = sessionOf("demo-plugin", "")
@@ -149,15 +152,19 @@ func documents() map[string]iampolicy.Document {
 				keypolicy.Account("arn:aws:iam::"+account+":root", false),
 				keypolicy.Administrators([]string{keyAdmin.roleARN}, false),
 			},
-			keypolicy.ClusterCreators([]string{creator.roleARN}, nil),
+			keypolicy.ClusterCreators([]string{creator.roleARN}, nil, false),
 			[]iampolicy.Statement{keypolicy.ClusterRole(cluster.roleARN)},
 			keypolicy.PluginUse(plugin.roleARN, context, &session),
 			keypolicy.TenantUse(tenants),
 		)...),
-		"left to IAM":  iampolicy.NewDocument(leftToIAM()),
+		"left to IAM": iampolicy.NewDocument(leftToIAM()),
+		"break glass": iampolicy.NewDocument(slices.Concat(
+			keypolicy.AccountWithBreakGlass("arn:aws:iam::"+account+":root", true, []string{emergency.roleARN}),
+			keypolicy.ClusterCreators([]string{creator.roleARN}, nil, true),
+		)...),
 		"no session":   iampolicy.NewDocument(keypolicy.PluginUse(plugin.roleARN, context, nil)...),
 		"multi-Region": iampolicy.NewDocument(keypolicy.Account("arn:aws:iam::"+account+":root", true)),
-		"strict":       iampolicy.NewDocument(keypolicy.ClusterCreators([]string{creator.roleARN, outsideRole}, strict)...),
+		"strict":       iampolicy.NewDocument(keypolicy.ClusterCreators([]string{creator.roleARN, outsideRole}, strict, false)...),
 		"future":       iampolicy.NewDocument(keypolicy.FutureClusterRole("arn:aws:iam::"+account+":root", roles+"ekskms/demo/*")),
 		"audit": iampolicy.NewDocument(keypolicy.AuditKey{
 			RootARN: "arn:aws:iam::" + account + ":root", TrailARN: trailARN, ReaderARNs: []string{reader.roleARN},
@@ -186,6 +193,9 @@ var (
 	create    = []string{"kms:DescribeKey", "kms:CreateGrant"}
 	see       = []string{"kms:DescribeKey", "kms:ListGrants"}
 
+	harmless = slices.DeleteFunc(slices.Clone(administration), func(a string) bool {
+		return slices.Contains([]string{"kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"}, a)
+	})
 	cryptography = []string{"kms:Encrypt", "kms:Decrypt"}
 	logGroupUse  = slices.Concat(cryptography, dataKeys, []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"})
 )
@@ -227,6 +237,15 @@ var rows = []row{
 
 	{"plugin, a tenant's context", "secrets", plugin, with(tags, acmeContext), see, "the cluster's plugin reads no tenant's data"},
 	{"plugin, the tenant's pair alone", "secrets", plugin, with(tags, encryptionContext(keypolicy.TenantKey, "acme")), see, "nobody may encrypt without the cluster's pair"},
+
+	// What takes the key away is left to those for an emergency.
+	{"IAM admin, break glass", "break glass", iamAdmin, right, harmless, "he can neither put himself into the policy nor delete, disable or copy the key"},
+	{"break-glass role", "break glass", emergency, right, multiRegion, "this is what it is for"},
+	{"break-glass role without IAM", "break glass", emergencyNo, right, none, "it needs an IAM policy too"},
+	{"root user, break glass", "break glass", rootUser, right, multiRegion, "the account can't be locked out"},
+	{"creator, break glass", "break glass", creator, grantFromEKS, append(slices.Clone(create), "kms:PutKeyPolicy"), "he writes the policy of the template"},
+	{"creator, break glass, kms:* in IAM", "break glass", creatorMore, grantFromEKS, append(slices.Clone(harmless), "kms:CreateGrant", "kms:PutKeyPolicy"), "he writes the policy, and does not delete, disable or copy the key"},
+	{"another account, break glass", "break glass", outsider, right, none, "the key policy does not name it"},
 
 	// The plugins of tenants.
 	{"tenant", "secrets", acme, with(acmeTags, acmeContext), use, "this is what the sidecar is for"},
@@ -377,6 +396,10 @@ var mutations = []mutation{
 	{"Decrypt to the account", alsoAllows(keypolicy.SidAccount, "kms:Decrypt"), "IAM admin", []string{"kms:Decrypt"}, nil},
 	{"CreateGrant to the account", alsoAllows(keypolicy.SidAccount, "kms:CreateGrant"), "IAM admin", []string{"kms:CreateGrant"}, nil},
 	{"the account left out", func(d *iampolicy.Document) { d.Statement = d.Statement[1:] }, "root user", nil, administration},
+	{"no condition on what is for an emergency", without(keypolicy.SidBreakGlass, "ArnEquals", "aws:PrincipalArn"), "IAM admin, break glass", slices.DeleteFunc(slices.Clone(multiRegion), func(a string) bool { return slices.Contains(harmless, a) }), nil},
+	{"the root user not among those for an emergency", on(keypolicy.SidBreakGlass, func(s *iampolicy.Statement) {
+		s.Condition["ArnEquals"]["aws:PrincipalArn"] = s.Condition["ArnEquals"]["aws:PrincipalArn"][1:]
+	}), "root user, break glass", nil, slices.DeleteFunc(slices.Clone(multiRegion), func(a string) bool { return slices.Contains(harmless, a) })},
 	{"Decrypt to administrators", alsoAllows(keypolicy.SidAdministrators, "kms:Decrypt"), "key admin", []string{"kms:Decrypt"}, nil},
 	{"CreateGrant to another role", func(d *iampolicy.Document) {
 		d.Statement = append(d.Statement, iampolicy.Statement{

@@ -99,6 +99,7 @@ var facts = map[string]any{
 	"logDays":           blueprint.LogDays,
 	"copyDays":          blueprint.Number{Unit: blueprint.LogDays.Unit},
 	"roles":             blueprint.MaxRoles,
+	"breakGlass":        blueprint.MaxBreakGlass,
 	"tenants":           blueprint.MaxTenants,
 	"readers":           blueprint.MaxReaders,
 	"perReader":         blueprint.MaxPerReader,
