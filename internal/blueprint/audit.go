@@ -1,6 +1,7 @@
 package blueprint
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -201,4 +202,43 @@ func (c Cluster) ClusterAlarms() []tamper.Rule {
 		in.HandlerNames = c.Kubectl().Functions
 	}
 	return tamper.Rules(in)
+}
+
+// RolesTopic is the topic of the alarms on roles, in the Region that has the events of IAM.
+// It has no customer key: that would be one more to pay for there.
+func (c Cluster) RolesTopic() Topic {
+	name := place.RolesTopic(c.Name)
+	return Topic{Name: name, Display: place.TopicDisplay(c.Name)}
+}
+
+// RoleAlarms are raised by changes of the roles that may use or administer the key, use the
+// cluster or read the record: those that the configuration names, those of the cluster's
+// stack, by the beginning of their names, and the given ones, where a * at the end stands for
+// any text. They are for a stack of their own: see [tamper.RoleRules].
+func (c Cluster) RoleAlarms(others []string) []tamper.Rule {
+	in := tamper.Input{ClusterName: c.Name, RulePrefix: place.AlarmPrefix(c.Name), RolePrefixes: []string{place.RolePrefix(c.Name)}}
+	seen := map[string]bool{}
+	name := func(role string) {
+		if !seen[role] {
+			seen[role] = true
+			in.RoleNames = append(in.RoleNames, role)
+		}
+	}
+	arns := slices.Concat(c.Creators, c.Administrators, c.Key.BreakGlass, c.Audit.Readers)
+	for _, e := range c.AllAccessEntries() {
+		arns = append(arns, e.PrincipalARN)
+	}
+	for _, arn := range arns {
+		if _, role, is := strings.Cut(arn, ":role/"); is {
+			name(role[strings.LastIndex(role, "/")+1:])
+		}
+	}
+	for _, role := range others {
+		if prefix, is := strings.CutSuffix(role, "*"); is {
+			in.RolePrefixes = append(in.RolePrefixes, prefix)
+		} else {
+			name(role)
+		}
+	}
+	return tamper.RoleRules(in)
 }

@@ -39,7 +39,9 @@ var (
 
 // OrganizationPolicy is a service control policy that leaves changes of the key, of the
 // record, of the alarms, of the handler and of who may use the cluster to the excepted, which
-// are patterns of ARNs. The bucket is that of the trail, or "" if it is not known.
+// are patterns of ARNs. Roles are patterns of names, with their paths, of roles that are
+// protected beside those of the stack. The bucket is that of the trail, or "" if it is not
+// known.
 //
 // It holds in member accounts for everybody else, the root user included, and neither in the
 // management account nor for service-linked roles. Keys that are made by a deployment are
@@ -47,7 +49,7 @@ var (
 // User Guide, "Service control policies (SCPs)"; AWS KMS Developer Guide, "Use aliases to
 // control access to KMS keys"; AWS Lambda Developer Guide, "Working with Lambda permissions
 // using source function ARN", for lambda:SourceFunctionArn.
-func (c Cluster) OrganizationPolicy(except []string, bucket string) iampolicy.Document {
+func (c Cluster) OrganizationPolicy(except, roles []string, bucket string) iampolicy.Document {
 	deny := func(sid string, actions, resources iampolicy.Values, more iampolicy.Condition) iampolicy.Statement {
 		condition := iampolicy.Condition{"ArnNotLike": {"aws:PrincipalArn": except}}
 		maps.Copy(condition, more)
@@ -99,10 +101,10 @@ func (c Cluster) OrganizationPolicy(except []string, bucket string) iampolicy.Do
 	for _, kind := range []string{"access-entry", "addon", "capability", "identityproviderconfig", "podidentityassociation"} {
 		resources = append(resources, c.At.ARN("eks", kind+"/"+c.Name+"/*"))
 	}
-	// CloudFormation begins the names of roles with that of the stack, and shortens it where
-	// it is long: that it keeps so much is inferred.
-	stack := c.StackName()
-	resources = append(resources, c.At.IAM("role/"+stack[:min(len(stack), 24)]+"*"), c.At.IAM("role"+place.ClusterRolePath(c.Name)+"*"))
+	resources = append(resources, c.At.IAM("role/"+place.RolePrefix(c.Name)+"*"), c.At.IAM("role"+place.ClusterRolePath(c.Name)+"*"))
+	for _, role := range roles {
+		resources = append(resources, c.At.IAM("role/"+role))
+	}
 	for _, role := range except {
 		if strings.Contains(role, ":role/") {
 			resources = append(resources, role)

@@ -226,6 +226,10 @@ func (c *checker) noteUnseen() {
 	if len(c.estate.Clusters) == 0 {
 		c.noteAt("", "there is no EKS cluster in the templates (AWS::EKS::Cluster or Custom::AWSCDK-EKS-Cluster): nothing was said on one, nor on a key of one")
 	}
+	onRoles := func(a alarm) bool { return slices.Contains(a.names, "UpdateAssumeRolePolicy") }
+	if len(c.estate.Clusters) > 0 && len(c.alarms) > 0 && !slices.ContainsFunc(c.alarms, onRoles) {
+		c.noteAt("", "no alarm in these templates tells of changes of the roles that may use the key or the cluster: IAM's events are in one Region of a partition, for which 'ekskms generate role-watch' prints a stack")
+	}
 	for _, r := range c.estate.Of(estate.KindClusterNotRead) {
 		c.noteAt(r.Resource, "clusters of the type %s are not read: it was not judged", r.Type)
 	}

@@ -448,3 +448,23 @@ func TestUnknownVersion(t *testing.T) {
 		}
 	}
 }
+
+// Templates that have alarms and none on roles say so, until one of them has.
+func TestRolesAreWatched(t *testing.T) {
+	for watched, want := range map[bool]bool{true: false, false: true} {
+		template := estatetest.Golden(t, "01_minimal")
+		if watched {
+			template["Resources"].(map[string]any)["RolesChanged"] = map[string]any{"Type": "AWS::Events::Rule", "Properties": map[string]any{
+				"EventPattern": map[string]any{"source": []any{"aws.iam"}, "detail": map[string]any{"eventName": []any{"UpdateAssumeRolePolicy", "TagRole"}}},
+				"Targets":      []any{map[string]any{"Id": "a", "Arn": "arn:aws:sns:us-east-1:111122223333:a"}},
+			}}
+		}
+		data, err := json.Marshal(template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, notes := ofNoAccount(t, data); strings.Contains(notes, "the roles that may use the key") != want {
+			t.Errorf("watched: %t, noted\n%s", watched, notes)
+		}
+	}
+}

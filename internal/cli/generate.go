@@ -30,7 +30,7 @@ func newGenerate() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform(),
-		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateOrganizationPolicy(), newGenerateEksctl(), newGenerateDocs())
+		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateOrganizationPolicy(), newGenerateRoleWatch(), newGenerateEksctl(), newGenerateDocs())
 	return cmd
 }
 

@@ -23,7 +23,7 @@ var (
 
 func newGenerateOrganizationPolicy() *cobra.Command {
 	var at placeFlags
-	var except []string
+	var except, roles []string
 	var bucket string
 	cmd := &cobra.Command{
 		Use:   "organization-policy",
@@ -56,18 +56,34 @@ func newGenerateOrganizationPolicy() *cobra.Command {
 			if bucket != "" && !bucketName.MatchString(bucket) {
 				return hint.Usage(fmt.Sprintf("--bucket is %q, which is not the name of a bucket", bucket), "the name alone, without s3:// or an ARN")
 			}
+			if err := roleNames(roles); err != nil {
+				return err
+			}
 			nameCreators(cmd, &c)
-			return organizationPolicy(cmd, c, except, bucket)
+			return organizationPolicy(cmd, c, except, roles, bucket)
 		},
 	}
 	flags := cmd.Flags()
 	at.register(flags)
 	flags.StringSliceVar(&except, "except", nil, "`ARN` of a role or user that may do it all beside the creators; can be repeated")
+	flags.StringSliceVar(&roles, "role", nil, "`name` of a role that is protected beside those of the stack, such as those of Terraform: * at its end stands for any text; can be repeated")
 	flags.StringVar(&bucket, "bucket", "", "`name` of the trail's bucket, which is protected too: * may stand for a part of it")
 	return cmd
 }
 
-func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except []string, bucket string) error {
+// roleName is the name of a role, perhaps with its path, and a * at its end.
+var roleName = regexp.MustCompile(`^[\w+=,.@/-]+\*?$`)
+
+func roleNames(roles []string) error {
+	for _, role := range roles {
+		if !roleName.MatchString(role) {
+			return hint.Usage(fmt.Sprintf("--role is %q, which is not the name of a role", role), "the name alone, not the ARN; * may stand at its end")
+		}
+	}
+	return nil
+}
+
+func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except, roles []string, bucket string) error {
 	var all []string
 	for _, role := range append(slices.Clone(c.Creators), except...) {
 		if strings.Contains(role, ":role/cdk-") && strings.Contains(role, "-cfn-exec-role-") {
@@ -77,7 +93,7 @@ func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except []string
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
-	policy := c.OrganizationPolicy(all, bucket)
+	policy := c.OrganizationPolicy(all, roles, bucket)
 	text := &bytes.Buffer{}
 	encoder := json.NewEncoder(text) // Organizations counts white space too
 	encoder.SetEscapeHTML(false)

@@ -239,6 +239,10 @@ func TestGenerateUsage(t *testing.T) {
 		{"organization-policy --account 111122223333 --region eu-west-1 --except admin", `--except is "admin", which is not the ARN`},
 		{"organization-policy --account 111122223333 --region eu-west-1 --except arn:aws:iam::111122223333:root", `which is not the ARN of a role or a user`},
 		{"organization-policy --account 111122223333 --region eu-west-1 --bucket s3://logs", `--bucket is "s3://logs", which is not the name`},
+		{"organization-policy --account 111122223333 --region eu-west-1 --role arn:aws:iam::111122223333:role/a", `--role is "arn:aws:iam::111122223333:role/a", which is not the name`},
+		{"role-watch --region eu-west-1", "--account is required"},
+		{"role-watch --account 111122223333 --region eu-west-1 --role a*b", `--role is "a*b", which is not the name`},
+		{"role-watch --account 111122223333 --region eusc-de-east-1", "which Region of the partition aws-eusc has the events of IAM"},
 		{"nonsense", `unknown command "nonsense" for "ekskms generate"`},
 	} {
 		if code, out, errs := run(t, "", append([]string{"generate"}, strings.Fields(c.args)...)...); code != 2 || out != "" || !strings.Contains(errs, c.want) {

@@ -35,6 +35,7 @@ func generated(t *testing.T) map[string]string {
 			"iam-policy-plugin.json":   "iam-policy --for plugin" + args.place + args.key,
 			"iam-policy-admin.json":    "iam-policy --for admin" + args.place + args.key,
 			"organization-policy.json": "organization-policy --bucket logs-* --except arn:aws:iam::111122223333:role/break-glass" + args.place,
+			"role-watch.json":          "role-watch" + args.place,
 			"eksctl.yaml":              "eksctl" + args.place + args.key,
 			"manifests.yaml":           "manifests --mode deployment --image registry.example.com/kms-plugin:v1" + args.key,
 			"encryption-config.yaml":   "encryption-config",

@@ -81,6 +81,20 @@ func AlarmLogGroup(cluster string) string { return "/aws/events/ekskms/" + clust
 // AlarmLogPolicy is the resource policy by which EventBridge writes to it.
 func AlarmLogPolicy(cluster string) string { return AlarmPrefix(cluster) + "alarms" }
 
+// RolesTopic is the topic of the alarms on roles, and RolesStack the stack that makes it, in
+// the Region that has the events of IAM.
+func RolesTopic(cluster string) string { return "ekskms-" + cluster + "-roles" }
+
+// RolesStack is described at [RolesTopic].
+func RolesStack(cluster string) string { return Stack(cluster) + "-roles" }
+
+// RolePrefix is how the names of the roles begin that CloudFormation makes in the stack of a
+// cluster. It shortens a long name; that it keeps so much is inferred.
+func RolePrefix(cluster string) string {
+	prefix := Stack(cluster) + "-"
+	return prefix[:min(len(prefix), 24)]
+}
+
 // KubectlHandler is the Lambda function that applies Kubernetes objects, KubectlFramework
 // the one through which CloudFormation calls it, and KubectlLogGroup the log group of both.
 func KubectlHandler(cluster string) string { return AlarmPrefix(cluster) + "kubectl" }

@@ -67,6 +67,13 @@ func Partition(region string) string {
 	return "aws"
 }
 
+// GlobalRegion is the Region of a partition that has the events of IAM, or "" if that is not
+// known here. Sources: AWS re:Post, "Why does my EventBridge rule for IAM events only trigger
+// in the us-east-1 Region?"; those of aws-us-gov and aws-cn are inferred.
+func GlobalRegion(partition string) string {
+	return map[string]string{"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-north-1"}[partition]
+}
+
 // DNSSuffix returns the suffix of a partition's service endpoints.
 func DNSSuffix(partition string) string {
 	for _, p := range partitions {

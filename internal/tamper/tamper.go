@@ -16,6 +16,7 @@ package tamper
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 )
 
@@ -43,6 +44,9 @@ type Input struct {
 	RulePrefix string
 	// HandlerNames are the names of the Lambda functions that apply Kubernetes objects.
 	HandlerNames []string
+	// RoleNames are the names of IAM roles, without their paths, and RolePrefixes how those
+	// of others begin: see [RoleRules].
+	RoleNames, RolePrefixes []string
 }
 
 // Rule is one alarm.
@@ -79,6 +83,9 @@ func Paths() map[string]string {
 	}
 }
 
+// RolePath is the field of an event for the further placeholder <role> of [RoleRules].
+const RolePath = "$.detail.requestParameters.roleName"
+
 type spec struct {
 	id, what, danger, todo string
 	sources                []string
@@ -104,6 +111,10 @@ var (
 		"DeleteLogGroup", "DeleteLogStream", "PutRetentionPolicy", "DeleteRetentionPolicy", "AssociateKmsKey", "DisassociateKmsKey",
 		"PutSubscriptionFilter",
 	}
+	roleEvents = []string{
+		"UpdateAssumeRolePolicy", "TagRole", "UntagRole", "AttachRolePolicy", "DetachRolePolicy", "PutRolePolicy", "DeleteRolePolicy",
+		"PutRolePermissionsBoundary", "DeleteRolePermissionsBoundary", "CreateRole", "DeleteRole",
+	}
 	handlerEvents = []string{
 		"UpdateFunctionCode20150331v2", "UpdateFunctionConfiguration20150331v2", "AddPermission20150331v2", "RemovePermission20150331v2",
 		"CreateFunctionUrlConfig", "UpdateFunctionUrlConfig", "CreateEventSourceMapping20150331", "PutFunctionEventInvokeConfig", "DeleteFunction20150331",
@@ -117,6 +128,52 @@ func Rules(in Input) []Rule {
 	for _, s := range append(keySpecs(in), otherSpecs(in)...) {
 		rules = append(rules, s.rule(in))
 	}
+	return rules
+}
+
+// MaxPattern is the size of a pattern, in characters. Source: Amazon EventBridge User Guide,
+// "Amazon EventBridge quotas".
+const MaxPattern = 2048
+
+// RoleRules are the alarms on roles that may use the key, the cluster or the record. IAM is
+// global, and its events are in one Region of a partition: only rules there hear them, so
+// these are for a stack of their own. There are as many as the names take, since a pattern
+// has [MaxPattern] characters.
+func RoleRules(in Input) (rules []Rule) {
+	const room = 1300 // of the names, with quotes and comma each
+	var chunk []any
+	size := 0
+	flush := func() {
+		if len(chunk) == 0 {
+			return
+		}
+		id := "RolesChanged"
+		if n := len(rules) + 1; n > 1 {
+			id += strconv.Itoa(n)
+		}
+		rule := spec{
+			id: id, sources: []string{"iam"}, events: roleEvents, filter: asks(map[string]any{"roleName": chunk}),
+			what:   "A role that may use the key, the cluster or its record was changed, deleted or made again.",
+			danger: "Others may now act as that role, or it may do more than before. A role that is deleted and made again loses its rights in a key policy.",
+			todo:   "If this was not a deployment of yours, compare its trust policy, its policies and its tags with the template.",
+		}.rule(in)
+		rule.Template += "\n" + lines("Role: <role>")
+		rules = append(rules, rule)
+		chunk, size = nil, 0
+	}
+	add := func(v any, n int) {
+		if size+n > room {
+			flush()
+		}
+		chunk, size = append(chunk, v), size+n
+	}
+	for _, name := range in.RoleNames {
+		add(name, len(name)+3)
+	}
+	for _, prefix := range in.RolePrefixes {
+		add(map[string]any{"prefix": prefix}, len(prefix)+16)
+	}
+	flush()
 	return rules
 }
 

@@ -2,6 +2,7 @@ package tamper
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -216,6 +217,42 @@ func TestAlarms(t *testing.T) {
 				t.Errorf("raises %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestRoleRules: each call on a role raises its alarm, in whatever rule its name is, and no
+// call on another does. No pattern is too long.
+func TestRoleRules(t *testing.T) {
+	in := Input{ClusterName: "demo", RulePrefix: "ekskms-demo-", RolePrefixes: []string{"ekskms-demo-"}}
+	for i := range 60 {
+		in.RoleNames = append(in.RoleNames, fmt.Sprintf("role-%059d", i))
+	}
+	rules := RoleRules(in)
+	if len(rules) != 4 || rules[0].Name != "ekskms-demo-RolesChanged" || rules[3].ID != "RolesChanged4" {
+		t.Errorf("%d rules", len(rules))
+	}
+	for _, r := range rules {
+		if data, err := json.Marshal(r.Pattern); err != nil || len(data) > MaxPattern {
+			t.Errorf("%s has %d characters: %v", r.ID, len(data), err)
+		}
+	}
+	for _, name := range roleEvents {
+		for role, want := range map[string]int{in.RoleNames[0]: 1, in.RoleNames[59]: 1, "ekskms-demo-PluginRole-1": 1, "ekskms-demo2-Role": 0, "role": 0, "my-ekskms-demo-x": 0} {
+			e := call(t, "iam", name, map[string]any{"roleName": role})
+			if got := raised(t, rules, e); len(got) != want {
+				t.Errorf("%s of %s raises %v", name, role, got)
+			}
+			refused(t, e["detail"].(map[string]any))
+			if got := raised(t, rules, e); len(got) != want {
+				t.Errorf("refused: %s of %s raises %v", name, role, got)
+			}
+		}
+	}
+	if got := raised(t, rules, call(t, "iam", "GetRole", map[string]any{"roleName": in.RoleNames[0]})); got != nil {
+		t.Errorf("a call that only reads raises %v", got)
+	}
+	if got := RoleRules(Input{ClusterName: "demo"}); got != nil {
+		t.Errorf("nothing to watch: %v", got)
 	}
 }
 

@@ -102,11 +102,14 @@ func (c cli) apply(t *testing.T, files []terraform.File) (output, calls, manifes
 	return string(out), read(log), read(log + ".yaml"), err
 }
 
+// protected is what keeps Terraform from destroying a resource.
+var protected = regexp.MustCompile(`(prevent_destroy +=) true`)
+
 // without lets Terraform destroy what a module keeps.
 func without(files []terraform.File) []terraform.File {
 	out := make([]terraform.File, len(files))
 	for i, f := range files {
-		out[i] = terraform.File{Name: f.Name, Content: bytes.ReplaceAll(f.Content, []byte("prevent_destroy = true"), []byte("prevent_destroy = false"))}
+		out[i] = terraform.File{Name: f.Name, Content: protected.ReplaceAll(f.Content, []byte("$1 false"))}
 	}
 	return out
 }
