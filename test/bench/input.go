@@ -21,7 +21,7 @@ import (
 // files beside it in a JavaScript project.
 type input struct {
 	Context         map[string]any    `json:"context"`
-	Alarms          []tamper.Rule     `json:"alarms"` // with @NAMES@ for app.js to replace
+	Alarms          []tamper.Rule     `json:"alarms"`        // with @NAMES@ for app.js to replace
 	ClusterAlarms   []tamper.Rule     `json:"clusterAlarms"` // the same
 	AlarmPaths      map[string]string `json:"alarmPaths"`
 	ImageDir        string            `json:"imageDir"`
