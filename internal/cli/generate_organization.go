@@ -24,7 +24,7 @@ var (
 func newGenerateOrganizationPolicy() *cobra.Command {
 	var at placeFlags
 	var except, roles []string
-	var bucket string
+	var bucket, statement string
 	cmd := &cobra.Command{
 		Use:   "organization-policy",
 		Short: "Print a service control policy that protects key, record, alarms and access of the cluster",
@@ -60,13 +60,14 @@ func newGenerateOrganizationPolicy() *cobra.Command {
 				return err
 			}
 			nameCreators(cmd, &c)
-			return organizationPolicy(cmd, c, except, roles, bucket)
+			return organizationPolicy(cmd, c, except, roles, bucket, statement)
 		},
 	}
 	flags := cmd.Flags()
 	at.register(flags)
 	flags.StringSliceVar(&except, "except", nil, "`ARN` of a role or user that may do it all beside the creators; can be repeated")
 	flags.StringSliceVar(&roles, "role", nil, "`name` of a role that is protected beside those of the stack, such as those of Terraform: * at its end stands for any text; can be repeated")
+	flags.StringVar(&statement, "statement", "", "`name` of the only statement to print, where all of them are too long for one policy: Keys, Changes or Invocations")
 	flags.StringVar(&bucket, "bucket", "", "`name` of the trail's bucket, which is protected too: * may stand for a part of it")
 	return cmd
 }
@@ -83,7 +84,7 @@ func roleNames(roles []string) error {
 	return nil
 }
 
-func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except, roles []string, bucket string) error {
+func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except, roles []string, bucket, statement string) error {
 	var all []string
 	for _, role := range append(slices.Clone(c.Creators), except...) {
 		if strings.Contains(role, ":role/cdk-") && strings.Contains(role, "-cfn-exec-role-") {
@@ -94,6 +95,17 @@ func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except, roles [
 	slices.Sort(all)
 	all = slices.Compact(all)
 	policy := c.OrganizationPolicy(all, roles, bucket)
+	var sids []string
+	for _, s := range policy.Statement {
+		sids = append(sids, s.Sid)
+	}
+	if statement != "" {
+		i := slices.Index(sids, statement)
+		if i < 0 {
+			return hint.Usage(fmt.Sprintf("--statement is %q, must be one of %q", statement, sids), "")
+		}
+		policy.Statement = policy.Statement[i : i+1]
+	}
 	text := &bytes.Buffer{}
 	encoder := json.NewEncoder(text) // Organizations counts white space too
 	encoder.SetEscapeHTML(false)
@@ -103,7 +115,7 @@ func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except, roles [
 	if size := text.Len() - 1; size > blueprint.MaxOrganizationPolicy {
 		return &hint.Error{
 			What: fmt.Sprintf("the policy has %d characters, and AWS Organizations takes %d: there are %d exceptions", size, blueprint.MaxOrganizationPolicy, len(all)),
-			Hint: "name several roles by one pattern with *",
+			Hint: fmt.Sprintf("print each of %q as a policy of its own with --statement, or name several roles by one pattern with *", sids),
 		}
 	}
 	stderr := cmd.ErrOrStderr()

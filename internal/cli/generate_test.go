@@ -238,6 +238,7 @@ func TestGenerateUsage(t *testing.T) {
 		{"organization-policy", "--account is required"},
 		{"organization-policy --account 111122223333 --region eu-west-1 --except admin", `--except is "admin", which is not the ARN`},
 		{"organization-policy --account 111122223333 --region eu-west-1 --except arn:aws:iam::111122223333:root", `which is not the ARN of a role or a user`},
+		{"organization-policy --account 111122223333 --region eu-west-1 --statement All", `--statement is "All", must be one of ["Keys" "Changes" "Invocations"]`},
 		{"organization-policy --account 111122223333 --region eu-west-1 --bucket s3://logs", `--bucket is "s3://logs", which is not the name`},
 		{"organization-policy --account 111122223333 --region eu-west-1 --role arn:aws:iam::111122223333:role/a", `--role is "arn:aws:iam::111122223333:role/a", which is not the name`},
 		{"role-watch --region eu-west-1", "--account is required"},
@@ -259,5 +260,33 @@ func TestOrganizationPolicyLimit(t *testing.T) {
 	}
 	if code, out, errs := run(t, "", words...); code != 1 || out != "" || !strings.Contains(errs, "AWS Organizations takes 5120") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
+	}
+	// With the longest name of a cluster each statement fits.
+	configuration := "clusters: [{name: " + strings.Repeat("a", 100) + ", account: '111122223333', region: ap-southeast-2}]"
+	for _, statement := range []string{"Keys", "Changes", "Invocations"} {
+		code, out, errs := run(t, configuration, "generate", "organization-policy", "--file", "-", "--except", "arn:aws:iam::111122223333:role/break-glass", "--bucket", "logs-*", "--statement", statement)
+		if code != 0 || !strings.HasPrefix(out, `{"Version":"2012-10-17","Statement":[{"Sid":"`+statement+`"`) {
+			t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
+		}
+	}
+}
+
+// TestRoleWatch: what is printed can deliver its alarm, and check would say so if not.
+func TestRoleWatch(t *testing.T) {
+	code, out, errs := run(t, "", "generate", "role-watch", "--account", "111122223333", "--region", "eu-central-1", "--role", "payments-plugin-*", "--role", "Nodes")
+	if code != 0 || !strings.Contains(out, `"prefix": "payments-plugin-"`) || !strings.Contains(out, `"Nodes"`) {
+		t.Fatalf("exit code %d, stdout %s, stderr %s", code, out, errs)
+	}
+	for _, c := range []struct {
+		broken, want string
+		code         int
+	}{{out, "No findings", 0}, {strings.Replace(out, `"sns:Publish"`, `"sns:Subscribe"`, 1), "alarm-undeliverable", 1}} {
+		path := filepath.Join(t.TempDir(), "role-watch.template.json")
+		if err := os.WriteFile(path, []byte(c.broken), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if code, out, errs := run(t, "", "check", path); code != c.code || !strings.Contains(out, c.want) {
+			t.Errorf("exit code %d, stdout %s, stderr %s, want %s", code, out, errs, c.want)
+		}
 	}
 }
