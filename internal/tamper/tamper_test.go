@@ -256,6 +256,35 @@ func TestRoleRules(t *testing.T) {
 	}
 }
 
+// The security model names each alarm with all of its events, in full: an auditor searches
+// the trail for them.
+func TestDocs(t *testing.T) {
+	data, err := os.ReadFile("../../docs/security-model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(string(data)) {
+		if cells := strings.Split(line, "|"); len(cells) == 6 {
+			id := strings.Trim(strings.Split(cells[1], ",")[0], " `")
+			if cells[2] = strings.TrimSpace(cells[2]); cells[2] == "the same" {
+				cells[2] = rows["AuditKeyTampered"] // the row before it
+			}
+			rows[id] = cells[2]
+		}
+	}
+	roles := RoleRules(Input{ClusterName: "demo", RoleNames: []string{"a"}})
+	for _, r := range append(Rules(input()), roles...) {
+		var events []string
+		for _, name := range r.Pattern["detail"].(map[string]any)["eventName"].([]string) {
+			events = append(events, "`"+name+"`")
+		}
+		if want := strings.Join(events, ", "); rows[r.ID] != want {
+			t.Errorf("docs/security-model.md has for %s\n%s\nwant\n%s", r.ID, rows[r.ID], want)
+		}
+	}
+}
+
 // The same call through another door is another event: EventBridge's native
 // ones, and those of services that only look alike.
 func TestAlarmsWantCloudTrail(t *testing.T) {
