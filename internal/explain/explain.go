@@ -342,6 +342,9 @@ func (in *Input) principals() ([]Principal, error) {
 			p.What, p.IAM, p.caller, p.identity = "all of account "+account, "kms:* assumed", iam(account)+":role/anybody", Administrator()
 		case account != key[2]:
 			p.What, p.IAM, p.identity = last(arn)+" of account "+account, "kms:* assumed", Administrator()
+		case !strings.HasSuffix(arn, ":root") && !in.isPrincipal(arn):
+			// Named by a condition alone: what it may do, it may by its IAM policies.
+			p.What, p.IAM, p.identity = last(arn), "kms:* on all keys assumed", Administrator()
 		default:
 			p.What, p.IAM = last(arn), "not known: none assumed"
 		}
@@ -378,6 +381,13 @@ func (in *Input) principals() ([]Principal, error) {
 	return append(all,
 		Principal{ARN: anybody, What: "anybody else in the account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: anybody, stands: true},
 		Principal{ARN: stranger, What: "anybody in another account", IAM: "kms:* on all keys assumed", identity: Administrator(), caller: stranger, stands: true}), nil
+}
+
+// isPrincipal tells whether the key policy or a grant names somebody as its principal.
+func (in *Input) isPrincipal(arn string) bool {
+	return slices.ContainsFunc(in.Policy.Statement, func(s iampolicy.Statement) bool {
+		return slices.Contains(s.Principal.AWS, arn) || slices.Contains(s.NotPrincipal.AWS, arn)
+	}) || slices.ContainsFunc(in.Grants, func(g iampolicy.Grant) bool { return g.Grantee == arn || g.Retiring == arn })
 }
 
 // named are those whom the key policy names, in its order.
