@@ -649,6 +649,18 @@ func TestReporter(t *testing.T) {
 	}
 }
 
+// An emptyDir is a folder of the node in which its pod can plant a link.
+func TestHostPathsWithEmptyDirs(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/var/lib/": true, "/var/lib/kubelet/": true, "/var/lib/kubelet/pods": true, "/var/lib/kubelet/pods/": true, "/var/lib/kubelet/pods/a/volumes/x": true,
+		"/var/lib/kubelet": false, "/var/lib": false, "/var/lib/kubelet/plugins/": false, "/var/lib/kubelet/pods2/": false, "/opt/": false,
+	} {
+		if got := strings.Contains(HostPathProblem(path), "emptyDirs"); got != want {
+			t.Errorf("%s: %q", path, HostPathProblem(path))
+		}
+	}
+}
+
 // What may be allowed leads nowhere near the socket, as far as its path tells.
 func TestHostPathProblem(t *testing.T) {
 	data, err := os.ReadFile("testdata/socket_paths.yaml")

@@ -49,6 +49,9 @@ const (
 // MaxHostPaths is how many [PluginInput.HostPaths] there may be.
 const MaxHostPaths = 50
 
+// podFolders has the emptyDirs of all pods.
+const podFolders = "/var/lib/kubelet/pods/"
+
 var (
 	hostPath = regexp.MustCompile(`^(/[A-Za-z0-9._@+-]+)+/?$`)
 	// The links of /proc/<pid>, and /dev/fd, which is one of them, lead anywhere; the
@@ -66,6 +69,8 @@ func HostPathProblem(path string) string {
 		return strings.HasPrefix(socket, folder) || strings.HasPrefix(folder, socket)
 	}), procLinks.MatchString(folder), strings.HasPrefix(folder, "/dev/fd/"):
 		return "leads to the socket of kms-plugin: set the label " + SocketLabel + "=" + SocketAllowed + " on the namespaces that must mount it"
+	case strings.HasPrefix(folder, podFolders), strings.HasSuffix(path, "/") && strings.HasPrefix(podFolders, folder):
+		return "takes in the emptyDirs of pods, below " + podFolders + ", where any pod can plant a link: name what is needed beside them, without a slash at the end"
 	}
 	return ""
 }
