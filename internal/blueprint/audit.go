@@ -242,3 +242,11 @@ func (c Cluster) RoleAlarms(others []string) []tamper.Rule {
 	}
 	return tamper.RoleRules(in)
 }
+
+// RoleAlarmPaths are the placeholders in their messages, and the fields of the event that
+// stand for them.
+func RoleAlarmPaths() map[string]string {
+	paths := tamper.Paths()
+	paths["role"] = tamper.RolePath
+	return paths
+}

@@ -10,7 +10,6 @@ import (
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/place"
-	"github.com/ekskms/ekskms/internal/tamper"
 )
 
 func newGenerateRoleWatch() *cobra.Command {
@@ -87,8 +86,6 @@ func roleWatch(c blueprint.Cluster, region string, others []string) map[string]a
 		}
 	}
 	for _, rule := range c.RoleAlarms(others) {
-		paths := tamper.Paths()
-		paths["role"] = tamper.RolePath
 		resources[rule.ID] = map[string]any{
 			"Type":      "AWS::Events::Rule",
 			"DependsOn": "TopicPolicy",
@@ -96,7 +93,7 @@ func roleWatch(c blueprint.Cluster, region string, others []string) map[string]a
 				"Name": rule.Name, "Description": rule.Description, "State": "ENABLED", "EventPattern": rule.Pattern,
 				"Targets": []any{map[string]any{
 					"Id": "Topic", "Arn": ref,
-					"InputTransformer": map[string]any{"InputPathsMap": paths, "InputTemplate": rule.Template},
+					"InputTransformer": map[string]any{"InputPathsMap": blueprint.RoleAlarmPaths(), "InputTemplate": rule.Template},
 				}},
 			},
 		}

@@ -234,7 +234,7 @@ func TestReadme(t *testing.T) {
 	if watch := requests(r, "plugin, watching the key"); math.Round(watch/1000) != 346 || !about(p.RequestCharge(watch), 0.98) || !about(watch/1e5*2, 6.91) {
 		t.Errorf("the plugin makes %v requests for %v", watch, p.RequestCharge(watch))
 	}
-	for _, want := range []string{"about 346,000 in 30 days, about 0.98", "3 in all at first, 6 after 90 days, 9 after 180 days", "0.03 for 10,000 after 20,000 free ones", "at 2 for 100,000"} {
+	for _, want := range []string{"about 346,000 in 30 days, about 0.98", "4 in all at first, 8 after 90 days, 12 after 180 days", "0.03 for 10,000 after 20,000 free ones", "at 2 for 100,000"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("README does not say %q", want)
 		}
