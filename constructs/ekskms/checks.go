@@ -160,7 +160,7 @@ func (p *checksPlugin) Validate(context awscdk.IPolicyValidationContext) (report
 	if err != nil {
 		return fatal(err)
 	}
-	found, err := check.Run(estate.FromTemplates(assembly), check.Options{Suppressions: p.suppressions})
+	found, err := check.Run(estate.FromTemplates(assembly), check.Options{Suppressions: p.suppressions, RolesElsewhere: true}) // where it would be noted at every synthesis
 	if err != nil {
 		return fatal(err)
 	}

@@ -34,6 +34,9 @@ type Options struct {
 	Suppressions []finding.Suppression
 	// Organization are the policies of the organization: see [iampolicy.Policies].
 	Organization []iampolicy.NamedDocument
+	// RolesElsewhere takes alarms on roles to be in another app, and does not note that these
+	// templates have none.
+	RolesElsewhere bool
 	// Now is when support of Kubernetes versions is judged. Default: eksversion.Now.
 	Now time.Time
 }
@@ -72,7 +75,7 @@ func Run(all *estate.Estate, opts Options) (*finding.Report, error) {
 	var reports []*finding.Report
 	for _, one := range cases {
 		c := &checker{
-			estate: one.Estates[0], now: opts.Now, organization: opts.Organization,
+			estate: one.Estates[0], now: opts.Now, organization: opts.Organization, rolesElsewhere: opts.RolesElsewhere,
 			report: finding.Report{Tool: "ekskms check", Rules: Rules(), Notes: slices.Clone(one.Estates[0].Notes)},
 		}
 		c.run()
@@ -138,11 +141,13 @@ type checker struct {
 	now    time.Time
 	// organization are the policies of the organization.
 	organization []iampolicy.NamedDocument
-	report       finding.Report
-	alarms       []alarm
-	rules        []*estate.Thing // of EventBridge, that count for alarms
-	metricAlarms []*estate.Thing // of CloudWatch, likewise
-	readers      map[roleOf]bool // of secrets
+	// rolesElsewhere is described at [Options].
+	rolesElsewhere bool
+	report         finding.Report
+	alarms         []alarm
+	rules          []*estate.Thing // of EventBridge, that count for alarms
+	metricAlarms   []*estate.Thing // of CloudWatch, likewise
+	readers        map[roleOf]bool // of secrets
 }
 
 func (c *checker) run() {
@@ -227,7 +232,7 @@ func (c *checker) noteUnseen() {
 		c.noteAt("", "there is no EKS cluster in the templates (AWS::EKS::Cluster or Custom::AWSCDK-EKS-Cluster): nothing was said on one, nor on a key of one")
 	}
 	onRoles := func(a alarm) bool { return slices.Contains(a.names, "UpdateAssumeRolePolicy") }
-	if len(c.estate.Clusters) > 0 && len(c.alarms) > 0 && !slices.ContainsFunc(c.alarms, onRoles) {
+	if !c.rolesElsewhere && len(c.estate.Clusters) > 0 && len(c.alarms) > 0 && !slices.ContainsFunc(c.alarms, onRoles) {
 		c.noteAt("", "no alarm in these templates tells of changes of the roles that may use the key or the cluster: IAM's events are in one Region of a partition, for which 'ekskms generate role-watch' prints a stack")
 	}
 	for _, r := range c.estate.Of(estate.KindClusterNotRead) {

@@ -118,7 +118,7 @@ func TestSecretsKeyAlone(t *testing.T) {
 		ekskms.NewAuditTrail(stack, jsii.String("Audit"), &ekskms.AuditTrailProps{SecretsKey: key})
 	})
 	template.ResourceCountIs(jsii.String("AWS::EKS::Cluster"), jsii.Number(0))
-	template.ResourceCountIs(jsii.String("AWS::Events::Rule"), jsii.Number(11))
+	template.ResourceCountIs(jsii.String("AWS::Events::Rule"), jsii.Number(15))
 }
 
 func TestStack(t *testing.T) {
