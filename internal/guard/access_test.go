@@ -157,9 +157,7 @@ func TestOpenings(t *testing.T) {
 				compare(func(t *testing.T, template estatetest.Template) *estate.Estate {
 					return estatetest.BesideAnother(t, template)
 				})
-				compare(func(t *testing.T, template estatetest.Template) *estate.Estate {
-					return estatetest.WithAnother(t, template)
-				})
+				compare(estatetest.WithAnother)
 			}
 		})
 	}
