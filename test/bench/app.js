@@ -108,6 +108,10 @@ class SecretsKey extends Construct {
       Principal: { AWS: this.creatorArn },
       Action: 'kms:CreateGrant',
       Resource: '*',
+      Condition: {
+        StringEquals: { 'kms:GrantConstraintType': ['EncryptionContextEquals', 'EncryptionContextSubset'] },
+        'ForAllValues:StringNotEqualsIgnoreCase': { 'kms:EncryptionContextKeys': ['ekskms:cluster-arn', 'ekskms:tenant'] },
+      },
     });
   }
 

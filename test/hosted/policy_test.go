@@ -44,9 +44,16 @@ func paths(t *testing.T) (list []nodePath) {
 
 func policies(t *testing.T) (pods, volumes *admissionv1.ValidatingAdmissionPolicy) {
 	t.Helper()
-	objects, err := manifest.Plugin(manifest.PluginInput{
+	in := manifest.PluginInput{
 		ClusterName: "demo", ClusterARN: "a", KeyARN: "b", Image: "c", EncryptionContext: map[string]string{"d": "e"}, Mode: manifest.DaemonSet,
-	})
+		HostPaths: []string{"/opt/harmless", "/opt/csi/"},
+	}
+	for _, p := range paths(t) {
+		if !p.Reaches {
+			in.HostPaths = append(in.HostPaths, p.Path)
+		}
+	}
+	objects, err := manifest.Plugin(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,16 +152,24 @@ func volume(source corev1.PersistentVolumeSource) *corev1.PersistentVolume {
 }
 
 // TestPaths: each path of the table, in a pod, as a hostPath volume and as a local
-// volume.
+// volume. Those that do not reach the socket are allowed by name, and nothing else is: not
+// what lies in them, and not a link that a pod has planted in its emptyDir.
 func TestPaths(t *testing.T) {
 	pods, volumes := policies(t)
-	for _, p := range paths(t) {
+	for _, p := range append(paths(t), []nodePath{
+		{"/opt/csi/a/b", false, "below a folder that is allowed with all in it"},
+		{"/opt/csi", false, "the folder itself"},
+		{"/opt/csi-2", true, "begins with the same letters"},
+		{"/var/log/pods", true, "below a folder that is allowed as it is"},
+		{"/opt/other", true, "not allowed"},
+		{"/var/lib/kubelet/pods/1/volumes/kubernetes.io~empty-dir/tmp/link", true, "a link in an emptyDir"},
+	}...) {
 		for how, refused := range map[string]string{
 			"pod":      judge(t, pods, pod("default", "", "/opt/harmless", p.Path), nil),
 			"hostPath": judge(t, volumes, volume(corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: p.Path}}), nil),
 			"local":    judge(t, volumes, volume(corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: p.Path}}), nil),
 		} {
-			if (refused != "") != p.Reaches || p.Reaches && !strings.Contains(refused, "leads to the socket of kms-plugin") {
+			if (refused != "") != p.Reaches || p.Reaches && !strings.Contains(refused, "the socket of kms-plugin") {
 				t.Errorf("%s as %s (%s): refused with %q, want %v", p.Path, how, p.Why, refused, p.Reaches)
 			}
 		}
@@ -189,38 +204,29 @@ func TestWhoMayMount(t *testing.T) {
 		"a volume of another kind": {volumes, volume(corev1.PersistentVolumeSource{
 			CSI: &corev1.CSIPersistentVolumeSource{Driver: "ebs.csi.aws.com"}}), nil, true},
 	} {
-		if refused := judge(t, c.policy, c.object, c.old); (refused == "") != c.allowed || !c.allowed && !strings.Contains(refused, "leads to the socket of kms-plugin") {
+		if refused := judge(t, c.policy, c.object, c.old); (refused == "") != c.allowed || !c.allowed && !strings.Contains(refused, "the socket of kms-plugin") {
 			t.Errorf("%s: refused with %q, want allowed: %v", what, refused, c.allowed)
 		}
 	}
 }
 
-// TestPolicyMutations: without one of its parts the policy lets a path of the table
-// pass, so each part has a line there that needs it.
+// TestPolicyMutations: without one of its parts the policy judges a path otherwise, so each
+// part is needed.
 func TestPolicyMutations(t *testing.T) {
-	for old, c := range map[string]struct{ new, path string }{
-		"c != '.'":                    {"true", "/./var/run/kms-plugin"},
-		"c != '' &&":                  {"", "//var/run/kms-plugin"},
-		"'/var/run/kms-plugin/',":     {"", "/var"},
-		", '/run/kms-plugin/'":        {"", "/run"},
-		"s.startsWith(f) ||":          {"", "/"},
-		"|| f.startsWith(s)":          {"", "/run/kms-plugin/socket.sock"},
-		"root|":                       {"", "/proc/1/root"},
-		"|cwd":                        {"", "/proc/1/cwd"},
-		"|fd)":                        {")", "/proc/1/fd/3"},
-		"(.+/)?":                      {"[0-9]+/", "/proc/thread-self/root"},
-		"((self|thread":               {"X((self|thread", "/proc"},
-		"(self|":                      {"(", "/proc/self"},
-		"|thread-self":                {"", "/proc/thread-self"},
-		"|[0-9]+)/(":                  {")/(", "/proc/1"},
-		"(task/":                      {"(X/", "/proc/1/task"},
-		"([0-9]+/)?)?)?$":             {")?)?$", "/proc/1/task/1"},
-		"f.startsWith('/dev/fd/') ||": {"", "/dev/fd/7"},
-		"|| f.contains('/../')":       {"", "/opt/../run"},
+	for old, c := range map[string]struct {
+		new, path string
+		allowed   bool // by the whole policy
+	}{
+		"c != '.'":                   {"true", "/./var/log", true},
+		"c != '' &&":                 {"", "//var/log", true},
+		"exists(a, f.startsWith(a))": {"exists(a, false)", "/opt/csi/a", true},
+		"f.contains('/../') ||":      {"", "/opt/csi/../run", false},
+		"!(f in ":                    {"(f in ", "/opt/other", false},
+		"'/opt/csi/'].exists":        {"'/opt/csi/', '/opt/'].exists", "/opt/other", false},
 	} {
 		pods, _ := policies(t)
-		if judge(t, pods, pod("default", "", c.path), nil) == "" {
-			t.Errorf("%s passes", c.path)
+		if refused := judge(t, pods, pod("default", "", c.path), nil); (refused == "") != c.allowed {
+			t.Errorf("%s: refused with %q, want allowed: %v", c.path, refused, c.allowed)
 		}
 		n := 0
 		for i := range pods.Spec.Variables {
@@ -232,8 +238,8 @@ func TestPolicyMutations(t *testing.T) {
 			t.Errorf("%q stands %d times in the policy", old, n)
 			continue
 		}
-		if refused := judge(t, pods, pod("default", "", c.path), nil); refused != "" {
-			t.Errorf("with %q for %q, %s is still refused: %s", c.new, old, c.path, refused)
+		if refused := judge(t, pods, pod("default", "", c.path), nil); (refused == "") == c.allowed {
+			t.Errorf("with %q for %q, %s is judged as before: %q", c.new, old, c.path, refused)
 		}
 	}
 }
