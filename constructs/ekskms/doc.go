@@ -54,8 +54,8 @@
 //     service account.
 //
 // There is no kms:*, no wildcard principal, and nothing for the account root with which an
-// IAM policy alone could hand out cryptographic use. Whoever IAM lets put a key policy can
-// write himself into it, though, unless BreakGlass takes that away from IAM. EKS itself uses the key through a
+// IAM policy alone could hand out cryptographic use. Any principal that IAM allows to put
+// a key policy can write itself into it, though, unless BreakGlass takes that away from IAM. EKS itself uses the key through a
 // grant that it makes when the cluster is created.
 //
 // Creators default to CloudFormation's execution role of the CDK bootstrap

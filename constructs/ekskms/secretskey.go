@@ -99,7 +99,7 @@ type SecretsKeyProps struct {
 	// the account's root user may disable a new key or schedule its deletion, and only they
 	// and the Creators may change its policy or copy it to another Region: an IAM policy can
 	// give that to nobody else. At most 3, whose ARNs have 420 characters together.
-	// Default: whoever the account's IAM policies let.
+	// Default: any principal that the account's IAM policies allow.
 	BreakGlass *[]awsiam.IGrantable
 }
 

@@ -196,20 +196,17 @@ func (x facts) comments(mode manifest.Mode, context map[string]string) []string 
 
 func (f *manifestFlags) workloads(cmd *cobra.Command, x facts, mode manifest.Mode) ([]artifact, error) {
 	x.cluster.Plugin.Mode = mode
-	in := x.cluster.PluginInput(x.image)
-	context := in.EncryptionContext
-	objs, err := manifest.Plugin(in)
+	all, err := x.cluster.Objects(x.image)
 	if err != nil {
 		return nil, wrongInput(err, cmd)
 	}
+	objs := slices.Concat(all.Plugin, all.Nodes)
 	said := []string{"These are the objects that the stack deploys by itself: apply them only where it has", "plugin.enabled: false."}
 	if !x.cluster.Applied {
 		said = []string{"The stack has plugin.apply: none, so nobody but you applies these and what secrets asks for."}
-		if x.cluster.AutoMode() {
-			objs = append(blueprint.NetworkPolicies(), objs...)
-		}
+		objs = append(all.Network, objs...)
 	}
-	head := append(append(x.comments(mode, context), said...),
+	head := append(append(x.comments(mode, keypolicy.ClusterContext(x.cluster.ARN())), said...),
 		"Pods get their credentials by a Pod Identity association of namespace "+manifest.DefaultNamespace+",",
 		"service account "+manifest.DefaultServiceAccount+", which must be there before them.")
 	apply := "kubectl apply --server-side -f FILE"
@@ -255,12 +252,8 @@ func (f *manifestFlags) workloads(cmd *cobra.Command, x facts, mode manifest.Mod
 		}
 		artifacts = append(artifacts, artifact{g.name, g.comments, body})
 	}
-	if secrets := x.cluster.Secrets; !x.cluster.Applied && secrets.Makes() {
-		objs, err := manifest.SecretsRBAC(secrets.Input())
-		if err != nil {
-			return nil, err
-		}
-		body, err := manifest.YAML(objs)
+	if !x.cluster.Applied && len(all.Secrets) > 0 {
+		body, err := manifest.YAML(all.Secrets)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,6 +36,11 @@ func newGenerateRoleWatch() *cobra.Command {
 			}
 			if err := roleNames(roles); err != nil {
 				return err
+			}
+			for _, role := range roles {
+				if strings.Contains(role, "/") {
+					return hint.Usage(fmt.Sprintf("--role is %q, must be the name alone: the events of IAM do not have the path", role), role[strings.LastIndex(role, "/")+1:])
+				}
 			}
 			partition := c.At.Partition.Text()
 			region := place.GlobalRegion(partition)

@@ -242,6 +242,7 @@ func TestGenerateUsage(t *testing.T) {
 		{"organization-policy --account 111122223333 --region eu-west-1 --bucket s3://logs", `--bucket is "s3://logs", which is not the name`},
 		{"organization-policy --account 111122223333 --region eu-west-1 --role arn:aws:iam::111122223333:role/a", `--role is "arn:aws:iam::111122223333:role/a", which is not the name`},
 		{"role-watch --region eu-west-1", "--account is required"},
+		{"role-watch --account 111122223333 --region eu-west-1 --role ops/Admin", `--role is "ops/Admin", must be the name alone`},
 		{"role-watch --account 111122223333 --region eu-west-1 --role a*b", `--role is "a*b", which is not the name`},
 		{"role-watch --account 111122223333 --region eusc-de-east-1", "which Region of the partition aws-eusc has the events of IAM"},
 		{"nonsense", `unknown command "nonsense" for "ekskms generate"`},

@@ -163,7 +163,7 @@ type Key struct {
 	// Whether conditions limit the creators' kms:CreateGrant to grants that EKS asks for. Not tried on AWS: try it on a cluster that you can lose. Default: false.
 	StrictGrants bool `yaml:"strictGrants,omitempty" jsonschema:"default=false"`
 
-	// ARNs of IAM roles for an emergency. With any, only they, the administrators and the account's root user may disable a new key or schedule its deletion, and only they and the creators may change its policy or copy it to another Region: an IAM policy can give that to nobody else. At most 3, whose ARNs have 420 characters together. Not with arn. Default: whoever the account's IAM policies let.
+	// ARNs of IAM roles for an emergency. With any, only they, the administrators and the account's root user may disable a new key or schedule its deletion, and only they and the creators may change its policy or copy it to another Region: an IAM policy can give that to nobody else. At most 3, whose ARNs have 420 characters together. Not with arn. Default: any principal that the account's IAM policies allow.
 	BreakGlass []string `yaml:"breakGlass,omitempty" jsonschema:"uniqueItems=true" config:"is=breakGlass,rule=roleARN,unless=arn"`
 }
 
