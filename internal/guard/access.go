@@ -324,8 +324,11 @@ func (c *comparison) binding(name string, was map[string]any, is object) {
 	}
 }
 
-// quoted finds the texts in an expression of CEL.
-var quoted = regexp.MustCompile(`'[^']*'(, '[^']*')*`)
+// quoted finds lists of texts in an expression of CEL, quotedName one text.
+var (
+	quoted     = regexp.MustCompile(`'[^']*'(, '[^']*')*`)
+	quotedName = regexp.MustCompile(`'([^']*)'`)
+)
 
 // policy compares two admission policies. Whether an expression refuses less can't be
 // decided, but for one that differs only in a list of names that are let pass.
@@ -375,8 +378,7 @@ func (c *comparison) policy(name string, was map[string]any, is object) {
 
 // missingNames are the quoted names of one expression that another does not have.
 func missingNames(was, is string) (more []string) {
-	names := regexp.MustCompile(`'([^']*)'`)
-	for _, m := range names.FindAllStringSubmatch(is, -1) {
+	for _, m := range quotedName.FindAllStringSubmatch(is, -1) {
 		if !strings.Contains(was, m[0]) {
 			more = append(more, m[1])
 		}

@@ -213,8 +213,10 @@ func (c *comparison) resourcePolicies() {
 }
 
 // document is a policy, which log groups have as text.
-func document(t *estate.Thing) any {
-	v := t.Settings["PolicyDocument"]
+func document(t *estate.Thing) any { return parsed(t.Settings["PolicyDocument"]) }
+
+// parsed is a value that may be written as JSON in a text.
+func parsed(v any) any {
 	if text, is := v.(string); is {
 		var read any
 		if json.Unmarshal([]byte(text), &read) == nil {
@@ -418,16 +420,7 @@ func disabled(rule *estate.Thing) bool {
 	return strings.HasPrefix(value.Text(rule.Settings["State"]), "DISABLED")
 }
 
-func pattern(rule *estate.Thing) any {
-	p := rule.Settings["EventPattern"]
-	if s, ok := p.(string); ok {
-		var read any
-		if json.Unmarshal([]byte(s), &read) == nil {
-			return read
-		}
-	}
-	return p
-}
+func pattern(rule *estate.Thing) any { return parsed(rule.Settings["EventPattern"]) }
 
 // narrowed says where an event pattern takes fewer events than before, or is
 // empty. A field that is new asks for more; a list that lost a value takes less. A
