@@ -75,7 +75,7 @@ const (
 // KMS calls that the plugin makes to watch a key, each minute and pod. Source:
 // internal/kmsplugin, where a test counts them.
 const (
-	// ProbeCalls are DescribeKey, Encrypt and Decrypt.
+	// ProbeCalls are DescribeKey, GenerateDataKey and Decrypt.
 	ProbeCalls = 3
 	// WatchCalls are ListGrants, by the pods of the Deployment.
 	WatchCalls = 1

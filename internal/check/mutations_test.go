@@ -647,14 +647,14 @@ var mutations = []mutation{
 	{name: "another description", apply: property(secretsKey, "Description", "x")},
 	{name: "a list of one action", apply: statement("ClusterCreatorsGrant", "Action", []any{"kms:CreateGrant"})},
 	{name: "a list of one principal", apply: statement("ClusterRole", "Principal", map[string]any{"AWS": []any{map[string]any{"Fn::GetAtt": []any{clusterRole, "Arn"}}}})},
-	{name: "actions in another case", apply: statement("PluginUse", "Action", []any{"KMS:DECRYPT", "kms:encrypt"})},
+	{name: "actions in another case", apply: statement("PluginUse", "Action", []any{"KMS:DECRYPT", "kms:generatedatakey"})},
 	{name: "a condition key in another case", apply: func(t template) {
 		set(statementOf(t, "PluginUse"), "Condition.StringEquals.KMS:encryptioncontext:ekskms:cluster-arn", statementOf(t, "PluginUse")["Condition"].(map[string]any)["StringEquals"].(map[string]any)[contextKey])
 		set(statementOf(t, "PluginUse"), "Condition.StringEquals."+contextKey, nil)
 	}},
 	{name: "the plugin's statement in two", apply: func(t template) {
 		second := maps.Clone(statementOf(t, "PluginUse"))
-		second["Sid"], second["Action"] = "PluginEncrypt", "kms:Encrypt"
+		second["Sid"], second["Action"] = "PluginGenerate", "kms:GenerateDataKey"
 		set(statementOf(t, "PluginUse"), "Action", "kms:Decrypt")
 		setStatements(t, append(statements(t), second))
 	}},

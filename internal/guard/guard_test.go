@@ -154,11 +154,11 @@ var mutations = []struct {
 	{"a service", add("Allow", map[string]any{"Service": "logs.eu-central-1.amazonaws.com"}, "kms:Decrypt", nil), one("policy-widened"), "logs.eu-central-1.amazonaws.com may do kms:Decrypt"},
 	{"everything for the account", statement(account, "Action", "kms:*"), one("policy-widened"), "kms:"},
 	{"all but", estatetest.All(statement(account, "Action", nil), statement(account, "NotAction", "kms:Decrypt")), one("policy-widened"), "kms:Encrypt"},
-	{"data keys for the plugin", statement(pluginUse, "Action", []any{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}), one("policy-widened"), pluginRole + " may do kms:GenerateDataKey"},
-	{"any context for the plugin", statement(pluginUse, "Condition", nil), one("policy-widened"), pluginRole + " may do kms:Decrypt, kms:Encrypt"},
+	{"encryption for the plugin", statement(pluginUse, "Action", []any{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}), one("policy-widened"), pluginRole + " may do kms:Encrypt"},
+	{"any context for the plugin", statement(pluginUse, "Condition", nil), one("policy-widened"), pluginRole + " may do kms:Decrypt, kms:GenerateDataKey"},
 	{"any pod for the plugin's role", func(t estatetest.Template) {
 		delete(statements(t)[pluginUse].(map[string]any)["Condition"].(map[string]any)["StringEquals"].(map[string]any), "aws:PrincipalTag/kubernetes-namespace")
-	}, one("policy-widened"), pluginRole + " may do kms:Decrypt, kms:Encrypt"},
+	}, one("policy-widened"), pluginRole + " may do kms:Decrypt, kms:GenerateDataKey"},
 	{"IfExists", func(t estatetest.Template) {
 		c := statements(t)[pluginUse].(map[string]any)["Condition"].(map[string]any)
 		c["StringEqualsIfExists"] = c["StringEquals"]
@@ -168,7 +168,7 @@ var mutations = []struct {
 	{"a policy that is not understood", statement(pluginUse, "Condition", map[string]any{"StringSounds": map[string]any{"a:b": "c"}}), one("policy-not-understood"), "StringSounds"},
 	{"creators dropped", without(creatorsGrant), one("principal-dropped"), "may no longer do kms:CreateGrant"},
 	{"cluster's role dropped", without(clusterRoleStatement), one("principal-dropped"), clusterRole + " may no longer do"},
-	{"plugin dropped", without(pluginUse), one("principal-dropped"), pluginRole + " may no longer do kms:Decrypt, kms:Encrypt"},
+	{"plugin dropped", without(pluginUse), one("principal-dropped"), pluginRole + " may no longer do kms:Decrypt, kms:GenerateDataKey"},
 	{"plugin's context changed", statement(pluginUse, "Condition.StringEquals.kms:EncryptionContext:ekskms:cluster-arn", "other"), []string{"policy-widened", "principal-dropped"}, "kms:encryptioncontext:ekskms:cluster-arn"},
 	{"EKS locked out by a perimeter", add("Deny", "*", []any{"kms:Encrypt", "kms:Decrypt"}, map[string]any{"StringNotEquals": map[string]any{"aws:SourceVpce": "vpce-0123456789abcdef0"}}), one("cluster-locked-out"), "under its grant"},
 	{"deployer without PutKeyPolicy", statement(account, "Principal", map[string]any{"AWS": "arn:aws:iam::111122223333:role/KeyAdmin"}), []string{"key-creation-refused", "policy-widened", "principal-dropped"}, "kms:PutKeyPolicy"},

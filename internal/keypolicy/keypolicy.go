@@ -293,9 +293,16 @@ func (s PodSession) tags(prefix string) map[string]iampolicy.Values {
 	}
 }
 
-// PluginUse lets the plugin's role describe the key, and encrypt and decrypt with
-// exactly the given encryption context: all pairs must be there and no other key
-// beside them.
+// pluginActions are what a plugin works with: it has KMS make a data key for each
+// seed, and unwrap it. Both calls take the conditions on the encryption context
+// (AWS KMS Developer Guide, "AWS KMS condition keys"; Service Authorization
+// Reference, "Actions, resources, and condition keys for AWS Key Management
+// Service", GenerateDataKey).
+func pluginActions() iampolicy.Values { return iampolicy.Values{"kms:Decrypt", "kms:GenerateDataKey"} }
+
+// PluginUse lets the plugin's role describe the key, and generate and unwrap data
+// keys with exactly the given encryption context: all pairs must be there and no
+// other key beside them.
 //
 // With session set, the plugin runs on EKS: it may also list the key's grants, to
 // see whether EKS's own is still there, and the role's session must carry the
@@ -312,7 +319,7 @@ func PluginUse(roleARN string, context EncryptionContext, session *PodSession) [
 	}
 	use := describe
 	use.Sid = SidPluginUse
-	use.Action = iampolicy.Values{"kms:Decrypt", "kms:Encrypt"}
+	use.Action = pluginActions()
 	use.Condition = iampolicy.Condition{}
 	if session != nil {
 		describe.Action = append(describe.Action, "kms:ListGrants")
@@ -354,8 +361,8 @@ const (
 	MaxTenantText = 2400
 )
 
-// TenantUse lets the role of each tenant's plugin describe the key, and encrypt
-// and decrypt under [TenantContext]: neither another tenant's plugin nor that of
+// TenantUse lets the role of each tenant's plugin describe the key, and generate
+// and unwrap data keys under [TenantContext]: neither another tenant's plugin nor that of
 // the cluster can decrypt what it has encrypted, nor it theirs. The sessions must
 // carry the tags of their pods, as for [PluginUse].
 //
@@ -382,7 +389,7 @@ func TenantUse(tenants []Tenant) []iampolicy.Statement {
 			Sid:       SidTenantUse,
 			Effect:    iampolicy.Allow,
 			Principal: iampolicy.Principal{AWS: iampolicy.Values{t.RoleARN}},
-			Action:    iampolicy.Values{"kms:Decrypt", "kms:Encrypt"},
+			Action:    pluginActions(),
 			Resource:  onKey(),
 			Condition: iampolicy.Condition{"StringEquals": t.Session.tags("aws:PrincipalTag/")},
 		}

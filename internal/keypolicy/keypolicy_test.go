@@ -177,7 +177,7 @@ func TestSecretsKeyRulesCanFail(t *testing.T) {
 		{"grants to the account", SidAccount, func(s *iampolicy.Statement) { s.Action[0] = "kms:CreateGrant" }, "any IAM policy, may kms:CreateGrant"},
 		{"plugin use by account ID", SidPluginUse, func(s *iampolicy.Statement) { s.Principal.AWS[0] = account }, "any IAM policy, may kms:Decrypt"},
 		{"decrypt to administrators", SidAdministrators, func(s *iampolicy.Statement) { s.Action[0] = "kms:Decrypt" }, "without the encryption context"},
-		{"no context", SidPluginUse, func(s *iampolicy.Statement) { delete(s.Condition, "StringEquals") }, "kms:Encrypt without the encryption context"},
+		{"no context", SidPluginUse, func(s *iampolicy.Statement) { delete(s.Condition, "StringEquals") }, "kms:GenerateDataKey without the encryption context"},
 		{"another cluster", SidPluginUse, func(s *iampolicy.Statement) {
 			s.Condition["StringEquals"]["kms:EncryptionContext:"+ContextKey] = iampolicy.Values{clusterARN, clusterARN + "2"}
 		}, "without the encryption context of the cluster"},

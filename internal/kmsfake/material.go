@@ -26,7 +26,7 @@ func newMaterial(keyID string) *material {
 	if err != nil {
 		panic(err)
 	}
-	gcm, err := cipher.NewGCM(block)
+	gcm, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		panic(err)
 	}
@@ -38,23 +38,20 @@ func newMaterial(keyID string) *material {
 	return m
 }
 
-// A ciphertext is: material ID, nonce, sealed plaintext.
+// A ciphertext is: material ID, sealed plaintext with its nonce ahead.
 func (m *material) seal(plaintext []byte, context map[string]string) []byte {
-	nonce := randomBytes(m.gcm.NonceSize())
-	out := make([]byte, 0, len(m.raw)+len(nonce)+len(plaintext)+m.gcm.Overhead())
-	out = append(append(out, m.raw[:]...), nonce...)
-	return m.gcm.Seal(out, nonce, plaintext, m.aad(context))
+	out := make([]byte, 0, len(m.raw)+len(plaintext)+m.gcm.Overhead())
+	return m.gcm.Seal(append(out, m.raw[:]...), nil, plaintext, m.aad(context))
 }
 
 // open finds the material that sealed a ciphertext and undoes it.
 func open(all []*material, blob []byte, context map[string]string) ([]byte, *material, bool) {
 	for _, m := range all {
 		rest, ok := bytes.CutPrefix(blob, m.raw[:])
-		if !ok || len(rest) < m.gcm.NonceSize() {
+		if !ok {
 			continue
 		}
-		n := m.gcm.NonceSize()
-		plaintext, err := m.gcm.Open(nil, rest[:n], rest[n:], m.aad(context))
+		plaintext, err := m.gcm.Open(nil, nil, rest, m.aad(context))
 		return plaintext, m, err == nil
 	}
 	return nil, nil, false

@@ -22,6 +22,12 @@ type seedCache struct {
 	lru *lru.Cache
 }
 
+// Results of a look-up, as the metric names them.
+const (
+	cacheHit  = "hit"
+	cacheMiss = "miss"
+)
+
 type seedEntry struct {
 	seed    []byte
 	expires time.Time
@@ -34,12 +40,18 @@ func newSeedCache(size int, ttl time.Duration) *seedCache {
 }
 
 // cacheKey is a hash, so that no ciphertext stays in memory for it.
-func cacheKey(boxID string) lru.Key { return sha256.Sum256([]byte(boxID)) }
+func cacheKey(id flightID) lru.Key {
+	var fields []byte
+	for _, f := range []string{id.arn, id.keyID, id.ciphertext} {
+		fields = appendField(fields, f)
+	}
+	return sha256.Sum256(fields)
+}
 
-func (c *seedCache) get(boxID string) (seed []byte, ok bool) {
+func (c *seedCache) get(id flightID) (seed []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := cacheKey(boxID)
+	key := cacheKey(id)
 	v, ok := c.lru.Get(key)
 	if !ok {
 		return nil, false
@@ -52,10 +64,10 @@ func (c *seedCache) get(boxID string) (seed []byte, ok bool) {
 	return bytes.Clone(entry.seed), true // what is evicted is wiped
 }
 
-func (c *seedCache) put(boxID string, seed []byte) {
+func (c *seedCache) put(id flightID, seed []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lru.Add(cacheKey(boxID), seedEntry{bytes.Clone(seed), time.Now().Add(c.ttl)})
+	c.lru.Add(cacheKey(id), seedEntry{bytes.Clone(seed), time.Now().Add(c.ttl)})
 }
 
 func (c *seedCache) purge() {

@@ -1,11 +1,13 @@
 package kmsplugin
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -16,10 +18,13 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 )
 
@@ -27,7 +32,7 @@ import (
 // *kms.Client has it.
 type KMS interface {
 	DescribeKey(context.Context, *kms.DescribeKeyInput, ...func(*kms.Options)) (*kms.DescribeKeyOutput, error)
-	Encrypt(context.Context, *kms.EncryptInput, ...func(*kms.Options)) (*kms.EncryptOutput, error)
+	GenerateDataKey(context.Context, *kms.GenerateDataKeyInput, ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error)
 	Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error)
 	// ListGrants is called where a cluster is watched, and by doctor.
 	ListGrants(context.Context, *kms.ListGrantsInput, ...func(*kms.Options)) (*kms.ListGrantsOutput, error)
@@ -35,11 +40,15 @@ type KMS interface {
 
 const (
 	// maxAttempts with their waits fit into one call's time limit as long as
-	// KMS answers; where it is silent, attemptTimeout leaves room for two.
+	// KMS answers. An attempt is given up after attemptTimeout, as long as
+	// that much is left for another one: the last one gets all that is left.
 	maxAttempts    = 3
 	attemptTimeout = time.Second
-	baseBackoff    = 50 * time.Millisecond
-	maxBackoff     = 200 * time.Millisecond
+	// maxAnswer is the most that is read of one answer. KMS's longest to these
+	// calls, a page of 100 grants, has about that; all others under 2 KiB.
+	maxAnswer   = 64 << 10
+	baseBackoff = 50 * time.Millisecond
+	maxBackoff  = 200 * time.Millisecond
 
 	// maxConns is the calls in flight and some more for probes: never more
 	// connections than that, and all of them stay open between bursts.
@@ -47,9 +56,6 @@ const (
 	// warmConns are opened at start, so that the API server's first calls don't
 	// each wait for DNS, TCP and TLS.
 	warmConns = 4
-	// renewAhead is how long before their expiry credentials of all sources are
-	// renewed. By default the SDK does so for some sources only.
-	renewAhead = 5 * time.Minute
 	// idleTimeout is over the default poll interval: the probe keeps a
 	// connection warm.
 	idleTimeout = 5 * time.Minute
@@ -73,8 +79,9 @@ type ClientOptions struct {
 	// Transport replaces the pool of connections.
 	Transport http.RoundTripper
 
-	attemptTimeout time.Duration // of one request, without its retries
+	attemptTimeout time.Duration // see the constant
 	metrics        *metrics
+	log            *slog.Logger
 }
 
 // Client is AWS KMS in one Region.
@@ -85,7 +92,7 @@ type Client struct {
 	Endpoint string
 
 	http        *http.Client
-	credentials aws.CredentialsProvider
+	credentials *renewal
 }
 
 // NewClient makes a client with the SDK's default chains for credentials and
@@ -98,7 +105,13 @@ func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 	o.attemptTimeout = cmp.Or(o.attemptTimeout, attemptTimeout)
 	load := []func(*config.LoadOptions) error{
 		config.WithRegion(o.Region),
-		config.WithCredentialsCacheOptions(func(c *aws.CredentialsCacheOptions) { c.ExpiryWindow = renewAhead }),
+		// It would write to stderr, past the log.
+		config.WithLogger(logging.Nop{}),
+		config.WithHTTPClient(sourceClient()),
+		// The one source that does not take that client (seen in config v1.33).
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = sourceClient() }),
+		// The true expiry: renewal is ahead of it, and goes on until then.
+		config.WithCredentialsCacheOptions(func(c *aws.CredentialsCacheOptions) { c.ExpiryWindow = 0 }),
 		config.WithAPIOptions([]func(*middleware.Stack) error{
 			awsmiddleware.AddUserAgentKeyValue("ekskms-kms-plugin", Version().Version),
 		}),
@@ -113,9 +126,11 @@ func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load AWS configuration: %w", err)
 	}
-	cfg.Credentials = markedCredentials{cfg.Credentials, o.metrics}
-	client := &Client{Region: o.Region, http: httpClient(cfg, o), credentials: cfg.Credentials}
+	renewed := newRenewal(cfg.Credentials, o.metrics, o.log)
+	cfg.Credentials = renewed
+	client := &Client{Region: o.Region, http: httpClient(cfg, o), credentials: renewed}
 	sdk := kms.NewFromConfig(cfg, func(k *kms.Options) {
+		k.APIOptions = append(k.APIOptions, attempts{o.attemptTimeout}.register, renewed.register)
 		k.HTTPClient = client.http
 		k.Retryer = countedRetries{retryer(), o.metrics}
 		if o.Replica {
@@ -138,9 +153,8 @@ func httpClient(cfg aws.Config, o ClientOptions) *http.Client {
 		transport = pool(cfg, o)
 	}
 	return &http.Client{
-		Transport: plainBodies{transport},
-		Timeout:   o.attemptTimeout,
-		// KMS does not redirect, and seeds are not sent where somebody else
+		Transport: bounded{transport},
+		// KMS does not redirect, and data keys are not sent where somebody else
 		// points to.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -160,6 +174,7 @@ func pool(cfg aws.Config, o ClientOptions) *http.Transport {
 	t.MaxIdleConnsPerHost = maxConns
 	t.MaxIdleConns = 0 // bounded by host
 	t.IdleConnTimeout = idleTimeout
+	t.MaxResponseHeaderBytes = maxAnswer
 	dial := t.DialContext
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
@@ -171,31 +186,115 @@ func pool(cfg aws.Config, o ClientOptions) *http.Transport {
 	return t
 }
 
-// plainBodies hides the WriteTo method of the SDK's request bodies. Once the SDK
-// has closed a body, that method answers io.EOF (smithy-go v1.28.8,
-// transport/http/internal/io), which net/http takes for a failed write: it
-// would throw away one connection in some tens of calls.
-type plainBodies struct{ http.RoundTripper }
+// bounded has requests with a body that is in memory, and answers that end.
+//
+// Of a body that it does not know to be in memory, net/http sends the headers
+// apart, which costs a system call and a packet. And the SDK's bodies have a
+// WriteTo method that answers io.EOF once the SDK has closed them (smithy-go
+// v1.28.8, transport/http/internal/io), for which net/http would throw away one
+// connection in some tens of calls.
+type bounded struct{ http.RoundTripper }
 
-func (p plainBodies) RoundTrip(r *http.Request) (*http.Response, error) {
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil && r.Body != http.NoBody {
+		body, err := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		if err != nil {
+			return nil, err
+		}
 		plain := *r
-		plain.Body = struct{ io.ReadCloser }{r.Body}
+		plain.Body, plain.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		r = &plain
 	}
-	return p.RoundTripper.RoundTrip(r)
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = &capped{resp.Body, maxAnswer}
+	}
+	return resp, err
 }
 
 // CloseIdleConnections is what http.Client asks its transport for.
-func (p plainBodies) CloseIdleConnections() {
-	if t, ok := p.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+func (b bounded) CloseIdleConnections() {
+	if t, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
 
+type capped struct {
+	io.ReadCloser
+	left int
+}
+
+func (c *capped) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, errTooLong
+	}
+	n, err := c.ReadCloser.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+var errTooLong = errors.New("the answer is over 64 KiB")
+
+// attempts limits the time of each attempt of a call.
+type attempts struct{ timeout time.Duration }
+
+type attemptKey struct{}
+
+func (a attempts) register(stack *middleware.Stack) error {
+	err := stack.Initialize.Add(middleware.InitializeMiddlewareFunc("ekskmsAttempts", func(
+		ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
+	) (middleware.InitializeOutput, middleware.Metadata, error) {
+		return next.HandleInitialize(middleware.WithStackValue(ctx, attemptKey{}, new(int)), in)
+	}), middleware.Before)
+	if err != nil {
+		return err
+	}
+	return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("ekskmsAttempt", a.limit), "Retry", middleware.After)
+}
+
+func (a attempts) limit(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	timeout, last := a.timeout, false
+	if n, ok := middleware.GetStackValue(ctx, attemptKey{}).(*int); ok {
+		*n++
+		last = *n >= maxAttempts
+	}
+	if deadline, ok := ctx.Deadline(); last || ok && time.Until(deadline) < 2*timeout {
+		timeout = max(timeout, defaultCallTimeout)
+	}
+	cut, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	out, metadata, err := next.HandleFinalize(cut, in)
+	if err != nil && cut.Err() != nil && ctx.Err() == nil {
+		err = silence{}
+	}
+	return out, metadata, err
+}
+
+// silence is an attempt that had no answer in its time. It is worth a retry.
+type silence struct{}
+
+func (silence) Error() string        { return "no answer in time" }
+func (silence) Timeout() bool        { return true }
+func (silence) Temporary() bool      { return true }
+func (silence) RetryableError() bool { return true }
+
 func retryer() aws.RetryerV2 {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = maxAttempts
+		// The SDK would stop to retry after some dozen failures, and make all calls
+		// fail whose first attempt is a slow one. What bounds retries here is the
+		// budget of each call, and the cap of calls in flight.
+		o.RateLimiter = ratelimit.None
+		o.Retryables = append(o.Retryables,
+			// An answer that was cut off.
+			retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+				if errors.Is(err, io.ErrUnexpectedEOF) {
+					return aws.TrueTernary
+				}
+				return aws.UnknownTernary
+			}),
+			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{http.StatusTooManyRequests: {}}})
 		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
 			// Full jitter: the SDK's own jitters only waits of over a second.
 			return rand.N(min(maxBackoff, baseBackoff<<min(attempt, 8))) + 1, nil //nolint:gosec // no secret
@@ -252,6 +351,8 @@ func isLoopback(host string) bool {
 // Warm opens connections ahead of the first calls. The requests are unsigned
 // and their answers mean nothing: KMS refuses them before it looks for a key.
 func (c *Client) Warm(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, defaultCallTimeout)
+	defer cancel()
 	// Each request waits until all have a connection, or the quick ones would
 	// share one.
 	var connected, all sync.WaitGroup
@@ -272,34 +373,14 @@ func (c *Client) Warm(ctx context.Context) {
 			if err != nil {
 				return // the probe says what is wrong
 			}
-			_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // read, or it can't be used again
+			_, _ = io.Copy(io.Discard, resp.Body) // read, or it can't be used again
 			_ = resp.Body.Close()
 		})
 	}
 	all.Wait()
 }
 
-// markedCredentials makes the failures of the credential chain recognisable,
-// since the SDK reports them as plain text, and notes when credentials expire.
-type markedCredentials struct {
-	aws.CredentialsProvider
-	metrics *metrics
-}
-
-type credentialsError struct{ error }
-
-func (e credentialsError) Unwrap() error { return e.error }
-
-func (m markedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	c, err := m.CredentialsProvider.Retrieve(ctx)
-	if err != nil {
-		return c, credentialsError{err}
-	}
-	m.metrics.credentialsExpire(c)
-	return c, nil
-}
-
 func requestID(m middleware.Metadata) string {
 	id, _ := awsmiddleware.GetRequestIDMetadata(m)
-	return id
+	return bare(id)
 }

@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os/signal"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -115,7 +117,12 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if o.pprof {
 		runtime.MemProfileRate = memProfileRate
 	}
-	p, err := o.plugin(ctx, slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: o.level})))
+	// A reader of the log that goes away must not end the process.
+	signal.Ignore(syscall.SIGPIPE)
+	m := newMetrics()
+	logs := newLogWriter(stderr, m.unlogged)
+	defer logs.close()
+	p, err := o.plugin(ctx, slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: o.level})), m)
 	if err != nil {
 		return err
 	}
@@ -129,7 +136,8 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	l := Listeners{Pprof: o.pprof}
 	if o.health != "" {
 		if l.Health, err = net.Listen("tcp", o.health); err != nil {
-			return fmt.Errorf("--health-listen: %w", err)
+			return hint.New("--health-listen: "+err.Error(),
+				"another process may have the port: give a free one, or --health-listen '' for none")
 		}
 	}
 	if l.Plugin, err = Listen(o.socket, o.owner); err != nil {

@@ -40,7 +40,7 @@ func benchCommand() *cobra.Command {
 Without --direct it calls the plugin that listens on --listen. With --direct it
 takes serve's flags and makes the calls to AWS KMS that the plugin would make,
 from this process, without a socket between. Either way real KMS requests are
-made, which are billed and on record: about 1.5 per encrypt and decrypt.`,
+made, which are billed and on record: one per encrypt and decrypt.`,
 		Example: `  kms-plugin bench --listen unix:///run/kms-plugin/socket.sock --callers 16 --calls 1000`,
 		Args:    noArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -139,7 +139,7 @@ func (b *benchOptions) service(ctx context.Context, listen string, o options) (s
 			},
 		}, hangUp, nil
 	}
-	p, err := o.plugin(ctx, nil)
+	p, err := o.plugin(ctx, nil, newMetrics())
 	if err != nil {
 		return s, nil, err
 	}

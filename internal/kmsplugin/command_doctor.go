@@ -31,7 +31,7 @@ func doctorCommand() *cobra.Command {
 		Long: `Check credentials, endpoint, key and key policy with the settings of serve.
 
 doctor takes serve's flags, so that it can be run in serve's place. It calls
-DescribeKey, encrypts and decrypts a nonce under the encryption context, and
+DescribeKey, has a data key made and unwrapped under the encryption context, and
 tries that AWS KMS refuses other contexts: these refusals are on record in
 CloudTrail as AccessDenied. With --watch-cluster it also looks for EKS's grant.
 It needs no socket, does not ask Kubernetes, and changes nothing.`,
@@ -51,7 +51,7 @@ It needs no socket, does not ask Kubernetes, and changes nothing.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			p, err := opts.plugin(ctx, nil)
+			p, err := opts.plugin(ctx, nil, newMetrics())
 			if err != nil {
 				return err
 			}
@@ -281,16 +281,21 @@ func (d *doctor) key(ctx context.Context, k *cmk, e *endpoint, c *Client) {
 		d.decrypt(ctx, "decrypt", subject, e, keyARN, k.context)
 		return
 	}
-	out, f := e.roundTrip(ctx, ctx, work, keyARN, k.context, []byte(nonceText()))
+	made, f := e.generate(ctx, ctx, work, keyARN, k.context)
+	materialID := ""
+	if f == nil {
+		defer made.wipe()
+		materialID, f = e.readBack(ctx, ctx, work, keyARN, k.context, made)
+	}
 	if f != nil {
 		d.failed("round trip", subject, f, k.context)
 		return
 	}
-	d.add("round trip", subject, findingOK, "encrypts and decrypts under the encryption context", "")
-	if out.materialID == "" {
-		d.add("rotation", subject, findingWarning, "unseen", "Decrypt names no key material here: a rotation can't be seen, only a new key")
+	d.add("round trip", subject, findingOK, "a data key is wrapped and unwrapped under the encryption context", "")
+	if cmp.Or(made.materialID, materialID) == "" {
+		d.add("rotation", subject, findingWarning, "unseen", "neither GenerateDataKey nor Decrypt names its key material here: a rotation can't be seen, only a new key")
 	}
-	d.contexts(ctx, subject, k, e, keyARN, out.ciphertext)
+	d.contexts(ctx, subject, k, e, keyARN, made.wrapped)
 }
 
 // grant looks whether EKS may use the key for the cluster that is watched.
@@ -358,9 +363,10 @@ func (d *doctor) contexts(ctx context.Context, subject string, k *cmk, e *endpoi
 		{"further context", more, findingWarning, "further names in the encryption context"},
 	} {
 		var taken []string
-		_, f := e.seal(ctx, ctx, &call{}, keyARN, c.context, []byte(nonceText()))
+		made, f := e.generate(ctx, ctx, &call{}, keyARN, c.context)
+		made.wipe()
 		if f == nil {
-			taken = append(taken, "Encrypt")
+			taken = append(taken, "GenerateDataKey")
 		} else if f.class != classPermissionDenied {
 			d.failed(c.check, subject, f, k.context)
 			continue

@@ -20,15 +20,29 @@ func encryptRequest() *kmsapi.EncryptRequest {
 }
 
 func TestOldDataAfterRotationAndRestart(t *testing.T) {
-	bubble(t, func(t *testing.T, f *fixture) {
+	bubble(t, func(_ *testing.T, f *fixture) {
 		e := f.probe().mustEncrypt(seed)
 		f.key.Rotate()
 		f.key.Rotate()
 		restarted := f.plugin() // before its first probe, even
 		f.wantOpens(restarted, e)
-		// A label that names another material of the same key: readable, and noted.
-		relabelled := &kmsapi.EncryptResponse{Ciphertext: e.Ciphertext, KeyId: keyID(f.key.ARN, "another material")}
-		f.wantOpens(restarted, relabelled)
+	})
+}
+
+// What was stored before there were envelopes, and after a rotation since. Its
+// label is not bound to it: another material of the same key in it is readable,
+// and noted.
+func TestEarlierFormat(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fixture) {
+		earlier := directData(f.probe(), f.key.MaterialID())
+		f.key.Rotate()
+		restarted := f.plugin()
+		f.wantOpens(restarted, earlier)
+		f.wantOpens(restarted, &kmsapi.EncryptResponse{Ciphertext: earlier.Ciphertext, KeyId: earlier.KeyId[:len("v1:")+keyIDHashLen]})
+		if strings.Contains(f.logs.String(), "names another material") {
+			t.Error("a true label is called false")
+		}
+		f.wantOpens(restarted, directData(f, "another material"))
 		if !strings.Contains(f.logs.String(), "names another material") {
 			t.Error("a changed label goes unnoticed")
 		}
@@ -40,7 +54,7 @@ func TestSeveralKeys(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fixture) {
 		e := f.probe().mustEncrypt(seed)
 		next := f.fake.NewKey()
-		f.fake.Deny("Encrypt", f.key) // the earlier key's policy may allow Decrypt alone
+		f.fake.Deny("GenerateDataKey", f.key) // the earlier key's policy may allow Decrypt alone
 		f.p = f.plugin(func(_ *fixture, c *Config) {
 			c.Keys = append([]Key{{ID: next.ARN, Clients: c.Keys[0].Clients}}, c.Keys...)
 		})
@@ -91,7 +105,7 @@ func TestDecryptRefuses(t *testing.T) {
 				r.KeyId, r.Ciphertext = f.key.ARN, append([]byte("2"), r.Ciphertext...)
 			}, codes.InvalidArgument, 0},
 			"aws-encryption-provider's version alone":          {func(r *kmsapi.DecryptRequest) { r.KeyId, r.Ciphertext = f.key.ARN, []byte("1") }, codes.InvalidArgument, 0},
-			"our key_id, aws-encryption-provider's ciphertext": {func(r *kmsapi.DecryptRequest) { r.Ciphertext = append([]byte("1"), r.Ciphertext...) }, codes.InvalidArgument, 1},
+			"our key_id, aws-encryption-provider's ciphertext": {func(r *kmsapi.DecryptRequest) { r.Ciphertext = append([]byte("1"), r.Ciphertext...) }, codes.InvalidArgument, 0},
 			"no ciphertext":             {func(r *kmsapi.DecryptRequest) { r.Ciphertext = nil }, codes.InvalidArgument, 0},
 			"ciphertext too long":       {func(r *kmsapi.DecryptRequest) { r.Ciphertext = make([]byte, 1025) }, codes.InvalidArgument, 0},
 			"ciphertext cut":            {func(r *kmsapi.DecryptRequest) { r.Ciphertext = r.Ciphertext[:len(r.Ciphertext)-1] }, codes.InvalidArgument, 1},
@@ -143,11 +157,24 @@ func TestEncryptRefusesSizes(t *testing.T) {
 // this --encryption-context.
 func legacyData(f *fixture, name string, encryptionContext map[string]string) *kmsapi.EncryptResponse {
 	f.t.Helper()
-	out, err := f.p.cfg.Keys[0].Clients[0].Encrypt(f.t.Context(), &kms.EncryptInput{
-		KeyId: aws.String(f.key.ARN), Plaintext: []byte(seed), EncryptionContext: encryptionContext,
+	return &kmsapi.EncryptResponse{Ciphertext: append([]byte("1"), direct(f.t, f.p.cfg.Keys[0].Clients[0], f.key.ARN, encryptionContext)...), KeyId: name}
+}
+
+// direct is what kms:Encrypt makes of the seed.
+func direct(t testing.TB, c *Client, keyARN string, encryptionContext map[string]string) []byte {
+	t.Helper()
+	out, err := c.KMS.(*kms.Client).Encrypt(t.Context(), &kms.EncryptInput{ //nolint:forcetypeassert // NewClient makes no other
+		KeyId: aws.String(keyARN), Plaintext: []byte(seed), EncryptionContext: encryptionContext,
 	})
-	mustf(f.t, err, "encrypt as aws-encryption-provider")
-	return &kmsapi.EncryptResponse{Ciphertext: append([]byte("1"), out.CiphertextBlob...), KeyId: name}
+	mustf(t, err, "encrypt")
+	return out.CiphertextBlob
+}
+
+// directData is what this plugin stored before it made envelopes.
+func directData(f *fixture, materialID string) *kmsapi.EncryptResponse {
+	f.t.Helper()
+	id := keyIDDirect + strings.TrimPrefix(keyID(f.key.ARN, materialID), keyIDVersion)
+	return &kmsapi.EncryptResponse{Ciphertext: direct(f.t, f.p.cfg.Keys[0].Clients[0], f.key.ARN, clusterContext), KeyId: id}
 }
 
 func TestDataOfAWSEncryptionProvider(t *testing.T) {
@@ -325,7 +352,11 @@ func FuzzDecrypt(f *testing.F) {
 	close(p.sealing().probed)
 	e, err := p.Encrypt(f.Context(), encryptRequest())
 	mustf(f, err, "encrypt")
-	legacy := append([]byte("1"), e.Ciphertext...)
+	blob := direct(f, client, key.ARN, clusterContext)
+	legacy, earlier := append([]byte("1"), blob...), keyIDDirect+e.KeyId[len(keyIDVersion):]
+	f.Add(blob, earlier, "", []byte(nil), "uid")
+	f.Add(e.Ciphertext, earlier, "", []byte(nil), "uid")
+	f.Add(blob, e.KeyId, "", []byte(nil), "uid")
 	f.Add(e.Ciphertext, e.KeyId, "", []byte(nil), "uid")
 	f.Add(legacy, key.ARN, "", []byte(nil), "uid")
 	f.Add(legacy, key.ID(), "", []byte(nil), "uid")
@@ -337,7 +368,8 @@ func FuzzDecrypt(f *testing.F) {
 			req.Annotations = map[string][]byte{name: value}
 		}
 		d, err := p.Decrypt(t.Context(), req)
-		ours := bytes.Equal(ciphertext, e.Ciphertext) && matchesKeyID(keyIDPrefix(key.ARN), id) ||
+		ours := bytes.Equal(ciphertext, e.Ciphertext) && id == e.KeyId ||
+			bytes.Equal(ciphertext, blob) && strings.HasPrefix(id, keyIDDirect) && ownKeyID(key.ARN, id) ||
 			bytes.Equal(ciphertext, legacy) && (id == key.ARN || id == key.ID())
 		if err == nil && (!ours || name != "" || string(d.Plaintext) != seed) {
 			t.Errorf("decrypted what it never made: %x under %q", ciphertext, id)

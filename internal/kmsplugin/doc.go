@@ -12,11 +12,11 @@
 //
 // A key_id names one key and one key material of it. AWS KMS rotates material
 // under an unchanged key ARN, so the ARN alone would hide a rotation from the
-// API server. kms:Encrypt does not tell which material it used, so Encrypt
-// decrypts its own result, which does tell, and hands it out only if the
-// material is the one that Status vouches for. That costs a second KMS call for
-// an operation that an API server makes at start and after a rotation, and it
-// proves each time that what was written can be read back.
+// API server. Encrypt has KMS make a data key (kms:GenerateDataKey, which names
+// the material), seals the seed under it with AES-256-GCM, and hands it out only
+// if the material is the one that Status vouches for. That what was written can
+// be read back is proven by a round trip no older than one poll: the probe's, or
+// one that the call makes itself.
 //
 // # What it watches
 //

@@ -63,26 +63,28 @@ func TestDoctor(t *testing.T) {
 		"all is well": {func(*kmsfake.Server, *kmsfake.Key) {}, healthyKey, nil, true},
 		"no permission to describe": {func(s *kmsfake.Server, k *kmsfake.Key) { s.Deny("DescribeKey", k) }, until("key", "failed"),
 			[]string{"\"kms:DescribeKey\"\n", "KMS request ID"}, false},
-		"no permission to encrypt": {func(s *kmsfake.Server, k *kmsfake.Key) { s.Deny("Encrypt", k) }, until("round trip", "failed"),
-			[]string{"\"kms:Encrypt\"\n", `"kms:EncryptionContext:ekskms-cluster": "<value>"`, "<ARN of the plugin's role>"}, false},
+		"no permission to encrypt": {func(s *kmsfake.Server, k *kmsfake.Key) { s.Deny("GenerateDataKey", k) }, until("round trip", "failed"),
+			[]string{"\"kms:GenerateDataKey\"\n", `"kms:EncryptionContext:ekskms-cluster": "<value>"`, "<ARN of the plugin's role>"}, false},
 		"no permission to decrypt": {func(s *kmsfake.Server, k *kmsfake.Key) { s.Deny("Decrypt", k) }, until("round trip", "failed"),
 			[]string{"\"kms:Decrypt\"\n"}, false},
 		"another context is asked for": {func(_ *kmsfake.Server, k *kmsfake.Key) { k.RequireContext(map[string]string{"a": "b"}) }, until("round trip", "failed"),
-			[]string{"\"kms:Encrypt\"\n"}, false},
+			[]string{"\"kms:GenerateDataKey\"\n"}, false},
 		"any context is taken": {func(_ *kmsfake.Server, k *kmsfake.Key) { k.RequireContext(nil) },
 			with("wrong context is failed", "no context is failed", "further context is warning"),
-			[]string{"Encrypt and Decrypt may be called under another encryption context", `"kms:EncryptionContextKeys"`}, false},
-		"disabled":                            {func(_ *kmsfake.Server, k *kmsfake.Key) { k.SetState(kmsfake.Disabled) }, until("key", "failed"), []string{"kms:EnableKey"}, false},
-		"pending deletion":                    {func(_ *kmsfake.Server, k *kmsfake.Key) { k.SetState(kmsfake.PendingDeletion) }, until("key", "failed"), []string{"kms:CancelKeyDeletion"}, false},
-		"expired credentials":                 {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Credentials("test", "", time.Now().Add(-time.Hour)) }, until("key", "failed"), []string{"expired"}, false},
-		"the clock is wrong":                  {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Clock(-20 * time.Minute) }, with("clock is failed"), []string{"time synchronisation"}, false},
-		"the clock is a little wrong":         {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Clock(2 * time.Minute) }, with("clock is warning"), []string{"time synchronisation"}, true},
-		"no material IDs":                     {func(s *kmsfake.Server, _ *kmsfake.Key) { s.HideMaterialIDs("DescribeKey", "Decrypt") }, append(slices.Clone(healthyKey[:5]), append([]string{"rotation warning"}, healthyKey[5:]...)...), []string{"a rotation can't be seen"}, true},
+			[]string{"GenerateDataKey and Decrypt may be called under another encryption context", `"kms:EncryptionContextKeys"`}, false},
+		"disabled":                    {func(_ *kmsfake.Server, k *kmsfake.Key) { k.SetState(kmsfake.Disabled) }, until("key", "failed"), []string{"kms:EnableKey"}, false},
+		"pending deletion":            {func(_ *kmsfake.Server, k *kmsfake.Key) { k.SetState(kmsfake.PendingDeletion) }, until("key", "failed"), []string{"kms:CancelKeyDeletion"}, false},
+		"expired credentials":         {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Credentials("test", "", time.Now().Add(-time.Hour)) }, until("key", "failed"), []string{"expired"}, false},
+		"the clock is wrong":          {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Clock(-20 * time.Minute) }, with("clock is failed"), []string{"time synchronisation"}, false},
+		"the clock is a little wrong": {func(s *kmsfake.Server, _ *kmsfake.Key) { s.Clock(2 * time.Minute) }, with("clock is warning"), []string{"time synchronisation"}, true},
+		"no material IDs": {func(s *kmsfake.Server, _ *kmsfake.Key) {
+			s.HideMaterialIDs("DescribeKey", "GenerateDataKey", "Decrypt")
+		}, append(slices.Clone(healthyKey[:5]), append([]string{"rotation warning"}, healthyKey[5:]...)...), []string{"a rotation can't be seen"}, true},
 		"no material ID of DescribeKey alone": {func(s *kmsfake.Server, _ *kmsfake.Key) { s.HideMaterialIDs("DescribeKey") }, healthyKey, nil, true},
-		"Decrypt under any context": {func(s *kmsfake.Server, k *kmsfake.Key) { onlyOn(s, k, "Encrypt") },
+		"Decrypt under any context": {func(s *kmsfake.Server, k *kmsfake.Key) { onlyOn(s, k, "GenerateDataKey") },
 			with("wrong context is failed", "no context is failed", "further context is warning"), []string{`"Decrypt may be called under no encryption context"`}, false},
-		"Encrypt under any context": {func(s *kmsfake.Server, k *kmsfake.Key) { onlyOn(s, k, "Decrypt") },
-			with("wrong context is failed", "no context is failed", "further context is warning"), []string{`"Encrypt may be called under no encryption context"`}, false},
+		"GenerateDataKey under any context": {func(s *kmsfake.Server, k *kmsfake.Key) { onlyOn(s, k, "Decrypt") },
+			with("wrong context is failed", "no context is failed", "further context is warning"), []string{`"GenerateDataKey may be called under no encryption context"`}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := kmsfake.New(region)
@@ -165,7 +167,7 @@ func TestDoctorText(t *testing.T) {
 	fake := kmsfake.New(region)
 	serveFake(t, fake)
 	key := fake.NewKey()
-	fake.Deny("Encrypt", key)
+	fake.Deny("GenerateDataKey", key)
 	t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/kms-plugin")
 	code, stdout, stderr := runCommand(t.Context(), "doctor", "--key", key.ARN, "--encryption-context", "a=b")
 	if code != 1 || !strings.HasPrefix(stdout, "ok      credentials") || !strings.Contains(stdout, `"AWS": "arn:aws:iam::111122223333:role/kms-plugin"`) ||

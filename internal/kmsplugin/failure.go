@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -47,6 +49,7 @@ const (
 	classRotating   = "rotating"
 	classOverloaded = "overloaded"
 	classStopping   = "stopping"
+	classInternal   = "internal"
 
 	// The caller's.
 	classInvalidArgument    = "invalid-argument"
@@ -56,6 +59,13 @@ const (
 	classCanceled           = "canceled"
 	classDeadline           = "deadline"
 )
+
+// probeClasses are those that a look at a key can end with.
+var probeClasses = []string{
+	classDisabled, classPendingDeletion, classInvalidState, classNotFound, classPermissionDenied, classWrongKeyType, classWrongKey, classCorrupt,
+	classUnreachable, classTimeout, classKMSFault, classKeyStore, classThrottled, classNoCredentials, classExpiredCredentials,
+	classBadCredentials, classClockSkew, classRefused, classRotating,
+}
 
 // failure is one reason why the key can't be used, in words that may be logged
 // and handed to the API server: what is wrong, and what to do.
@@ -98,6 +108,27 @@ func (f *failure) elsewhere() bool {
 		return true
 	}
 	return false
+}
+
+// aside tells whether a failure of DescribeKey says nothing against the key: the
+// other calls may do.
+func (f *failure) aside() bool {
+	switch f.class {
+	case classPermissionDenied, classThrottled, classRefused, classKMSFault:
+		return true
+	}
+	return false
+}
+
+// ofKMS tells whether a call failed for KMS, the key or the way to it, and not
+// for what its caller gave or did.
+func (f *failure) ofKMS() bool {
+	switch f.class {
+	case classStarting, classOverloaded, classStopping, classInternal, classInvalidArgument, classInvalidCiphertext,
+		classForeignKeyID, classForeignAnnotations, classCanceled, classDeadline:
+		return false
+	}
+	return true
 }
 
 func invalid(text string) *failure {
@@ -170,11 +201,11 @@ func classify(caller context.Context, op string, err error) *failure {
 	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		f.awsCode = api.ErrorCode()
+		f.awsCode = bare(api.ErrorCode())
 	}
 	var resp *awshttp.ResponseError
 	if errors.As(err, &resp) {
-		f.requestID = resp.ServiceRequestID()
+		f.requestID = bare(resp.ServiceRequestID())
 	}
 	return f
 }
@@ -222,7 +253,7 @@ func classOf(caller context.Context, op string, err error) *failure {
 	case errors.As(err, &store):
 		return &failure{class: classKeyStore, code: codes.Unavailable,
 			text: "the key's backing store does not answer: retry, and check the custom key store if the key is in one"}
-	case errors.As(err, &api):
+	case errors.As(err, &api) && api.ErrorCode() != noCode:
 		return classOfCode(op, api, err)
 	}
 
@@ -232,7 +263,45 @@ func classOf(caller context.Context, op string, err error) *failure {
 		return &failure{class: classTimeout, code: codes.Unavailable,
 			text: "AWS KMS did not answer in time: check route, security groups, network policy and the VPC endpoint for kms, which drop packets silently"}
 	}
+	var resp *awshttp.ResponseError
+	if errors.As(err, &resp) && resp.HTTPStatusCode() > 0 { // it has one of 0 where nobody answered
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return &failure{class: classUnreachable, code: codes.Unavailable,
+				text: "AWS KMS's answer was cut off: check proxies and the network to the KMS endpoint"}
+		}
+		return classOfStatus(op, resp.HTTPStatusCode())
+	}
 	return unreachable(err)
+}
+
+// classOfStatus judges an answer that is no answer of KMS's but for its status:
+// KMS's errors are JSON with a code.
+func classOfStatus(op string, code int) *failure {
+	switch {
+	case code == http.StatusTooManyRequests:
+		return throttled()
+	case code >= http.StatusInternalServerError:
+		return kmsFault()
+	case code < http.StatusMultipleChoices:
+		return incomplete(op)
+	}
+	return &failure{class: classUnreachable, code: codes.Unavailable,
+		text: fmt.Sprintf("something else than AWS KMS answers at its endpoint, with HTTP status %d: check the endpoint's URL, proxies and DNS", code)}
+}
+
+// maxWord is the longest request ID or error code that is passed on.
+const maxWord = 64
+
+// bare takes a request ID or an error code of whoever answered as KMS, as far as
+// it looks like one.
+func bare(word string) string {
+	word = strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
+			return r
+		}
+		return -1
+	}, word[:min(len(word), 4*maxWord)])
+	return word[:min(len(word), maxWord)]
 }
 
 // unreachable tells the usual reasons apart. The error's own words stay out: they
@@ -245,6 +314,8 @@ func unreachable(err error) *failure {
 		notTLS      tls.RecordHeaderError
 	)
 	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		text = "no file descriptor is left for a connection to AWS KMS: raise the limit of open files (ulimit -n, LimitNOFILE); the plugin needs about 400"
 	case errors.As(err, &dns):
 		text = "the name of the KMS endpoint can't be resolved: check the Region, DNS, and whether network policy lets DNS out"
 	case errors.As(err, &certificate), errors.As(err, &notTLS):
@@ -255,6 +326,9 @@ func unreachable(err error) *failure {
 	return &failure{class: classUnreachable, code: codes.Unavailable, text: text}
 }
 
+// noCode is what the SDK calls the error of an answer that names none.
+const noCode = "UnknownError"
+
 func callersDeadline() *failure {
 	return &failure{class: classDeadline, code: codes.DeadlineExceeded, text: "the caller's deadline passed before AWS KMS answered"}
 }
@@ -264,9 +338,8 @@ func classOfCode(op string, api smithy.APIError, err error) *failure {
 	case "AccessDeniedException":
 		return permissionDenied(op)
 	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException":
-		return &failure{class: classThrottled, code: codes.ResourceExhausted,
-			text: "AWS KMS throttles this account: see the KMS request quotas of the Region, and who else uses them"}
-	case "ExpiredTokenException", "ExpiredToken":
+		return throttled()
+	case "ExpiredTokenException", "ExpiredToken": // see expiredCode
 		return &failure{class: classExpiredCredentials, code: codes.Unauthenticated,
 			text: "the plugin's AWS credentials have expired: check that their source (Pod Identity agent, web identity token, instance metadata) still renews them"}
 	case "UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationTokenException", "MissingAuthenticationToken":
@@ -295,7 +368,7 @@ func classOfCode(op string, api smithy.APIError, err error) *failure {
 
 func permissionDenied(op string) *failure {
 	text := "the plugin's role may not call kms:" + op + ": allow it in the key policy for this role"
-	if op == "Encrypt" || op == "Decrypt" {
+	if op == "GenerateDataKey" || op == "Decrypt" {
 		text += ", under exactly the encryption context that the plugin was started with"
 	}
 	return &failure{class: classPermissionDenied, code: codes.PermissionDenied, text: text + "; kms-plugin doctor prints the statement"}
@@ -304,6 +377,11 @@ func permissionDenied(op string) *failure {
 func kmsFault() *failure {
 	return &failure{class: classKMSFault, code: codes.Unavailable,
 		text: "AWS KMS has an internal fault: retry, and see the AWS Health Dashboard"}
+}
+
+func throttled() *failure {
+	return &failure{class: classThrottled, code: codes.ResourceExhausted,
+		text: "AWS KMS throttles this account: see the KMS request quotas of the Region, and who else uses them"}
 }
 
 func clockSkew() *failure {

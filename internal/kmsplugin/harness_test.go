@@ -3,7 +3,10 @@ package kmsplugin
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,6 +22,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	kmsapi "k8s.io/kms/apis/v2"
 
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/kmsfake"
 )
 
@@ -37,7 +41,7 @@ var clusterContext = map[string]string{"ekskms-cluster": contextValue}
 func awsEnv(t testing.TB) {
 	t.Helper()
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test-secret-access-key") // as long as FIPS mode asks for
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -68,6 +72,7 @@ type fixture struct {
 	fake *kmsfake.Server
 	key  *kmsfake.Key
 	p    *Plugin
+	made []*Plugin
 	logs *syncBuffer
 }
 
@@ -79,6 +84,11 @@ func bubble(t *testing.T, test func(t *testing.T, f *fixture), change ...func(*f
 		fake := kmsfake.New(region)
 		f := &fixture{t: t, fake: fake, key: fake.NewKey(), logs: &syncBuffer{}}
 		f.p = f.plugin(change...)
+		defer func() {
+			for _, p := range f.made {
+				p.flights.crew.dismiss()
+			}
+		}()
 		test(t, f)
 	})
 }
@@ -98,6 +108,7 @@ func (f *fixture) plugin(change ...func(*fixture, *Config)) *Plugin {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.made = append(f.made, p)
 	for _, k := range p.keys {
 		close(k.probed) // nobody runs the loop, so nobody else closes it
 	}
@@ -316,4 +327,30 @@ func mustf(t testing.TB, err error, format string, args ...any) {
 	if err != nil {
 		t.Fatalf("%s: %v", fmt.Sprintf(format, args...), err)
 	}
+}
+
+// sealedBy is the material that wrapped an envelope's key, by kmsfake's format.
+func sealedBy(e *kmsapi.EncryptResponse) string {
+	wrapped, _, ok := splitEnvelope(e.GetCiphertext())
+	if !ok {
+		return "no envelope"
+	}
+	return hex.EncodeToString(wrapped[:32])
+}
+
+// ownKeyID tells whether a plugin for the key can have issued a key_id.
+func ownKeyID(keyARN, id string) bool {
+	_, name, _, ok := parseKeyID(id)
+	return ok && name == keyName(keyARN)
+}
+
+func slogTo(w io.Writer) *slog.Logger { return slog.New(slog.NewJSONHandler(w, nil)) }
+
+// hintOf is the advice that goes with an error.
+func hintOf(err error) string {
+	var h *hint.Error
+	if errors.As(err, &h) {
+		return h.Hint
+	}
+	return ""
 }

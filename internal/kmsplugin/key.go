@@ -3,7 +3,6 @@ package kmsplugin
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
 	"log/slog"
 	"slices"
@@ -33,7 +32,7 @@ const (
 	confirmations = 2
 
 	// settleAttempts is how often one probe tries to get the same material from
-	// DescribeKey and from Encrypt before it leaves the matter to the next one.
+	// all calls before it leaves the matter to the next one.
 	settleAttempts = 3
 
 	// staleFor is how long a key_id that was left behind must be the only one
@@ -61,6 +60,7 @@ type cmk struct {
 	watch     *watch // nil unless a cluster's use of the key is watched
 
 	state  atomic.Pointer[snapshot]
+	calls  experience
 	probed chan struct{} // closed after the first probe
 	kick   chan struct{} // asks for a probe now
 
@@ -88,7 +88,7 @@ type snapshot struct {
 // target is a key that data may be labelled with.
 type target struct {
 	arn    string
-	prefix string   // of its key_ids
+	name   string   // in its key_ids
 	legacy []string // aws-encryption-provider's key_ids for it
 }
 
@@ -138,10 +138,19 @@ func (s *snapshot) reason() *failure {
 		text: "the KMS key was not looked at for too long: the plugin is starved of CPU or was stopped"}
 }
 
-// now is the key's snapshot and what it means at this moment.
+// now is the key's snapshot and what it means at this moment. Probes may be good
+// while calls fail, as each meets other hosts of KMS: then the key is degraded.
 func (k *cmk) now() (*snapshot, condition) {
-	s := k.state.Load()
-	return s, s.condition(time.Now(), k.vouchFor)
+	s, now := k.state.Load(), time.Now()
+	is := s.condition(now, k.vouchFor)
+	if is == conditionOK {
+		if f := k.calls.failing(now, 2*k.poll); f != nil {
+			of := *s
+			of.fail = f
+			return &of, conditionDegraded
+		}
+	}
+	return s, is
 }
 
 func (k *cmk) role() string {
@@ -151,16 +160,13 @@ func (k *cmk) role() string {
 	return "open"
 }
 
-// issued tells whether a plugin for this key made the key_id.
-func (t target) issued(id string) bool { return matchesKeyID(t.prefix, id) }
-
 // withTarget adds a key that the configured name stands for; an alias that has
 // moved keeps its earlier ones, as long as the process lives.
 func (k *cmk) withTarget(targets []target, keyARN string) []target {
 	if slices.ContainsFunc(targets, func(t target) bool { return t.arn == keyARN }) {
 		return targets
 	}
-	t := target{arn: keyARN, prefix: keyIDPrefix(keyARN), legacy: legacyNames(k.id, keyARN, k.legacy)}
+	t := target{arn: keyARN, name: keyName(keyARN), legacy: legacyNames(k.id, keyARN, k.legacy)}
 	for _, e := range k.endpoints[1:] {
 		t.legacy = append(t.legacy, inRegion(keyARN, e.Region))
 	}
@@ -268,10 +274,11 @@ func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
 	if o.settled {
 		id = keyID(o.arn, o.materialID)
 	}
-	if id == "" && s.keyID == "" {
-		s.fail = &failure{class: classRotating, code: codes.Unavailable,
-			text: "the KMS key is rotating and its answers do not agree on the material yet: ask again"}
-		return false
+	if id == "" {
+		s.fail = unsettled()
+		if s.keyID == "" {
+			return false
+		}
 	}
 	if s.keyID == "" || s.arn == o.arn {
 		// Whatever the material: the round trip was good, and that of the
@@ -290,6 +297,7 @@ func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
 			k.staleSince = now
 		}
 		if now.Sub(k.staleSince) < staleFor {
+			s.fail = unsettled() // Encrypt refuses what is sealed with that material
 			k.candidate, k.seen = "", 0
 			return false
 		}
@@ -339,8 +347,8 @@ func (k *cmk) report(old, s *snapshot, is condition, call *call) {
 type observation struct {
 	arn        string
 	materialID string
-	settled    bool     // DescribeKey and the round trip agree on the material
-	degraded   *failure // the home Region failed, a replica did the work
+	settled    bool     // all answers agree on the material
+	degraded   *failure // what failed although the key can be used
 }
 
 // look asks DescribeKey for the key's state and material, and proves by a round
@@ -358,7 +366,7 @@ func (k *cmk) look(ctx context.Context, call *call) (o observation, f *failure) 
 			first = f
 		}
 		if f == nil {
-			o.degraded = first
+			o.degraded = cmp.Or(first, o.degraded)
 			return o, nil
 		}
 		if !f.elsewhere() || ctx.Err() != nil {
@@ -374,36 +382,64 @@ func (k *cmk) lookAt(ctx context.Context, e *endpoint, call *call) (o observatio
 		name = e.arn(k.resolved())
 	}
 	for range settleAttempts {
+		described := ""
 		meta, f := k.describe(ctx, e, call, name)
-		if f != nil {
+		switch {
+		case f == nil:
+			o.arn, described = aws.ToString(meta.Arn), aws.ToString(meta.CurrentKeyMaterialId)
+			if !e.home {
+				o.arn = inRegion(o.arn, k.endpoints[0].Region)
+			}
+		case k.seals && f.aside() && k.resolved() != "":
+			// The round trip shows the material too, and that the key is enabled.
+			o.arn, o.degraded = k.resolved(), f
+		default:
+			e.doubt()
 			return o, f
-		}
-		o.arn = aws.ToString(meta.Arn)
-		if !e.home {
-			o.arn = inRegion(o.arn, k.endpoints[0].Region)
 		}
 		if !k.seals {
-			// There is nothing to decrypt, and Encrypt may not be allowed.
+			// There is nothing to decrypt, and GenerateDataKey may not be allowed.
 			return o, nil
 		}
-		nonce := make([]byte, 32)
-		_, _ = rand.Read(nonce) // never fails: crypto/rand ends the program instead
-		budget, cancel := context.WithTimeout(ctx, k.budget)
-		used, f := e.roundTrip(budget, ctx, call, o.arn, k.context, nonce)
-		cancel()
+		began := time.Now()
+		generated, opened, f := k.roundTrip(ctx, e, call, o.arn)
 		if f != nil {
+			e.doubt()
 			return o, f
 		}
-		// What Decrypt names is what Encrypt used. DescribeKey may stay silent
-		// (an older endpoint) but it may not contradict.
-		described := aws.ToString(meta.CurrentKeyMaterialId)
-		o.materialID = used.materialID
-		o.settled = described == "" || used.materialID == "" || described == used.materialID
-		if o.settled {
+		// Each may stay silent (an older endpoint) but none may contradict.
+		o.materialID = cmp.Or(generated, opened)
+		o.settled = agree(described, generated, opened)
+		if o.settled && (o.degraded == nil || o.materialID != "") {
+			e.proven.Store(&proof{keyID(o.arn, o.materialID), began})
 			break
 		}
+		o.settled = false
 	}
 	return o, nil
+}
+
+// agree tells whether all that are not empty are the same.
+func agree(materialIDs ...string) bool {
+	first := cmp.Or(materialIDs...)
+	return !slices.ContainsFunc(materialIDs, func(m string) bool { return m != "" && m != first })
+}
+
+// roundTrip has a data key made and unwrapped again. It returns which material
+// did the one and the other. Each call has a budget of its own: nobody waits for
+// a probe.
+func (k *cmk) roundTrip(ctx context.Context, e *endpoint, call *call, keyARN string) (generated, opened string, f *failure) {
+	budget, cancel := context.WithTimeout(ctx, k.budget)
+	made, f := e.generate(budget, ctx, call, keyARN, k.context)
+	cancel()
+	if f != nil {
+		return "", "", f
+	}
+	defer made.wipe()
+	budget, cancel = context.WithTimeout(ctx, k.budget)
+	defer cancel()
+	opened, f = e.readBack(budget, ctx, call, keyARN, k.context, made)
+	return made.materialID, opened, f
 }
 
 func (k *cmk) describe(ctx context.Context, e *endpoint, call *call, name string) (*types.KeyMetadata, *failure) {
@@ -415,8 +451,7 @@ func (k *cmk) describe(ctx context.Context, e *endpoint, call *call, name string
 	}
 	described := aws.ToString(meta.Arn)
 	if described != name && (isKeyARN(name) || !isKeyARN(described)) {
-		return nil, &failure{class: classWrongKey, code: codes.FailedPrecondition,
-			text: "AWS KMS described another key than the one asked for: do not trust this endpoint"}
+		return nil, wrongKey("DescribeKey")
 	}
 	return meta, stateFailure(meta)
 }
@@ -482,7 +517,22 @@ type endpoint struct {
 	home    bool // not the Region of a replica
 	kms     KMS
 	metrics *metrics
-	suspect atomic.Bool // it failed when last tried
+	suspect atomic.Bool           // it failed when last tried
+	proven  atomic.Pointer[proof] // the last good round trip
+}
+
+// proof is a round trip: what was wrapped under a key_id was unwrapped again.
+type proof struct {
+	keyID string
+	at    time.Time // when it began
+}
+
+// doubt takes the proof back.
+func (e *endpoint) doubt() { e.proven.Store(nil) }
+
+func (e *endpoint) hasProven(keyID string, within time.Duration) bool {
+	p := e.proven.Load()
+	return p != nil && p.keyID == keyID && time.Since(p.at) <= within
 }
 
 // arn is the key's ARN in this Region.
@@ -493,74 +543,111 @@ func (e *endpoint) arn(keyARN string) string {
 	return inRegion(keyARN, e.Region)
 }
 
-// sealed is a ciphertext that was proven to open.
-type sealed struct {
-	ciphertext []byte
-	materialID string // "" where KMS names none
-}
-
-func (e *endpoint) roundTrip(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string, plaintext []byte) (sealed, *failure) {
-	ciphertext, f := e.seal(ctx, caller, call, keyARN, encryptionContext, plaintext)
-	if f != nil {
-		return sealed{}, f
-	}
-	back, materialID, f := e.open(ctx, caller, call, keyARN, encryptionContext, ciphertext)
-	switch {
-	case f != nil && f.class == classInvalidCiphertext:
-		return sealed{}, corrupt()
-	case f != nil:
-		return sealed{}, f
-	case subtle.ConstantTimeCompare(back, plaintext) != 1:
-		return sealed{}, corrupt()
-	}
-	return sealed{ciphertext, materialID}, nil
-}
-
 func corrupt() *failure {
 	return &failure{class: classCorrupt, code: codes.DataLoss,
 		text: "AWS KMS does not decrypt what it has just encrypted: do not trust this endpoint"}
 }
 
-func (e *endpoint) seal(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string, plaintext []byte) (ciphertext []byte, f *failure) {
-	start := time.Now()
-	out, err := e.kms.Encrypt(ctx, &kms.EncryptInput{
-		KeyId:             aws.String(e.arn(keyARN)),
-		Plaintext:         plaintext,
+func wrongKey(op string) *failure {
+	return &failure{class: classWrongKey, code: codes.FailedPrecondition, op: op,
+		text: "AWS KMS answered kms:" + op + " for another key than the one asked for: do not trust this endpoint"}
+}
+
+// incomplete is an answer that says success and is not what KMS answers then.
+func incomplete(op string) *failure {
+	return &failure{class: classKMSFault, code: codes.Unavailable, op: op,
+		text: "what answers as AWS KMS said that kms:" + op + " was done, and gave no usable result: see the endpoint, and proxies that change answers"}
+}
+
+func unsettled() *failure {
+	return &failure{class: classRotating, code: codes.Unavailable,
+		text: "the KMS key is rotating and its answers do not agree on the material yet: ask again"}
+}
+
+// generate has KMS make a data key. Its answer is judged before it is believed.
+func (e *endpoint) generate(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string) (made dataKey, f *failure) {
+	const op = "GenerateDataKey"
+	start, name := time.Now(), e.arn(keyARN)
+	out, err := e.kms.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
+		KeyId:             aws.String(name),
+		KeySpec:           types.DataKeySpecAes256,
 		EncryptionContext: encryptionContext,
 	})
-	if f := e.done(caller, call, "Encrypt", start, err); f != nil {
-		return nil, f
+	if err == nil {
+		call.saw(requestID(out.ResultMetadata))
+		switch id := aws.ToString(out.KeyId); {
+		case id != "" && id != name:
+			f = wrongKey(op)
+		case id == "" || len(out.Plaintext) != dataKeySize || len(out.CiphertextBlob) == 0 || len(out.CiphertextBlob) > maxWrappedKey:
+			f = incomplete(op)
+		}
 	}
-	call.saw(requestID(out.ResultMetadata))
-	return out.CiphertextBlob, nil
+	if f = e.done(caller, call, op, start, err, f); f != nil {
+		if out != nil {
+			clear(out.Plaintext)
+		}
+		return made, f
+	}
+	return dataKey{out.Plaintext, out.CiphertextBlob, aws.ToString(out.KeyMaterialId)}, nil
+}
+
+// readBack has KMS unwrap a data key that it has just made.
+func (e *endpoint) readBack(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string, made dataKey) (materialID string, f *failure) {
+	plain, materialID, f := e.open(ctx, caller, call, keyARN, encryptionContext, made.wrapped)
+	defer clear(plain)
+	switch {
+	case f != nil && f.class == classInvalidCiphertext:
+		return "", corrupt()
+	case f != nil:
+		return "", f
+	case subtle.ConstantTimeCompare(plain, made.plain) != 1:
+		return "", corrupt()
+	}
+	return materialID, nil
 }
 
 // open decrypts with the key pinned: without KeyId, KMS would decrypt under any
 // key that the role may use.
 func (e *endpoint) open(ctx, caller context.Context, call *call, keyARN string, encryptionContext map[string]string, ciphertext []byte) (plaintext []byte, materialID string, f *failure) {
-	start := time.Now()
+	const op = "Decrypt"
+	start, name := time.Now(), e.arn(keyARN)
 	out, err := e.kms.Decrypt(ctx, &kms.DecryptInput{
-		KeyId:             aws.String(e.arn(keyARN)),
+		KeyId:             aws.String(name),
 		CiphertextBlob:    ciphertext,
 		EncryptionContext: encryptionContext,
 	})
-	if f := e.done(caller, call, "Decrypt", start, err); f != nil {
+	if err == nil {
+		call.saw(requestID(out.ResultMetadata))
+		switch id := aws.ToString(out.KeyId); {
+		case id != "" && id != name:
+			f = wrongKey(op)
+		case id == "" || len(out.Plaintext) == 0 || len(out.Plaintext) > maxCiphertext:
+			f = incomplete(op)
+		}
+	}
+	if f = e.done(caller, call, op, start, err, f); f != nil {
+		if out != nil {
+			clear(out.Plaintext)
+		}
 		return nil, "", f
 	}
-	call.saw(requestID(out.ResultMetadata))
 	return out.Plaintext, aws.ToString(out.KeyMaterialId), nil
 }
 
 func (e *endpoint) describe(ctx, caller context.Context, call *call, name string) (*types.KeyMetadata, *failure) {
+	const op = "DescribeKey"
 	start := time.Now()
 	out, err := e.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(name)})
-	if f := e.done(caller, call, "DescribeKey", start, err); f != nil {
-		return nil, f
+	var f *failure
+	if err == nil {
+		call.saw(requestID(out.ResultMetadata))
+		e.noteSkew(out.ResultMetadata)
+		if out.KeyMetadata == nil || aws.ToString(out.KeyMetadata.Arn) == "" {
+			f = incomplete(op)
+		}
 	}
-	call.saw(requestID(out.ResultMetadata))
-	e.noteSkew(out.ResultMetadata)
-	if out.KeyMetadata == nil {
-		return &types.KeyMetadata{}, nil
+	if f = e.done(caller, call, op, start, err, f); f != nil {
+		return nil, f
 	}
 	return out.KeyMetadata, nil
 }
@@ -576,15 +663,16 @@ func (e *endpoint) listGrants(ctx, caller context.Context, keyARN, grantee, mark
 	}
 	start := time.Now()
 	out, err := e.kms.ListGrants(ctx, in)
-	if f := e.done(caller, &call{}, "ListGrants", start, err); f != nil {
+	if f := e.done(caller, &call{}, "ListGrants", start, err, nil); f != nil {
 		return nil, f
 	}
 	return out, nil
 }
 
-// done classifies the error of a call and measures it either way.
-func (e *endpoint) done(caller context.Context, call *call, op string, start time.Time, err error) (f *failure) {
-	if err != nil {
+// done classifies the error of a call, or takes what its answer was found to be,
+// and measures it either way.
+func (e *endpoint) done(caller context.Context, call *call, op string, start time.Time, err error, found *failure) (f *failure) {
+	if f = found; err != nil {
 		f = classify(caller, op, err)
 		call.saw(f.requestID)
 	}

@@ -10,27 +10,33 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 )
 
-// A key_id is v1:<key>:<material>, or v1:<key> where KMS names no material.
+// A key_id is v2:<key>:<material>, or v2:<key> where KMS names no material.
 // Both parts are hashes: key_id is stored in plain text beside every object in
 // etcd and shows up in metrics, where account numbers have no business. 128 bits
 // are enough, as nobody who could choose the inputs would gain by a collision.
+//
+// The version tells what the ciphertext beside it is: an envelope, or of v1 what
+// kms:Encrypt made of the seed itself, which is still read.
 const (
-	keyIDVersion = "v1"
-	keyIDHashLen = 32 // hex digits
-	maxKeyIDLen  = 1024
+	keyIDVersion    = "v2"
+	keyIDDirect     = "v1"
+	keyIDHashDomain = "ekskms/v1/" // the hashes are those of v1
+	keyIDHashLen    = 32           // hex digits
+	maxKeyIDLen     = 1024
+	keyIDSeparator  = ":"
 )
 
 func keyID(keyARN, materialID string) string {
-	id := keyIDPrefix(keyARN)
+	id := keyIDVersion + keyIDSeparator + keyName(keyARN)
 	if materialID != "" {
-		id += ":" + shortHash("material", materialID)
+		id += keyIDSeparator + materialName(materialID)
 	}
 	return id
 }
 
-func keyIDPrefix(keyARN string) string {
-	return keyIDVersion + ":" + shortHash("key", identity(keyARN))
-}
+// keyName and materialName are the parts of a key_id.
+func keyName(keyARN string) string          { return shortHash("key", identity(keyARN)) }
+func materialName(materialID string) string { return shortHash("material", materialID) }
 
 // identity is what is one and the same key: a multi-Region key has one key ID
 // and one key material in all its Regions, so that a cluster restored in the
@@ -64,21 +70,29 @@ func inRegion(keyARN, region string) string {
 	return a.String()
 }
 
-// matchesKeyID tells whether a plugin for the key with this prefix, now or
-// before an earlier rotation, can have issued the key_id.
-func matchesKeyID(prefix, id string) bool {
-	rest, ok := strings.CutPrefix(id, prefix)
-	if !ok || rest == "" {
-		return ok
+// parseKeyID takes a key_id apart that this plugin can have issued, now or before
+// an earlier rotation. material is "" where it names none.
+func parseKeyID(id string) (version, key, material string, ok bool) {
+	parts := strings.Split(id, keyIDSeparator)
+	if len(parts) < 2 || len(parts) > 3 || parts[0] != keyIDVersion && parts[0] != keyIDDirect || !isHash(parts[1]) {
+		return "", "", "", false
 	}
-	material, ok := strings.CutPrefix(rest, ":")
-	return ok && len(material) == keyIDHashLen && strings.Trim(material, "0123456789abcdef") == ""
+	if len(parts) == 3 {
+		if material = parts[2]; !isHash(material) {
+			return "", "", "", false
+		}
+	}
+	return parts[0], parts[1], material, true
+}
+
+func isHash(s string) bool {
+	return len(s) == keyIDHashLen && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // shortHash keeps the kinds of input apart, so that no ARN can be mistaken for
 // a material.
 func shortHash(kind, s string) string {
-	sum := sha256.Sum256([]byte("ekskms/" + keyIDVersion + "/" + kind + "\x00" + s))
+	sum := sha256.Sum256([]byte(keyIDHashDomain + kind + "\x00" + s))
 	return hex.EncodeToString(sum[:])[:keyIDHashLen]
 }
 

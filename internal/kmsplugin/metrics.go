@@ -31,6 +31,8 @@ type metrics struct {
 	retries     prometheus.Counter
 	failovers   *prometheus.CounterVec // region
 	connections prometheus.Counter
+	unlogged    prometheus.Counter
+	poll        prometheus.Gauge
 	skew        *prometheus.GaugeVec // region
 
 	reportFailures prometheus.Counter // on show where a cluster is watched
@@ -61,18 +63,30 @@ func newMetrics() *metrics {
 		skew: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "clock_skew_seconds",
 			Help: "This node's clock compared with that of AWS KMS, positive where AWS is ahead; AWS refuses signatures that are 300 seconds off."}, []string{"region"}),
 	}
+	m.unlogged = prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "log_lines_dropped_total",
+		Help: "Lines of the log that its reader did not take in time, or could not take any more."})
 	m.reportFailures = prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "report_failures_total",
 		Help: "Attempts to report on the watched cluster's key to Kubernetes that failed, once a poll; 0 without --report-on."})
+	m.poll = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "poll_interval_seconds", Help: "How often the plugin looks at its keys: --poll-interval."})
 	limit := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "in_flight_limit", Help: "The most calls that may wait for AWS KMS; above it they are refused with RESOURCE_EXHAUSTED."})
 	limit.Set(maxInFlight)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": Version().Version, "revision": Version().Revision}})
 	build.Set(1)
 	m.registry.MustRegister(m.operations, m.requests, m.probes, m.rotations, m.flights, m.coalesced, m.cache, m.retries,
-		m.failovers, m.connections, m.skew, limit, build,
+		m.failovers, m.connections, m.unlogged, m.skew, m.poll, limit, build,
 		credentialsCollector{m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// of has the counters of a key from the start on: an increase() does not see a
+// first event that comes at 1.
+func (m *metrics) of(key string) {
+	m.rotations.WithLabelValues(key)
+	for _, result := range append([]string{resultOK}, probeClasses...) {
+		m.probes.WithLabelValues(key, result)
+	}
 }
 
 func (m *metrics) credentialsExpire(c aws.Credentials) {

@@ -1,8 +1,11 @@
 package kmsplugin
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
@@ -36,13 +38,17 @@ const (
 	defaultVouchFor     = time.Hour
 	defaultSeedTTL      = time.Hour
 
-	maxInFlight = 64
-	maxQueueing = 200 * time.Millisecond
-	// The contract limits the encrypted seed to 1 KiB, so a longer plaintext
-	// can't come back in a form that the API server would take.
-	maxPlaintext  = 1024
-	maxCiphertext = 1024
-	maxLoggedUID  = 64
+	maxInFlight  = 64
+	maxLoggedUID = 64
+	// leftForKMS is the part of the budget that waiting for a place leaves: with
+	// less, KMS would be blamed for what the queue has cost.
+	leftForKMS = 5 // a fifth
+)
+
+// What Encrypt reads back before it hands it out.
+const (
+	ReadBackProven = "proven" // what no round trip of the last poll has proven
+	ReadBackAlways = "always" // each value
 )
 
 // Key is one customer managed key.
@@ -71,6 +77,10 @@ type Config struct {
 	// unless KMS itself refuses the key. Default: one hour
 	VouchFor      time.Duration
 	StatusVersion string // Default: v2
+	// ReadBack is what Encrypt has KMS decrypt before it hands it out. Default:
+	// ReadBackProven, only where no round trip under the same key_id was good
+	// within the last poll interval
+	ReadBack string
 
 	// LegacyContext is the encryption context that aws-encryption-provider was
 	// run with; empty and not nil for none. Default: EncryptionContext
@@ -101,9 +111,10 @@ type Plugin struct {
 	keys    []*cmk // the one that seals first
 	watch   *watch // nil unless a cluster is watched
 	cache   *seedCache
-	slots   chan struct{} // one for each call that may wait for KMS
+	slots   chan struct{}     // one for each call that may wait for KMS
+	digest  [sha256.Size]byte // of the encryption context
 
-	flights singleflight.Group
+	flights flights
 	alive   context.Context // ends when the plugin stops: flights outlive their callers
 	kill    context.CancelFunc
 }
@@ -129,17 +140,26 @@ func New(cfg Config) (*Plugin, error) {
 	if cfg.StatusVersion != VersionV2 && cfg.StatusVersion != VersionV2Beta1 {
 		return nil, fmt.Errorf("kmsplugin: StatusVersion is %q, must be %s or %s", cfg.StatusVersion, VersionV2, VersionV2Beta1)
 	}
+	cfg.ReadBack = cmp.Or(cfg.ReadBack, ReadBackProven)
+	if cfg.ReadBack != ReadBackProven && cfg.ReadBack != ReadBackAlways {
+		return nil, fmt.Errorf("kmsplugin: ReadBack is %q, must be %s or %s", cfg.ReadBack, ReadBackProven, ReadBackAlways)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.metrics == nil {
 		cfg.metrics = newMetrics()
 	}
-	p := &Plugin{cfg: cfg, log: cfg.Logger, metrics: cfg.metrics, slots: make(chan struct{}, maxInFlight)}
+	p := &Plugin{cfg: cfg, log: cfg.Logger, metrics: cfg.metrics, slots: make(chan struct{}, maxInFlight),
+		digest: contextDigest(cfg.EncryptionContext)}
 	p.alive, p.kill = context.WithCancel(context.Background())
 	if cfg.SeedCache > 0 {
 		p.cache = newSeedCache(cfg.SeedCache, cfg.SeedTTL)
+		for _, result := range []string{cacheHit, cacheMiss} {
+			p.metrics.cache.WithLabelValues(result)
+		}
 	}
+	p.metrics.poll.Set(cfg.PollInterval.Seconds())
 	for i, key := range cfg.Keys {
 		k, err := p.newKey(key, i == 0)
 		if err != nil {
@@ -178,6 +198,7 @@ func (p *Plugin) newKey(key Key, seals bool) (*cmk, error) {
 		log: p.log, metrics: p.metrics, purge: p.cache.purge,
 		probed: make(chan struct{}), kick: make(chan struct{}, 1), leftBehind: map[string]struct{}{},
 	}
+	p.metrics.of(k.label)
 	for i, c := range key.Clients {
 		if i > 0 {
 			p.metrics.failovers.WithLabelValues(c.Region) // 0, so that the first one is seen as an increase
@@ -231,18 +252,23 @@ func (p *Plugin) Ready() (ok bool, message string) {
 	return false, s.reason().text
 }
 
-// Encrypt seals a seed. Its answer carries the key_id that Status gives at that
-// moment, and only if exactly that material sealed it: kms:Encrypt does not tell
-// which material it used, so the result is decrypted again, which does tell.
+// Encrypt seals a seed under a data key of its own, which AWS KMS makes and wraps.
+// Its answer carries the key_id that Status gives at that moment, and only if
+// exactly that material wrapped the key: kms:GenerateDataKey names it.
+//
+// That what is written can be read back is proven by a round trip under the same
+// key_id: the probe's or another call's of the last poll interval, or else one of
+// this call's own.
 func (p *Plugin) Encrypt(ctx context.Context, req *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
 	call := p.begin("encrypt", req.GetUid())
-	resp, err := p.encrypt(ctx, call, req)
-	return resp, p.end(call, err)
+	resp, f := p.encrypt(ctx, call, req)
+	p.experienced(p.sealing(), encrypting, f)
+	return resp, p.end(call, f)
 }
 
 func (p *Plugin) encrypt(caller context.Context, call *call, req *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, *failure) {
 	if n := len(req.GetPlaintext()); n == 0 || n > maxPlaintext {
-		return nil, invalid("the plaintext must have 1 to 1024 bytes")
+		return nil, invalid(fmt.Sprintf("the plaintext has %d bytes, must have 1 to %d", n, maxPlaintext))
 	}
 	ctx, cancel := context.WithDeadline(caller, p.deadline(call))
 	defer cancel()
@@ -258,30 +284,82 @@ func (p *Plugin) encrypt(caller context.Context, call *call, req *kmsapi.Encrypt
 		k.kickProbe()
 		return nil, active.reason()
 	}
-	var out sealed
+	var envelope []byte
+	var id string
 	f = k.attempt(ctx, caller, func(ctx context.Context, e *endpoint) (f *failure) {
-		out, f = e.roundTrip(ctx, caller, call, active.arn, p.cfg.EncryptionContext, req.GetPlaintext())
+		envelope, id, f = p.sealAt(ctx, caller, call, e, active.arn, req.GetPlaintext())
 		return f
 	})
+	// Read the snapshot now, after KMS did its work: the key may have rotated
+	// between the last probe and this call.
+	if f == nil && id != k.state.Load().keyID {
+		f = &failure{class: classRotating, code: codes.Unavailable,
+			text: "the KMS key has rotated and Status does not vouch for the new material yet: ask again"}
+	}
 	if f != nil {
 		if f.class != classCanceled && f.class != classDeadline {
 			k.kickProbe() // Status should know soon
 		}
 		return nil, f
 	}
-	if len(out.ciphertext) > maxCiphertext {
-		return nil, invalid("the plaintext is too long: its ciphertext is over 1024 bytes")
-	}
-	// Read the snapshot now, after KMS did its work: the key may have rotated
-	// between the last probe and the call to Encrypt.
-	id := keyID(active.arn, out.materialID)
-	if id != k.state.Load().keyID {
-		k.kickProbe()
-		return nil, &failure{class: classRotating, code: codes.Unavailable,
-			text: "the KMS key has rotated and Status does not vouch for the new material yet: ask again"}
-	}
 	call.keyID = id
-	return &kmsapi.EncryptResponse{Ciphertext: out.ciphertext, KeyId: id}, nil
+	return &kmsapi.EncryptResponse{Ciphertext: envelope, KeyId: id}, nil
+}
+
+// sealAt makes an envelope with the help of KMS in one Region, and reads it back
+// where no proof is at hand that it can be.
+func (p *Plugin) sealAt(ctx, caller context.Context, call *call, e *endpoint, keyARN string, plaintext []byte) (envelope []byte, id string, f *failure) {
+	began := time.Now()
+	made, f := e.generate(ctx, caller, call, keyARN, p.cfg.EncryptionContext)
+	if f != nil {
+		return nil, "", f
+	}
+	defer made.wipe()
+	id = keyID(keyARN, made.materialID)
+	proves := p.cfg.ReadBack == ReadBackAlways || made.materialID == "" || !e.hasProven(id, p.cfg.PollInterval)
+	if proves {
+		materialID, f := e.readBack(ctx, caller, call, keyARN, p.cfg.EncryptionContext, made)
+		switch {
+		case f != nil:
+			return nil, "", f
+		case !agree(made.materialID, materialID):
+			return nil, "", unsettled()
+		}
+		id = keyID(keyARN, cmp.Or(made.materialID, materialID))
+	}
+	b := binding{keyARN, id, p.digest}
+	envelope, err := made.seal(b, plaintext)
+	if err != nil {
+		return nil, "", internal("seal", err)
+	}
+	if proves {
+		wrapped, sealed, _ := splitEnvelope(envelope)
+		back, err := openEnvelope(made.plain, b, wrapped, sealed)
+		if err != nil || subtle.ConstantTimeCompare(back, plaintext) != 1 {
+			return nil, "", internal("read back", err)
+		}
+		clear(back)
+		e.proven.Store(&proof{id, began})
+	}
+	return envelope, id, nil
+}
+
+// internal is a fault of the plugin's own cryptography, which is not known to
+// happen.
+func internal(what string, err error) *failure {
+	return &failure{class: classInternal, code: codes.Internal, text: fmt.Sprintf("the plugin failed to %s an envelope: %v", what, err)}
+}
+
+// experienced takes what a call has met to what Status says of the key.
+func (p *Plugin) experienced(k *cmk, op operation, f *failure) {
+	begins, ends := k.calls.note(op, f)
+	switch {
+	case begins:
+		k.kickProbe()
+		p.log.Warn("calls fail whatever probes find: "+f.text, "key", k.label, "role", k.role(), "class", f.class, "aws_code", f.awsCode)
+	case ends:
+		p.log.Info("calls work again", "key", k.label, "role", k.role())
+	}
 }
 
 // Decrypt opens a seed that one of the keys sealed with its current or any
@@ -318,34 +396,28 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 			break
 		}
 	}
+	p.experienced(b.key, decrypting, f)
 	if f != nil {
 		return nil, f
 	}
-	if id := req.GetKeyId(); !b.legacy && o.materialID != "" && id != keyIDPrefix(b.arn) && id != keyID(b.arn, o.materialID) {
-		// Somebody relabelled the object in etcd. KMS has authenticated key,
-		// context and ciphertext, so the plaintext is right, and to refuse it
-		// would only make data unreadable.
+	if b.material != "" && o.materialID != "" && b.material != materialName(o.materialID) {
+		// Of a value of the earlier format, somebody may have changed the label in
+		// etcd. KMS has authenticated key, context and ciphertext, so the plaintext
+		// is right, and to refuse it would only make data unreadable.
 		p.log.Warn("key_id names another material than the one that sealed the data", "uid", call.uid, "key_id", req.GetKeyId())
 	}
-	return &kmsapi.DecryptResponse{Plaintext: o.plaintext}, nil
+	return &kmsapi.DecryptResponse{Plaintext: bytes.Clone(o.plaintext)}, nil
 }
 
 // box is a ciphertext with what is needed to open it.
 type box struct {
-	key        *cmk
-	arn        string
-	context    map[string]string
-	legacy     bool
-	ciphertext string
-}
+	flightID // what it is, whole
 
-// id is the same for boxes that hold the same.
-func (b box) id() string {
-	kind := "\x00"
-	if b.legacy {
-		kind = "\x01"
-	}
-	return b.arn + kind + b.ciphertext
+	key      *cmk
+	context  map[string]string
+	material string // what the key_id says, "" if it says nothing
+	wrapped  []byte // what KMS is asked to decrypt
+	sealed   []byte // what opens with KMS's answer; nil where that is the plaintext
 }
 
 // identify finds the key that a key_id names. The key is then pinned in the KMS
@@ -374,18 +446,27 @@ func (p *Plugin) identify(ctx context.Context, id string, ciphertext []byte) (bo
 
 // claims are the keys, as far as they are known, to which a key_id belongs.
 func (p *Plugin) claims(id string, ciphertext []byte) (boxes []box, f *failure) {
+	version, name, material, ours := parseKeyID(id)
 	for _, k := range p.keys {
 		for _, t := range k.state.Load().targets {
+			b := box{flightID: flightID{t.arn, id, string(ciphertext)}, key: k, context: p.cfg.EncryptionContext, material: material, wrapped: ciphertext}
 			switch {
-			case t.issued(id):
-				return []box{{key: k, arn: t.arn, context: p.cfg.EncryptionContext, ciphertext: string(ciphertext)}}, nil
+			case ours && t.name == name:
+				if version == keyIDVersion {
+					var ok bool
+					if b.wrapped, b.sealed, ok = splitEnvelope(ciphertext); !ok {
+						return nil, unreadable()
+					}
+				}
+				return []box{b}, nil
 			case !slices.Contains(t.legacy, id):
 			case ciphertext[0] != legacyVersion:
 				return nil, invalid("the key_id is that of aws-encryption-provider, but the ciphertext does not begin with its version")
 			case len(ciphertext) == 1:
 				return nil, invalid("the ciphertext is empty behind aws-encryption-provider's version")
 			default:
-				boxes = append(boxes, box{key: k, arn: t.arn, context: p.cfg.LegacyContext, legacy: true, ciphertext: string(ciphertext[1:])})
+				b.context, b.wrapped = p.cfg.LegacyContext, ciphertext[1:]
+				boxes = append(boxes, b)
 			}
 		}
 	}
@@ -400,8 +481,6 @@ type opened struct {
 }
 
 // share opens a box once for all callers that want the same at the same time.
-// The work belongs to none of them: one that gives up takes nothing from the
-// others.
 func (p *Plugin) share(caller context.Context, b box, deadline time.Time) (opened, *failure) {
 	o, f, led := p.fly(caller, b, deadline)
 	if f != nil && !led && f.elsewhere() && time.Until(deadline) > p.cfg.CallTimeout/2 {
@@ -412,50 +491,54 @@ func (p *Plugin) share(caller context.Context, b box, deadline time.Time) (opene
 }
 
 // fly joins the flight of a box, or leads it.
-func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (_ opened, _ *failure, led bool) {
-	type result struct {
-		opened
-		fail *failure
-	}
-	leads := false
-	ch := p.flights.DoChan(b.id(), func() (any, error) {
-		leads = true
-		release, f := p.enter(p.alive, p.alive)
+func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (o opened, f *failure, led bool) {
+	o, f, led = p.flights.join(caller, p.alive, b.flightID, func(asked context.Context) (opened, *failure) {
+		ctx, cancel := context.WithDeadline(asked, deadline)
+		defer cancel()
+		release, f := p.enter(ctx, asked)
 		if f != nil {
-			return result{fail: f}, nil
+			return opened{}, f
 		}
 		defer release()
-		o, f := p.open(b, deadline)
-		return result{o, f}, nil
+		return p.open(ctx, asked, b)
 	})
-	select {
-	case r := <-ch:
-		if !leads {
-			p.metrics.coalesced.Inc()
-		}
-		out := r.Val.(result) //nolint:forcetypeassert // the function above returns nothing else
-		if out.fail != nil && p.alive.Err() != nil {
-			out.fail = &failure{class: classStopping, code: codes.Unavailable, text: "the plugin is stopping"}
-		}
-		return out.opened, out.fail, leads
-	case <-caller.Done():
-		return opened{}, classOf(caller, "", caller.Err()), false
+	if !led {
+		p.metrics.coalesced.Inc()
 	}
+	if f != nil && p.alive.Err() != nil {
+		f = &failure{class: classStopping, code: codes.Unavailable, text: "the plugin is stopping"}
+	}
+	return o, f, led
 }
 
-func (p *Plugin) open(b box, deadline time.Time) (o opened, f *failure) {
-	ctx, cancel := context.WithDeadline(p.alive, deadline)
-	defer cancel()
+func (p *Plugin) open(ctx, asked context.Context, b box) (o opened, f *failure) {
 	work := &call{}
-	f = b.key.attempt(ctx, p.alive, func(ctx context.Context, e *endpoint) (f *failure) {
-		o.plaintext, o.materialID, f = e.open(ctx, p.alive, work, b.arn, b.context, []byte(b.ciphertext))
+	f = b.key.attempt(ctx, asked, func(ctx context.Context, e *endpoint) (f *failure) {
+		o.plaintext, o.materialID, f = e.open(ctx, asked, work, b.arn, b.context, b.wrapped)
+		if f != nil && f.refusal() {
+			e.doubt() // what is sealed now has to be read back again
+		}
 		return f
 	})
 	o.requestIDs = work.requestIDs
+	if f == nil && b.sealed != nil {
+		plain := o.plaintext
+		var err error
+		if o.plaintext, err = openEnvelope(plain, binding{b.arn, b.keyID, p.digest}, b.wrapped, b.sealed); err != nil {
+			f = unreadable()
+		}
+		clear(plain)
+	}
 	if f == nil && p.cacheable(b) {
-		p.cache.put(b.id(), o.plaintext)
+		p.cache.put(b.flightID, o.plaintext)
 	}
 	return o, f
+}
+
+// unreadable is a ciphertext that is none of the plugin's, or not any more.
+func unreadable() *failure {
+	return &failure{class: classInvalidCiphertext, code: codes.InvalidArgument,
+		text: "the ciphertext can't be read: it was altered or cut, or belongs to another key_id, key or encryption context"}
 }
 
 // cacheable: no seed is kept that the probe does not prove to be decryptable,
@@ -472,44 +555,49 @@ func (p *Plugin) cached(b box) (plaintext []byte, ok bool) {
 	if !p.cacheable(b) {
 		return nil, false
 	}
-	plaintext, ok = p.cache.get(b.id())
-	result := "miss"
+	plaintext, ok = p.cache.get(b.flightID)
+	result := cacheMiss
 	if ok {
-		result = "hit"
+		result = cacheHit
 	}
 	p.metrics.cache.WithLabelValues(result).Inc()
 	return plaintext, ok
 }
 
-// enter takes one of the places for calls that wait for KMS. A short wait lets a
-// burst pass, since KMS answers in milliseconds; a longer one would only be added
-// to a call that the API server is about to give up, and it does not ask again
-// by itself.
+// enter takes one of the places for calls that wait for KMS. It waits for one as
+// long as enough of the budget is left for the call itself.
 func (p *Plugin) enter(ctx, caller context.Context) (release func(), f *failure) {
-	take := func() func() {
-		p.metrics.flights.Inc()
-		return func() {
-			p.metrics.flights.Dec()
-			<-p.slots
-		}
-	}
 	select {
 	case p.slots <- struct{}{}:
-		return take(), nil
 	default:
+		if f := p.queue(ctx, caller); f != nil {
+			return nil, f
+		}
 	}
-	timer := time.NewTimer(maxQueueing)
+	p.metrics.flights.Inc()
+	return func() {
+		p.metrics.flights.Dec()
+		<-p.slots
+	}, nil
+}
+
+func (p *Plugin) queue(ctx, caller context.Context) *failure {
+	patience := p.cfg.CallTimeout - p.cfg.CallTimeout/leftForKMS
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = time.Until(deadline) - p.cfg.CallTimeout/leftForKMS
+	}
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case p.slots <- struct{}{}:
-		return take(), nil
+		return nil
 	case <-ctx.Done():
 		if caller.Err() != nil {
-			return nil, classOf(caller, "", caller.Err())
+			return classOf(caller, "", caller.Err())
 		}
 	case <-timer.C:
 	}
-	return nil, &failure{class: classOverloaded, code: codes.ResourceExhausted,
+	return &failure{class: classOverloaded, code: codes.ResourceExhausted,
 		text: "too many requests are waiting for AWS KMS: ask again"}
 }
 
@@ -532,6 +620,7 @@ func (p *Plugin) run(ctx context.Context) {
 	for range maxInFlight { // until nobody waits for KMS any more, and nobody can begin to
 		p.slots <- struct{}{}
 	}
+	p.flights.crew.dismiss()
 	p.cache.purge()
 	for _, c := range p.clients() {
 		c.http.CloseIdleConnections()

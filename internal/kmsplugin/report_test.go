@@ -549,9 +549,9 @@ type deniable struct {
 	deny atomic.Bool
 }
 
-func (d *deniable) DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, o ...func(*kms.Options)) (*kms.DescribeKeyOutput, error) {
+func (d *deniable) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyInput, o ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error) {
 	if d.deny.Load() {
 		return nil, &smithy.GenericAPIError{Code: "AccessDeniedException"}
 	}
-	return d.KMS.DescribeKey(ctx, in, o...)
+	return d.KMS.GenerateDataKey(ctx, in, o...)
 }

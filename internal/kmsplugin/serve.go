@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	kmsapi "k8s.io/kms/apis/v2"
 )
@@ -21,8 +19,15 @@ import (
 const (
 	// Annotations may have 32 KiB by the contract; key_id and ciphertext 1 KiB
 	// each. Longer messages are refused before they are read.
-	maxMessage     = 48 << 10
+	maxMessage = 48 << 10
+	// maxConnections is of each listener: see crowd.
 	maxConnections = 128
+	// streamWorkers is above what an API server has in flight as a rule. A
+	// goroutine that is kept has the stack that a call needs.
+	streamWorkers = 16
+	// healthPause is the least time between two answers on one connection of the
+	// health listener. Who probes opens a new one each time, or asks by the second.
+	healthPause = 50 * time.Millisecond
 	// maxStreams is above maxInFlight, since identical decrypts wait for one
 	// KMS call: an API server that starts asks for the same seed many times.
 	maxStreams = 1024
@@ -52,6 +57,7 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(8<<10),
 		grpc.ConnectionTimeout(5*time.Second),
+		grpc.NumStreamWorkers(streamWorkers),
 	)
 	kmsapi.RegisterKeyManagementServiceServer(server, p)
 
@@ -60,10 +66,16 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 		Handler:           healthHandler(p, &draining, l.Pprof),
 		ReadHeaderTimeout: 2 * time.Second,
 		ReadTimeout:       2 * time.Second,
-		WriteTimeout:      time.Minute, // a CPU profile takes half a minute
+		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          log.New(logWriter{p}, "", 0),
+		ErrorLog:          log.New(complaints{p}, "", 0),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, memberKey{}, c)
+		},
+	}
+	if l.Pprof {
+		health.WriteTimeout = time.Minute // a CPU profile takes half of that
 	}
 
 	probing, stopProbing := context.WithCancel(context.WithoutCancel(ctx))
@@ -71,13 +83,13 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 	var running sync.WaitGroup
 	running.Go(func() { p.run(probing) })
 	running.Go(func() {
-		if err := server.Serve(netutil.LimitListener(l.Plugin, maxConnections)); err != nil {
+		if err := server.Serve(newCrowd(l.Plugin, maxConnections)); err != nil {
 			failed <- fmt.Errorf("serve %s: %w", l.Plugin.Addr(), err)
 		}
 	})
 	if l.Health != nil {
 		running.Go(func() {
-			if err := health.Serve(netutil.LimitListener(l.Health, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
+			if err := health.Serve(newCrowd(l.Health, maxConnections)); !errors.Is(err, http.ErrServerClosed) && !draining.Load() {
 				failed <- fmt.Errorf("serve health on %s: %w", l.Health.Addr(), err)
 			}
 		})
@@ -94,6 +106,9 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 		p.log.Error("stopping", "error", err.Error())
 	}
 	draining.Store(true)
+	if l.Health != nil {
+		_ = l.Health.Close() // its port is free for the next instance
+	}
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
@@ -114,7 +129,7 @@ func Serve(ctx context.Context, p *Plugin, l Listeners) error {
 }
 
 // healthHandler: livez says that the process answers, whatever KMS does, since a
-// restart mends no key; readyz says what Status says.
+// restart fixes no key; readyz says what Status says.
 func healthHandler(p *Plugin, draining *atomic.Bool, profile bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -131,20 +146,29 @@ func healthHandler(p *Plugin, draining *atomic.Bool, profile bool) http.Handler 
 		}
 		_, _ = fmt.Fprintln(w, message)
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics.registry, promhttp.HandlerOpts{ErrorLog: log.New(logWriter{p}, "", 0)}))
+	mux.Handle("GET /metrics", &exposition{from: p.metrics.registry, fail: func(err error) {
+		p.log.Error("the metrics can't be read", "error", err.Error())
+	}})
 	if profile {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m, ok := r.Context().Value(memberKey{}).(*member); ok {
+			sleep(r.Context(), m.pause(healthPause), nil)
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
-// logWriter takes net/http's own complaints into the structured log.
-type logWriter struct{ p *Plugin }
+type memberKey struct{}
 
-func (w logWriter) Write(b []byte) (int, error) {
+// complaints takes net/http's own into the structured log.
+type complaints struct{ p *Plugin }
+
+func (w complaints) Write(b []byte) (int, error) {
 	w.p.log.Warn("health listener", "message", string(b))
 	return len(b), nil
 }

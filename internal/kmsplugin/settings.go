@@ -48,6 +48,7 @@ type settings struct {
 	PollInterval      time.Duration     `yaml:"pollInterval"`
 	VouchFor          time.Duration     `yaml:"vouchFor"`
 	StatusVersion     string            `yaml:"statusVersion"`
+	ReadBack          string            `yaml:"readBack"`
 	SeedCache         seedCacheSettings `yaml:"seedCache"`
 	Endpoints         map[string]string `yaml:"endpoints"`
 	FIPS              bool              `yaml:"fips"`
@@ -106,6 +107,7 @@ var flagOf = map[string]string{
 	"keys": "key", "region": "region", "encryptionContext": "encryption-context", "listen": "listen",
 	"socketMode": "socket-mode", "socketGroup": "socket-group", "healthListen": "health-listen", "pprof": "pprof",
 	"logLevel": "log-level", "pollInterval": "poll-interval", "vouchFor": "vouch-for", "statusVersion": "status-version",
+	"readBack":  "read-back",
 	"seedCache": "seed-cache", "fips": "fips", "dualStack": "dual-stack",
 	"watchCluster": "watch-cluster", "reportOn": "report-on",
 }
@@ -126,6 +128,7 @@ func (in *inputs) register(f *pflag.FlagSet) {
 	f.DurationVar(&s.PollInterval, "poll-interval", defaultPollInterval, "how often to look at the keys, 1s to 1h")
 	f.DurationVar(&s.VouchFor, "vouch-for", defaultVouchFor, "how long Status says ok after the last good look, as long as KMS does not refuse the key: from three polls to 24h")
 	f.StringVar(&s.StatusVersion, "status-version", VersionV2, "version that Status gives; v2beta1 where a running API server has seen aws-encryption-provider on this socket")
+	f.StringVar(&s.ReadBack, "read-back", ReadBackProven, "what Encrypt has KMS decrypt before it hands it out: proven (only what no good round trip of the last poll stands for) or always")
 	f.IntVar(&s.SeedCache.Size, "seed-cache", 0, "how many decrypted seeds to keep in memory; each spares KMS calls and their CloudTrail records")
 	f.BoolVar(&s.FIPS, "fips", false, "use the FIPS endpoint of the Region")
 	f.BoolVar(&s.DualStack, "dual-stack", false, "use the dual-stack (IPv4 and IPv6) endpoint of the Region")
@@ -146,6 +149,7 @@ type options struct {
 	poll          time.Duration
 	vouchFor      time.Duration
 	version       string
+	readBack      string
 	seeds         seedCacheSettings
 	endpoints     map[string]string
 	fips          bool
@@ -316,6 +320,9 @@ func (s settings) judge() (o options, err error) {
 	if o.version = s.StatusVersion; o.version != VersionV2 && o.version != VersionV2Beta1 {
 		return o, hint.Usage(fmt.Sprintf("--status-version %q must be %s or %s", o.version, VersionV2, VersionV2Beta1), "")
 	}
+	if o.readBack = s.ReadBack; o.readBack != ReadBackProven && o.readBack != ReadBackAlways {
+		return o, hint.Usage(fmt.Sprintf("--read-back %q must be %s or %s", o.readBack, ReadBackProven, ReadBackAlways), "")
+	}
 	o.seeds = s.SeedCache
 	switch ttl := o.seeds.TTL; {
 	case o.seeds.Size < 0 || o.seeds.Size > maxSeedCache:
@@ -432,12 +439,11 @@ func (s settings) judgeOwner() (o Owner, err error) {
 }
 
 // plugin makes the plugin of these options, and its clients.
-func (o options) plugin(ctx context.Context, logger *slog.Logger) (*Plugin, error) {
-	m := newMetrics()
+func (o options) plugin(ctx context.Context, logger *slog.Logger, m *metrics) (*Plugin, error) {
 	clients := map[string]*Client{}
 	cfg := Config{
 		EncryptionContext: o.context, LegacyContext: o.legacyContext, Logger: logger, PollInterval: o.poll,
-		VouchFor: o.vouchFor, StatusVersion: o.version, SeedCache: o.seeds.Size, SeedTTL: o.seeds.TTL, metrics: m,
+		VouchFor: o.vouchFor, StatusVersion: o.version, ReadBack: o.readBack, SeedCache: o.seeds.Size, SeedTTL: o.seeds.TTL, metrics: m,
 		WatchCluster: o.watchCluster,
 	}
 	home := o.keys[0].regions[0]
@@ -446,7 +452,7 @@ func (o options) plugin(ctx context.Context, logger *slog.Logger) (*Plugin, erro
 		for _, region := range k.regions {
 			if clients[region] == nil {
 				c, err := NewClient(ctx, ClientOptions{Region: region, Replica: region != home,
-					EndpointURL: o.endpoints[region], FIPS: o.fips, DualStack: o.dualStack, metrics: m})
+					EndpointURL: o.endpoints[region], FIPS: o.fips, DualStack: o.dualStack, metrics: m, log: logger})
 				if err != nil {
 					return nil, err
 				}

@@ -218,7 +218,7 @@ watchCluster: `+demoARN+`
 `))
 	mustf(t, err, "parse")
 	o.fips, o.dualStack = false, false // an endpoint of one's own can't be a FIPS one
-	p, err := o.plugin(t.Context(), nil)
+	p, err := o.plugin(t.Context(), nil, newMetrics())
 	mustf(t, err, "plugin")
 	k := p.sealing()
 	clients := p.cfg.Keys[0].Clients
@@ -228,7 +228,7 @@ watchCluster: `+demoARN+`
 		t.Errorf("plugin %+v", p.cfg)
 	}
 	o.endpoints, o.fips, o.dualStack = nil, true, true
-	p, err = o.plugin(t.Context(), nil)
+	p, err = o.plugin(t.Context(), nil, newMetrics())
 	mustf(t, err, "plugin")
 	if got := p.cfg.Keys[0].Clients[0].Endpoint; got != "https://kms-fips.eu-central-1.api.aws" {
 		t.Errorf("endpoint %s", got)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // maxSocketPath is what fits into sockaddr_un with its closing zero byte.
@@ -37,20 +39,15 @@ type Owner struct {
 // Listen opens the plugin's socket. It removes what an earlier run left there,
 // but only a socket on which nobody answers: never another file, a symbolic
 // link or a living listener. Nobody but the owner can connect before group and
-// mode are set. Closing the listener removes the socket.
+// mode are set. Closing the listener removes the socket, if it is still this one.
 func Listen(path string, owner Owner) (net.Listener, error) {
 	// One plugin at a time may look, remove and bind, or a slow one could
-	// remove the socket that a quick one has just bound. The lock is on the
-	// directory, so it leaves no file behind.
-	dir, err := os.Open(filepath.Dir(path))
+	// remove the socket that a quick one has just bound.
+	unlock, err := lockFolder(path)
 	if err != nil {
-		return nil, fmt.Errorf("open socket directory: %w", err)
+		return nil, err
 	}
-	defer dir.Close()
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("lock socket directory %s, another plugin may be starting: %w", dir.Name(), err)
-	}
-
+	defer unlock()
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -63,6 +60,11 @@ func Listen(path string, owner Owner) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	own, err := take(l, path)
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
 	if owner.Group > 0 {
 		err = os.Lchown(path, -1, owner.Group)
 	}
@@ -70,10 +72,61 @@ func Listen(path string, owner Owner) (net.Listener, error) {
 		err = os.Chmod(path, owner.Mode)
 	}
 	if err != nil {
-		_ = l.Close()
+		_ = own.Close()
 		return nil, fmt.Errorf("give the socket its group and mode: %w", err)
 	}
-	return l, nil
+	return own, nil
+}
+
+// ownSocket is a listener that removes its socket when it is closed, and nothing
+// else: by then, another instance's may lie at its path.
+type ownSocket struct {
+	*net.UnixListener
+	path string
+	file os.FileInfo // its device and inode are the socket's
+}
+
+func take(l net.Listener, path string) (*ownSocket, error) {
+	unix, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, fmt.Errorf("%s is no unix socket", path)
+	}
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	unix.SetUnlinkOnClose(false)
+	return &ownSocket{unix, path, file}, nil
+}
+
+func (s *ownSocket) Close() error {
+	// Under the lock, or an instance that starts now could lose what it binds
+	// between the look and the removal. Without it where somebody else holds it:
+	// a start is refused then.
+	if unlock, err := lockFolder(s.path); err == nil {
+		defer unlock()
+	}
+	// First: nobody may connect to a socket that has a new owner's path.
+	err := s.UnixListener.Close()
+	if there, lost := os.Lstat(s.path); lost == nil && os.SameFile(there, s.file) {
+		_ = os.Remove(s.path)
+	}
+	return err
+}
+
+// lockFolder locks the folder of a socket against other plugins. The lock is on
+// the folder itself, so it leaves no file behind.
+func lockFolder(path string) (unlock func(), err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("open socket directory: %w", err)
+	}
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = dir.Close()
+		return nil, hint.New(fmt.Sprintf("the folder %s is locked by another process: %v", dir.Name(), err),
+			"another plugin may be starting there: try again; if it stays locked, see who holds it (lslocks, or lsof +d "+dir.Name()+"), and give the socket a folder of its own")
+	}
+	return func() { _ = dir.Close() }, nil
 }
 
 func removeStale(path string) error {

@@ -38,8 +38,7 @@ func TestFailureClasses(t *testing.T) {
 		"pending deletion":   {state(kmsfake.PendingDeletion), "pending-deletion", "kms:CancelKeyDeletion", codes.FailedPrecondition, true},
 		"pending import":     {state("PendingImport"), "invalid-state", "PendingImport", codes.FailedPrecondition, true},
 		"missing permission": {kmsError("AccessDeniedException"), "permission-denied", "key policy", codes.PermissionDenied, true},
-		"no DescribeKey":     {func(f *fixture) { f.fake.Deny("DescribeKey", f.key) }, "permission-denied", "kms:DescribeKey", codes.OK, true},
-		"no Encrypt":         {func(f *fixture) { f.fake.Deny("Encrypt", f.key); f.fake.Deny("Decrypt", f.key) }, "permission-denied", "kms:Encrypt", codes.PermissionDenied, true},
+		"no Encrypt":         {func(f *fixture) { f.fake.Deny("GenerateDataKey", f.key); f.fake.Deny("Decrypt", f.key) }, "permission-denied", "kms:GenerateDataKey", codes.PermissionDenied, true},
 		"deleted key":        {kmsError("NotFoundException"), "not-found", "Region", codes.NotFound, true},
 		"wrong usage":        {kmsError("InvalidKeyUsageException"), "wrong-key-type", "SYMMETRIC_DEFAULT", codes.FailedPrecondition, true},
 
@@ -104,7 +103,7 @@ func TestFailureClasses(t *testing.T) {
 
 				f.key.SetState(kmsfake.Enabled)
 				f.fake.Fail("*", nil)
-				for _, op := range []string{"DescribeKey", "Encrypt", "Decrypt"} {
+				for _, op := range []string{"DescribeKey", "GenerateDataKey", "Decrypt"} {
 					f.fake.Allow(op, f.key)
 				}
 				f.fake.Throttle(0)
@@ -206,6 +205,10 @@ func once(o *kms.Options) { o.RetryMaxAttempts = 1 }
 
 func (k withoutRetries) DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, _ ...func(*kms.Options)) (*kms.DescribeKeyOutput, error) {
 	return k.KMS.DescribeKey(ctx, in, once)
+}
+
+func (k withoutRetries) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyInput, _ ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error) {
+	return k.KMS.GenerateDataKey(ctx, in, once)
 }
 
 // Status before the first probe waits for it, and not for ever.

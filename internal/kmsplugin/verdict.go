@@ -86,7 +86,7 @@ var refusalSentences = map[string]sentences{
 		"AWS documents none for a deleted key (KMS_KEY_NOT_FOUND: delete and recreate the cluster), so back up all objects while the API server still answers; if it was not deleted, check account, Region and ID of {key}"},
 	classPermissionDenied: {"AccessDenied",
 		"the plugin may no longer use the KMS key of cluster {cluster}: whoever changed that may have shut EKS out too, and the plugin can't see it",
-		"deploy the stack again, or let the policy of {key} allow the plugin's role kms:DescribeKey, and kms:Encrypt and kms:Decrypt under its encryption context (kms-plugin doctor prints the statement that is missing)"},
+		"deploy the stack again, or let the policy of {key} allow the plugin's role kms:DescribeKey, and kms:GenerateDataKey and kms:Decrypt under its encryption context (kms-plugin doctor prints the statement that is missing)"},
 	classWrongKeyType: {"KeyTypeInvalid",
 		"the KMS key that the plugin watches for cluster {cluster} is not one that EKS can encrypt with",
 		"see which key the cluster has with aws eks describe-cluster --name {cluster} --region {region} --query cluster.encryptionConfig, and give the plugin that one"},

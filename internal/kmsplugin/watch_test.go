@@ -171,7 +171,7 @@ func keyClasses(t *testing.T) (classes []string) {
 		return true
 	})
 	return slices.DeleteFunc(classes, func(c string) bool {
-		return slices.Contains([]string{classStarting, classRotating, classOverloaded, classStopping, classInvalidArgument, classInvalidCiphertext,
+		return slices.Contains([]string{classStarting, classRotating, classOverloaded, classStopping, classInternal, classInvalidArgument, classInvalidCiphertext,
 			classForeignKeyID, classForeignAnnotations, classCanceled, classDeadline}, c)
 	})
 }
@@ -479,14 +479,14 @@ func TestGrantNeverSeen(t *testing.T) {
 // ready: nobody has changed anything.
 func TestNeverAllowed(t *testing.T) {
 	watchBubble(t, func(t *testing.T, w *watching) {
-		w.fake.Deny("Encrypt", w.key)
+		w.fake.Deny("GenerateDataKey", w.key)
 		defer runs(t, w.reports(w.p))()
 		pass(time.Hour)
 		w.wantCondition(usableUnknown, "AccessDenied")
-		w.fake.Allow("Encrypt", w.key)
+		w.fake.Allow("GenerateDataKey", w.key)
 		pass(defaultPollInterval)
 		w.wantCondition(usableTrue, "KeyUsable")
-		w.fake.Deny("Encrypt", w.key) // now somebody has
+		w.fake.Deny("GenerateDataKey", w.key) // now somebody has
 		pass(defaultPollInterval + confirmPoll)
 		w.wantCondition(usableFalse, "AccessDenied")
 		w.wantEvents("Warning AccessDenied")

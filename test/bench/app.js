@@ -146,7 +146,7 @@ class SecretsKey extends Construct {
       {
         Sid: 'PluginUse',
         Effect: 'Allow',
-        Action: ['kms:Decrypt', 'kms:Encrypt'],
+        Action: ['kms:Decrypt', 'kms:GenerateDataKey'],
         Condition: {
           'ForAllValues:StringEquals': { 'kms:EncryptionContextKeys': 'ekskms:cluster-arn' },
           StringEquals: { ...session, 'kms:EncryptionContext:ekskms:cluster-arn': cluster },

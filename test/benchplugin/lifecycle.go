@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
 func (b *bench) binarySize(r *report) error {
@@ -128,7 +129,7 @@ func roundTrips(ctx context.Context, client *kms.Client, key string) (time.Durat
 		return 0, err
 	}
 	binding := map[string]string{"cluster": "bench"}
-	e, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: &key, Plaintext: seed, EncryptionContext: binding})
+	e, err := client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: &key, KeySpec: types.DataKeySpecAes256, EncryptionContext: binding})
 	if err != nil {
 		return 0, err
 	}

@@ -188,8 +188,8 @@ func leftToIAM() iampolicy.Statement {
 var (
 	none      []string
 	describe  = []string{"kms:DescribeKey"}
-	use       = []string{"kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"}
-	useAndSee = []string{"kms:DescribeKey", "kms:ListGrants", "kms:Encrypt", "kms:Decrypt"}
+	use       = []string{"kms:DescribeKey", "kms:GenerateDataKey", "kms:Decrypt"}
+	useAndSee = []string{"kms:DescribeKey", "kms:ListGrants", "kms:GenerateDataKey", "kms:Decrypt"}
 	create    = []string{"kms:DescribeKey", "kms:CreateGrant"}
 	see       = []string{"kms:DescribeKey", "kms:ListGrants"}
 
@@ -197,6 +197,7 @@ var (
 		return slices.Contains([]string{"kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"}, a)
 	})
 	cryptography = []string{"kms:Encrypt", "kms:Decrypt"}
+	pluginWork   = []string{"kms:GenerateDataKey", "kms:Decrypt"}
 	logGroupUse  = slices.Concat(cryptography, dataKeys, []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"})
 )
 
@@ -408,38 +409,38 @@ var mutations = []mutation{
 		})
 	}, "role without a policy", []string{"kms:CreateGrant"}, nil},
 	{"Encrypt and Decrypt to the cluster role", on(keypolicy.SidClusterRole, func(s *iampolicy.Statement) { s.Action = append(s.Action, cryptography...) }), "cluster role", cryptography, nil},
-	{"plugin use for everybody", on(keypolicy.SidPluginUse, everybody), "role without a policy", cryptography, nil},
-	{"plugin use for every account", on(keypolicy.SidPluginUse, everybody), "another account", cryptography, nil},
+	{"plugin use for everybody", on(keypolicy.SidPluginUse, everybody), "role without a policy", pluginWork, nil},
+	{"plugin use for every account", on(keypolicy.SidPluginUse, everybody), "another account", pluginWork, nil},
 	{"description for everybody", on(keypolicy.SidDescribe, everybody), "user without a policy", describe, nil},
 	{"plugin use for the account", on(keypolicy.SidPluginUse, func(s *iampolicy.Statement) {
 		s.Principal = iampolicy.Principal{AWS: iampolicy.Values{rootUser.arn}}
-	}), "IAM admin with the plugin's tags", cryptography, nil},
-	{"no context condition", without(keypolicy.SidPluginUse, "StringEquals", contextCondition), "plugin, another cluster's context", cryptography, nil},
-	{"no context condition, no context", without(keypolicy.SidPluginUse, "StringEquals", contextCondition), "plugin, no context", cryptography, nil},
-	{"context keys not limited", without(keypolicy.SidPluginUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "plugin, one more key in the context", cryptography, nil},
+	}), "IAM admin with the plugin's tags", pluginWork, nil},
+	{"no context condition", without(keypolicy.SidPluginUse, "StringEquals", contextCondition), "plugin, another cluster's context", pluginWork, nil},
+	{"no context condition, no context", without(keypolicy.SidPluginUse, "StringEquals", contextCondition), "plugin, no context", pluginWork, nil},
+	{"context keys not limited", without(keypolicy.SidPluginUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "plugin, one more key in the context", pluginWork, nil},
 	{"context may begin alike", on(keypolicy.SidPluginUse, func(s *iampolicy.Statement) {
 		delete(s.Condition["StringEquals"], contextCondition)
 		s.Condition["StringLike"] = map[string]iampolicy.Values{contextCondition: {"arn:aws:eks:*"}}
-	}), "plugin, another cluster's context", cryptography, nil},
-	{"any cluster", without(keypolicy.SidPluginUse, "StringEquals", "aws:PrincipalTag/eks-cluster-arn"), "plugin, another cluster's session", cryptography, nil},
-	{"any namespace", without(keypolicy.SidPluginUse, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "plugin, another namespace", cryptography, nil},
+	}), "plugin, another cluster's context", pluginWork, nil},
+	{"any cluster", without(keypolicy.SidPluginUse, "StringEquals", "aws:PrincipalTag/eks-cluster-arn"), "plugin, another cluster's session", pluginWork, nil},
+	{"any namespace", without(keypolicy.SidPluginUse, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "plugin, another namespace", pluginWork, nil},
 	{"any service account", without(keypolicy.SidPluginDescribe, "StringEquals", "aws:PrincipalTag/kubernetes-service-account"), "plugin, another service account", see, nil},
 
-	{"tenant without its pair", without(keypolicy.SidTenantUse, "StringEquals", tenantCondition), "tenant, another's context", cryptography, nil},
-	{"tenant without the cluster's pair", without(keypolicy.SidTenantUse, "StringEquals", contextCondition), "tenant, another cluster's context", cryptography, nil},
-	{"tenant's pair optional", without(keypolicy.SidTenantUse, "StringEquals", tenantCondition), "tenant, the cluster's context", cryptography, nil},
-	{"context keys of a tenant not limited", without(keypolicy.SidTenantUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "tenant, one more key in the context", cryptography, nil},
-	{"tenant under another's name", named("globex"), "tenant, another's context", cryptography, nil},
-	{"tenant under another's name, its own", named("globex"), "tenant", nil, cryptography},
-	{"tenant under both names", named("acme", "globex"), "tenant, another's context", cryptography, nil},
+	{"tenant without its pair", without(keypolicy.SidTenantUse, "StringEquals", tenantCondition), "tenant, another's context", pluginWork, nil},
+	{"tenant without the cluster's pair", without(keypolicy.SidTenantUse, "StringEquals", contextCondition), "tenant, another cluster's context", pluginWork, nil},
+	{"tenant's pair optional", without(keypolicy.SidTenantUse, "StringEquals", tenantCondition), "tenant, the cluster's context", pluginWork, nil},
+	{"context keys of a tenant not limited", without(keypolicy.SidTenantUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "tenant, one more key in the context", pluginWork, nil},
+	{"tenant under another's name", named("globex"), "tenant, another's context", pluginWork, nil},
+	{"tenant under another's name, its own", named("globex"), "tenant", nil, pluginWork},
+	{"tenant under both names", named("acme", "globex"), "tenant, another's context", pluginWork, nil},
 	{"one role more in a tenant's statement", on(keypolicy.SidTenantUse, func(s *iampolicy.Statement) {
 		s.Principal.AWS = append(s.Principal.AWS, globex.roleARN)
 		delete(s.Condition["StringEquals"], "aws:PrincipalTag/kubernetes-namespace")
-	}), "other tenant, the first one's context", cryptography, nil},
-	{"tenant from any pod", without(keypolicy.SidTenantUse, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "tenant, another tenant's pod", cryptography, nil},
+	}), "other tenant, the first one's context", pluginWork, nil},
+	{"tenant from any pod", without(keypolicy.SidTenantUse, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "tenant, another tenant's pod", pluginWork, nil},
 	{"any tenant pod describes", without(keypolicy.SidTenantDescribe, "StringEquals", "aws:PrincipalTag/kubernetes-namespace"), "tenant, another namespace", describe, nil},
 	{"tenants see grants", alsoAllows(keypolicy.SidTenantDescribe, "kms:ListGrants"), "tenant", []string{"kms:ListGrants"}, nil},
-	{"the plugin with any keys in its context", without(keypolicy.SidPluginUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "plugin, a tenant's context", cryptography, nil},
+	{"the plugin with any keys in its context", without(keypolicy.SidPluginUse, "ForAllValues:StringEquals", "kms:EncryptionContextKeys"), "plugin, a tenant's context", pluginWork, nil},
 	{"the plugin does not see grants", on(keypolicy.SidPluginDescribe, func(s *iampolicy.Statement) { s.Action = s.Action[:1] }), "plugin", nil, []string{"kms:ListGrants"}},
 
 	{"grants for anything", without(keypolicy.SidGrant, "StringEquals", "kms:GrantConstraintType"), "creator, for anything", []string{"kms:CreateGrant"}, nil},

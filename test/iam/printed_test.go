@@ -32,7 +32,7 @@ func TestPrintedIAMPolicies(t *testing.T) {
 		{name: "an administrator", who: sessionOf("a", "printed admin"), may: keypolicy.Administration(false)},
 		{name: "a creator", who: sessionOf("a", "printed creator"), context: grantFromEKS, may: []string{"kms:CreateGrant", "kms:DescribeKey"}},
 		{name: "a creator, for tenants", who: sessionOf("a", "printed creator"), context: with(acmeContext, request{"kms:GrantConstraintType": "EncryptionContextEquals"}), may: []string{"kms:DescribeKey"}},
-		{name: "the plugin", who: sessionOf("a", "printed plugin"), context: with(pod, own), may: []string{"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:ListGrants"}},
+		{name: "the plugin", who: sessionOf("a", "printed plugin"), context: with(pod, own), may: []string{"kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey", "kms:ListGrants"}},
 		{name: "the plugin, another context", who: sessionOf("a", "printed plugin"), context: with(pod, wrong), may: []string{"kms:DescribeKey", "kms:ListGrants"}},
 		{name: "the plugin, one key more", who: sessionOf("a", "printed plugin"), context: with(pod, own, encryptionContext(keypolicy.ContextKey, payments, "b", "c")), may: []string{"kms:DescribeKey", "kms:ListGrants"}},
 		{name: "the plugin, other pods", who: sessionOf("a", "printed plugin"), context: with(sessionTags(payments, "default", "default"), own)},

@@ -114,7 +114,7 @@ func (r *rig) keyID(role string) (string, error) {
 		return "", err
 	}
 	for _, p := range s.find(prefix+"key_state", "role", role) {
-		return "v1:" + p.labels.Get("key"), nil
+		return "v2:" + p.labels.Get("key"), nil
 	}
 	return "", errors.New("no key of role " + role)
 }
@@ -217,7 +217,7 @@ var scenarios = map[string]scenario{
 		want: []string{"KMSPluginKeyFailed", "KMSPluginKeyPendingDeletion"},
 	},
 	"permission denied": {
-		fault: func(r *rig) { r.fake.Deny("Encrypt", r.key) }, until: inState("seal", "failed"),
+		fault: func(r *rig) { r.fake.Deny("GenerateDataKey", r.key) }, until: inState("seal", "failed"),
 		want: []string{"KMSPluginKeyFailed", "KMSPluginPermissionDenied"},
 	},
 	"creating": {

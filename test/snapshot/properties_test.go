@@ -147,7 +147,7 @@ var properties = map[string]func(template) error{
 		key := text(at(t.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn"))
 		for _, s := range statements {
 			for _, action := range actionsOf(s) {
-				if !slices.Contains([]string{"kms:DescribeKey", "kms:ListGrants", "kms:Encrypt", "kms:Decrypt"}, action) {
+				if !slices.Contains([]string{"kms:DescribeKey", "kms:ListGrants", "kms:GenerateDataKey", "kms:Decrypt"}, action) {
 					return fmt.Errorf("it may %s", action)
 				}
 			}
@@ -234,7 +234,7 @@ var properties = map[string]func(template) error{
 				if slices.Equal(actionsOf(s), []string{"kms:DescribeKey"}) {
 					continue
 				}
-				if !slices.Equal(actionsOf(s), []string{"kms:Decrypt", "kms:Encrypt"}) {
+				if !slices.Equal(actionsOf(s), []string{"kms:Decrypt", "kms:GenerateDataKey"}) {
 					return fmt.Errorf("%s may %v", id, actionsOf(s))
 				}
 				used++

@@ -32,8 +32,8 @@ type KMS struct {
 	address string
 	web     *http.Server
 
-	mu         sync.Mutex
-	plaintexts [][]byte
+	mu       sync.Mutex
+	dataKeys [][]byte
 }
 
 // NewKMS starts a fake AWS KMS.
@@ -61,31 +61,37 @@ func (k *KMS) Start() {
 	}(k.web)
 }
 
-// ServeHTTP answers as the fake does, and remembers what it is asked to encrypt.
+// ServeHTTP answers as the fake does, and remembers the data keys that it makes.
 func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".Encrypt") {
-		body, err := io.ReadAll(r.Body)
-		var request struct{ Plaintext []byte }
-		if err == nil {
-			err = json.Unmarshal(body, &request)
-		}
-		if err != nil {
-			k.t.Errorf("the fake AWS KMS: %v", err)
-		}
-		k.mu.Lock()
-		k.plaintexts = append(k.plaintexts, request.Plaintext)
-		k.mu.Unlock()
-		r.Body = io.NopCloser(bytes.NewReader(body))
+	if !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".GenerateDataKey") {
+		k.Server.ServeHTTP(w, r)
+		return
 	}
-	k.Server.ServeHTTP(w, r)
+	var body bytes.Buffer
+	k.Server.ServeHTTP(tee{w, io.MultiWriter(w, &body)}, r)
+	var made struct{ Plaintext []byte }
+	if err := json.Unmarshal(body.Bytes(), &made); err != nil {
+		k.t.Errorf("the fake AWS KMS: %v", err)
+	}
+	if len(made.Plaintext) > 0 { // no refusal
+		k.mu.Lock()
+		k.dataKeys = append(k.dataKeys, made.Plaintext)
+		k.mu.Unlock()
+	}
 }
 
-// Plaintexts are all that it was asked to encrypt: the seeds of API servers, which
-// must be nowhere else, and the nonces of the plugin's own probes.
-func (k *KMS) Plaintexts() [][]byte {
+type tee struct {
+	http.ResponseWriter
+	to io.Writer
+}
+
+func (t tee) Write(b []byte) (int, error) { return t.to.Write(b) }
+
+// DataKeys are all that it has made, in the clear. They must be nowhere else.
+func (k *KMS) DataKeys() [][]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.Clone(k.plaintexts)
+	return slices.Clone(k.dataKeys)
 }
 
 // Stop cuts all connections.

@@ -119,15 +119,21 @@ func TestAtRest(t *testing.T) {
 		t.Error("a ConfigMap is not in the clear, though no provider is configured for it")
 	}
 
-	// The seed that all of it is encrypted under must not lie beside it.
-	seeds := w.kms.Plaintexts()
-	if len(seeds) == 0 {
-		t.Error("AWS KMS was not asked to encrypt a seed")
+	// The seed that all of it is encrypted under must not lie beside it, nor the
+	// data key under which the seed is.
+	keys := w.kms.DataKeys()
+	if len(keys) == 0 {
+		t.Error("AWS KMS was not asked for a data key")
 	}
+	object, err := envelope(w.Stored(secrets + "after")[secrets+"after"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys = append(keys, w.seed(object))
 	for key, value := range w.Stored("/") {
-		for _, seed := range seeds {
-			if bytes.Contains(value, seed) || leaks(value, string(seed)) != nil {
-				t.Errorf("%s: what AWS KMS was given to encrypt stands in it", key)
+		for _, secret := range keys {
+			if bytes.Contains(value, secret) || leaks(value, string(secret)) != nil {
+				t.Errorf("%s: a data key or a seed stands in it", key)
 			}
 		}
 	}

@@ -10,11 +10,14 @@ import (
 	"fmt"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kmstypes "k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2/v2"
 	"k8s.io/client-go/util/retry"
+	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/ekskms/ekskms/internal/kmsfake"
 	"github.com/ekskms/ekskms/internal/manifest"
@@ -157,6 +160,23 @@ func envelope(value []byte) (*kmstypes.EncryptedObject, error) {
 		return nil, errors.New("has no encrypted DEK source or no data")
 	}
 	return object, nil
+}
+
+// seed asks the plugin for the seed of an object.
+func (w *world) seed(object *kmstypes.EncryptedObject) []byte {
+	w.t.Helper()
+	conn, err := grpc.NewClient("unix://"+w.plugin.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer conn.Close()
+	d, err := kmsapi.NewKeyManagementServiceClient(conn).Decrypt(w.t.Context(), &kmsapi.DecryptRequest{
+		Ciphertext: object.EncryptedDEKSource, KeyId: object.KeyID, Annotations: object.Annotations, Uid: "the-test",
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return d.GetPlaintext()
 }
 
 // keyIDs counts the secrets in etcd by their key_id, and fails on any that is

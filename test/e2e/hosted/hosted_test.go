@@ -260,7 +260,7 @@ func TestModes(t *testing.T) {
 			}
 			// What it looked like to AWS KMS.
 			for _, call := range w.kms.Calls() {
-				if call.Op != "Encrypt" && call.Op != "Decrypt" {
+				if call.Op != "GenerateDataKey" && call.Op != "Decrypt" {
 					continue
 				}
 				want := map[string]string{"ekskms:cluster-arn": "arn:aws:eks:eu-central-1:111122223333:cluster/host", "ekskms:tenant": "team-a"}

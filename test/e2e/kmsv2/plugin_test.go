@@ -267,7 +267,7 @@ func (p *chattyPlugin) Decrypt(_ context.Context, req *kmsapi.DecryptRequest) (*
 // says v2beta1.
 type legacyPlugin struct {
 	kmsapi.UnimplementedKeyManagementServiceServer
-	kms     kmsplugin.KMS
+	kms     *kms.Client
 	key     string
 	context map[string]string
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
 	"github.com/ekskms/ekskms/internal/kmsplugin"
 )
 
@@ -75,7 +77,7 @@ func TestDataOfAWSEncryptionProvider(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cloud := newCloud(t)
 			socket := socketPath(t)
-			legacy := &legacyPlugin{kms: cloud.client, key: c.key(cloud), context: c.context}
+			legacy := &legacyPlugin{kms: cloud.client.KMS.(*kms.Client), key: c.key(cloud), context: c.context}
 			stopLegacy := serveOther(t, socket, legacy)
 			onFakeClock(t, func(t *testing.T, out *outside) {
 				server := startAPIServer(out.context(t.Context()), t, socket, options{})

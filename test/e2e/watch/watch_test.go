@@ -196,7 +196,7 @@ func TestWatch(t *testing.T) {
 		{"KeyPendingDeletion", "aws kms cancel-key-deletion",
 			func() { w.key.SetState(kmsfake.PendingDeletion) }, func() { w.key.SetState(kmsfake.Enabled) }},
 		{"AccessDenied", "deploy the stack again",
-			func() { w.kms.Deny("Encrypt", w.key) }, func() { w.kms.Allow("Encrypt", w.key) }},
+			func() { w.kms.Deny("GenerateDataKey", w.key) }, func() { w.kms.Allow("GenerateDataKey", w.key) }},
 		{"EKSGrantMissing", "back up all objects",
 			func() { w.key.Revoke(grant) }, func() {
 				w.key.Grant(kmsfake.Grant{Name: "eks-grant-" + eks, GranteePrincipal: "eks." + cluster.Region + ".amazonaws.com",

@@ -105,7 +105,7 @@ output "existing_key_policy_statements" {
       Sid      = "PluginDescribe"
     },
     {
-      Action = ["kms:Decrypt", "kms:Encrypt"]
+      Action = ["kms:Decrypt", "kms:GenerateDataKey"]
       Condition = {
         "ForAllValues:StringEquals" = {
           "kms:EncryptionContextKeys" = "ekskms:cluster-arn"

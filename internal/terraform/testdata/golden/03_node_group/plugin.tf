@@ -41,7 +41,7 @@ resource "aws_iam_role_policy" "plugin" {
         Sid      = "PluginDescribe"
       },
       {
-        Action = ["kms:Decrypt", "kms:Encrypt"]
+        Action = ["kms:Decrypt", "kms:GenerateDataKey"]
         Condition = {
           "ForAllValues:StringEquals" = {
             "kms:EncryptionContextKeys" = "ekskms:cluster-arn"

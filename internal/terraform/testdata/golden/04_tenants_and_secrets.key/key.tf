@@ -97,7 +97,7 @@ resource "aws_kms_key" "secrets" {
         Sid      = "PluginDescribe"
       },
       {
-        Action = ["kms:Decrypt", "kms:Encrypt"]
+        Action = ["kms:Decrypt", "kms:GenerateDataKey"]
         Condition = {
           "ForAllValues:StringEquals" = {
             "kms:EncryptionContextKeys" = "ekskms:cluster-arn"
@@ -133,7 +133,7 @@ resource "aws_kms_key" "secrets" {
         Sid      = "TenantDescribe"
       },
       {
-        Action = ["kms:Decrypt", "kms:Encrypt"]
+        Action = ["kms:Decrypt", "kms:GenerateDataKey"]
         Condition = {
           "ForAllValues:StringEquals" = {
             "kms:EncryptionContextKeys" = ["ekskms:cluster-arn", "ekskms:tenant"]
@@ -154,7 +154,7 @@ resource "aws_kms_key" "secrets" {
         Sid      = "TenantUse"
       },
       {
-        Action = ["kms:Decrypt", "kms:Encrypt"]
+        Action = ["kms:Decrypt", "kms:GenerateDataKey"]
         Condition = {
           "ForAllValues:StringEquals" = {
             "kms:EncryptionContextKeys" = ["ekskms:cluster-arn", "ekskms:tenant"]

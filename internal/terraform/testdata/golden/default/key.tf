@@ -92,7 +92,7 @@ resource "aws_kms_key" "secrets" {
         Sid      = "PluginDescribe"
       },
       {
-        Action = ["kms:Decrypt", "kms:Encrypt"]
+        Action = ["kms:Decrypt", "kms:GenerateDataKey"]
         Condition = {
           "ForAllValues:StringEquals" = {
             "kms:EncryptionContextKeys" = "ekskms:cluster-arn"

@@ -1,0 +1,84 @@
+package kmsplugin
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// crowd is a listener that holds so many connections at most. It never keeps a
+// newcomer waiting for those that are there: beyond the limit, the connection
+// that has been silent for longest is closed. Whoever opens many and does nothing
+// with them only loses them; who asks now is served.
+type crowd struct {
+	net.Listener
+	most int
+
+	mu   sync.Mutex
+	open map[*member]struct{}
+}
+
+func newCrowd(l net.Listener, most int) *crowd {
+	return &crowd{Listener: l, most: most, open: map[*member]struct{}{}}
+}
+
+// Accept takes the next connection, and makes room for it.
+func (c *crowd) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	m := &member{Conn: conn, crowd: c}
+	m.heard()
+	c.mu.Lock()
+	var silent *member
+	if len(c.open) >= c.most {
+		for other := range c.open {
+			if silent == nil || other.last.Load() < silent.last.Load() {
+				silent = other
+			}
+		}
+	}
+	c.open[m] = struct{}{}
+	c.mu.Unlock()
+	if silent != nil {
+		_ = silent.Close()
+	}
+	return m, nil
+}
+
+// member is a connection, and when it was last heard of.
+type member struct {
+	net.Conn
+	crowd *crowd
+	last  atomic.Int64 // in nanoseconds since started
+	next  time.Time    // when it may be answered again; for one goroutine
+}
+
+// pause is how long to wait with the next answer, so that gap is between two.
+func (m *member) pause(gap time.Duration) time.Duration {
+	now := time.Now()
+	wait := max(0, m.next.Sub(now))
+	m.next = now.Add(wait + gap)
+	return wait
+}
+
+var started = time.Now()
+
+func (m *member) heard() { m.last.Store(int64(time.Since(started))) }
+
+func (m *member) Read(b []byte) (int, error) {
+	n, err := m.Conn.Read(b)
+	if n > 0 {
+		m.heard()
+	}
+	return n, err
+}
+
+func (m *member) Close() error {
+	m.crowd.mu.Lock()
+	delete(m.crowd.open, m)
+	m.crowd.mu.Unlock()
+	return m.Conn.Close()
+}
