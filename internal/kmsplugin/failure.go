@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -60,12 +61,19 @@ const (
 	classDeadline           = "deadline"
 )
 
-// probeClasses are those that a look at a key can end with.
-var probeClasses = []string{
-	classDisabled, classPendingDeletion, classInvalidState, classNotFound, classPermissionDenied, classWrongKeyType, classWrongKey, classCorrupt,
-	classUnreachable, classTimeout, classKMSFault, classKeyStore, classThrottled, classNoCredentials, classExpiredCredentials,
-	classBadCredentials, classClockSkew, classRefused, classRotating,
-}
+// The classes by where they can come from: counters have all of theirs from the
+// start on.
+var (
+	refusals = []string{classDisabled, classPendingDeletion, classInvalidState, classNotFound, classPermissionDenied, classWrongKeyType, classWrongKey, classCorrupt}
+	outages  = []string{classUnreachable, classTimeout, classKMSFault, classKeyStore, classThrottled, classNoCredentials, classExpiredCredentials,
+		classBadCredentials, classClockSkew, classRefused}
+	ofCallers = []string{classInvalidArgument, classInvalidCiphertext, classForeignKeyID, classForeignAnnotations, classCanceled, classDeadline}
+
+	probeClasses   = slices.Concat(refusals, outages, []string{classRotating})
+	statusClasses  = slices.Concat(probeClasses, []string{classStarting})
+	callClasses    = slices.Concat(statusClasses, []string{classOverloaded, classStopping, classInternal}, ofCallers)
+	requestClasses = slices.Concat(refusals, outages, []string{classInvalidCiphertext, classCanceled, classDeadline})
+)
 
 // failure is one reason why the key can't be used, in words that may be logged
 // and handed to the API server: what is wrong, and what to do.
@@ -93,12 +101,7 @@ func (f *failure) GRPCStatus() *status.Status {
 // refusal tells whether the failure is KMS's word on the key: what is written
 // now could not be read back.
 func (f *failure) refusal() bool {
-	switch f.class {
-	case classDisabled, classPendingDeletion, classInvalidState, classNotFound,
-		classPermissionDenied, classWrongKeyType, classWrongKey, classCorrupt:
-		return true
-	}
-	return false
+	return slices.Contains(refusals, f.class)
 }
 
 // elsewhere tells whether a replica of the key in another Region may do better.
@@ -123,12 +126,7 @@ func (f *failure) aside() bool {
 // ofKMS tells whether a call failed for KMS, the key or the way to it, and not
 // for what its caller gave or did.
 func (f *failure) ofKMS() bool {
-	switch f.class {
-	case classStarting, classOverloaded, classStopping, classInternal, classInvalidArgument, classInvalidCiphertext,
-		classForeignKeyID, classForeignAnnotations, classCanceled, classDeadline:
-		return false
-	}
-	return true
+	return slices.Contains(probeClasses, f.class)
 }
 
 func invalid(text string) *failure {

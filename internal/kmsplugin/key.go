@@ -676,7 +676,8 @@ func (e *endpoint) done(caller context.Context, call *call, op string, start tim
 		f = classify(caller, op, err)
 		call.saw(f.requestID)
 	}
-	e.metrics.requests.WithLabelValues(op, e.Region, resultOf(f)).Observe(time.Since(start).Seconds())
+	e.metrics.requests.WithLabelValues(op, e.Region, resultOf(f)).Inc()
+	e.metrics.requestTook.WithLabelValues(op, e.Region).Observe(time.Since(start).Seconds())
 	return f
 }
 

@@ -21,8 +21,10 @@ const namespace = "ekskms_plugin"
 type metrics struct {
 	registry *prometheus.Registry
 
-	operations  *prometheus.HistogramVec // operation, result
-	requests    *prometheus.HistogramVec // operation, region, result
+	took        *prometheus.HistogramVec // operation
+	operations  *prometheus.CounterVec   // operation, result
+	requestTook *prometheus.HistogramVec // operation, region
+	requests    *prometheus.CounterVec   // operation, region, result
 	probes      *prometheus.CounterVec   // key, result
 	rotations   *prometheus.CounterVec   // key
 	flights     prometheus.Gauge
@@ -48,16 +50,18 @@ func newMetrics() *metrics {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: latencyBuckets}, labels)
 	}
 	m := &metrics{
-		registry:   prometheus.NewRegistry(),
-		operations: histogram("operation_duration_seconds", "Calls of the API server, by operation and class of result.", "operation", "result"),
-		requests:   histogram("kms_request_duration_seconds", "Calls to AWS KMS, retries included, by operation, Region and class of result.", "operation", "region", "result"),
-		probes:     counter("probes_total", "Background looks at a key, by class of result.", "key", "result"),
-		rotations:  counter("key_id_changes_total", "New key_ids that were activated after the first: rotations and moved aliases.", "key"),
-		flights:    prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "in_flight", Help: "Calls of the API server that are waiting for AWS KMS."}),
-		coalesced:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "coalesced_decrypts_total", Help: "Decrypt calls that shared the KMS call of another, identical one."}),
-		cache:      counter("seed_cache_lookups_total", "Look-ups in the cache of decrypted seeds, which is off by default.", "result"),
-		retries:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "kms_retries_total", Help: "KMS requests that were sent again."}),
-		failovers:  counter("failovers_total", "Calls that were made in the Region of a replica, by that Region.", "region"),
+		registry:    prometheus.NewRegistry(),
+		took:        histogram("operation_duration_seconds", "How long calls of the API server took.", "operation"),
+		operations:  counter("operations_total", "Calls of the API server, by class of result.", "operation", "result"),
+		requestTook: histogram("kms_request_duration_seconds", "How long calls to AWS KMS took, retries included.", "operation", "region"),
+		requests:    counter("kms_requests_total", "Calls to AWS KMS, by class of result; one with its retries counts once.", "operation", "region", "result"),
+		probes:      counter("probes_total", "Background looks at a key, by class of result.", "key", "result"),
+		rotations:   counter("key_id_changes_total", "New key_ids that were activated after the first: rotations and moved aliases.", "key"),
+		flights:     prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "in_flight", Help: "Calls of the API server that are waiting for AWS KMS."}),
+		coalesced:   prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "coalesced_decrypts_total", Help: "Decrypt calls that shared the KMS call of another, identical one."}),
+		cache:       counter("seed_cache_lookups_total", "Look-ups in the cache of decrypted seeds, which is off by default.", "result"),
+		retries:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "kms_retries_total", Help: "KMS requests that were sent again."}),
+		failovers:   counter("failovers_total", "Calls that were made in the Region of a replica, by that Region.", "region"),
 		connections: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "kms_connections_opened_total",
 			Help: "Connections to AWS KMS that were opened."}),
 		skew: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "clock_skew_seconds",
@@ -73,15 +77,34 @@ func newMetrics() *metrics {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": Version().Version, "revision": Version().Revision}})
 	build.Set(1)
-	m.registry.MustRegister(m.operations, m.requests, m.probes, m.rotations, m.flights, m.coalesced, m.cache, m.retries,
+	m.registry.MustRegister(m.took, m.operations, m.requestTook, m.requests, m.probes, m.rotations, m.flights, m.coalesced, m.cache, m.retries,
 		m.failovers, m.connections, m.unlogged, m.skew, m.poll, limit, build,
 		credentialsCollector{m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// of has the counters of a key from the start on: an increase() does not see a
-// first event that comes at 1.
+// begin has the counters from the start on: an increase() does not see a first
+// event that comes at 1.
+func (m *metrics) begin() {
+	for operation, classes := range map[string][]string{"status": statusClasses, "encrypt": callClasses, "decrypt": callClasses} {
+		m.operations.WithLabelValues(operation, resultOK)
+		for _, class := range classes {
+			m.operations.WithLabelValues(operation, class)
+		}
+	}
+}
+
+// in has those of a Region.
+func (m *metrics) in(region string, operations ...string) {
+	for _, operation := range operations {
+		for _, result := range append([]string{resultOK}, requestClasses...) {
+			m.requests.WithLabelValues(operation, region, result)
+		}
+	}
+}
+
+// of has those of a key.
 func (m *metrics) of(key string) {
 	m.rotations.WithLabelValues(key)
 	for _, result := range append([]string{resultOK}, probeClasses...) {
@@ -193,5 +216,6 @@ func resultOf(f *failure) string {
 }
 
 func (m *metrics) observe(operation string, f *failure, start time.Time) {
-	m.operations.WithLabelValues(operation, resultOf(f)).Observe(time.Since(start).Seconds())
+	m.operations.WithLabelValues(operation, resultOf(f)).Inc()
+	m.took.WithLabelValues(operation).Observe(time.Since(start).Seconds())
 }

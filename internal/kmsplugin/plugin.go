@@ -160,6 +160,7 @@ func New(cfg Config) (*Plugin, error) {
 		}
 	}
 	p.metrics.poll.Set(cfg.PollInterval.Seconds())
+	p.metrics.begin()
 	for i, key := range cfg.Keys {
 		k, err := p.newKey(key, i == 0)
 		if err != nil {
@@ -178,6 +179,7 @@ func New(cfg Config) (*Plugin, error) {
 		}
 		p.watch = newWatch(c, p.sealing())
 		p.sealing().watch = p.watch
+		p.metrics.in(c.region, "ListGrants")
 		p.metrics.registry.MustRegister(watchCollector{p.watch}, p.metrics.reportFailures)
 	}
 	return p, nil
@@ -199,7 +201,12 @@ func (p *Plugin) newKey(key Key, seals bool) (*cmk, error) {
 		probed: make(chan struct{}), kick: make(chan struct{}, 1), leftBehind: map[string]struct{}{},
 	}
 	p.metrics.of(k.label)
+	operations := []string{"DescribeKey", "Decrypt"}
+	if seals {
+		operations = append(operations, "GenerateDataKey")
+	}
 	for i, c := range key.Clients {
+		p.metrics.in(c.Region, operations...)
 		if i > 0 {
 			p.metrics.failovers.WithLabelValues(c.Region) // 0, so that the first one is seen as an increase
 		}
@@ -386,6 +393,9 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 	var o opened
 	var b box
 	for _, b = range boxes {
+		if !b.whole {
+			return nil, unreadable()
+		}
 		if plaintext, ok := p.cached(b); ok {
 			call.level = slog.LevelDebug // there is no KMS request to lead to
 			return &kmsapi.DecryptResponse{Plaintext: plaintext}, nil
@@ -418,6 +428,7 @@ type box struct {
 	material string // what the key_id says, "" if it says nothing
 	wrapped  []byte // what KMS is asked to decrypt
 	sealed   []byte // what opens with KMS's answer; nil where that is the plaintext
+	whole    bool   // it has the parts that its key_id promises
 }
 
 // identify finds the key that a key_id names. The key is then pinned in the KMS
@@ -449,14 +460,12 @@ func (p *Plugin) claims(id string, ciphertext []byte) (boxes []box, f *failure) 
 	version, name, material, ours := parseKeyID(id)
 	for _, k := range p.keys {
 		for _, t := range k.state.Load().targets {
-			b := box{flightID: flightID{t.arn, id, string(ciphertext)}, key: k, context: p.cfg.EncryptionContext, material: material, wrapped: ciphertext}
+			b := box{flightID: flightID{t.arn, id, string(ciphertext)}, key: k, context: p.cfg.EncryptionContext,
+				material: material, wrapped: ciphertext, whole: true}
 			switch {
 			case ours && t.name == name:
 				if version == keyIDVersion {
-					var ok bool
-					if b.wrapped, b.sealed, ok = splitEnvelope(ciphertext); !ok {
-						return nil, unreadable()
-					}
+					b.wrapped, b.sealed, b.whole = splitEnvelope(ciphertext)
 				}
 				return []box{b}, nil
 			case !slices.Contains(t.legacy, id):

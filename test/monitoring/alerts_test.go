@@ -271,7 +271,9 @@ func TestAlertsOfEditedScrapes(t *testing.T) {
 	gauge := func(name string, v float64) [2]*scrape {
 		return [2]*scrape{a.edited(name, fixed(v)), b.edited(name, fixed(v))}
 	}
+	polled := func(seconds float64) [2]*scrape { return gauge(prefix+"poll_interval_seconds", seconds) }
 	const (
+		dropped = prefix + "log_lines_dropped_total"
 		skew    = prefix + "clock_skew_seconds"
 		age     = prefix + "key_id_age_seconds"
 		good    = prefix + "key_last_good_probe_timestamp_seconds"
@@ -304,6 +306,9 @@ func TestAlertsOfEditedScrapes(t *testing.T) {
 		"credentials to be renewed in an hour":  {ago(withCredentials, expires, -time.Hour), intervalsIn, nil},
 		"credentials renewed one poll late":     {ago(withCredentials, expires, 0), 4, nil},
 		"credentials not renewed for 4 minutes": {ago(withCredentials, expires, 0), 8, []string{"KMSPluginCredentialsNotRenewed"}},
+		"lines of the log are dropped":          {[2]*scrape{a.edited(dropped, fixed(0)), b.edited(dropped, fixed(3))}, intervalsIn, []string{"KMSPluginLogLinesDropped"}},
+		"a poll of five minutes":                {ago(polled(300), good, 0), 12, nil},
+		"a poll of five minutes, missed thrice": {ago(polled(300), good, 0), 40, []string{"KMSPluginNoGoodProbe"}},
 		"no probe for three polls":              {ago([2]*scrape{a, b}, good, 0), 6, nil},
 		"no probe for six polls":                {ago([2]*scrape{a, b}, good, 0), 12, []string{"KMSPluginNoGoodProbe"}},
 	} {

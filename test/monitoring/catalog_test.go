@@ -36,14 +36,12 @@ type catalog struct {
 // the plugin's code. All others of failure.go are taken for possible, whether a
 // scenario provokes them or not.
 var impossible = map[string][]string{
-	// Requests are judged before the plugin looks at them. DescribeKey's answer
-	// is judged after it was counted.
-	prefix + "kms_request_duration_seconds": {"starting", "rotating", "overloaded", "stopping", "pending-deletion",
-		"wrong-key", "corrupt", "invalid-argument", "foreign-key-id", "foreign-annotations"},
+	prefix + "kms_requests_total": {"starting", "rotating", "overloaded", "stopping", "internal",
+		"invalid-argument", "foreign-key-id", "foreign-annotations"},
 	// The probe has no caller who could err or give up.
-	prefix + "probes_total": {"starting", "rotating", "overloaded", "stopping",
+	prefix + "probes_total": {"starting", "overloaded", "stopping", "internal",
 		"invalid-argument", "invalid-ciphertext", "foreign-key-id", "foreign-annotations", "canceled", "deadline"},
-	prefix + "key_failure": {"overloaded", "stopping",
+	prefix + "key_failure": {"overloaded", "stopping", "internal",
 		"invalid-argument", "invalid-ciphertext", "foreign-key-id", "foreign-annotations", "canceled", "deadline"},
 }
 
@@ -359,7 +357,7 @@ func TestWrongQueriesAreSeen(t *testing.T) {
 		`ekskms_plugin_operation_duration_seconds > 1`,
 		`ekskms_plugin_key_state{state=~"failed|degraded.*"}`,
 		`ekskms_plugin_key_failure{class="overloaded"}`,
-		`ekskms_plugin_kms_request_duration_seconds_count{result="foreign-key-id"}`,
+		`ekskms_plugin_kms_requests_total{result="foreign-key-id"}`,
 		`ekskms_plugin_seed_cache_lookups_total{result="throttled"}`,
 		`histogram_quantile(0.9, rate(ekskms_plugin_operation_duration_seconds_count[5m]))`,
 		`ekskms_plugin_in_flight / on (role) ekskms_plugin_in_flight_limit`,
