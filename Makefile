@@ -177,8 +177,8 @@ bench: node_modules .cache/node24 ## Measure ekskms synth beside a JavaScript ap
 	go run ./test/bench -node node -node .cache/node24/node
 
 .PHONY: bench-plugin
-bench-plugin: ## Measure kms-plugin beside an empty KMS v2 server
-	go run ./test/benchplugin
+bench-plugin: ## Measure kms-plugin beside an empty KMS v2 server; PEER=path adds the binary of another plugin
+	go run ./test/benchplugin $(if $(PEER),-peer $(abspath $(PEER)))
 
 .PHONY: soak
 soak: ## Ten minutes of faults, in which no answer of the plugin may be wrong

@@ -36,6 +36,7 @@ type faults struct {
 	hang     countdown
 	stale    countdown
 	hidden   []string
+	unpinned bool
 	latency  time.Duration
 
 	perSecond int
@@ -122,6 +123,14 @@ func (s *Server) Stale(op string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults.stale[op] = n
+}
+
+// FindsKeys has Decrypt find the key in the ciphertext where the request names
+// none, as KMS does. By default the fake refuses such a request.
+func (s *Server) FindsKeys() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults.unpinned = true
 }
 
 // HideMaterialIDs leaves material IDs out of the answers to these operations,

@@ -1,6 +1,7 @@
 package kmsfake
 
 import (
+	"bytes"
 	"slices"
 	"time"
 )
@@ -92,9 +93,11 @@ func (s *Server) operate(op string, req *request) (any, *Error) {
 		return nil, failure("UnknownOperationException", "%s", op)
 	}
 	if op == "Decrypt" && req.KeyID == "" {
-		// KMS would find the key in the ciphertext. A caller that relies on
-		// that would decrypt under any key that its role may use.
-		return nil, failure("ValidationException", "kmsfake wants KeyId to be pinned")
+		// A caller that relies on this would decrypt under any key that its role
+		// may use.
+		if req.KeyID = s.sealer(req.CiphertextBlob); req.KeyID == "" {
+			return nil, failure("ValidationException", "kmsfake wants KeyId to be pinned")
+		}
 	}
 	k, fault := s.key(req.KeyID, o.aliases)
 	if fault != nil {
@@ -148,6 +151,25 @@ func (s *Server) decrypt(op string, k *Key, req *request) (any, *Error) {
 		answer.KeyMaterialID = m.id
 	}
 	return answer, nil
+}
+
+// sealer is the ID of the key that made a ciphertext, "" where that is not to be
+// looked for or not to be found.
+func (s *Server) sealer(blob []byte) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.faults.unpinned {
+		return ""
+	}
+	for id, k := range s.keys {
+		k.family.mu.RLock()
+		known := k.known()
+		k.family.mu.RUnlock()
+		if slices.ContainsFunc(known, func(m *material) bool { return bytes.HasPrefix(blob, m.raw[:]) }) {
+			return id
+		}
+	}
+	return ""
 }
 
 // undecryptable tells ciphertext of another key from ciphertext of none.

@@ -72,7 +72,6 @@ type fixture struct {
 	fake *kmsfake.Server
 	key  *kmsfake.Key
 	p    *Plugin
-	made []*Plugin
 	logs *syncBuffer
 }
 
@@ -84,11 +83,6 @@ func bubble(t *testing.T, test func(t *testing.T, f *fixture), change ...func(*f
 		fake := kmsfake.New(region)
 		f := &fixture{t: t, fake: fake, key: fake.NewKey(), logs: &syncBuffer{}}
 		f.p = f.plugin(change...)
-		defer func() {
-			for _, p := range f.made {
-				p.flights.crew.dismiss()
-			}
-		}()
 		test(t, f)
 	})
 }
@@ -108,7 +102,6 @@ func (f *fixture) plugin(change ...func(*fixture, *Config)) *Plugin {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.made = append(f.made, p)
 	for _, k := range p.keys {
 		close(k.probed) // nobody runs the loop, so nobody else closes it
 	}

@@ -629,7 +629,6 @@ func (p *Plugin) run(ctx context.Context) {
 	for range maxInFlight { // until nobody waits for KMS any more, and nobody can begin to
 		p.slots <- struct{}{}
 	}
-	p.flights.crew.dismiss()
 	p.cache.purge()
 	for _, c := range p.clients() {
 		c.http.CloseIdleConnections()

@@ -70,6 +70,33 @@ func (b *bench) connections(r *report) error {
 	slices.Sort(took)
 	r.connections(burst{calls: b.plan.burst, p50: quantile(took, 0.50), p99: quantile(took, 0.99),
 		counted: int(counted), seen: after.Connections - before.Connections})
+	if b.peer.binary == "" {
+		return nil
+	}
+	first, err := b.startPeer(b.peer.name(), b.slowKMS)
+	if err != nil {
+		return err
+	}
+	defer first.stop()
+	if err := first.fillRing(b.ctx); err != nil {
+		return err
+	}
+	p, err := b.startPeer(b.peer.name(), b.slowKMS)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	p.ring = first.ring
+	if before, err = b.slowKMS.counters(b.ctx); err != nil {
+		return err
+	}
+	if _, _, err = load(b.ctx, burstCallers, b.plan.burst, p.decrypt(burstCallers)); err != nil {
+		return err
+	}
+	if after, err = b.slowKMS.counters(b.ctx); err != nil {
+		return err
+	}
+	r.peers.connections = after.Connections - before.Connections
 	return nil
 }
 
@@ -78,6 +105,7 @@ func (b *bench) connections(r *report) error {
 type starts struct {
 	plugin     []time.Duration // process start to the first Status that says ok
 	roundTrips []time.Duration // the first look's three KMS calls, on a connection that is open
+	peer       []time.Duration // the same of the peer, if there is one
 	version    []time.Duration // the same binary, start to exit, with nothing to do
 }
 
@@ -95,6 +123,16 @@ func (b *bench) startTime(r *report) error {
 		}
 		all.plugin = append(all.plugin, s.ready.Sub(begun))
 		s.stop()
+
+		if b.peer.binary != "" {
+			begun = time.Now()
+			s, err := b.startPeer(b.peer.name(), b.quickKMS)
+			if err != nil {
+				return err
+			}
+			all.peer = append(all.peer, s.ready.Sub(begun))
+			s.stop()
+		}
 
 		d, err := roundTrips(b.ctx, client, b.quickKMS.Key)
 		if err != nil {

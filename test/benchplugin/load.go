@@ -45,15 +45,19 @@ func (b *bench) connect(name string, p *process, socket string, kms *fakeKMS) (*
 		return nil, err
 	}
 	s := &server{process: p, name: name, kms: kms, client: kmsapi.NewKeyManagementServiceClient(conn), hangUp: conn.Close}
-	status, err := s.client.Status(b.ctx, &kmsapi.StatusRequest{})
-	if err != nil {
-		return nil, p.failed("Status: " + err.Error())
+	for begun := time.Now(); ; time.Sleep(200 * time.Microsecond) {
+		status, err := s.client.Status(b.ctx, &kmsapi.StatusRequest{})
+		switch waited := time.Since(begun); {
+		case err == nil && status.GetHealthz() == "ok":
+			s.ready = time.Now()
+			return s, nil
+		case waited < startTimeout && b.ctx.Err() == nil:
+		case err != nil:
+			return nil, p.failed("Status: " + err.Error())
+		default:
+			return nil, p.failed("Status says " + status.GetHealthz())
+		}
 	}
-	if status.GetHealthz() != "ok" {
-		return nil, p.failed("Status says " + status.GetHealthz())
-	}
-	s.ready = time.Now()
-	return s, nil
 }
 
 func (s *server) stop() {
@@ -216,3 +220,5 @@ func ratio(a, b []sample, of func(sample) float64) float64 {
 
 func perSecond(s sample) float64 { return s.perSecond }
 func p50(s sample) float64       { return float64(s.p50) }
+func p99(s sample) float64       { return float64(s.p99) }
+func cpu(s sample) float64       { return float64(s.cpu) }

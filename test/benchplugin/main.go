@@ -6,6 +6,11 @@
 //	go run ./test/benchplugin              # make bench-plugin
 //	go run ./test/benchplugin -quick       # seconds: does it all run?
 //	go run ./test/benchplugin -profile .   # CPU profiles of the plugin, nothing else
+//	go run ./test/benchplugin -peer BINARY # beside another KMS v2 plugin, in the same rounds
+//
+// -peer-args are the arguments of that binary, with {key}, {region}, {endpoint},
+// {socket} and {health} (host:port) in them; the default is that of
+// kubernetes-sigs/aws-encryption-provider. (make bench-plugin PEER=BINARY)
 //
 // It prints Markdown, and its progress to stderr. Counts and sizes that miss
 // their target make it fail; times depend on the machine and are only printed.
@@ -24,6 +29,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -60,9 +66,11 @@ func main() {
 	quick := flag.Bool("quick", false, "few calls: a test that everything runs and that counts and sizes hold")
 	calls := flag.Int("calls", 10_000, "`calls` of each operation and number of callers, without latency; the others follow from it")
 	profile := flag.String("profile", "", "only write CPU profiles of the plugin to `DIR`")
+	binary := flag.String("peer", "", "the binary of another KMS v2 plugin to measure beside this one")
+	peerArgs := flag.String("peer-args", encryptionProvider, "its arguments, with {key}, {region}, {endpoint}, {socket} and {health} in them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout, newPlan(*quick, max(*calls, 1)), *profile)
+	err := run(ctx, os.Stdout, newPlan(*quick, max(*calls, 1)), *profile, peer{*binary, strings.Fields(*peerArgs)})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchplugin:", err)
@@ -70,7 +78,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out io.Writer, plan plan, profileDir string) (err error) {
+func run(ctx context.Context, out io.Writer, plan plan, profileDir string, other peer) (err error) {
 	if profileDir, err = absolute(profileDir); err != nil {
 		return err
 	}
@@ -82,7 +90,7 @@ func run(ctx context.Context, out io.Writer, plan plan, profileDir string) (err 
 	// Canceled ahead of the removal: whatever the reason for the end, no process
 	// outlives it.
 	ctx, cancel := context.WithCancel(ctx)
-	b := &bench{ctx: ctx, dir: dir, plan: plan, loadAverage: loadAverage()}
+	b := &bench{ctx: ctx, dir: dir, plan: plan, peer: other, loadAverage: loadAverage()}
 	defer func() {
 		cancel()
 		b.processes.Wait()

@@ -81,11 +81,21 @@ func (b *bench) operations(r *report) error {
 	defer slow.stop()
 
 	servers, all := []*server{empty, quick, slow}, scenarios()
+	if b.peer.binary != "" {
+		for _, kms := range []*fakeKMS{b.quickKMS, b.slowKMS} {
+			s, err := b.startPeer(b.peer.name()+map[bool]string{true: ", KMS at 0 ms", false: ", KMS at 5 ms"}[kms == b.quickKMS], kms)
+			if err != nil {
+				return err
+			}
+			defer s.stop()
+			servers = append(servers, s)
+		}
+	}
 	err = b.race(servers, all, func(s *server, sc *scenario) int {
 		switch {
 		case s == empty:
 			return b.plan.floorCalls
-		case s == slow && sc.callers == 1:
+		case s.kms == b.slowKMS && sc.callers == 1:
 			return b.plan.slowCalls
 		}
 		return b.plan.calls
@@ -104,6 +114,17 @@ func (b *bench) operations(r *report) error {
 	}
 	r.operations(b.plan, servers, all)
 	r.memory(!b.plan.quick, opening, sealing)
+	if b.peer.binary == "" {
+		return nil
+	}
+	other := servers[3]
+	if opening, err = b.watchMemory(other, manyCallers, other.decrypt(manyCallers)); err != nil {
+		return err
+	}
+	if sealing, err = b.watchMemory(other, manyCallers, other.encrypt); err != nil {
+		return err
+	}
+	r.peer(b.peer.name(), all, max(opening.resident, sealing.resident))
 	return nil
 }
 

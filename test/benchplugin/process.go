@@ -36,6 +36,7 @@ type bench struct {
 
 	loadAverage       string // before anything was measured
 	plugin            string // the binary
+	peer              peer
 	quickKMS, slowKMS *fakeKMS
 }
 
@@ -230,6 +231,40 @@ func (b *bench) startPlugin(name string, kms *fakeKMS, flags ...string) (*server
 	args := append([]string{"serve", "--key", kms.Key, "--encryption-context", "cluster=bench",
 		"--listen", "unix://" + socket, "--health-listen", "127.0.0.1:0"}, flags...)
 	p, err := b.start(b.command(kms, args...))
+	if err != nil {
+		return nil, err
+	}
+	return b.connect(name, p, socket, kms)
+}
+
+// peer is another KMS v2 plugin.
+type peer struct {
+	binary string // "" for none
+	args   []string
+}
+
+// encryptionProvider are the arguments of kubernetes-sigs/aws-encryption-provider.
+const encryptionProvider = "--key {key} --region {region} --kms-endpoint {endpoint} --listen {socket} --health-port {health} " +
+	"--health-kms-version v2 --encryption-context cluster=bench"
+
+func (p peer) name() string { return filepath.Base(p.binary) }
+
+// startPeer returns when the peer's Status says ok.
+func (b *bench) startPeer(name string, kms *fakeKMS) (*server, error) {
+	socket := b.newSocket()
+	health, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	fill := strings.NewReplacer("{key}", kms.Key, "{region}", region, "{endpoint}", kms.URL, "{socket}", socket, "{health}", health.Addr().String())
+	_ = health.Close()
+	args := make([]string, len(b.peer.args))
+	for i, arg := range b.peer.args {
+		args[i] = fill.Replace(arg)
+	}
+	cmd := b.command(kms, args...)
+	cmd.Path, cmd.Args[0], cmd.Err = b.peer.binary, b.peer.binary, nil
+	p, err := b.start(cmd)
 	if err != nil {
 		return nil, err
 	}

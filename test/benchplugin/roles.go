@@ -76,8 +76,8 @@ func serveFloor(socket string) error {
 	server := grpc.NewServer()
 	hash := strings.Repeat("0", 32)
 	kmsapi.RegisterKeyManagementServiceServer(server, &floor{
-		keyID:      "v1:" + hash + ":" + hash,
-		ciphertext: make([]byte, 184), // about what AWS KMS makes of a seed
+		keyID:      "v2:" + hash + ":" + hash,
+		ciphertext: make([]byte, 184+63), // about an envelope with what AWS KMS makes of a data key
 	})
 	return server.Serve(l)
 }
@@ -102,6 +102,7 @@ func serveFake(latency string) error {
 	fake := kmsfake.New(region)
 	address := fakeAddress{Key: fake.NewKey().ARN}
 	fake.Latency(d)
+	fake.FindsKeys() // for peers that leave it to KMS
 	failed := make(chan error, 2)
 	serve := func(s *http.Server) (url string, err error) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
