@@ -78,6 +78,10 @@ test-e2e:
 	@echo "== the plugin behind a real API server, which is built first: minutes, once"
 	cd test/e2e && go test -count=1 -timeout 40m -v ./... | grep -v -e '^=== RUN' -e '^=== PAUSE' -e '^=== CONT' -e '^ *--- PASS'
 
+.PHONY: test-many
+test-many: ## 100,000 secrets behind a real API server: start, list, rotation, migration (ten minutes)
+	cd test/e2e && EKSKMS_E2E_SECRETS=100000 go test -count=1 -timeout 60m -v ./encryption -run TestManySecrets
+
 .PHONY: test-hosted
 test-hosted:
 	@echo "== what is generated for hosted control planes against their own schemas"

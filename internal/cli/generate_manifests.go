@@ -23,6 +23,9 @@ import (
 // hyperShift is a host that takes no other plugin than its own.
 const hyperShift = "hypershift"
 
+// k0smotron is a host that takes no container beside its API server.
+const k0smotron = "k0smotron"
+
 // manifestFlags are the flags of ekskms generate manifests.
 type manifestFlags struct {
 	file, mode, host, tenant, key, account, image, roleARN string
@@ -115,10 +118,16 @@ func (f *manifestFlags) check(cmd *cobra.Command) error {
 	case f.controlPlane != "" && f.host != string(manifest.Kamaji) && f.host != string(manifest.Karmada):
 		return wrongInput(fmt.Errorf("--control-plane is for --for kamaji and karmada, which have an object of that name"), cmd)
 	}
-	if f.host == hyperShift {
+	switch f.host {
+	case hyperShift:
 		return hint.Usage(
 			"HyperShift takes no other plugin: its operator runs aws-encryption-provider of its release in the API server's pod, without an encryption context, and has no field for a container or a socket of yours",
 			"encrypt a HostedCluster with its own spec.secretEncryption.kms.aws, under a key that lets its role in: docs/hosted-control-planes.md",
+		)
+	case k0smotron:
+		return hint.Usage(
+			"k0smotron's Cluster has no field for another container: what it takes is a folder of the node and flags of the API server, which are for you to write",
+			"generate the DaemonSet with --mode daemonset, and mount its socket as docs/hosted-control-planes.md says",
 		)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,24 +11,26 @@ import (
 
 func newGenerateMigration() *cobra.Command {
 	var resources []string
+	var kubernetes string
 	cmd := &cobra.Command{
 		Use:   "migration",
 		Short: "Print what has an API server rewrite all data under the newest key",
 		Long: "Print a StorageVersionMigration for each resource, and as comments the kubectl command that\n" +
-			"does the same where that API is not on. Either is needed after a first configuration, after\n" +
+			"does the same where that API is missing. Either is needed after a first configuration, after\n" +
 			"a rotation of the key, and after a move to another: objects are stored anew only when they\n" +
 			"are written.\n" +
 			"\n" +
 			"It is for API servers that you run. EKS does not let you see what is stored how; that what\n" +
 			"is read there and written back is stored anew is the same.",
 		Example: "  ekskms generate migration\n" +
+			"  ekskms generate migration --kubernetes-version 1.36\n" +
 			"  ekskms generate migration --resources secrets,configmaps",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := notEmpty(cmd); err != nil {
 				return err
 			}
-			objs, err := manifest.Migrations(resources)
+			objs, err := manifest.Migrations(resources, kubernetes)
 			if err != nil {
 				return wrongInput(err, cmd)
 			}
@@ -35,24 +38,34 @@ func newGenerateMigration() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return emit(cmd, []artifact{{name: "migration.yaml", comments: migrationComments(resources), body: body}}, "", false)
+			return emit(cmd, []artifact{{name: "migration.yaml", comments: migrationComments(resources, kubernetes), body: body}}, "", false)
 		},
 	}
 	cmd.Flags().StringSliceVar(&resources, "resources", []string{"secrets"}, "`names` of what is rewritten, such as secrets,configmaps,pandas.example.com")
+	cmd.Flags().StringVar(&kubernetes, "kubernetes-version", "", "`version` of the API server, such as 1.36; 1.37 and later need none")
 	return cmd
 }
 
-func migrationComments(resources []string) []string {
+func migrationComments(resources []string, kubernetes string) []string {
 	list := strings.Join(resources, ",")
-	return []string{
+	on := []string{
+		"         The API is storagemigration.k8s.io/v1, of Kubernetes 1.37 and later, and on by default.",
+		"         Before: --kubernetes-version 1.35 or 1.36.",
+	}
+	if api, err := manifest.MigrationAPI(kubernetes); err == nil && strings.HasSuffix(api, "beta1") {
+		on = []string{
+			"         The API is storagemigration.k8s.io/v1beta1, and off by default: kube-apiserver needs",
+			"         --runtime-config=storagemigration.k8s.io/v1beta1=true, and it and kube-controller-manager",
+			"         --feature-gates=StorageVersionMigrator=true.",
+		}
+	}
+	return slices.Concat([]string{
 		"migration of " + list + ".",
 		"First:   every API server must show the new key_id or configuration. After a rotation, kms-plugin",
 		"         tells it within two polls, and the API server asks once a minute.",
 		"Next:    kubectl create -f FILE",
 		"         (create, not apply: each object is worked off once, under a name of the server's choice).",
-		"         The API is storagemigration.k8s.io/v1beta1, of Kubernetes 1.35 and later, and off by",
-		"         default: kube-apiserver needs --runtime-config=storagemigration.k8s.io/v1beta1=true, and it",
-		"         and kube-controller-manager --feature-gates=StorageVersionMigrator=true.",
+	}, on, []string{
 		"Or:      kubectl get " + list + " --all-namespaces -o json | kubectl replace -f -",
 		"         Kubernetes' own documentation does it so. An object that somebody changes meanwhile is",
 		"         reported as a conflict, and was stored anew by that change.",
@@ -60,7 +73,7 @@ func migrationComments(resources []string) []string {
 		"         What counts is etcd: ekskms inspect " + resourceFlags(resources) + " --expect-key-id KEY_ID snapshot.db",
 		"         of a snapshot that was taken afterwards (etcdctl snapshot save snapshot.db), with the key_id",
 		"         that kms-plugin probe prints.",
-	}
+	})
 }
 
 func resourceFlags(resources []string) string {

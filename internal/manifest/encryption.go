@@ -121,7 +121,7 @@ func (in EncryptionInput) check() error {
 			}
 		}
 	}
-	names := map[string]bool{}
+	names, endpoints := map[string]bool{}, map[string]string{}
 	for _, p := range append([]Provider{{in.Provider, in.Endpoint}}, in.Old...) {
 		switch path, ok := strings.CutPrefix(p.Endpoint, "unix://"); {
 		case p.Name == "" || strings.ContainsAny(p.Name, ": \t\n"):
@@ -130,8 +130,10 @@ func (in EncryptionInput) check() error {
 			errs = append(errs, fmt.Errorf("provider %q is given twice: the name in front of a value in etcd says who can read it", p.Name))
 		case !ok || !strings.HasPrefix(path, "/"):
 			errs = append(errs, fmt.Errorf("endpoint %q must have the form unix:///path", p.Endpoint))
+		case endpoints[p.Endpoint] != "":
+			errs = append(errs, fmt.Errorf("endpoint %q is given twice, for the providers %q and %q", p.Endpoint, endpoints[p.Endpoint], p.Name))
 		}
-		names[p.Name] = true
+		names[p.Name], endpoints[p.Endpoint] = true, p.Name
 	}
 	return join(errs)
 }

@@ -53,23 +53,24 @@ func TestEncryptionErrors(t *testing.T) {
 		in   EncryptionInput
 		want string
 	}{
-		"capitals":         {EncryptionInput{Resources: []string{"Secrets"}}, `resource "Secrets" must be`},
-		"an empty one":     {EncryptionInput{Resources: []string{""}}, `resource "" must be`},
-		"a bare star":      {EncryptionInput{Resources: []string{"*"}}, `resource "*" must be`},
-		"twice":            {EncryptionInput{Resources: []string{"secrets", "secrets"}}, `"secrets" is given twice`},
-		"all and one":      {EncryptionInput{Resources: []string{"secrets", "*.*"}}, `"*.*" has "secrets" in it`},
-		"core and one":     {EncryptionInput{Resources: []string{"*.", "secrets"}}, `"*." has "secrets" in it`},
-		"group and one":    {EncryptionInput{Resources: []string{"a.example.com", "*.example.com"}}, `"*.example.com" has "a.example.com" in it`},
-		"a name's colon":   {EncryptionInput{Provider: "a:b"}, `provider "a:b" must be a name without colons`},
-		"one name for two": {EncryptionInput{Old: []Provider{{"ekskms", "unix:///a"}}}, `provider "ekskms" is given twice`},
-		"no path":          {EncryptionInput{Endpoint: "/run/a"}, `endpoint "/run/a" must have the form unix:///path`},
+		"capitals":           {EncryptionInput{Resources: []string{"Secrets"}}, `resource "Secrets" must be`},
+		"an empty one":       {EncryptionInput{Resources: []string{""}}, `resource "" must be`},
+		"a bare star":        {EncryptionInput{Resources: []string{"*"}}, `resource "*" must be`},
+		"twice":              {EncryptionInput{Resources: []string{"secrets", "secrets"}}, `"secrets" is given twice`},
+		"all and one":        {EncryptionInput{Resources: []string{"secrets", "*.*"}}, `"*.*" has "secrets" in it`},
+		"core and one":       {EncryptionInput{Resources: []string{"*.", "secrets"}}, `"*." has "secrets" in it`},
+		"group and one":      {EncryptionInput{Resources: []string{"a.example.com", "*.example.com"}}, `"*.example.com" has "a.example.com" in it`},
+		"a name's colon":     {EncryptionInput{Provider: "a:b"}, `provider "a:b" must be a name without colons`},
+		"one socket for two": {EncryptionInput{Old: []Provider{{"a", "unix:///a"}, {"b", "unix:///a"}}}, `endpoint "unix:///a" is given twice`},
+		"one name for two":   {EncryptionInput{Old: []Provider{{"ekskms", "unix:///a"}}}, `provider "ekskms" is given twice`},
+		"no path":            {EncryptionInput{Endpoint: "/run/a"}, `endpoint "/run/a" must have the form unix:///path`},
 	} {
 		if _, err := Encryption(c.in); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", name, err, c.want)
 		}
 	}
 	for _, r := range []string{"*.*", "", "*.apps"} {
-		if _, err := Migrations([]string{r}); err == nil || !strings.Contains(err.Error(), "names no single resource") {
+		if _, err := Migrations([]string{r}, ""); err == nil || !strings.Contains(err.Error(), "names no single resource") {
 			t.Errorf("a migration of %q: %v", r, err)
 		}
 	}

@@ -84,7 +84,7 @@ func staticPod(t *testing.T) *corev1.Pod {
 
 func migrations(t *testing.T) []runtime.Object {
 	t.Helper()
-	objs, err := Migrations([]string{"secrets", "pandas.example.com"})
+	objs, err := Migrations([]string{"secrets", "pandas.example.com"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

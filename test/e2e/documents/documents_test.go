@@ -123,10 +123,8 @@ func TestHostedControlPlanes(t *testing.T) {
 	key := kms.NewKey()
 	plugin := c.NewPlugin(kms, "--key", key.ARN, "--encryption-context", "cluster=demo", "--poll-interval", "1s")
 	plugin.Start()
-	migrator := []string{"--feature-gates=StorageVersionMigrator=true", "--runtime-config=storagemigration.k8s.io/v1beta1=true"}
-	c.APIServer.Flags = migrator
 	c.StartAPIServer()
-	c.StartController(migrator[0])
+	c.StartController()
 	s := newShell(t, c)
 	file := c.Path("encryption.yaml")
 	s.env = append(s.env, "ENCRYPTION_FILE="+file, "SOCKET=unix://"+plugin.Socket)

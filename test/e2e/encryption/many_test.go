@@ -3,21 +3,36 @@ package encryption_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ekskms/ekskms/internal/inspect"
 	"github.com/ekskms/ekskms/test/e2e/cluster"
 )
 
-// TestTenThousandSecrets: AWS KMS is asked once for a seed, not once for a
-// secret, whether they are written, read, listed, or found at the start of an
-// API server that knows no seed.
-func TestTenThousandSecrets(t *testing.T) {
+// manyVariable says how many secrets there are: 5,000 in make test, and 100,000 in
+// make test-many.
+const manyVariable = "EKSKMS_E2E_SECRETS"
+
+// TestManySecrets: AWS KMS is asked once for a seed, not once for a secret,
+// whether they are written, read, listed, found at the start of an API server that
+// knows no seed, or written again after a rotation. Then nothing old is left.
+func TestManySecrets(t *testing.T) {
 	t.Parallel()
-	const secretsInAll, writers = 10_000, 16
+	const writers = 16
+	secretsInAll := 5_000
+	if text := os.Getenv(manyVariable); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			t.Fatalf("%s is %q, must be a number above 0", manyVariable, text)
+		}
+		secretsInAll = n
+	}
 	w := newWorld(t)
 	w.plugin.Stop()
 	// Once a minute, as it is by default, or the plugin's own probes would be
@@ -40,7 +55,7 @@ func TestTenThousandSecrets(t *testing.T) {
 			t.Errorf("%s: %d GenerateDataKey and %d Decrypt, want at most %d of each", what, encrypts, decrypts, most)
 		}
 	}
-	measure("create 10,000 secrets", func() {
+	measure(fmt.Sprintf("create %d secrets", secretsInAll), func() {
 		var all sync.WaitGroup
 		failures := make([]error, writers)
 		for i := range writers {
@@ -77,5 +92,39 @@ func TestTenThousandSecrets(t *testing.T) {
 	if ids := w.keyIDs(); len(ids) != 1 {
 		t.Errorf("key_ids %v, want one", ids)
 	}
-	w.reads("s-0", "s-9999")
+	last := fmt.Sprintf("s-%d", secretsInAll-1)
+	w.reads("s-0", last)
+
+	first := w.keyID("s-0")
+	w.plugin.Stop() // and quick from now on: nobody learns by waiting for minutes
+	w.plugin.Args = append(w.plugin.Args, quick...)
+	w.plugin.Start()
+	w.key.Rotate()
+	try := 0
+	cluster.Eventually(t, "new secrets carry a new key_id", func() error {
+		_ = w.checkPlugin()
+		w.command("kubectl", "annotate", "--overwrite", "secret", last, fmt.Sprintf("try=%d", try))
+		try++
+		if w.keyID(last) == first {
+			return errors.New("still the old one")
+		}
+		return nil
+	})
+	// By default it makes 20 requests a second: an hour and more for 100,000.
+	w.StartController("--kube-api-qps=10000", "--kube-api-burst=10000")
+	before, begin := w.kms.Count("GenerateDataKey")+w.kms.Count("Decrypt"), time.Now()
+	w.migrate()
+	asked, took := w.kms.Count("GenerateDataKey")+w.kms.Count("Decrypt")-before, time.Since(begin)
+	t.Logf("write them all again after a rotation: %s, %d requests to AWS KMS, of which the plugin's own probes are two a second", took.Round(time.Millisecond), asked)
+	if most := 16 + 3*int(took/time.Second); asked > most {
+		t.Errorf("the migration made %d requests to AWS KMS, want at most %d", asked, most)
+	}
+	if ids := w.keyIDs(); len(ids) != 1 || ids[first] != 0 {
+		t.Errorf("key_ids %v, want the new one alone", ids)
+	}
+	if found := w.snapshot(inspect.Options{ExpectKeyID: w.keyID(last)}).Findings; len(found) > 0 {
+		t.Errorf("after the migration: %v", found)
+	}
+	w.reads("s-0", last)
+	w.Controller.Stop() // an API server that is to end waits a minute for watches
 }

@@ -52,13 +52,13 @@ func (w *world) snapshot(opts inspect.Options) *inspect.Report {
 	return report
 }
 
-var storageVersionMigrations = schema.GroupVersionResource{Group: "storagemigration.k8s.io", Version: "v1beta1", Resource: "storageversionmigrations"}
+var storageVersionMigrations = schema.GroupVersionResource{Group: "storagemigration.k8s.io", Version: "v1", Resource: "storageversionmigrations"}
 
 // migrate creates the StorageVersionMigration that ekskms generates, and waits
 // until Kubernetes has worked it off.
 func (w *world) migrate() {
 	w.t.Helper()
-	objects, err := manifest.Migrations(nil)
+	objects, err := manifest.Migrations(nil, "")
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func (w *world) migrate() {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		w.command("kubectl", "wait", "--for=condition=Succeeded", "--timeout=4m", "storageversionmigration/"+made.GetName())
+		w.command("kubectl", "wait", "--for=condition=Succeeded", "--timeout=30m", "storageversionmigration/"+made.GetName())
 	}
 }
 
@@ -83,8 +83,6 @@ func (w *world) migrate() {
 func TestMigration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	migrator := []string{"--feature-gates=StorageVersionMigrator=true", "--runtime-config=storagemigration.k8s.io/v1beta1=true"}
-	w.APIServer.Flags = migrator
 	w.StartAPIServer()
 	const count = 30
 	var names []string
@@ -111,7 +109,7 @@ func TestMigration(t *testing.T) {
 	if groups := live(w.snapshot(inspect.Options{})); len(groups) != 1 || groups[0].Kind != inspect.Clear {
 		t.Fatalf("before the migration: %+v", groups)
 	}
-	w.StartController(migrator[0])
+	w.StartController()
 	w.migrate()
 	w.Controller.Stop() // an API server that is to end waits a minute for watches
 	first := w.keyID("s-0")
