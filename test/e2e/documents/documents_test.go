@@ -142,7 +142,7 @@ func TestHostedControlPlanes(t *testing.T) {
 		if !restarted && b.heading == "Check" {
 			c.Controller.Stop()
 			c.APIServer.Stop()
-			c.APIServer.Flags = append(migrator, "--encryption-provider-config="+file, "--encryption-provider-config-automatic-reload=true")
+			c.APIServer.Flags = []string{"--encryption-provider-config=" + file, "--encryption-provider-config-automatic-reload=true"}
 			c.StartAPIServer()
 			c.StartController()
 			restarted = true
