@@ -8,9 +8,10 @@ import (
 )
 
 // crowd is a listener that holds so many connections at most. It never keeps a
-// newcomer waiting for those that are there: beyond the limit, the connection
-// that has been silent for longest is closed. Whoever opens many and does nothing
-// with them only loses them; who asks now is served.
+// newcomer waiting for those that are there: beyond the limit, a connection is
+// closed, first of those on which next to nothing was ever said, and among them
+// the one that has been silent for longest. Opening many and doing nothing with
+// them only loses them; who asks now is served.
 type crowd struct {
 	net.Listener
 	most int
@@ -30,12 +31,12 @@ func (c *crowd) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	m := &member{Conn: conn, crowd: c}
-	m.heard()
+	m.heard(0)
 	c.mu.Lock()
 	var silent *member
 	if len(c.open) >= c.most {
 		for other := range c.open {
-			if silent == nil || other.last.Load() < silent.last.Load() {
+			if silent == nil || other.before(silent) {
 				silent = other
 			}
 		}
@@ -53,6 +54,7 @@ type member struct {
 	net.Conn
 	crowd *crowd
 	last  atomic.Int64 // in nanoseconds since started
+	said  atomic.Int64 // bytes
 	next  time.Time    // when it may be answered again; for one goroutine
 }
 
@@ -66,12 +68,26 @@ func (m *member) pause(gap time.Duration) time.Duration {
 
 var started = time.Now()
 
-func (m *member) heard() { m.last.Store(int64(time.Since(started))) }
+// fewBytes is more than the start of a connection takes, and less than a call.
+const fewBytes = 128
+
+// before tells which of two connections is closed first.
+func (m *member) before(other *member) bool {
+	if few := m.said.Load() < fewBytes; few != (other.said.Load() < fewBytes) {
+		return few
+	}
+	return m.last.Load() < other.last.Load()
+}
+
+func (m *member) heard(n int) {
+	m.said.Add(int64(n))
+	m.last.Store(int64(time.Since(started)))
+}
 
 func (m *member) Read(b []byte) (int, error) {
 	n, err := m.Conn.Read(b)
 	if n > 0 {
-		m.heard()
+		m.heard(n)
 	}
 	return n, err
 }

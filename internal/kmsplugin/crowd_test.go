@@ -181,11 +181,11 @@ func TestTheSilentGoFirst(t *testing.T) {
 	busy, busyServer := open()
 	silent, _ := open()
 	_, _ = open()
-	_, err = io.WriteString(busy, "x")
+	_, err = io.WriteString(busy, strings.Repeat("x", fewBytes))
 	mustf(t, err, "write")
-	_, err = busyServer.Read(make([]byte, 1))
+	_, err = io.ReadFull(busyServer, make([]byte, fewBytes))
 	mustf(t, err, "read")
-	_, _ = open()
+	_, _ = open() // later than it was heard
 	_ = silent.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the silent one: %v", err)

@@ -152,9 +152,14 @@ func (r *replies) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return resp, err
 	}
+	right, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		return nil, err
+	}
 	if change != nil {
 		var answer map[string]any
-		if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		if err := json.Unmarshal(right, &answer); err != nil {
 			return nil, err
 		}
 		change(answer)

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,7 +27,8 @@ import (
 const soakEnv = "KMS_PLUGIN_SOAK"
 
 // Callers go on while KMS throttles, hangs, cuts connections, lags, rotates and
-// refuses. Calls may fail; no answer may be wrong, and memory stays flat.
+// refuses, while something between answers in its place, and while the socket and
+// the health port are crowded. Calls may fail; no answer may be wrong, and memory stays flat.
 func TestSoak(t *testing.T) {
 	length := 3 * time.Second
 	if s := os.Getenv(soakEnv); s != "" {
@@ -32,17 +37,22 @@ func TestSoak(t *testing.T) {
 		mustf(t, err, "%s", soakEnv)
 	}
 	const callers = 16
+	answers := &replies{}
 	fake := kmsfake.New(region)
 	r := startWith(t, fake, fake.NewKey(), Listeners{}, func(_ *fixture, c *Config) {
 		// The plugin's own limits, so that hangs end.
-		client, err := NewClient(t.Context(), ClientOptions{Region: region, metrics: c.metrics, attemptTimeout: 100 * time.Millisecond})
+		transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one
+		transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = maxConns, maxConns
+		t.Cleanup(transport.CloseIdleConnections)
+		answers.RoundTripper = transport
+		client, err := NewClient(t.Context(), ClientOptions{Region: region, metrics: c.metrics, Transport: answers, attemptTimeout: 100 * time.Millisecond})
 		mustf(t, err, "client")
 		c.Keys[0].Clients[0] = client
 		c.PollInterval, c.CallTimeout, c.Logger = 20*time.Millisecond, 500*time.Millisecond, nil
 	})
 	eventually(t, "a good status", func() bool { return r.status().Healthz == "ok" })
 
-	s := &soak{running: r, byCode: map[string]int{}}
+	s := &soak{running: r, answers: answers, byCode: map[string]int{}}
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	var all sync.WaitGroup
@@ -72,6 +82,8 @@ func TestSoak(t *testing.T) {
 
 type soak struct {
 	*running
+	answers                               *replies
+	idle                                  []net.Conn
 	encrypts, decrypts, faults, rotations atomic.Int64
 
 	mu     sync.Mutex
@@ -158,7 +170,7 @@ func (s *soak) failed(err error) {
 	code := status.Code(err)
 	switch code {
 	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Canceled, codes.FailedPrecondition,
-		codes.PermissionDenied, codes.InvalidArgument:
+		codes.PermissionDenied, codes.InvalidArgument, codes.Unauthenticated, codes.DataLoss:
 	default:
 		s.t.Errorf("an answer that says nothing: %v", err)
 	}
@@ -188,6 +200,45 @@ func (s *soak) inject(ctx context.Context) {
 		},
 		func(on bool) { s.rotate(on) },
 		func(on bool) { s.rotate(on) },
+		func(on bool) {
+			if on {
+				s.fake.Deny("DescribeKey", s.key)
+			} else {
+				s.fake.Allow("DescribeKey", s.key)
+			}
+		},
+		func(on bool) {
+			s.fake.Fail("*", map[bool]*kmsfake.Error{true: {Code: "ExpiredTokenException"}}[on])
+		},
+		// What an adversary between the plugin and KMS answers.
+		s.answer("Decrypt", 200, "{}", nil),
+		s.answer("GenerateDataKey", 200, "{}", nil),
+		s.answer("DescribeKey", 200, "{}", nil),
+		s.answer("Decrypt", 200, "", nil),
+		s.answer("Decrypt", 200, `{"KeyId":"arn`+cutHere, nil),
+		s.answer("GenerateDataKey", 500, "<html>", nil),
+		s.answer("GenerateDataKey", 429, "<html>", nil),
+		s.answer("Decrypt", 403, "<html>", nil),
+		s.answer("Decrypt", 200, strings.Repeat("x", 2*maxAnswer), nil),
+		s.answer("Decrypt", 200, "", func(a map[string]any) { a["KeyId"] = exampleARN }),
+		s.answer("Decrypt", 200, "", func(a map[string]any) { a["Plaintext"] = []byte(seed) }),
+		s.answer("GenerateDataKey", 200, "", func(a map[string]any) { a["KeyId"] = exampleARN }),
+		s.answer("GenerateDataKey", 200, "", func(a map[string]any) { delete(a, "Plaintext") }),
+		// And what one at the plugin's own doors does.
+		func(on bool) { s.crowd(on, "unix", s.socket) },
+		func(on bool) { s.crowd(on, "tcp", strings.TrimPrefix(s.health, "http://")) },
+		func(on bool) {
+			if on {
+				for range 32 {
+					go func() {
+						if resp, err := http.Get(s.health + "/metrics"); err == nil {
+							_, _ = io.Copy(io.Discard, resp.Body)
+							_ = resp.Body.Close()
+						}
+					}()
+				}
+			}
+		},
 	}
 	for ctx.Err() == nil {
 		knob := knobs[rand.N(len(knobs))]
@@ -196,6 +247,30 @@ func (s *soak) inject(ctx context.Context) {
 		sleep(ctx, time.Duration(10+rand.N(90))*time.Millisecond, nil)
 		knob(false)
 		sleep(ctx, time.Duration(10+rand.N(190))*time.Millisecond, nil)
+	}
+}
+
+// answer is a knob for what comes back in place of KMS's answer.
+func (s *soak) answer(op string, status int, body string, change func(map[string]any)) func(bool) {
+	return func(on bool) {
+		if on {
+			s.answers.set(op, status, body, change)
+		} else {
+			s.answers.set("", 0, "", nil)
+		}
+	}
+}
+
+// crowd opens more connections than there is room for.
+func (s *soak) crowd(on bool, network, address string) {
+	for _, c := range s.idle {
+		_ = c.Close()
+	}
+	s.idle = nil
+	for i := 0; on && i < 2*maxConnections; i++ {
+		if c, err := net.Dial(network, address); err == nil {
+			s.idle = append(s.idle, c)
+		}
 	}
 }
 

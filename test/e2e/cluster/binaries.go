@@ -13,7 +13,7 @@ import (
 
 // kubernetesVersion is that of ../tools/go.mod. Without the linker flags the
 // API server would call itself v0.0.0.
-const kubernetesVersion = "v1.36.1"
+const kubernetesVersion = "v1.37.2"
 
 // repository is the root of the repository.
 var repository = func() string {
