@@ -255,7 +255,7 @@ func TestAHealthPortThatIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	dir, err := os.MkdirTemp("", "kp")
 	if err != nil {
 		t.Fatal(err)

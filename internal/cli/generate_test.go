@@ -231,7 +231,7 @@ func TestGenerateUsage(t *testing.T) {
 		{"encryption-config --old ekskms=unix:///a", `provider "ekskms" is given twice`},
 		{"encryption-config --old b", `--old is "b", must have the form name=unix:///path`},
 		{"encryption-config --endpoint /a", `endpoint "/a" must have the form unix:///path`},
-		{"migration --kubernetes-version 1.34", "Kubernetes 1.34 has no migrations of this form"},
+		{"migration --kubernetes-version 1.34", "version 1.34 of Kubernetes has no migrations of this form"},
 		{"migration --kubernetes-version v2", `"v2" is no version of Kubernetes`},
 		{"migration --resources *.*", `"*.*" names no single resource`},
 		{"migration --resources secrets/status", `"secrets/status" names no single resource`},

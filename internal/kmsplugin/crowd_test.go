@@ -206,7 +206,7 @@ func TestStreamResets(t *testing.T) {
 	r.fake.Latency(20 * time.Millisecond)
 	conn, err := net.Dial("unix", r.socket)
 	mustf(t, err, "dial")
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	go func() { _, _ = io.Copy(io.Discard, conn) }()
 	_, err = io.WriteString(conn, http2.ClientPreface)
 	mustf(t, err, "preface")

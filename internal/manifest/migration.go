@@ -70,7 +70,7 @@ func MigrationAPI(kubernetes string) (string, error) {
 	case !ok || err != nil:
 		return "", fmt.Errorf("%q is no version of Kubernetes, must be one such as 1.37", kubernetes)
 	case n < migrationBeta:
-		return "", fmt.Errorf("Kubernetes %s has no migrations of this form, 1.%d and later have: rewrite with kubectl get and kubectl replace", kubernetes, migrationBeta)
+		return "", fmt.Errorf("version %s of Kubernetes has no migrations of this form, 1.%d and later have: rewrite with kubectl get and kubectl replace", kubernetes, migrationBeta)
 	case n < migrationGA:
 		return migrationGroup + "/v1beta1", nil
 	}

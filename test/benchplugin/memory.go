@@ -38,8 +38,8 @@ func readMemory(pid int) (m memory, err error) {
 
 // watchMemory keeps a server busy for a while and returns the look at which most
 // memory was resident, with the peak of the process's whole life.
-func (b *bench) watchMemory(s *server, callers int, do operation) (most memory, err error) {
-	err = b.underLoad(callers, do, func(ctx context.Context) error {
+func (b *bench) watchMemory(s *server, do operation) (most memory, err error) {
+	err = b.underLoad(manyCallers, do, func(ctx context.Context) error {
 		var peak int64
 		for begun := time.Now(); time.Since(begun) < b.plan.memory && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 			m, err := readMemory(s.pid())

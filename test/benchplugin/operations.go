@@ -104,11 +104,11 @@ func (b *bench) operations(r *report) error {
 		return err
 	}
 	progress("measuring: memory")
-	opening, err := b.watchMemory(quick, manyCallers, quick.decrypt(manyCallers))
+	opening, err := b.watchMemory(quick, quick.decrypt(manyCallers))
 	if err != nil {
 		return err
 	}
-	sealing, err := b.watchMemory(quick, manyCallers, quick.encrypt)
+	sealing, err := b.watchMemory(quick, quick.encrypt)
 	if err != nil {
 		return err
 	}
@@ -118,10 +118,10 @@ func (b *bench) operations(r *report) error {
 		return nil
 	}
 	other := servers[3]
-	if opening, err = b.watchMemory(other, manyCallers, other.decrypt(manyCallers)); err != nil {
+	if opening, err = b.watchMemory(other, other.decrypt(manyCallers)); err != nil {
 		return err
 	}
-	if sealing, err = b.watchMemory(other, manyCallers, other.encrypt); err != nil {
+	if sealing, err = b.watchMemory(other, other.encrypt); err != nil {
 		return err
 	}
 	r.peer(b.peer.name(), all, max(opening.resident, sealing.resident))
