@@ -22,6 +22,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/ekskms/ekskms/internal/kmsfake"
+	"github.com/ekskms/ekskms/internal/scratch"
 )
 
 // The test binary is the daemon too: what the tests start is this main.
@@ -62,7 +63,7 @@ func startDaemon(t *testing.T, stderr io.Writer, env ...string) *daemon {
 	d := &daemon{t: t, fake: kmsfake.New("eu-central-1")}
 	web := httptest.NewServer(d.fake)
 	t.Cleanup(web.Close)
-	dir, err := os.MkdirTemp("", "kp")
+	dir, err := scratch.Dir("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +257,7 @@ func TestAHealthPortThatIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	dir, err := os.MkdirTemp("", "kp")
+	dir, err := scratch.Dir("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ekskms/ekskms/constructs/ekskms"
+	"github.com/ekskms/ekskms/internal/scratch"
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 	_ = os.Setenv("CDK_VALIDATION", "false")
 	jsii.Close()
 	var err error
-	if assemblies, err = os.MkdirTemp("", "ekskms-examples-"); err != nil {
+	if assemblies, err = scratch.Dir(""); err != nil {
 		panic(err)
 	}
 	code := m.Run()

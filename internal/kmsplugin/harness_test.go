@@ -24,6 +24,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/kmsfake"
+	"github.com/ekskms/ekskms/internal/scratch"
 )
 
 const (
@@ -278,7 +279,7 @@ func dial(t testing.TB, socket string) kmsapi.KeyManagementServiceClient {
 // shortDir is a t.TempDir whose path leaves room for a socket's name.
 func shortDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kp")
+	dir, err := scratch.Dir("")
 	if err != nil {
 		t.Fatal(err)
 	}

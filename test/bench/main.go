@@ -29,6 +29,8 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/ekskms/ekskms/internal/scratch"
 )
 
 // targetRatio is how many times the time of the JavaScript app ekskms may take. Node 20
@@ -70,7 +72,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, node string, n int, compareOnly bool) (err error) {
-	dir, err := os.MkdirTemp("", "ekskms-bench-")
+	dir, err := scratch.Dir("")
 	if err != nil {
 		return err
 	}

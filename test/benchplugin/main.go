@@ -32,6 +32,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ekskms/ekskms/internal/scratch"
 )
 
 // plan is how much is measured.
@@ -83,7 +85,7 @@ func run(ctx context.Context, out io.Writer, plan plan, profileDir string, other
 		return err
 	}
 	// The name of a temporary folder of the user's may be too long for a socket.
-	dir, err := os.MkdirTemp("/tmp", "benchplugin-")
+	dir, err := scratch.Dir("/tmp")
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,7 @@ var rooms = []room{
 	{"internal/tamper", ground, "which calls raise an alarm, as data", nil, false},
 	{"internal/reveal", ground, "which verbs and rights of Kubernetes lead to the contents of secrets", nil, false},
 	{"internal/buildcontext", ground, "the sources of the plugin's image", nil, false},
+	{"internal/scratch", ground, "temporary folders of tests, and those that killed ones have left", nil, false},
 	{"internal/tempdir", ground, "one clear line where there is no folder for temporary files", nil, false},
 
 	{"test/*", "", "tests of the whole, and tools for them", nil, true},

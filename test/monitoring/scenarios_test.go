@@ -22,6 +22,7 @@ import (
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/ekskms/ekskms/internal/kmsfake"
+	"github.com/ekskms/ekskms/internal/scratch"
 )
 
 const (
@@ -397,7 +398,7 @@ func (sc scenario) record(ctx context.Context, binary string) (rec *recording, e
 	r := &rig{binary: binary, fake: kmsfake.New(region), replica: kmsfake.New(otherRegion)}
 	r.key, r.old = r.fake.NewMultiRegionKey(), r.fake.NewKey()
 	r.replicaKey = r.key.Replicate(r.replica)
-	if r.dir, err = os.MkdirTemp("", "kp"); err != nil {
+	if r.dir, err = scratch.Dir(""); err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(r.dir)
@@ -520,7 +521,7 @@ var serveHelp string
 var record = sync.OnceValues(func() (map[string]*recording, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "kms-plugin")
+	dir, err := scratch.Dir("")
 	if err != nil {
 		return nil, err
 	}

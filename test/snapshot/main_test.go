@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/scratch"
 	"github.com/ekskms/ekskms/internal/synth"
 )
 
@@ -46,7 +47,7 @@ func synthesizeAll() error {
 		return err
 	}
 	for name, file := range files {
-		dir, err := os.MkdirTemp("", "ekskms-snapshot-")
+		dir, err := scratch.Dir("")
 		if err != nil {
 			return err
 		}

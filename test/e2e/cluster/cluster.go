@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/ekskms/ekskms/internal/scratch"
 )
 
 // Cluster is a control plane.
@@ -52,7 +54,7 @@ type APIServer struct {
 // New makes a cluster and starts etcd, but not the API server.
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "e2e")
+	dir, err := scratch.Dir("")
 	if err != nil {
 		t.Fatal(err)
 	}

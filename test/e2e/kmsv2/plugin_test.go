@@ -26,6 +26,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/kmsfake"
 	"github.com/ekskms/ekskms/internal/kmsplugin"
+	"github.com/ekskms/ekskms/internal/scratch"
 )
 
 const region = "eu-central-1"
@@ -189,7 +190,7 @@ func (r *running) eventually(what string, ok func() bool) {
 // socketPath is in a folder whose path leaves room for it, unlike t.TempDir.
 func socketPath(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "e2e")
+	dir, err := scratch.Dir("")
 	if err != nil {
 		t.Fatal(err)
 	}
