@@ -220,8 +220,10 @@ func (d *doctor) endpoint(ctx context.Context, c *Client) bool {
 		d.add("endpoint", c.Region, findingFailed, c.Endpoint, err.Error())
 		return false
 	}
+	ctx, cancel := context.WithTimeout(ctx, defaultCallTimeout)
+	defer cancel()
 	start := time.Now()
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req.WithContext(ctx))
 	if err != nil {
 		f := classify(ctx, "", err)
 		d.add("endpoint", c.Region, findingFailed, c.Endpoint+": "+f.class, f.text)

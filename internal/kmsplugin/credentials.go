@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -91,12 +92,14 @@ func (r *renewal) Retrieve(ctx context.Context) (aws.Credentials, error) {
 		select {
 		case <-done:
 		case <-ctx.Done():
-			return aws.Credentials{}, ctx.Err()
+			return aws.Credentials{}, credentialsError{ctx.Err()}
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.usable(time.Now()) {
+	// Those of the instance metadata may be taken longer than they say: AWS prolongs
+	// them while it can't give new ones (aws-sdk-go-v2, ec2rolecreds).
+	if !r.usable(time.Now()) && r.have.Source != ec2rolecreds.ProviderName {
 		return aws.Credentials{}, credentialsError{r.err}
 	}
 	return r.have, nil

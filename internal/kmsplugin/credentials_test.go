@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/ekskms/ekskms/internal/kmsfake"
@@ -280,7 +281,13 @@ func TestRenewal(t *testing.T) {
 		want("C", 7)
 
 		answer = func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errors.New("500") }
+		r.have.Source = ec2rolecreds.ProviderName
 		time.Sleep(2 * time.Hour)
+		if c, err := r.Retrieve(t.Context()); err != nil || c.AccessKeyID != "C" {
+			t.Errorf("those of an instance, whose metadata are away: %s, %v", c.AccessKeyID, err)
+		}
+		r.have.Source = ""
+		time.Sleep(renewPause)
 		if c, err := r.Retrieve(t.Context()); err == nil {
 			t.Errorf("credentials that have expired: %s", c.AccessKeyID)
 		}

@@ -406,7 +406,6 @@ func (p *Plugin) decrypt(caller context.Context, call *call, req *kmsapi.Decrypt
 			break
 		}
 	}
-	p.experienced(b.key, decrypting, f)
 	if f != nil {
 		return nil, f
 	}
@@ -509,7 +508,9 @@ func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (o opene
 			return opened{}, f
 		}
 		defer release()
-		return p.open(ctx, asked, b)
+		o, f := p.open(ctx, asked, b)
+		p.experienced(b.key, decrypting, f) // once, however many wait for it
+		return o, f
 	})
 	if !led {
 		p.metrics.coalesced.Inc()
