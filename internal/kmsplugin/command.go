@@ -136,8 +136,11 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	l := Listeners{Pprof: o.pprof}
 	if o.health != "" {
 		if l.Health, err = net.Listen("tcp", o.health); err != nil {
-			return hint.New("--health-listen: "+err.Error(),
-				"another process may have the port: give a free one, or --health-listen '' for none")
+			advice := "give an address of this machine and a port, such as 127.0.0.1:8080"
+			if errors.Is(err, syscall.EADDRINUSE) {
+				advice = "another process has the port: give a free one, or --health-listen '' for none"
+			}
+			return hint.New("--health-listen: "+err.Error(), advice)
 		}
 	}
 	if l.Plugin, err = Listen(o.socket, o.owner); err != nil {

@@ -119,7 +119,7 @@ func (s *ownSocket) Close() error {
 func lockFolder(path string) (unlock func(), err error) {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
-		return nil, fmt.Errorf("open socket directory: %w", err)
+		return nil, hint.New("the folder of the socket: "+err.Error(), "make it, for this user, or give --listen another")
 	}
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = dir.Close()
