@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -312,7 +313,7 @@ func unreachable(err error) *failure {
 		notTLS      tls.RecordHeaderError
 	)
 	switch {
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+	case outOfFiles(err), errors.As(err, &dns) && outOfFiles(tryFile()):
 		text = "no file descriptor is left for a connection to AWS KMS: raise the limit of open files (ulimit -n, LimitNOFILE); the plugin needs about 400"
 	case errors.As(err, &dns):
 		text = "the name of the KMS endpoint can't be resolved: check the Region, DNS, and whether network policy lets DNS out"
@@ -326,6 +327,19 @@ func unreachable(err error) *failure {
 
 // noCode is what the SDK calls the error of an answer that names none.
 const noCode = "UnknownError"
+
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// tryFile opens a file: Go's resolver says "no such host" where it can't.
+func tryFile() error {
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		err = f.Close()
+	}
+	return err
+}
 
 func callersDeadline() *failure {
 	return &failure{class: classDeadline, code: codes.DeadlineExceeded, text: "the caller's deadline passed before AWS KMS answered"}

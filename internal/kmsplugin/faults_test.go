@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -650,4 +651,40 @@ func TestAForeignLockOnTheFolder(t *testing.T) {
 	l, err := Listen(path, Owner{Mode: 0o600})
 	mustf(t, err, "after it")
 	_ = l.Close()
+}
+
+// The same with a limit that is really used up, in a process of its own.
+func TestTheFileLimit(t *testing.T) {
+	const variable = "KMS_PLUGIN_TEST_FILES"
+	if os.Getenv(variable) == "" {
+		c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTheFileLimit$", "-test.v")
+		c.Env = append(os.Environ(), variable+"=1")
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	awsEnv(t)
+	limit := syscall.Rlimit{Cur: 32, Max: 32}
+	mustf(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit), "limit")
+	for _, endpoint := range []string{"http://127.0.0.1:1", "https://kms.eu-central-1.amazonaws.com"} {
+		client, err := NewClient(t.Context(), ClientOptions{Region: region, EndpointURL: endpoint})
+		mustf(t, err, "client")
+		var used []*os.File
+		for {
+			f, err := os.Open(os.DevNull)
+			if err != nil {
+				break
+			}
+			used = append(used, f)
+		}
+		id := exampleARN
+		_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id})
+		if f := classify(t.Context(), "DescribeKey", err); f.class != classUnreachable || !strings.Contains(f.text, "file descriptor") {
+			t.Errorf("%s: %s: %v", endpoint, f.text, err)
+		}
+		for _, f := range used {
+			_ = f.Close()
+		}
+	}
 }
