@@ -112,7 +112,7 @@ func judge(t *testing.T, policy *admissionv1.ValidatingAdmissionPolicy, object, 
 	attributes := &admission.VersionedAttributes{
 		Attributes: admission.NewAttributesRecord(object, old, kind, meta.GetNamespace(), meta.GetName(), resource, "", operation,
 			nil, false, &user.DefaultInfo{Name: "somebody"}),
-		VersionedKind: kind, VersionedObject: object, VersionedOldObject: old,
+		VersionedKind: kind, VersionedObject: admission.NewLazyObject(object), VersionedOldObject: admission.NewLazyObject(old),
 	}
 	result := validator.Validate(context.Background(), resource, attributes, nil, nil, celconfig.RuntimeCELCostBudget, nil)
 	for _, d := range result.Decisions {
