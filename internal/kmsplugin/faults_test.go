@@ -394,8 +394,12 @@ func TestCancelledDecryptsGiveTheirPlacesBack(t *testing.T) {
 			})
 		}
 		synctest.Wait()
+		left := time.Now()
 		cancel()
 		gone.Wait()
+		if took := time.Since(left); took != 0 {
+			t.Errorf("the work went on for %s after its last caller had left", took)
+		}
 		synctest.Wait()
 		if n := len(f.p.slots); n != 0 {
 			t.Errorf("%d places are taken by nobody", n)
