@@ -48,7 +48,7 @@ func (r *running) alive() error {
 	return nil
 }
 
-// Whoever reaches the health port holds up no probe: neither with connections
+// A caller that reaches the health port holds up no probe: neither with connections
 // that are idle, nor with those that are slow, nor by scrapes without end.
 func TestLivezUnderAbuse(t *testing.T) {
 	address := func(r *running) string { return strings.TrimPrefix(r.health, "http://") }

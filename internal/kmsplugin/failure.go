@@ -291,7 +291,7 @@ func classOfStatus(op string, code int) *failure {
 // maxWord is the longest request ID or error code that is passed on.
 const maxWord = 64
 
-// bare takes a request ID or an error code of whoever answered as KMS, as far as
+// bare takes a request ID or an error code of what answered as KMS, as far as
 // it looks like one.
 func bare(word string) string {
 	word = strings.Map(func(r rune) rune {

@@ -414,7 +414,7 @@ func TestCancelledDecryptsGiveTheirPlacesBack(t *testing.T) {
 	})
 }
 
-// One that stays keeps the flight, whoever led it.
+// One that stays keeps the flight, led by it or not.
 func TestAFlightGoesOnForItsLastCaller(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fixture) {
 		req := decryptRequest(f.probe().mustEncrypt(seed))
@@ -580,7 +580,7 @@ func TestWithoutDescribeKey(t *testing.T) {
 	})
 }
 
-// Whoever answers as KMS chooses request IDs and error codes.
+// What answers as KMS chooses request IDs and error codes.
 func TestLongWordsOfKMS(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
 	err := &awshttp.ResponseError{RequestID: long + "\n", ResponseError: &smithyhttp.ResponseError{

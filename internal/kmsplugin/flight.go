@@ -6,8 +6,8 @@ import (
 )
 
 // flights lets callers that want the same at the same time share one piece of
-// work. The first of them does it. It goes on as long as anybody waits for it,
-// whoever that is, and ends when the last one has left.
+// work. The first of them does it. It goes on as long as any of them waits for
+// it, and ends when the last one has left.
 type flights struct {
 	mu      sync.Mutex
 	current map[flightID]*flight

@@ -19,7 +19,7 @@ const name = "ekst"
 var swept sync.Map // by parent
 
 // Dir makes a folder in parent, or with "" in the folder for temporary files.
-// Whoever gets it removes it.
+// The caller removes it.
 func Dir(parent string) (string, error) {
 	if parent == "" {
 		parent = os.TempDir()
