@@ -41,11 +41,7 @@ func newSeedCache(size int, ttl time.Duration) *seedCache {
 
 // cacheKey is a hash, so that no ciphertext stays in memory for it.
 func cacheKey(id flightID) lru.Key {
-	var fields []byte
-	for _, f := range []string{id.arn, id.keyID, id.ciphertext} {
-		fields = appendField(fields, f)
-	}
-	return sha256.Sum256(fields)
+	return sha256.Sum256(appendFields(nil, id.arn, id.keyID, id.ciphertext))
 }
 
 func (c *seedCache) get(id flightID) (seed []byte, ok bool) {

@@ -150,7 +150,7 @@ func (r *renewal) register(stack *middleware.Stack) error {
 	) (middleware.FinalizeOutput, middleware.Metadata, error) {
 		out, metadata, err := next.HandleFinalize(ctx, in)
 		var api smithy.APIError
-		if err != nil && errors.As(err, &api) && expiredCode(api.ErrorCode()) {
+		if err != nil && errors.As(err, &api) && classOfCode("", api, err).class == classExpiredCredentials {
 			r.refuse(signer(in.Request))
 		}
 		return out, metadata, err
@@ -175,5 +175,3 @@ func (r *renewal) refuse(accessKeyID string) {
 	defer r.mu.Unlock()
 	r.refused = r.refused || accessKeyID == r.have.AccessKeyID // and not of what we had before
 }
-
-func expiredCode(code string) bool { return code == "ExpiredTokenException" || code == "ExpiredToken" }

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -243,22 +242,11 @@ func TestStreamResets(t *testing.T) {
 // A second instance starts while the first one drains: the socket is free, and
 // the health port too.
 func TestStartBesideOneThatDrains(t *testing.T) {
-	r := start(t)
+	r := start(t, rarely)
 	e, err := r.client.Encrypt(t.Context(), encryptRequest())
 	mustf(t, err, "encrypt")
-	arrived, hold := make(chan struct{}), make(chan struct{})
-	var held atomic.Bool
-	r.fake.Before(func(op string) {
-		if op == "Decrypt" && held.CompareAndSwap(false, true) {
-			close(arrived)
-			<-hold
-		}
-	})
-	answer := make(chan error, 1)
-	go func() {
-		_, err := r.client.Decrypt(context.Background(), decryptRequest(e))
-		answer <- err
-	}()
+	arrived, release := r.holdDecrypt()
+	answer := r.decrypting(e)
 	<-arrived
 	r.stop()
 	var second net.Listener
@@ -280,7 +268,7 @@ func TestStartBesideOneThatDrains(t *testing.T) {
 	go func() { done <- Serve(ctx, next, Listeners{Plugin: second, Health: health}) }()
 	_, err = dial(t, r.socket).Decrypt(t.Context(), decryptRequest(e))
 	mustf(t, err, "the second instance")
-	close(hold)
+	release()
 	mustf(t, <-answer, "the call in flight at the first one")
 	mustf(t, <-r.done, "the first one's end")
 	r.done <- nil

@@ -48,17 +48,15 @@ type binding struct {
 // (of a multi-Region key without the Region, as all its replicas are one key),
 // the key_id, the digest of the encryption context, the wrapped key.
 func (b binding) additionalData(wrapped []byte) []byte {
-	fields := [...]string{envelopePurpose, identity(b.keyARN), b.keyID, string(b.encryptionContext[:]), string(wrapped)}
-	out := make([]byte, 0, 512+len(wrapped))
-	for _, f := range fields {
-		out = appendField(out, f)
-	}
-	return out
+	return appendFields(make([]byte, 0, 512+len(wrapped)), envelopePurpose, identity(b.keyARN), b.keyID, string(b.encryptionContext[:]), string(wrapped))
 }
 
-func appendField(to []byte, field string) []byte {
-	to = binary.BigEndian.AppendUint32(to, uint32(len(field))) //nolint:gosec // under 4 GiB: ARNs, names and a kilobyte of ciphertext
-	return append(to, field...)
+func appendFields(to []byte, fields ...string) []byte {
+	for _, f := range fields {
+		to = binary.BigEndian.AppendUint32(to, uint32(len(f))) //nolint:gosec // under 4 GiB: ARNs, names and a kilobyte of ciphertext
+		to = append(to, f...)
+	}
+	return to
 }
 
 // contextDigest is SHA-256 over the names and values of an encryption context, in
@@ -67,7 +65,7 @@ func appendField(to []byte, field string) []byte {
 func contextDigest(encryptionContext map[string]string) [sha256.Size]byte {
 	var out []byte
 	for _, name := range slices.Sorted(maps.Keys(encryptionContext)) {
-		out = appendField(appendField(out, name), encryptionContext[name])
+		out = appendFields(out, name, encryptionContext[name])
 	}
 	return sha256.Sum256(out)
 }

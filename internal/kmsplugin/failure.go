@@ -351,7 +351,7 @@ func classOfCode(op string, api smithy.APIError, err error) *failure {
 		return permissionDenied(op)
 	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException":
 		return throttled()
-	case "ExpiredTokenException", "ExpiredToken": // see expiredCode
+	case "ExpiredTokenException", "ExpiredToken":
 		return &failure{class: classExpiredCredentials, code: codes.Unauthenticated,
 			text: "the plugin's AWS credentials have expired: check that their source (Pod Identity agent, web identity token, instance metadata) still renews them"}
 	case "UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationTokenException", "MissingAuthenticationToken":

@@ -443,19 +443,11 @@ func TestAFlightGoesOnForItsLastCaller(t *testing.T) {
 
 // A burst waits as long as its budget lasts.
 func TestALargeBurstPasses(t *testing.T) {
-	bubble(t, func(t *testing.T, f *fixture) {
+	bubble(t, func(_ *testing.T, f *fixture) {
 		f.probe()
 		reqs := distinct(f, 1500)
 		f.fake.Latency(50 * time.Millisecond) // 24 rounds of 64: 1.2 seconds
-		var all sync.WaitGroup
-		for _, req := range reqs {
-			all.Go(func() {
-				if _, err := f.p.Decrypt(t.Context(), req); err != nil {
-					t.Errorf("a call of the burst: %v", err)
-				}
-			})
-		}
-		all.Wait()
+		f.wantBurst(reqs)
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -250,6 +251,32 @@ func startWith(t *testing.T, fake *kmsfake.Server, key *kmsfake.Key, l Listeners
 	})
 	return r
 }
+
+// decrypting makes a call that goes on while the test does.
+func (r *running) decrypting(e *kmsapi.EncryptResponse) (answer <-chan error) {
+	c := make(chan error, 1)
+	go func() {
+		_, err := r.client.Decrypt(context.Background(), decryptRequest(e))
+		c <- err
+	}()
+	return c
+}
+
+// holdDecrypt keeps the next Decrypt at KMS until it is released.
+func (r *running) holdDecrypt() (arrived <-chan struct{}, release func()) {
+	come, hold := make(chan struct{}), make(chan struct{})
+	var held atomic.Bool
+	r.fake.Before(func(op string) {
+		if op == "Decrypt" && held.CompareAndSwap(false, true) {
+			close(come)
+			<-hold
+		}
+	})
+	return come, func() { close(hold) }
+}
+
+// rarely has the plugin look at its key once, and no more.
+func rarely(_ *fixture, c *Config) { c.PollInterval = time.Hour }
 
 // get asks the health listener.
 func (r *running) get(path string) (int, string) {

@@ -407,14 +407,14 @@ func (k *cmk) lookAt(ctx context.Context, e *endpoint, call *call) (o observatio
 			e.doubt()
 			return o, f
 		}
-		// Each may stay silent (an older endpoint) but none may contradict.
+		// Each may stay silent (an older endpoint) but none may contradict, and
+		// without DescribeKey not all may be silent.
 		o.materialID = cmp.Or(generated, opened)
-		o.settled = agree(described, generated, opened)
-		if o.settled && (o.degraded == nil || o.materialID != "") {
+		o.settled = agree(described, generated, opened) && (o.degraded == nil || o.materialID != "")
+		if o.settled {
 			e.proven.Store(&proof{keyID(o.arn, o.materialID), began})
 			break
 		}
-		o.settled = false
 	}
 	return o, nil
 }
@@ -559,6 +559,18 @@ func incomplete(op string) *failure {
 		text: "what answers as AWS KMS said that kms:" + op + " was done, and gave no usable result: see the endpoint, and proxies that change answers"}
 }
 
+// judge finds what is wrong with an answer that says success: it must name the key
+// that was asked for, and be whole.
+func judge(op, asked string, answered *string, whole bool) *failure {
+	switch id := aws.ToString(answered); {
+	case id != "" && id != asked:
+		return wrongKey(op)
+	case id == "" || !whole:
+		return incomplete(op)
+	}
+	return nil
+}
+
 func unsettled() *failure {
 	return &failure{class: classRotating, code: codes.Unavailable,
 		text: "the KMS key is rotating and its answers do not agree on the material yet: ask again"}
@@ -575,12 +587,7 @@ func (e *endpoint) generate(ctx, caller context.Context, call *call, keyARN stri
 	})
 	if err == nil {
 		call.saw(requestID(out.ResultMetadata))
-		switch id := aws.ToString(out.KeyId); {
-		case id != "" && id != name:
-			f = wrongKey(op)
-		case id == "" || len(out.Plaintext) != dataKeySize || len(out.CiphertextBlob) == 0 || len(out.CiphertextBlob) > maxWrappedKey:
-			f = incomplete(op)
-		}
+		f = judge(op, name, out.KeyId, len(out.Plaintext) == dataKeySize && len(out.CiphertextBlob) > 0 && len(out.CiphertextBlob) <= maxWrappedKey)
 	}
 	if f = e.done(caller, call, op, start, err, f); f != nil {
 		if out != nil {
@@ -618,12 +625,7 @@ func (e *endpoint) open(ctx, caller context.Context, call *call, keyARN string, 
 	})
 	if err == nil {
 		call.saw(requestID(out.ResultMetadata))
-		switch id := aws.ToString(out.KeyId); {
-		case id != "" && id != name:
-			f = wrongKey(op)
-		case id == "" || len(out.Plaintext) == 0 || len(out.Plaintext) > maxCiphertext:
-			f = incomplete(op)
-		}
+		f = judge(op, name, out.KeyId, len(out.Plaintext) > 0 && len(out.Plaintext) <= maxCiphertext)
 	}
 	if f = e.done(caller, call, op, start, err, f); f != nil {
 		if out != nil {

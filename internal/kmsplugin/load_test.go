@@ -116,6 +116,20 @@ func TestCallsInFlightAreCapped(t *testing.T) {
 	})
 }
 
+// wantBurst fails unless all that come at once are served.
+func (f *fixture) wantBurst(reqs []*kmsapi.DecryptRequest) {
+	f.t.Helper()
+	var all sync.WaitGroup
+	for _, req := range reqs {
+		all.Go(func() {
+			if _, err := f.p.Decrypt(f.t.Context(), req); err != nil {
+				f.t.Errorf("a call of the burst: %v", err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // More calls at once than there are places, as when an API server reads what
 // many of its starts have sealed: at KMS's usual speed all are served.
 func TestABurstPasses(t *testing.T) {
@@ -123,15 +137,7 @@ func TestABurstPasses(t *testing.T) {
 		f.probe()
 		reqs := distinct(f, 5*maxInFlight)
 		f.fake.Latency(20 * time.Millisecond)
-		var all sync.WaitGroup
-		for _, req := range reqs {
-			all.Go(func() {
-				if _, err := f.p.Decrypt(t.Context(), req); err != nil {
-					t.Errorf("a call of the burst: %v", err)
-				}
-			})
-		}
-		all.Wait()
+		f.wantBurst(reqs)
 		if _, peak := f.fake.InFlight(); peak > maxInFlight {
 			t.Errorf("%d KMS calls at once", peak)
 		}

@@ -1,6 +1,7 @@
 package kmsplugin
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"sync"
@@ -26,11 +27,12 @@ type logWriter struct {
 
 	mu      sync.Mutex
 	pending []byte // whole lines
-	spare   []byte // what pending was, to be used again
 	lost    int    // lines dropped since the last one that said so
 	closed  bool
 	wake    chan struct{} // has one place
-	done    chan struct{} // closed when the last line is written
+
+	spare []byte        // what pending was, to be used again: for run alone
+	done  chan struct{} // closed when the last line is written
 }
 
 func newLogWriter(to io.Writer, dropped prometheus.Counter) *logWriter {
@@ -65,24 +67,16 @@ func (w *logWriter) rouse() {
 func (w *logWriter) run() {
 	defer close(w.done)
 	for range w.wake {
-		for {
+		for more := true; more; {
 			w.mu.Lock()
 			lines, lost, closed := w.pending, w.lost, w.closed
-			w.pending, w.spare, w.lost = w.spare[:0], nil, 0
+			w.pending, w.lost = w.spare[:0], 0
 			w.mu.Unlock()
-			if len(lines) == 0 && lost == 0 {
-				if closed {
-					return
-				}
-				w.mu.Lock()
-				w.spare = lines[:0]
-				w.mu.Unlock()
-				break
-			}
 			w.write(lines, lost)
-			w.mu.Lock()
-			w.spare = lines[:0]
-			w.mu.Unlock()
+			w.spare = lines
+			if more = len(lines) > 0 || lost > 0; !more && closed {
+				return
+			}
 		}
 	}
 }
@@ -99,13 +93,7 @@ func (w *logWriter) write(lines []byte, lost int) {
 	}
 	if _, err := w.to.Write(text); err != nil {
 		// There is nobody to tell.
-		n := 0
-		for _, b := range lines {
-			if b == '\n' {
-				n++
-			}
-		}
-		w.dropped.Add(float64(n))
+		w.dropped.Add(float64(bytes.Count(lines, []byte("\n"))))
 	}
 }
 

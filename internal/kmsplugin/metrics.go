@@ -88,17 +88,19 @@ func newMetrics() *metrics {
 // event that comes at 1.
 func (m *metrics) begin() {
 	for operation, classes := range map[string][]string{"status": statusClasses, "encrypt": callClasses, "decrypt": callClasses} {
-		m.operations.WithLabelValues(operation, resultOK)
-		for _, class := range classes {
-			m.operations.WithLabelValues(operation, class)
+		for _, result := range resultsOf(classes) {
+			m.operations.WithLabelValues(operation, result)
 		}
 	}
 }
 
+// resultsOf are all that something can end with which fails with these classes.
+func resultsOf(classes []string) []string { return append([]string{resultOK}, classes...) }
+
 // in has those of a Region.
 func (m *metrics) in(region string, operations ...string) {
 	for _, operation := range operations {
-		for _, result := range append([]string{resultOK}, requestClasses...) {
+		for _, result := range resultsOf(requestClasses) {
 			m.requests.WithLabelValues(operation, region, result)
 		}
 	}
@@ -107,7 +109,7 @@ func (m *metrics) in(region string, operations ...string) {
 // of has those of a key.
 func (m *metrics) of(key string) {
 	m.rotations.WithLabelValues(key)
-	for _, result := range append([]string{resultOK}, probeClasses...) {
+	for _, result := range resultsOf(probeClasses) {
 		m.probes.WithLabelValues(key, result)
 	}
 }

@@ -459,15 +459,18 @@ func (p *Plugin) claims(id string, ciphertext []byte) (boxes []box, f *failure) 
 	version, name, material, ours := parseKeyID(id)
 	for _, k := range p.keys {
 		for _, t := range k.state.Load().targets {
+			mine := ours && t.name == name
+			if !mine && !slices.Contains(t.legacy, id) {
+				continue
+			}
 			b := box{flightID: flightID{t.arn, id, string(ciphertext)}, key: k, context: p.cfg.EncryptionContext,
 				material: material, wrapped: ciphertext, whole: true}
 			switch {
-			case ours && t.name == name:
+			case mine:
 				if version == keyIDVersion {
 					b.wrapped, b.sealed, b.whole = splitEnvelope(ciphertext)
 				}
 				return []box{b}, nil
-			case !slices.Contains(t.legacy, id):
 			case ciphertext[0] != legacyVersion:
 				return nil, invalid("the key_id is that of aws-encryption-provider, but the ciphertext does not begin with its version")
 			case len(ciphertext) == 1:

@@ -122,24 +122,11 @@ func TestPprofOnDemand(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	r := start(t)
+	r := start(t, rarely)
 	e, err := r.client.Encrypt(t.Context(), encryptRequest())
 	mustf(t, err, "encrypt")
-	hold, arrived := make(chan struct{}), make(chan struct{}, 1)
-	r.fake.Before(func(op string) {
-		if op == "Decrypt" {
-			select {
-			case arrived <- struct{}{}:
-			default:
-			}
-		}
-		<-hold
-	})
-	answer := make(chan error, 1)
-	go func() {
-		_, err := r.client.Decrypt(context.Background(), decryptRequest(e))
-		answer <- err
-	}()
+	arrived, release := r.holdDecrypt()
+	answer := r.decrypting(e)
 	<-arrived
 	r.stop()
 	eventually(t, "no new connections", func() bool {
@@ -151,7 +138,7 @@ func TestDrain(t *testing.T) {
 		t.Fatalf("stopped with a call in flight: %v", err)
 	default:
 	}
-	close(hold)
+	release()
 	mustf(t, <-answer, "the call in flight was cut")
 	mustf(t, <-r.done, "Serve")
 	r.done <- nil // for the clean-up
@@ -163,11 +150,7 @@ func TestDrainIsBounded(t *testing.T) {
 	e, err := r.client.Encrypt(t.Context(), encryptRequest())
 	mustf(t, err, "encrypt")
 	r.fake.Hang("*", kmsfake.Always)
-	answer := make(chan error, 1)
-	go func() {
-		_, err := r.client.Decrypt(context.Background(), decryptRequest(e))
-		answer <- err
-	}()
+	answer := r.decrypting(e)
 	eventually(t, "a call in flight", func() bool { return len(r.p.slots) == 1 })
 	r.stop()
 	mustf(t, <-r.done, "Serve")
