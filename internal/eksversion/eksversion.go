@@ -110,15 +110,16 @@ func At(version string, now time.Time) Support {
 		return s
 	}
 	// What is older than all of them has ended; what is newer is not known here.
-	if minor, ok := minorOf(version); ok {
-		if oldest, _ := minorOf(read().Versions[0].Version); minor < oldest {
+	if minor, ok := Minor(version); ok {
+		if oldest, _ := Minor(read().Versions[0].Version); minor < oldest {
 			s.Phase = Ended
 		}
 	}
 	return s
 }
 
-func minorOf(version string) (int, bool) {
+// Minor is the N of a version 1.N of Kubernetes.
+func Minor(version string) (int, bool) {
 	minor, ok := strings.CutPrefix(version, "1.")
 	n, err := strconv.Atoi(minor)
 	return n, ok && err == nil

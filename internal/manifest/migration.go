@@ -3,13 +3,13 @@ package manifest
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	migrationv1 "k8s.io/api/storagemigration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/ekskms/ekskms/internal/eksversion"
 )
 
 // Migrations returns what has the API server rewrite all objects of the resources,
@@ -64,10 +64,9 @@ func MigrationAPI(kubernetes string) (string, error) {
 	if kubernetes == "" {
 		return migrationGroup + "/v1", nil
 	}
-	minor, ok := strings.CutPrefix(kubernetes, "1.")
-	n, err := strconv.Atoi(minor)
+	n, ok := eksversion.Minor(kubernetes)
 	switch {
-	case !ok || err != nil:
+	case !ok:
 		return "", fmt.Errorf("%q is no version of Kubernetes, must be one such as 1.37", kubernetes)
 	case n < migrationBeta:
 		return "", fmt.Errorf("version %s of Kubernetes has no migrations of this form, 1.%d and later have: rewrite with kubectl get and kubectl replace", kubernetes, migrationBeta)

@@ -61,7 +61,7 @@ var rooms = []room{
 	{"internal/config/internal/rules", makes, "the limits of the fields", []string{"internal/blueprint", "internal/eksversion", "internal/place"}, false},
 	{"internal/config/internal/schemagen", makes, "makes the JSON Schema", []string{"internal/config", "internal/config/internal/rules"}, false},
 	{"internal/blueprint", makes, "a cluster and all around it as data: what every renderer asks", []string{"internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
-	{"internal/manifest", makes, "Kubernetes objects as typed values", []string{"internal/reveal"}, false},
+	{"internal/manifest", makes, "Kubernetes objects as typed values", []string{"internal/eksversion", "internal/reveal"}, false},
 	{"internal/terraform", makes, "the blueprint as HCL", []string{"internal/blueprint", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
 	{"internal/scaffold", makes, "new projects, and ejected Go source", []string{"internal/blueprint", "internal/place"}, false},
 	{"internal/estimate", makes, "prices and the sums", []string{"internal/blueprint", "internal/place"}, false},
