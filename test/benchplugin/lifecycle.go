@@ -32,72 +32,60 @@ type burst struct {
 	seen     int // connections, by the fake
 }
 
-// connections lets a plugin that has just started, and has but the few
-// connections of its start, meet many callers at once.
+// connections lets plugins that have just started, and have but the few connections
+// of their start, meet many callers at once.
 func (b *bench) connections(r *report) error {
-	// The ciphertexts are another's work, whose calls would prepare the
-	// connections.
-	other, err := b.startPlugin("kms-plugin", b.slowKMS)
+	ours, err := b.burst(func() (*server, error) { return b.startPlugin("kms-plugin", b.slowKMS) }, func(s *server) (int, error) {
+		counted, err := b.metric(s.process, "ekskms_plugin_kms_connections_opened_total")
+		return int(counted), err
+	})
 	if err != nil {
 		return err
+	}
+	r.connections(ours)
+	if b.peer.binary == "" {
+		return nil
+	}
+	theirs, err := b.burst(func() (*server, error) { return b.startPeer(b.peer.name(), b.slowKMS) }, func(*server) (int, error) { return 0, nil })
+	r.peers.connections = theirs.seen
+	return err
+}
+
+// burst starts a plugin and lets many callers at it. count is how many connections
+// it says it has opened.
+func (b *bench) burst(start func() (*server, error), count func(*server) (int, error)) (made burst, err error) {
+	// The ciphertexts are another's work, whose calls would prepare the
+	// connections.
+	other, err := start()
+	if err != nil {
+		return made, err
 	}
 	defer other.stop()
 	if err := other.fillRing(b.ctx); err != nil {
-		return err
+		return made, err
 	}
 	before, err := b.slowKMS.counters(b.ctx)
 	if err != nil {
-		return err
+		return made, err
 	}
-	s, err := b.startPlugin("kms-plugin", b.slowKMS)
+	s, err := start()
 	if err != nil {
-		return err
+		return made, err
 	}
 	defer s.stop()
 	s.ring = other.ring
 	took, _, err := load(b.ctx, burstCallers, b.plan.burst, s.decrypt(burstCallers))
 	if err != nil {
-		return err
+		return made, err
 	}
 	after, err := b.slowKMS.counters(b.ctx)
 	if err != nil {
-		return err
-	}
-	counted, err := b.metric(s.process, "ekskms_plugin_kms_connections_opened_total")
-	if err != nil {
-		return err
+		return made, err
 	}
 	slices.Sort(took)
-	r.connections(burst{calls: b.plan.burst, p50: quantile(took, 0.50), p99: quantile(took, 0.99),
-		counted: int(counted), seen: after.Connections - before.Connections})
-	if b.peer.binary == "" {
-		return nil
-	}
-	first, err := b.startPeer(b.peer.name(), b.slowKMS)
-	if err != nil {
-		return err
-	}
-	defer first.stop()
-	if err := first.fillRing(b.ctx); err != nil {
-		return err
-	}
-	p, err := b.startPeer(b.peer.name(), b.slowKMS)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
-	p.ring = first.ring
-	if before, err = b.slowKMS.counters(b.ctx); err != nil {
-		return err
-	}
-	if _, _, err = load(b.ctx, burstCallers, b.plan.burst, p.decrypt(burstCallers)); err != nil {
-		return err
-	}
-	if after, err = b.slowKMS.counters(b.ctx); err != nil {
-		return err
-	}
-	r.peers.connections = after.Connections - before.Connections
-	return nil
+	made = burst{calls: b.plan.burst, p50: quantile(took, 0.50), p99: quantile(took, 0.99), seen: after.Connections - before.Connections}
+	made.counted, err = count(s)
+	return made, err
 }
 
 // starts is what the starts of the plugin took, beside what they can't do

@@ -82,14 +82,17 @@ func (b *bench) operations(r *report) error {
 
 	servers, all := []*server{empty, quick, slow}, scenarios()
 	if b.peer.binary != "" {
-		for _, kms := range []*fakeKMS{b.quickKMS, b.slowKMS} {
-			s, err := b.startPeer(b.peer.name()+map[bool]string{true: ", KMS at 0 ms", false: ", KMS at 5 ms"}[kms == b.quickKMS], kms)
-			if err != nil {
-				return err
-			}
-			defer s.stop()
-			servers = append(servers, s)
+		quickPeer, err := b.startPeer(b.peer.name()+", KMS at 0 ms", b.quickKMS)
+		if err != nil {
+			return err
 		}
+		defer quickPeer.stop()
+		slowPeer, err := b.startPeer(b.peer.name()+", KMS at 5 ms", b.slowKMS)
+		if err != nil {
+			return err
+		}
+		defer slowPeer.stop()
+		servers = append(servers, quickPeer, slowPeer)
 	}
 	err = b.race(servers, all, func(s *server, sc *scenario) int {
 		switch {
