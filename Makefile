@@ -8,7 +8,7 @@ GORELEASER    := github.com/goreleaser/goreleaser/v2@v2.13.3
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
 # The modules below this one have dependencies that its users must not get.
-MODULES = test/consumer test/e2e test/e2e/tools test/hosted test/monitoring test/nag tools/image
+MODULES = test/consumer test/e2e test/e2e/tools tools/image
 
 # What tests look at is more than the go command sees: -count=1 everywhere.
 # Packages that reach jsii are tested without -race: jsii's own Close races.
@@ -25,7 +25,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: node_modules format fresh vet test-pure test-cdk test-consumer test-nag test-e2e test-hosted test-monitoring test-image test-bench release-check lint ## Install what is needed and pass all tests
+test: node_modules format fresh vet test-pure test-cdk test-consumer test-e2e test-image test-bench release-check lint ## Install what is needed and pass all tests
 	@echo "make test: all passed"
 
 node_modules: package.json package-lock.json .npmrc
@@ -68,29 +68,14 @@ test-consumer:
 	@echo "== a module that imports the library"
 	cd test/consumer && CDK_VALIDATION=false go test -count=1 ./...
 
-.PHONY: test-nag
-test-nag:
-	@echo "== cdk-nag over every example"
-	cd test/nag && CDK_VALIDATION=false go test -count=1 ./...
-
 .PHONY: test-e2e
 test-e2e:
-	@echo "== the plugin behind a real API server, which is built first: minutes, once"
-	cd test/e2e && go test -count=1 -timeout 40m -v ./... | grep -v -e '^=== RUN' -e '^=== PAUSE' -e '^=== CONT' -e '^ *--- PASS'
+	@echo "== real API servers, which are built first: minutes, once; the schemas of hosts; alerts; cdk-nag"
+	cd test/e2e && CDK_VALIDATION=false go test -count=1 -timeout 40m -v ./... | grep -v -e '^=== RUN' -e '^=== PAUSE' -e '^=== CONT' -e '^ *--- PASS'
 
 .PHONY: test-many
 test-many: ## 100,000 secrets behind a real API server: start, list, rotation, migration (ten minutes)
 	cd test/e2e && EKSKMS_E2E_SECRETS=100000 go test -count=1 -timeout 60m -v ./encryption -run TestManySecrets
-
-.PHONY: test-hosted
-test-hosted:
-	@echo "== what is generated for hosted control planes against their own schemas"
-	cd test/hosted && go test -count=1 ./...
-
-.PHONY: test-monitoring
-test-monitoring:
-	@echo "== alert rules and dashboard against the running plugin"
-	cd test/monitoring && go test -count=1 ./...
 
 .PHONY: test-image
 test-image:

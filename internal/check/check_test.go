@@ -75,7 +75,7 @@ func TestNothingToLookAt(t *testing.T) {
 	if len(report.Findings) != 0 || len(report.Notes) != 1 || !strings.Contains(report.Notes[0].Message, "no EKS cluster in the templates") {
 		t.Errorf("found %v, noted %v", report.Findings, report.Notes)
 	}
-	if !strings.HasSuffix(report.Summary(), "Looked at 0 cluster(s), 0 key(s), 0 trail(s), 0 Kubernetes object(s).") {
+	if !strings.HasSuffix(report.Summary(), "Looked at 0 clusters, 0 keys, 0 trails, 0 Kubernetes objects.") {
 		t.Error(report.Summary())
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/finding"
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
 // sample has findings of two severities, one of them suppressed, and notes.
@@ -34,6 +35,8 @@ func write(t *testing.T, f func(io.Writer) error) []byte {
 func TestText(t *testing.T) {
 	want := `high: secrets-not-encrypted
   at:       Stack/Open, template.yaml:3
+       3 |   Open:
+         |   ^^^^^
   found:    EncryptionConfig is not set
   why:      EKS then encrypts them under a key that AWS owns, if at all: you can't say who may use it, see its use, rotate it, or cut off access.
   fix:      Add EncryptionConfig with a key of your own and Resources [secrets] before the cluster is made. CloudFormation replaces a cluster whose EncryptionConfig changes: on one that exists run 'aws eks associate-encryption-config', and leave the template as it is.
@@ -41,6 +44,8 @@ func TestText(t *testing.T) {
 
 medium: endpoint-public
   at:       Stack/Open, template.yaml:3
+       3 |   Open:
+         |   ^^^^^
   found:    EndpointPublicAccess is not set, by default true, and PublicAccessCidrs is not set: the default is 0.0.0.0/0
   why:      Everybody can try stolen credentials on it, or a flaw of the API server; whoever gets in reads the secrets decrypted.
   fix:      Set ResourcesVpcConfig's EndpointPublicAccess to false and EndpointPrivateAccess to true, or list your networks in PublicAccessCidrs.
@@ -48,9 +53,14 @@ medium: endpoint-public
 
 suppressed: audit-log-off at Stack/Open: the control-plane logs are [], without audit (logs go <elsewhere>)
 
-2 finding(s): 1 high, 1 medium, and 1 suppressed. Looked at 1 cluster(s), 0 key(s), 0 trail(s), 0 Kubernetes object(s).
+2 findings: 1 high, 1 medium, and 1 suppressed. Looked at 1 cluster, 0 keys, 0 trails, 0 Kubernetes objects.
 `
-	if diff := cmp.Diff(want, string(write(t, sample(t).WriteText))); diff != "" {
+	text := func(w io.Writer) error {
+		return sample(t).WriteText(w, terminal.Style{}, func(file string, line int) string {
+			return map[int]string{3: "  Open:"}[line]
+		})
+	}
+	if diff := cmp.Diff(want, string(write(t, text))); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -288,7 +298,7 @@ func TestJUnit(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(suite.SystemOut, "Looked at 1 cluster(s)") {
+	if !strings.Contains(suite.SystemOut, "Looked at 1 cluster,") {
 		t.Errorf("the output is %q", suite.SystemOut)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
@@ -31,18 +32,18 @@ func newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [PATH]",
 		Short: "Find what is wrong with a cluster's secrets encryption in a template",
-		Long: "Check a CloudFormation template (JSON or YAML), a cloud assembly or its folder, whoever wrote it:\n" +
+		Long: "Check a CloudFormation template (JSON or YAML), a cloud assembly or its folder, no matter who wrote it:\n" +
 			"the EKS clusters, the keys of their secrets with their policies, the trail, the alarms, and the\n" +
 			"Kubernetes objects in it. Neither AWS credentials nor the network is used.\n" +
 			"\n" +
-			"Without PATH, or with --file, ekskms.yaml is synthesized and the result is checked; that needs\n" +
-			"Node. PATH may be - for standard input.\n" +
+			"Where PATH is an ekskms.yaml, it is synthesized and the result is checked, which needs Node; so\n" +
+			"is the one in the working directory without PATH. - is a template on standard input.\n" +
 			"\n" +
 			"The exit code is 1 if something is found at or above --fail-on that is not suppressed. What can't\n" +
 			"be judged from the template is a note. docs/checks.md lists all checks.",
 		Example: "  ekskms check --fail-on high cdk.out\n" +
 			"  ekskms check --account 111122223333 --region eu-central-1 --output sarif --fail-on never template.yaml > checks.sarif",
-		Args: cobra.MaximumNArgs(1),
+		Args: upToOne,
 		RunE: flags.run,
 	}
 	set := cmd.Flags()
@@ -52,21 +53,22 @@ func newCheck() *cobra.Command {
 }
 
 type checkFlags struct {
-	file, failOn, output string
-	parameters           []string
-	organizationFiles    []string
-	organization         []iampolicy.NamedDocument
-	environment          cfn.Environment
-	write                func(*finding.Report, io.Writer) error
-	least                finding.Severity
+	configuration
+	failOn, output    string
+	parameters        []string
+	organizationFiles []string
+	organization      []iampolicy.NamedDocument
+	environment       cfn.Environment
+	least             finding.Severity
 	// places are those of the configuration. Nil for templates.
 	places *places
 }
 
 // addCommon adds the flags that all commands have that report findings.
 func (f *checkFlags) addCommon(set *pflag.FlagSet) {
-	set.StringVar(&f.failOn, "fail-on", "medium", "least `severity` that makes the exit code 1: low, medium, high, critical, or never")
-	set.StringVar(&f.output, "output", "text", "`format` of the report: text, json, sarif or junit")
+	f.failOn = "medium"
+	choiceOrNone(set, &f.failOn, "fail-on", "least `severity` that makes the exit code 1", "low", "medium", "high", "critical", "never")
+	choice(set, &f.output, "output", "`format` of the report", "text", "json", "sarif", "junit")
 	set.StringVar(&f.environment.Account, "account", "", "account `number` that the template is for. Default: that of the cloud assembly, or an example")
 	set.StringVar(&f.environment.Region, "region", "", "`Region` that the template is for. Default: that of the cloud assembly, or an example")
 	f.addOrganization(set)
@@ -98,26 +100,35 @@ func (f *checkFlags) readOrganization(cmd *cobra.Command) error {
 	return nil
 }
 
-// parse reads the flags of addCommon.
-func (f *checkFlags) parse(command string) error {
-	advice := fmt.Sprintf("run 'ekskms %s --help'", command)
-	f.write = map[string]func(*finding.Report, io.Writer) error{
-		"text": (*finding.Report).WriteText, "json": (*finding.Report).WriteJSON, "sarif": (*finding.Report).WriteSARIF, "junit": (*finding.Report).WriteJUnit,
-	}[f.output]
-	if f.write == nil {
-		return hint.Usage(fmt.Sprintf("--output is %q, must be text, json, sarif or junit", f.output), advice)
-	}
-	if f.failOn == "never" {
-		f.least = finding.Critical + 1
-	} else if err := f.least.UnmarshalText([]byte(f.failOn)); err != nil {
-		return hint.Usage(fmt.Sprintf("--fail-on is %q, must be low, medium, high, critical or never", f.failOn), advice)
+// parse reads the flags of addCommon, and takes PATH for --file where it is an
+// ekskms.yaml.
+func (f *checkFlags) parse(cmd *cobra.Command, args []string) ([]string, error) {
+	f.least = finding.Critical + 1 // never
+	if f.failOn != "never" {
+		if err := f.least.UnmarshalText([]byte(f.failOn)); err != nil {
+			return nil, err
+		}
 	}
 	parameters, err := parseParameters(f.parameters)
 	if err != nil {
-		return hint.Usage(err.Error(), advice)
+		return nil, hint.Usage(err.Error(), helpHint(cmd))
 	}
 	f.environment.Parameters = parameters
-	return nil
+	return f.path(cmd, args)
+}
+
+// path takes PATH for --file where it is an ekskms.yaml.
+func (f *checkFlags) path(cmd *cobra.Command, args []string) ([]string, error) {
+	switch {
+	case len(args) == 0:
+		return nil, nil
+	case f.file != "":
+		return nil, hint.Usage("--file and PATH are both given, must be one of them", helpHint(cmd))
+	case isConfiguration(args[0]):
+		f.file = args[0]
+		return nil, nil
+	}
+	return args, nil
 }
 
 // finish writes the report. The error says that something was found.
@@ -125,7 +136,18 @@ func (f *checkFlags) finish(cmd *cobra.Command, report *finding.Report) error {
 	if f.places != nil {
 		f.places.name(report)
 	}
-	if err := f.write(report, cmd.OutOrStdout()); err != nil {
+	out, err := cmd.OutOrStdout(), error(nil)
+	switch f.output {
+	case "json":
+		err = report.WriteJSON(out)
+	case "sarif":
+		err = report.WriteSARIF(out)
+	case "junit":
+		err = report.WriteJUnit(out)
+	default:
+		err = report.WriteText(out, styleOf(cmd, out), sourceLine())
+	}
+	if err != nil {
 		return err
 	}
 	if report.Count(f.least) > 0 {
@@ -135,29 +157,27 @@ func (f *checkFlags) finish(cmd *cobra.Command, report *finding.Report) error {
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
-	const advice = "run 'ekskms check --help'"
-	if err := f.parse("check"); err != nil {
+	args, err := f.parse(cmd, args)
+	if err != nil {
 		return err
-	}
-	if len(args) > 0 && cmd.Flags().Changed("file") {
-		return hint.Usage("--file and PATH are both given, must be one of them", advice)
 	}
 	if err := f.readOrganization(cmd); err != nil {
 		return err
 	}
 	var opts check.Options
 	var assembly *cfn.Assembly
-	var err error
 	if len(args) == 0 {
 		assembly, opts.Suppressions, err = f.synthesize(cmd)
 	} else {
-		assembly, err = f.load(cmd, args[0])
+		assembly, err = f.templates(cmd, args[0])
 	}
 	if err != nil {
 		return err
 	}
 	opts.Organization = f.organization
+	done := progress(cmd, "checking")
 	report, err := check.Run(estate.FromTemplates(assembly), opts)
+	done()
 	if err != nil {
 		return err
 	}
@@ -188,6 +208,9 @@ func from(cmd *cobra.Command, name string) (source, error) {
 			return nil, fmt.Errorf("can't read standard input: %w", err)
 		}
 		return func(env cfn.Environment) (*cfn.Assembly, error) {
+			if config.Is(data) {
+				return nil, hint.Usage("standard input is an ekskms.yaml, and is read as a template", "name it with --file -")
+			}
 			assembly, err := cfn.Parse("<stdin>", data, env)
 			return assembly, unreadable(err)
 		}, nil
@@ -209,12 +232,14 @@ func unreadable(err error) error {
 	return hint.Usage(err.Error(), "")
 }
 
-func (f *checkFlags) load(cmd *cobra.Command, name string) (*cfn.Assembly, error) {
+func (f *checkFlags) templates(cmd *cobra.Command, name string) (*cfn.Assembly, error) {
 	read, err := from(cmd, name)
 	if err != nil {
 		return nil, err
 	}
+	done := progress(cmd, "reading "+name)
 	assembly, err := read(f.environment)
+	done()
 	if err != nil || !assumed(assembly) {
 		return assembly, err
 	}
@@ -231,11 +256,11 @@ func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly) cfn.Envir
 	env, evident := f.environment, cfn.Evident(assembly)
 	if env.Account == "" && evident.Account != "" {
 		env.ElseAccount = evident.Account
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for account %s, the only one that is named there; --account names another\n", evident.Account)
+		notice(cmd, fmt.Sprintf("read as for account %s, the only one that is named there", evident.Account), "--account names another")
 	}
 	if env.Region == "" && evident.Region != "" {
 		env.ElseRegion = evident.Region
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: read as for Region %s, the only one that is named there; --region names another\n", evident.Region)
+		notice(cmd, fmt.Sprintf("read as for Region %s, the only one that is named there", evident.Region), "--region names another")
 	}
 	return env
 }
@@ -244,7 +269,7 @@ func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly) cfn.Envir
 // folder, which remove removes, and returns its source with what the configuration
 // accepts. Findings name the templates as 'ekskms synth' would name them.
 func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions []finding.Suppression, remove func(), err error) {
-	clusters, err := loadConfig(cmd, f.file)
+	clusters, err := f.load(cmd)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -273,11 +298,10 @@ func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions 
 // synthesizeAside makes the cloud assembly of a configuration in a temporary folder,
 // which remove removes.
 func synthesizeAside(cmd *cobra.Command, clusters *config.File) (outdir string, remove func(), err error) {
-	// The folder is made by what synthesizes, which also removes it if that is
-	// interrupted.
 	outdir = filepath.Join(os.TempDir(), "ekskms-"+cmd.Name()+"-"+rand.Text())
-	remove = func() { _ = os.RemoveAll(outdir) }
-	done := progress(cmd.ErrOrStderr(), "ekskms: synthesizing")
+	work := files.Begin(func() { _ = os.RemoveAll(outdir) })
+	remove = work.End
+	done := progress(cmd, "synthesizing")
 	_, err = synth.Run(cmd.Context(), clusters, synth.Options{Outdir: outdir})
 	done()
 	if err != nil {

@@ -2,14 +2,13 @@
 //
 // Results go to stdout and everything else to stderr: "ekskms: <what>" and,
 // where a fix is known, "hint: <what to do>". The exit code is 0 when the work
-// was done, 1 when it failed or found something, 2 when the command line is
-// wrong.
+// was done, 1 when it failed or found something, 2 when the command line or an
+// input is wrong, and 128 and the number of a signal that ended it.
 package cli
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -22,6 +21,7 @@ import (
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/synth"
 	_ "github.com/ekskms/ekskms/internal/tempdir" // before jsii makes its own
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
 // The exit codes.
@@ -29,6 +29,7 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitSignal = 128 // and the signal's number, as shells have it
 )
 
 // errFindings ends a command whose findings were printed already.
@@ -36,41 +37,47 @@ var errFindings = errors.New("findings")
 
 // Main runs the command line of this process and ends it.
 func Main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(context.Background())
 	stderr := os.Stderr
 	done := make(chan int, 1)
 	go func() { done <- Run(ctx, os.Args[1:], os.Stdin, os.Stdout, stderr) }()
 	var code int
 	select {
 	case code = <-done:
-		if ctx.Err() != nil && code != exitDone {
-			sayInterrupted(stderr)
+	case received := <-signals:
+		cancel()
+		interrupted := exitFailed
+		if number, ok := received.(syscall.Signal); ok {
+			interrupted = exitSignal + int(number)
 		}
-	case <-ctx.Done():
 		// What is going on, in Node or in reading standard input, can't be asked
 		// to end: it ends with the process, unless it is as good as done.
 		if synth.Abandon() {
 			sayInterrupted(stderr)
-			os.Exit(exitFailed)
+			os.Exit(interrupted)
 		}
-		code = <-done
+		if code = <-done; code != exitDone {
+			sayInterrupted(stderr)
+			code = interrupted
+		}
 	}
 	synth.Close()
-	stop()
+	cancel()
 	os.Exit(code)
 }
 
+// sayInterrupted says what is true of every command: files are written at once, or
+// not at all.
 func sayInterrupted(stderr *os.File) {
 	clearLine(stderr)
-	printError(stderr, "interrupted, nothing was written", "")
+	printError(stderr, terminal.Style{}, "interrupted, nothing was written", "")
 }
 
 // Run runs a command line and returns the exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot()
-	// An error that comes before a command has begun is one of the command line.
-	begun := false
-	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -84,24 +91,18 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, errFindings):
 		return exitFailed
 	case errors.As(err, &hinted) && hinted.Usage:
-		report(stderr, err)
+		report(cmd, err)
 		return exitUsage
-	case !begun:
-		path := cmd.CommandPath()
-		if cmd.Name() == "help" {
-			path = cmd.Root().Name()
-		}
-		printError(stderr, err.Error(), "run '"+path+" --help'")
-		return exitUsage
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		// What failed is a consequence: a signal from the terminal reaches Node
 		// as well. Main says what happened.
 		return exitFailed
 	}
-	report(stderr, err)
+	report(cmd, err)
 	return exitFailed
 }
+
+func init() { cobra.EnableCommandSorting = false }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -110,53 +111,67 @@ func newRoot() *cobra.Command {
 		Long: "ekskms turns a short ekskms.yaml into CloudFormation, Terraform or a Go program for an EKS\n" +
 			"cluster whose secrets are encrypted under a rotating, locked-down customer-managed key, watched\n" +
 			"by CloudTrail, with a Kubernetes KMS plugin deployed on it. It checks, explains and compares\n" +
-			"such templates, whoever wrote them.",
-		Example:       "  ekskms synth",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+			"such templates, no matter who wrote them.",
+		Example:           "  ekskms synth",
+		Version:           strings.TrimPrefix(versionLine(), "ekskms "),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		Args:              noArgs,
+		RunE:              runHelp,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return notEmpty(cmd) },
 	}
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newInit(), newSynth(), newCheck(), newExplain(), newGuard(), newGenerate(), newEject(), newEstimate(), newInspect(), newSchema(), newCompletion(), newVersion())
-	completeFlags(root)
-	root.InitDefaultHelpCmd()
-	for _, cmd := range root.Commands() {
-		if cmd.Name() == "help" {
-			cmd.Args = helpArgs
-			cmd.Example = "  ekskms help synth"
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	choice(root.PersistentFlags(), new(string), "color", "`when` to use colour; for auto, the terminal, NO_COLOR and CLICOLOR_FORCE decide", terminal.Modes...)
+	root.PersistentFlags().BoolP("quiet", "q", false, "leave out progress, advice and reports of success: only results, findings and errors are printed")
+	for _, group := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"make", "Make a cluster:", []*cobra.Command{newInit(), newSynth(), newGenerate(), newEject()}},
+		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard()}},
+		{"operate", "Operate it:", []*cobra.Command{newEstimate(), newInspect()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.id
+			root.AddCommand(cmd)
 		}
 	}
+	root.AddCommand(newSchema(), newVersion())
+	completeFlags(root)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = helpArgs
+			cmd.Example = "  ekskms help synth"
+		case "completion":
+			cmd.Example = "  ekskms completion bash"
+			cmd.Args, cmd.RunE = noArgs, runHelp
+			for _, shell := range cmd.Commands() {
+				shell.Example, shell.Args = "  ekskms completion "+shell.Name(), noArgs
+			}
+		}
+	}
+	root.SetHelpFunc(help)
+	root.SetFlagErrorFunc(flagError)
 	return root
 }
 
-// helpArgs refuses help for a command that there is not, for which cobra would
-// print help and be content.
-func helpArgs(cmd *cobra.Command, args []string) error {
-	if found, rest, err := cmd.Root().Find(args); err != nil || found == nil || len(rest) > 0 {
-		return fmt.Errorf("unknown command %q", strings.Join(args, " "))
-	}
-	return nil
-}
-
-func report(stderr io.Writer, err error) {
+// report prints an error.
+func report(cmd *cobra.Command, err error) {
 	var faults config.Faults
 	var hinted *hint.Error
 	switch {
 	case errors.As(err, &faults):
 		for _, fault := range faults {
-			printError(stderr, fault.String(), "")
+			warn(cmd, fault.String(), "")
 		}
 	case errors.As(err, &hinted):
-		printError(stderr, hinted.What, hinted.Hint)
+		warn(cmd, hinted.What, hinted.Hint)
 	default:
-		printError(stderr, err.Error(), "")
-	}
-}
-
-func printError(stderr io.Writer, what, hint string) {
-	_, _ = fmt.Fprintln(stderr, "ekskms:", strings.TrimSpace(what))
-	if hint != "" {
-		_, _ = fmt.Fprintln(stderr, "hint:", hint)
+		warn(cmd, err.Error(), "")
 	}
 }

@@ -77,6 +77,9 @@ func TestReadmeIsComplete(t *testing.T) {
 	}
 	readme := string(data)
 	walk(newRoot(), func(cmd *cobra.Command) {
+		if cmd.Parent() != nil && cmd.Parent().Name() == "completion" {
+			return
+		}
 		if !strings.Contains(readme, "`"+cmd.CommandPath()) {
 			t.Errorf("README does not name the command %s", cmd.CommandPath())
 		}

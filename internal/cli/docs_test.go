@@ -102,7 +102,8 @@ func TestCompletion(t *testing.T) {
 		{[]string{"generate", "manifests", "--mode", "s"}, []string{"sidecar", "static-pod"}},
 		{[]string{"check", "--output", ""}, []string{"sarif", "junit"}},
 		{[]string{"guard", "--fail-on", "c"}, []string{"critical"}},
-		{[]string{"completion", ""}, shells},
+		{[]string{"completion", ""}, []string{"bash", "fish", "powershell", "zsh"}},
+		{[]string{"synth", "--color", ""}, []string{"auto", "never"}},
 		{[]string{"synth", "--file", ""}, []string{"yaml", ":8"}},
 		{[]string{"generate", "terraform", "--out", ""}, []string{":16"}},
 	} {
@@ -113,14 +114,13 @@ func TestCompletion(t *testing.T) {
 			}
 		}
 	}
-	// Every value that is offered is one that the command takes, and every flag of
-	// these names is in the table.
-	values := flagValues()
+	// Every flag of these names takes one of a few words, and offers them.
 	walk(newRoot(), func(cmd *cobra.Command) {
-		path := strings.TrimPrefix(cmd.CommandPath(), "ekskms ")
 		for _, name := range []string{"output", "fail-on", "expect", "mode", "for"} {
-			if _, listed := values[path+" "+name]; (cmd.Flags().Lookup(name) != nil) != listed {
-				t.Errorf("%s --%s: in the table of completions: %v", path, name, listed)
+			if f := cmd.Flags().Lookup(name); f != nil {
+				if _, ok := f.Value.(*choiceValue); !ok {
+					t.Errorf("%s --%s takes any word", cmd.CommandPath(), name)
+				}
 			}
 		}
 	})

@@ -4,17 +4,19 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ekskms/ekskms/internal/estimate"
 	"github.com/ekskms/ekskms/internal/hint"
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
 func newEstimate() *cobra.Command {
-	var file, output string
+	var from configuration
+	var output string
 	load := estimate.DefaultLoad()
 	cmd := &cobra.Command{
 		Use:   "estimate",
@@ -26,14 +28,7 @@ func newEstimate() *cobra.Command {
 			"The exit code is 1 if a quota does not suffice.",
 		Example: "  ekskms estimate\n" +
 			"  ekskms estimate --file ekskms.yaml --clusters 3 --trails 1 --events 5000000",
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := notEmpty(cmd); err != nil {
-				return err
-			}
-			if !slices.Contains([]string{"text", "json"}, output) {
-				return hint.Usage(fmt.Sprintf("--output is %q, must be text or json", output), "")
-			}
 			for _, n := range []struct {
 				flag        string
 				value, from float64
@@ -49,12 +44,12 @@ func newEstimate() *cobra.Command {
 			if load.Latency < time.Microsecond || load.Latency > time.Minute {
 				return hint.Usage(fmt.Sprintf("--latency is %s, must be 1µs to 1m", load.Latency), "")
 			}
-			configuration, err := loadConfig(cmd, file)
+			clusters, err := from.load(cmd)
 			if err != nil {
 				return err
 			}
-			report := estimate.Make(configuration.Clusters[0].Blueprint(), load, estimate.ReadPrices())
-			if err := writeEstimate(cmd.OutOrStdout(), report, output); err != nil {
+			report := estimate.Make(clusters.Clusters[0].Blueprint(), load, estimate.ReadPrices())
+			if err := writeEstimate(cmd.OutOrStdout(), styleOf(cmd, cmd.OutOrStdout()), report, output); err != nil {
 				return err
 			}
 			for _, q := range report.Quotas {
@@ -66,8 +61,8 @@ func newEstimate() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&file, "file", "f", "", "configuration `file`, or - for standard input (default ekskms.yaml here, if there is one)")
-	flags.StringVar(&output, "output", "text", "`form` of the estimate: text or json")
+	from.add(cmd)
+	choice(flags, &output, "output", "`form` of the estimate", "text", "json")
 	flags.IntVar(&load.Clusters, "clusters", load.Clusters, "`number` of clusters like this one, in one account and Region")
 	flags.IntVar(&load.APIServers, "api-servers", load.APIServers, "`number` of API servers of each control plane")
 	flags.IntVar(&load.Secrets, "secrets", load.Secrets, "`number` of secrets, or what else is encrypted, in each control plane")
@@ -83,40 +78,39 @@ func newEstimate() *cobra.Command {
 	return cmd
 }
 
-func writeEstimate(w io.Writer, r estimate.Report, output string) error {
+func writeEstimate(w io.Writer, style terminal.Style, r estimate.Report, output string) error {
 	if output == "json" {
 		return printJSON(w, r)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) }
-	line("USD a month")
+	var b strings.Builder
+	table := func(title string, rows [][]string) {
+		b.WriteString(style.Paint(terminal.Bold, title) + "\n" + style.Table("  ", rows) + "\n")
+	}
+	var rows [][]string
 	for _, l := range r.Lines {
-		line("%10.2f\t%s\t%s", l.USD, l.Item, l.Arithmetic)
+		rows = append(rows, []string{fmt.Sprintf("%8.2f", l.USD), l.Item, l.Arithmetic})
 	}
-	line("%10.2f\tin all", r.USD)
-	line("")
-	line("KMS requests a month")
+	table("USD a month", append(rows, []string{style.Paint(terminal.Bold, fmt.Sprintf("%8.2f", r.USD)), "in all"}))
+	rows = nil
 	for _, q := range r.Requests {
-		line("%10.0f\t%s\t%s", q.Number, q.Of, q.Arithmetic)
+		rows = append(rows, []string{fmt.Sprintf("%8.0f", q.Number), q.Of, q.Arithmetic})
 	}
-	line("")
-	line("A start of an API server takes longer by")
-	line("%10s\t%d seeds\t%s", r.Start.Latency, r.Start.Seeds, r.Start.Arithmetic)
-	line("")
-	line("Quotas")
+	table("KMS requests a month", rows)
+	table("What decryption adds to the start of an API server",
+		[][]string{{fmt.Sprintf("%8s", r.Start.Latency), fmt.Sprintf("%d seeds", r.Start.Seeds), r.Start.Arithmetic}})
+	rows = nil
 	for _, q := range r.Quotas {
-		verdict := "suffices"
+		verdict := style.Paint(terminal.Green, "suffices")
 		if !q.Suffices {
-			verdict = "TOO SMALL"
+			verdict = style.Paint(terminal.Alarm, "TOO SMALL")
 		}
-		line("%10s\t%s\t%.0f of %.0f: %s", verdict, q.Name, q.Need, q.Limit, q.Arithmetic)
+		rows = append(rows, []string{verdict, q.Name, fmt.Sprintf("%.0f of %.0f: %s", q.Need, q.Limit, q.Arithmetic)})
 	}
-	line("")
+	table("Quotas", rows)
 	for _, n := range r.Notes {
-		line("%s", n)
+		b.WriteString(style.Wrap("", "", n) + "\n")
 	}
-	line("")
-	line("Sources:")
+	b.WriteString("\nSources:\n")
 	var sources []string
 	for _, l := range r.Lines {
 		sources = append(sources, l.Source)
@@ -126,8 +120,9 @@ func writeEstimate(w io.Writer, r estimate.Report, output string) error {
 	}
 	for i, source := range sources {
 		if slices.Index(sources, source) == i {
-			line("  %s", source)
+			b.WriteString("  " + source + "\n")
 		}
 	}
-	return t.Flush()
+	_, err := io.WriteString(w, b.String())
+	return err
 }

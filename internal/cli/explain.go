@@ -40,7 +40,7 @@ func newExplain() *cobra.Command {
 			"docs/explain.md says what is assumed.",
 		Example: "  ekskms explain cdk.out\n" +
 			"  ekskms explain --policy key-policy.json --principal arn:aws:iam::111122223333:role/App --action kms:Decrypt --context app=web --expect denied",
-		Args: cobra.MaximumNArgs(1),
+		Args: upToOne,
 		RunE: flags.run,
 	}
 	set := cmd.Flags()
@@ -54,9 +54,9 @@ func newExplain() *cobra.Command {
 	set.StringVar(&flags.action, "action", "", "what it asks for, such as kms:Decrypt")
 	set.StringArrayVar(&flags.context, "context", nil, "pair of the request's encryption context, as `key=value`; can be repeated")
 	set.StringArrayVar(&flags.conditions, "condition", nil, "condition key of the request, as `key=value`; one that is repeated has several values")
-	set.StringVar(&flags.expect, "expect", "", "`answer` that makes the exit code 0: allowed or denied")
+	choiceOrNone(set, &flags.expect, "expect", "`answer` that makes the exit code 0", "allowed", "denied")
 	set.BoolVar(&flags.all, "all", false, "show also the principals that may do nothing, as --output json does")
-	set.StringVar(&flags.output, "output", "table", "`format` of the answer: table, json or markdown")
+	choice(set, &flags.output, "output", "`format` of the answer", "table", "json", "markdown")
 	set.StringVar(&flags.environment.Account, "account", "", "account `number` that the template or the policy is for")
 	set.StringVar(&flags.environment.Region, "region", "", "`Region` that the template or the policy is for")
 	return cmd
@@ -70,7 +70,11 @@ type explainFlags struct {
 }
 
 func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
-	question, err := f.question(cmd, args)
+	args, err := f.path(cmd, args)
+	if err != nil {
+		return err
+	}
+	question, err := f.question()
 	if err != nil {
 		return err
 	}
@@ -84,7 +88,9 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 	if question {
 		return f.answer(cmd, inputs, there)
 	}
+	done := progress(cmd, "asking who may do what")
 	all, err := explain.Matrices(inputs, !f.all && f.output != "json")
+	done()
 	if err != nil {
 		return err
 	}
@@ -96,11 +102,12 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 		if i > 0 {
 			_, _ = fmt.Fprintln(out)
 		}
-		write := m.WriteText
 		if f.output == "markdown" {
-			write = m.WriteMarkdown
+			err = m.WriteMarkdown(out)
+		} else {
+			err = m.WriteText(out, styleOf(cmd, out))
 		}
-		if err := write(out); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -108,22 +115,16 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 }
 
 // question checks the flags, and tells whether one request is asked about.
-func (f *explainFlags) question(cmd *cobra.Command, args []string) (bool, error) {
+func (f *explainFlags) question() (bool, error) {
 	asked := f.principal != "" || f.action != ""
 	fault := ""
 	switch {
-	case !slices.Contains([]string{"table", "json", "markdown"}, f.output):
-		fault = fmt.Sprintf("--output is %q, must be table, json or markdown", f.output)
-	case len(args) > 0 && cmd.Flags().Changed("file"):
-		fault = "--file and PATH are both given, must be one of them"
 	case asked && (f.principal == "" || f.action == ""):
 		fault = "--principal and --action must be given together"
 	case asked && f.output == "markdown":
 		fault = "--output is \"markdown\", must be table or json for one request"
 	case !asked && (len(f.context)+len(f.conditions) > 0 || f.expect != ""):
 		fault = "--context, --condition and --expect need --principal and --action"
-	case !slices.Contains([]string{"", "allowed", "denied"}, f.expect):
-		fault = fmt.Sprintf("--expect is %q, must be allowed or denied", f.expect)
 	default:
 		return asked, nil
 	}
@@ -135,7 +136,7 @@ func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Inpu
 	var err error
 	switch {
 	case len(args) > 0:
-		assembly, err = f.load(cmd, args[0])
+		assembly, err = f.templates(cmd, args[0])
 	case f.policy == "" || f.file != "":
 		assembly, _, err = f.synthesize(cmd)
 	}
@@ -273,7 +274,7 @@ func (f *explainFlags) answer(cmd *cobra.Command, inputs []explain.Input, there 
 	if f.output == "json" {
 		err = a.WriteJSON(cmd.OutOrStdout())
 	} else {
-		err = a.WriteText(cmd.OutOrStdout())
+		err = a.WriteText(cmd.OutOrStdout(), styleOf(cmd, cmd.OutOrStdout()))
 	}
 	if err != nil {
 		return err

@@ -4,14 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/hint"
 )
 
@@ -26,8 +25,8 @@ func newGenerate() *cobra.Command {
 			"has comments, they say where the values come from and what to do next. A value that is\n" +
 			"missing is an error that names its flag.",
 		Example: "  ekskms generate encryption-config",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:    noArgs,
+		RunE:    runHelp,
 	}
 	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform(),
 		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateOrganizationPolicy(), newGenerateRoleWatch(), newGenerateEksctl(), newGenerateDocs())
@@ -77,46 +76,44 @@ func emit(cmd *cobra.Command, artifacts []artifact, folder string, force bool) e
 }
 
 // writeFolder replaces no file that has another content, unless it is told to: such
-// a file may have been edited. It looks at all of them before it writes the first.
+// a file may have been edited.
 func writeFolder(cmd *cobra.Command, artifacts []artifact, folder string, force bool) error {
 	written := map[string]bool{}
+	var all []files.File
 	for _, o := range artifacts {
 		written[o.name] = true
-		if err := mayWrite(filepath.Join(folder, o.name), o.content(), force); err != nil {
-			return err
-		}
+		all = append(all, files.File{Path: o.name, Content: []byte(o.content())})
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := write(cmd, folder, all, force); err != nil {
 		return err
 	}
-	for _, o := range artifacts {
-		path := filepath.Join(folder, o.name)
-		if err := os.WriteFile(path, []byte(o.content()), 0o644); err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintln(cmd.OutOrStdout(), "Wrote", path); err != nil {
-			return err
-		}
-	}
-	return warnOfOthers(cmd.ErrOrStderr(), folder, written)
+	return warnOfOthers(cmd, folder, written)
 }
 
-// mayWrite refuses to replace a file that has another content, unless it is told to.
-func mayWrite(path, content string, force bool) error {
-	old, err := os.ReadFile(path)
+// write writes all files or none, and names them.
+func write(cmd *cobra.Command, folder string, all []files.File, force bool) error {
+	err := files.Write(folder, all, force)
+	var exists *files.ExistsError
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.As(err, &exists):
+		return &hint.Error{What: err.Error(), Hint: "look at it, and give --force to replace it, or write to another place"}
 	case err != nil:
 		return err
-	case string(old) != content && !force:
-		return &hint.Error{What: path + " exists with another content, and nothing was written", Hint: "look at it, and give --force to replace it, or another --out"}
+	}
+	if quiet(cmd) {
+		return nil
+	}
+	for _, f := range all {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), "Wrote", filepath.Join(folder, filepath.FromSlash(f.Path))); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // warnOfOthers names what another mode has left in the folder: kubectl apply -f
 // would apply it too.
-func warnOfOthers(stderr io.Writer, folder string, written map[string]bool) error {
+func warnOfOthers(cmd *cobra.Command, folder string, written map[string]bool) error {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return err
@@ -131,21 +128,10 @@ func warnOfOthers(stderr io.Writer, folder string, written map[string]bool) erro
 			if filepath.Ext(path) == ".tf" {
 				apply = "terraform apply"
 			}
-			printError(stderr, path+" is of an earlier run, and not of this one", "remove it, if '"+apply+"' is not to apply it")
+			warn(cmd, path+" is of an earlier run, and not of this one", "remove it, if '"+apply+"' is not to apply it")
 		}
 	}
 	return nil
-}
-
-// notEmpty refuses flags that are given as empty: a variable that is not set in a
-// script must not mean the default.
-func notEmpty(cmd *cobra.Command) (err error) {
-	cmd.Flags().Visit(func(flag *pflag.Flag) {
-		if value := flag.Value.String(); err == nil && (value == "" || value == "[]") {
-			err = wrongInput(fmt.Errorf("--%s is empty", flag.Name), cmd)
-		}
-	})
-	return err
 }
 
 // missing is a value that only a flag can bring.

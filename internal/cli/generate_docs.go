@@ -5,7 +5,7 @@ import (
 	"cmp"
 	_ "embed"
 	"fmt"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/template"
@@ -15,6 +15,7 @@ import (
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/explain"
+	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/value"
 )
@@ -33,11 +34,7 @@ func newGenerateDocs() *cobra.Command {
 			"It is about the template, not about what is deployed: 'ekskms guard' compares the two. A template\n" +
 			"without an account and a Region is read as for those of --account and --region.",
 		Example: "  ekskms generate docs --file ekskms.yaml --out docs.md",
-		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := notEmpty(cmd); err != nil {
-				return err
-			}
 			assembly, suppressions, err := f.synthesize(cmd)
 			if err != nil {
 				return err
@@ -50,18 +47,11 @@ func newGenerateDocs() *cobra.Command {
 				_, err := cmd.OutOrStdout().Write(page)
 				return err
 			}
-			if err := mayWrite(out, string(page), force); err != nil {
-				return err
-			}
-			if err := os.WriteFile(out, page, 0o644); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "Wrote", out)
-			return err
+			return write(cmd, filepath.Dir(out), []files.File{{Path: filepath.Base(out), Content: page}}, force)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&f.file, "file", "f", "", "configuration `file`, or - for standard input (default ekskms.yaml here, if there is one)")
+	f.add(cmd)
 	flags.StringVar(&f.environment.Account, "account", "", "account `number` that the page is for, where the configuration has none")
 	flags.StringVar(&f.environment.Region, "region", "", "`Region` that the page is for, where the configuration has none")
 	flags.StringVarP(&out, "out", "o", "", "`file` to write to, instead of standard output")

@@ -23,7 +23,6 @@ func newGenerateEksctl() *cobra.Command {
 			"eksctl makes no key, no trail and no alarms. The key must be there, with a policy that\n" +
 			"'ekskms generate key-policy' prints.",
 		Example: "  ekskms generate eksctl --file ekskms.yaml --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, k, err := at.withKey(cmd, key)
 			if err != nil {
@@ -43,7 +42,7 @@ func newGenerateEksctl() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	at.register(flags)
+	at.register(cmd)
 	flags.StringVar(&key, "key", "", "`ARN` of the key, where the configuration has none")
 	flags.StringVar(&clusterRole, "cluster-role-arn", "", "`ARN` of a role for the cluster (default: eksctl makes one)")
 	flags.StringVar(&pluginRole, "plugin-role-arn", "", "`ARN` of a role for the plugin (default: eksctl makes one)")

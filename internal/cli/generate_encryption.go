@@ -45,11 +45,8 @@ func newGenerateEncryptionConfig() *cobra.Command {
 		Example: "  ekskms generate encryption-config\n" +
 			"  ekskms generate encryption-config --resources secrets,configmaps --allow-unencrypted-reads\n" +
 			"  ekskms generate encryption-config --provider ekskms-2 --old ekskms=unix:///run/kms-plugin-old/socket.sock",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := notEmpty(cmd); err != nil {
-				return err
-			}
 			in := f.input()
 			in.Endpoint = endpoint
 			for _, o := range old {

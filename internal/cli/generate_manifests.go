@@ -26,14 +26,25 @@ const hyperShift = "hypershift"
 // k0smotron is a host that takes no container beside its API server.
 const k0smotron = "k0smotron"
 
+// hosts are the values of --for: what a sidecar is written for, and what is told why
+// none is.
+func hosts() []string {
+	var all []string
+	for _, h := range manifest.Hosts() {
+		all = append(all, string(h))
+	}
+	return append(all, hyperShift, k0smotron)
+}
+
 // manifestFlags are the flags of ekskms generate manifests.
 type manifestFlags struct {
-	file, mode, host, tenant, key, account, image, roleARN string
-	controlPlane, workload, container, out, clusterName    string
-	force                                                  bool
-	group                                                  int64
-	healthPort                                             int32
-	encryption                                             encryptionFlags
+	configuration
+	mode, host, tenant, key, account, image, roleARN    string
+	controlPlane, workload, container, out, clusterName string
+	force                                               bool
+	group                                               int64
+	healthPort                                          int32
+	encryption                                          encryptionFlags
 }
 
 func newGenerateManifests() *cobra.Command {
@@ -55,12 +66,11 @@ func newGenerateManifests() *cobra.Command {
 		Example: "  ekskms generate manifests --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --image registry.example.com/kms-plugin:v1\n" +
 			"  ekskms generate manifests --file ekskms.yaml --mode sidecar --for vcluster --tenant team-a\n" +
 			"  ekskms generate manifests --file ekskms.yaml --mode static-pod --cluster-name onprem --role-arn arn:aws:iam::111122223333:role/control-plane --out node",
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(cmd); err != nil {
 				return err
 			}
-			file, err := loadConfig(cmd, f.file)
+			file, err := f.load(cmd)
 			if err != nil {
 				return err
 			}
@@ -74,9 +84,9 @@ func newGenerateManifests() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&f.file, "file", "f", "", "configuration `file`, or - for standard input")
-	flags.StringVar(&f.mode, "mode", "", "`mode`: deployment, sidecar, daemonset or static-pod (default plugin.mode of the configuration)")
-	flags.StringVar(&f.host, "for", "", "what runs the API server, for mode sidecar: `vcluster, kamaji, karmada, hypershift or generic`")
+	f.add(cmd)
+	choiceOrNone(flags, &f.mode, "mode", "`mode` of the plugin. Default: plugin.mode of the configuration. One of", "deployment", "sidecar", "daemonset", "static-pod")
+	choiceOrNone(flags, &f.host, "for", "`what` runs the API server, for mode sidecar", hosts()...)
 	flags.StringVar(&f.tenant, "tenant", "", "`name` of a tenant in plugin.tenants of the configuration, for mode sidecar")
 	flags.StringVar(&f.key, "key", "", "`ARN` of the key, which a new one has only once it is deployed: the stack's output KeyArn")
 	flags.StringVar(&f.account, "account", "", "AWS `account` of the cluster, where neither the configuration nor a new key's ARN says it")
@@ -145,10 +155,6 @@ func (f *manifestFlags) generate(cmd *cobra.Command, cluster blueprint.Cluster) 
 	mode := manifest.Mode(f.mode)
 	if mode == "" {
 		mode = cluster.Plugin.Mode
-	}
-	modes := []manifest.Mode{manifest.Deployment, manifest.Sidecar, manifest.DaemonSet, manifest.StaticPod}
-	if !slices.Contains(modes, mode) {
-		return nil, wrongInput(fmt.Errorf("--mode is %q, must be one of %q", mode, modes), cmd)
 	}
 	for _, name := range slices.Sorted(maps.Keys(modesOf)) {
 		if cmd.Flags().Changed(name) && !slices.Contains(modesOf[name], mode) {
@@ -272,12 +278,8 @@ func (f *manifestFlags) workloads(cmd *cobra.Command, x facts, mode manifest.Mod
 }
 
 func (f *manifestFlags) sidecar(cmd *cobra.Command, x facts) ([]artifact, error) {
-	hosts := append(manifest.Hosts(), hyperShift)
 	if f.host == "" {
-		return nil, missing("for", "a sidecar is for one kind of API server", fmt.Sprintf("one of %q", hosts))
-	}
-	if !slices.Contains(hosts, manifest.Host(f.host)) {
-		return nil, wrongInput(fmt.Errorf("--for is %q, must be one of %q", f.host, hosts), cmd)
+		return nil, missing("for", "a sidecar is for one kind of API server", "it is one of "+listed(hosts()))
 	}
 	tenants, names := x.cluster.Plugin.Tenants, tenantNames(x.cluster)
 	if f.tenant == "" {

@@ -25,11 +25,8 @@ func newGenerateMigration() *cobra.Command {
 		Example: "  ekskms generate migration\n" +
 			"  ekskms generate migration --kubernetes-version 1.36\n" +
 			"  ekskms generate migration --resources secrets,configmaps",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := notEmpty(cmd); err != nil {
-				return err
-			}
 			objs, err := manifest.Migrations(resources, kubernetes)
 			if err != nil {
 				return wrongInput(err, cmd)

@@ -42,7 +42,6 @@ func newGenerateOrganizationPolicy() *cobra.Command {
 			"An SCP does not hold in the management account of the organization, nor for roles that AWS\n" +
 			"links to its services. It was tried with an IAM simulator, and on no organization.",
 		Example: "  ekskms generate organization-policy --file ekskms.yaml --account 111122223333 --region eu-central-1 --except arn:aws:iam::111122223333:role/break-glass",
-		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := at.cluster(cmd)
 			if err != nil {
@@ -64,7 +63,7 @@ func newGenerateOrganizationPolicy() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	at.register(flags)
+	at.register(cmd)
 	flags.StringSliceVar(&except, "except", nil, "`ARN` of a role or user that may do it all beside the creators; can be repeated")
 	flags.StringSliceVar(&roles, "role", nil, "`name` of a role that is protected beside those of the stack, such as those of Terraform: * at its end stands for any text; can be repeated")
 	flags.StringVar(&statement, "statement", "", "`name` of the only statement to print, where all of them are too long for one policy: Keys, Changes or Invocations")
@@ -118,14 +117,13 @@ func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except, roles [
 			Hint: fmt.Sprintf("print each of %q as a policy of its own with --statement, or name several roles by one pattern with *", sids),
 		}
 	}
-	stderr := cmd.ErrOrStderr()
 	if len(except) == 0 {
-		printError(stderr, fmt.Sprintf("only %s are excepted: if they are lost, nobody in the account can change the key's policy", strings.Join(all, ", ")), "name a role for emergencies with --except")
+		warn(cmd, fmt.Sprintf("only %s are excepted: if they are lost, nobody in the account can change the key's policy", strings.Join(all, ", ")), "name a role for emergencies with --except")
 	}
 	if c.NewTrail() && bucket == "" {
-		printError(stderr, "the bucket of the trail is not protected: its name is known once it is deployed", "give it with --bucket: 'aws cloudtrail get-trail' says it")
+		warn(cmd, "the bucket of the trail is not protected: its name is known once it is deployed", "give it with --bucket: 'aws cloudtrail get-trail' says it")
 	}
-	printError(stderr, "everybody else loses these calls: access entries, add-ons, subscriptions to the alarms, roles whose names begin like the stack's, and every deployment by another role", "")
+	warn(cmd, "everybody else loses these calls: access entries, add-ons, subscriptions to the alarms, roles whose names begin like the stack's, and every deployment by another role", "")
 	_, err := cmd.OutOrStdout().Write(text.Bytes())
 	return err
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/hint"
@@ -18,10 +17,14 @@ import (
 )
 
 // placeFlags say where a cluster is, where its configuration does not.
-type placeFlags struct{ file, account, region string }
+type placeFlags struct {
+	configuration
+	account, region string
+}
 
-func (f *placeFlags) register(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.file, "file", "f", "", "configuration `file`, or - for standard input (default ekskms.yaml here, if there is one)")
+func (f *placeFlags) register(cmd *cobra.Command) {
+	f.add(cmd)
+	flags := cmd.Flags()
 	flags.StringVar(&f.account, "account", "", "AWS `account` of the cluster, where the configuration does not say it")
 	flags.StringVar(&f.region, "region", "", "AWS `Region` of the cluster, where the configuration does not say it")
 }
@@ -37,10 +40,7 @@ func where(c blueprint.Cluster) (account, region string) {
 
 // cluster reads the configuration and puts the cluster in its place.
 func (f *placeFlags) cluster(cmd *cobra.Command) (blueprint.Cluster, error) {
-	if err := notEmpty(cmd); err != nil {
-		return blueprint.Cluster{}, err
-	}
-	file, err := loadConfig(cmd, f.file)
+	file, err := f.load(cmd)
 	if err != nil {
 		return blueprint.Cluster{}, err
 	}
@@ -100,7 +100,6 @@ func newGenerateKeyPolicy() *cobra.Command {
 			"cluster's role is named by its path.",
 		Example: "  ekskms generate key-policy --file ekskms.yaml --account 111122223333 --region eu-central-1\n" +
 			"  ekskms generate key-policy --file ekskms.yaml --account 111122223333 --region eu-central-1 --plugin-role-arn arn:aws:iam::111122223333:role/plugin --statements",
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := at.cluster(cmd)
 			if err != nil {
@@ -116,7 +115,7 @@ func newGenerateKeyPolicy() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	at.register(flags)
+	at.register(cmd)
 	flags.StringVar(&clusterRole, "cluster-role-arn", "", "`ARN` of the cluster's role (default: roles under the path that the deployment gives it)")
 	flags.StringVar(&pluginRole, "plugin-role-arn", "", "`ARN` of the plugin's role: the stack's output PluginRoleArn")
 	flags.StringToStringVar(&tenantRoles, "tenant-role-arn", nil, "`name=ARN` of the role of each tenant's plugin; can be repeated")
@@ -152,7 +151,7 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	}
 	nameCreators(cmd, c)
 	if c.Plugin != nil && plugin == "" {
-		printError(cmd.ErrOrStderr(), "the policy goes without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
+		warn(cmd, "the policy goes without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
 	}
 	switch {
 	case len(tenants) == len(names) && len(names) > 0:
@@ -160,7 +159,7 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	case len(tenants) > 0:
 		return hint.Usage(fmt.Sprintf("--tenant-role-arn is given for %d of %d tenants", len(tenants), len(names)), fmt.Sprintf("give it for each of %q", names))
 	case len(names) > 0:
-		printError(cmd.ErrOrStderr(), "the policy goes without the roles of the tenants, which the deployment makes", "deploy, and give each with --tenant-role-arn name=ARN")
+		warn(cmd, "the policy goes without the roles of the tenants, which the deployment makes", "deploy, and give each with --tenant-role-arn name=ARN")
 	}
 	return nil
 }
@@ -169,7 +168,7 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 func nameCreators(cmd *cobra.Command, c *blueprint.Cluster) {
 	if len(c.Creators) == 0 {
 		c.Creators = []string{c.At.ExecutionRole(place.BootstrapQualifier)}
-		printError(cmd.ErrOrStderr(), "the configuration names no creators, so the one who may create the cluster is CDK's own role, "+c.Creators[0], "")
+		notice(cmd, "the configuration names no creators, so the one who may create the cluster is CDK's own role, "+c.Creators[0], "")
 	}
 }
 
@@ -207,14 +206,10 @@ func newGenerateIAMPolicy() *cobra.Command {
 			"than the key's, and by administrators that the key policy does not name.",
 		Example: "  ekskms generate iam-policy --for admin --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\n" +
 			"  ekskms generate iam-policy --for plugin --file ekskms.yaml --account 111122223333 --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			kinds := []string{forCreator, forPlugin, forAdmin}
 			switch {
 			case who == "":
-				return missing("for", "the policy is that of one kind of principal", fmt.Sprintf("one of %q", kinds))
-			case !slices.Contains(kinds, who):
-				return hint.Usage(fmt.Sprintf("--for is %q, must be one of %q", who, kinds), "")
+				return missing("for", "the policy is that of one kind of principal", "it is creator, plugin or admin")
 			case tenant != "" && who != forPlugin:
 				return hint.Usage("--tenant is for --for plugin", "leave --tenant out")
 			}
@@ -241,8 +236,8 @@ func newGenerateIAMPolicy() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	at.register(flags)
-	flags.StringVar(&who, "for", "", "`kind` of principal: creator, plugin or admin")
+	at.register(cmd)
+	choiceOrNone(flags, &who, "for", "`kind` of principal", forCreator, forPlugin, forAdmin)
 	flags.StringVar(&key, "key", "", "`ARN` of the key, which a new one has only once it is deployed: the stack's output KeyArn")
 	flags.StringVar(&tenant, "tenant", "", "`name` of a tenant in plugin.tenants of the configuration")
 	return cmd
@@ -251,10 +246,7 @@ func newGenerateIAMPolicy() *cobra.Command {
 // withKey is [placeFlags.cluster] for a command with a flag --key, whose ARN says
 // where the cluster is too: a new key is in the account of its cluster.
 func (f *placeFlags) withKey(cmd *cobra.Command, key string) (blueprint.Cluster, arn.ARN, error) {
-	if err := notEmpty(cmd); err != nil {
-		return blueprint.Cluster{}, arn.ARN{}, err
-	}
-	file, err := loadConfig(cmd, f.file)
+	file, err := f.load(cmd)
 	if err != nil {
 		return blueprint.Cluster{}, arn.ARN{}, err
 	}

@@ -28,7 +28,6 @@ func newGenerateRoleWatch() *cobra.Command {
 			"stack; others with --role, such as those of Terraform. IAM users are not. The alarms go to a\n" +
 			"topic of their own, which has no customer key and mails to audit.emails.",
 		Example: "  ekskms generate role-watch --file ekskms.yaml --account 111122223333 --region eu-central-1 > role-watch.json",
-		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := at.cluster(cmd)
 			if err != nil {
@@ -48,17 +47,16 @@ func newGenerateRoleWatch() *cobra.Command {
 				return hint.Usage(fmt.Sprintf("it is not known here which Region of the partition %s has the events of IAM", partition), "")
 			}
 			nameCreators(cmd, &c)
-			stderr := cmd.ErrOrStderr()
 			if len(c.Audit.Emails) == 0 {
-				printError(stderr, "nobody is told: audit.emails is empty", "subscribe to the topic "+c.RolesTopic().Name+" in "+region)
+				warn(cmd, "nobody is told: audit.emails is empty", "subscribe to the topic "+c.RolesTopic().Name+" in "+region)
 			}
-			printError(stderr, "the stack belongs to "+region+", which has the events of IAM",
+			notice(cmd, "the stack belongs to "+region+", which has the events of IAM",
 				fmt.Sprintf("aws cloudformation deploy --region %s --stack-name %s --template-file FILE", region, place.RolesStack(c.Name)))
 			return printJSON(cmd.OutOrStdout(), roleWatch(c, region, roles))
 		},
 	}
 	flags := cmd.Flags()
-	at.register(flags)
+	at.register(cmd)
 	flags.StringSliceVar(&roles, "role", nil, "`name` of another role to watch: * at its end stands for any text; can be repeated")
 	return cmd
 }

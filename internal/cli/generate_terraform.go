@@ -10,7 +10,8 @@ import (
 )
 
 func newGenerateTerraform() *cobra.Command {
-	var file, out string
+	var from configuration
+	var out string
 	var keyOnly, force bool
 	cmd := &cobra.Command{
 		Use:   "terraform",
@@ -25,16 +26,12 @@ func newGenerateTerraform() *cobra.Command {
 			"terraform-aws-eks: its outputs have the names of that module's inputs.",
 		Example: "  ekskms generate terraform --out terraform\n" +
 			"  ekskms generate terraform --file ekskms.yaml --key-only --out key",
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := notEmpty(cmd); err != nil {
-				return err
-			}
-			configuration, err := loadConfig(cmd, file)
+			clusters, err := from.load(cmd)
 			if err != nil {
 				return err
 			}
-			cluster := configuration.Clusters[0].Blueprint()
+			cluster := clusters.Clusters[0].Blueprint()
 			generate, what := terraform.Generate, "cluster "+cluster.Name
 			if keyOnly {
 				generate, what = terraform.GenerateKey, "the key of cluster "+cluster.Name
@@ -47,7 +44,7 @@ func newGenerateTerraform() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&file, "file", "f", "", "configuration `file`, or - for standard input (default ekskms.yaml here, if there is one)")
+	from.add(cmd)
 	flags.BoolVar(&keyOnly, "key-only", false, "print a module of the key and the plugin's role, without a cluster")
 	flags.StringVarP(&out, "out", "o", "", "`folder` to write files to, instead of one file to standard output")
 	flags.BoolVar(&force, "force", false, "replace files in the folder that have another content")

@@ -201,9 +201,9 @@ func TestGenerateUsage(t *testing.T) {
 		{old, "--mode deployment --key " + strings.Replace(testKey, "1234", "4321", 1), "and key.arn of the configuration is " + testKey},
 		{strings.Replace(fresh, "name: demo", "name: demo, account: '111122223333', region: eu-west-1", 1), "--key " + testKey, "is in eu-central-1, and the cluster in eu-west-1"},
 		{strings.Replace(fresh, "name: demo", "name: demo, account: '444455556666', region: eu-central-1", 1), "--key " + testKey, "is in account 111122223333, and the cluster in 444455556666"},
-		{old, "--mode pod", `--mode is "pod", must be one of`},
+		{old, "--mode pod", `--mode is "pod", must be deployment`},
 		{old, "", "--for is required"},
-		{old, "--for docker --tenant a", `--for is "docker", must be one of`},
+		{old, "--for docker --tenant a", `--for is "docker", must be vcluster`},
 		{old, "--for vcluster", "--tenant is required"},
 		{old, "--for vcluster --tenant b", `--tenant is "b", and plugin.tenants of the configuration has ["a"]`},
 		{old, "--for generic --tenant a", "--workload is required"},
@@ -248,7 +248,7 @@ func TestGenerateUsage(t *testing.T) {
 		{"role-watch --account 111122223333 --region eu-west-1 --role ops/Admin", `--role is "ops/Admin", must be the name alone`},
 		{"role-watch --account 111122223333 --region eu-west-1 --role a*b", `--role is "a*b", which is not the name`},
 		{"role-watch --account 111122223333 --region eusc-de-east-1", "which Region of the partition aws-eusc has the events of IAM"},
-		{"nonsense", `unknown command "nonsense" for "ekskms generate"`},
+		{"nonsense", `unknown command "nonsense"`},
 	} {
 		if code, out, errs := run(t, "", append([]string{"generate"}, strings.Fields(c.args)...)...); code != 2 || out != "" || !strings.Contains(errs, c.want) {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q, want %q", c.args, code, out, errs, c.want)

@@ -18,6 +18,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 	"github.com/ekskms/ekskms/internal/hint"
@@ -39,21 +40,19 @@ func newGuard() *cobra.Command {
 			"  --against PATH    the deployed template, as 'aws cloudformation get-template' prints it, or a\n" +
 			"                    cloud assembly\n" +
 			"  --base REVISION   what the git revision has. Without PATH: its ekskms.yaml, synthesized by this\n" +
-			"                    ekskms. With PATH: the same path in the revision; or, with --synth, what that\n" +
-			"                    command writes there when it is run in a copy of the revision.\n" +
+			"                    ekskms. With PATH: the same path in the revision.\n" +
 			"\n" +
 			"The exit code is 1 if something is found at or above --fail-on that is not accepted.\n" +
 			"docs/guard.md lists all findings and has an example for GitHub Actions.",
 		Example: "  ekskms guard --base origin/main\n" +
 			"  ekskms guard cdk.out --against deployed.json --accept 'rotation-weakened@ekskms-payments/SecretsKey=agreed on in SEC-12'",
-		Args: cobra.MaximumNArgs(1),
+		Args: upToOne,
 		RunE: flags.run,
 	}
 	set := cmd.Flags()
 	set.StringVarP(&flags.file, "file", "f", "", "compare what this configuration `file` makes")
 	set.StringVar(&flags.against, "against", "", "deployed template or cloud assembly, a `path`")
 	set.StringVar(&flags.base, "base", "", "git `revision` that is deployed")
-	set.StringVar(&flags.command, "synth", "", "`command` that writes the cloud assembly, run by sh in a copy of the revision")
 	set.StringArrayVar(&flags.accepted, "accept", nil, "finding that is meant, as `id[@resource]=reason`; can be repeated")
 	flags.addCommon(set)
 	return cmd
@@ -61,26 +60,21 @@ func newGuard() *cobra.Command {
 
 type guardFlags struct {
 	checkFlags
-	against, base, command string
-	accepted               []string
+	against, base string
+	accepted      []string
 }
 
 func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
-	const advice = "run 'ekskms guard --help'"
-	if err := f.parse("guard"); err != nil {
+	args, err := f.parse(cmd, args)
+	if err != nil {
 		return err
 	}
-	switch {
-	case (f.against == "") == (f.base == ""):
-		return hint.Usage("one of --against and --base must be given", advice)
-	case f.command != "" && (f.base == "" || len(args) == 0):
-		return hint.Usage("--synth needs --base and PATH", advice)
-	case len(args) > 0 && cmd.Flags().Changed("file"):
-		return hint.Usage("--file and PATH are both given, must be one of them", advice)
+	if (f.against == "") == (f.base == "") {
+		return hint.Usage("one of --against and --base must be given", helpHint(cmd))
 	}
 	accepted, err := parseAccepted(f.accepted)
 	if err != nil {
-		return hint.Usage(err.Error(), advice)
+		return hint.Usage(err.Error(), helpHint(cmd))
 	}
 	if err := f.readOrganization(cmd); err != nil {
 		return err
@@ -96,11 +90,13 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer remove()
-	was, is, err := f.both(cmd, before, after)
+	old, changed, err := f.both(cmd, before, after)
 	if err != nil {
 		return err
 	}
-	report, err := guard.Compare(estate.FromTemplates(was), estate.FromTemplates(is), guard.Options{Accepted: accepted, Organization: f.organization})
+	done := progress(cmd, "comparing")
+	report, err := guard.Compare(estate.FromTemplates(old), estate.FromTemplates(changed), guard.Options{Accepted: accepted, Organization: f.organization})
+	done()
 	if err != nil {
 		return err
 	}
@@ -150,13 +146,11 @@ func known(env cfn.Environment, assemblies ...*cfn.Assembly) cfn.Environment {
 	return env
 }
 
-func nothing() {}
-
 // changed is the source of the new templates. remove removes what was made for it.
 func (f *guardFlags) changed(cmd *cobra.Command, args []string) (read source, remove func(), err error) {
 	if len(args) > 0 {
 		read, err = from(cmd, args[0])
-		return read, nothing, err
+		return read, func() {}, err
 	}
 	read, _, remove, err = f.synthesized(cmd)
 	return read, remove, err
@@ -166,8 +160,14 @@ func (f *guardFlags) changed(cmd *cobra.Command, args []string) (read source, re
 // for it.
 func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, remove func(), err error) {
 	if f.against != "" {
+		if isConfiguration(f.against) {
+			old := f.checkFlags
+			old.file = f.against
+			read, _, remove, err = old.synthesized(cmd)
+			return read, remove, err
+		}
 		read, err = from(cmd, f.against)
-		return read, nothing, err
+		return read, func() {}, err
 	}
 	name := cmp.Or(f.file, config.FileName)
 	if len(args) > 0 {
@@ -181,26 +181,14 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 		return nil, nil, err
 	}
 	folder := filepath.Join(os.TempDir(), "ekskms-guard-"+rand.Text())
-	removeFolder := func() { _ = os.RemoveAll(folder) }
+	removeFolder := files.Begin(func() { _ = os.RemoveAll(folder) }).End
 	defer func() {
 		if err != nil {
 			removeFolder()
 		}
 	}()
-	part := revision.path
-	if f.command != "" {
-		part = "" // all
-	}
-	if err := revision.extract(cmd, part, folder); err != nil {
+	if err := revision.extract(cmd, folder); err != nil {
 		return nil, nil, err
-	}
-	if f.command != "" {
-		c := exec.CommandContext(cmd.Context(), "sh", "-c", f.command)
-		c.Dir = filepath.Join(folder, revision.folder)
-		c.Stdout, c.Stderr = cmd.ErrOrStderr(), cmd.ErrOrStderr()
-		if err := c.Run(); err != nil {
-			return nil, nil, fmt.Errorf("--synth %q in %s: %w", f.command, f.base, err)
-		}
 	}
 	extracted := filepath.Join(folder, revision.path)
 	if len(args) > 0 {
@@ -216,8 +204,7 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 // revision is a path in a revision of a git repository.
 type revision struct {
 	name, top string
-	// path from the top, and folder that of the working directory.
-	path, folder string
+	path      string // from the top
 }
 
 func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
@@ -243,7 +230,8 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.folder, err = within(here); err != nil {
+	folder, err := within(here)
+	if err != nil {
 		return nil, err
 	}
 	// The path itself may be there in the revision only.
@@ -251,7 +239,7 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.path = filepath.Join(r.folder, rest); strings.HasPrefix(r.path, "..") {
+	if r.path = filepath.Join(folder, rest); strings.HasPrefix(r.path, "..") {
 		return nil, hint.Usage(fmt.Sprintf("%s is outside the repository, so that no revision has it", path), "name the deployed template with --against")
 	}
 	return r, nil
@@ -259,19 +247,19 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 
 // extract writes a part of the revision to a folder, beside which git keeps an index
 // of its own. No hook of the repository runs.
-func (r *revision) extract(cmd *cobra.Command, part, folder string) error {
+func (r *revision) extract(cmd *cobra.Command, folder string) error {
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return err
 	}
 	index := folder + ".index"
 	defer func() { _ = os.Remove(index) }()
 	c := exec.CommandContext(cmd.Context(), "git", "-C", r.top, "-c", "core.hooksPath="+index, "--work-tree", folder,
-		"checkout", "--quiet", r.name, "--", ":(top,literal)"+filepath.ToSlash(part))
+		"checkout", "--quiet", r.name, "--", ":(top,literal)"+filepath.ToSlash(r.path))
 	c.Env = append(os.Environ(), "GIT_INDEX_FILE="+index, "LC_ALL=C") // whose words are looked for
 	if out, err := c.CombinedOutput(); bytes.Contains(out, []byte("did not match any file")) {
-		return hint.Usage(fmt.Sprintf("there is no %s in %s", part, r.name), "if it is not committed, --synth writes it: --synth 'npx cdk synth --quiet'")
+		return hint.Usage(fmt.Sprintf("there is no %s in %s", r.path, r.name), "if it is not committed, synthesize it in a worktree of the revision, and name it with --against")
 	} else if err != nil {
-		return fmt.Errorf("%s of %s: %s: %w", part, r.name, bytes.TrimSpace(out), err)
+		return fmt.Errorf("%s of %s: %s: %w", r.path, r.name, bytes.TrimSpace(out), err)
 	}
 	return nil
 }

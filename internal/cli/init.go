@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,10 +21,12 @@ import (
 
 	"github.com/ekskms/ekskms/internal/buildcontext"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/scaffold"
 	"github.com/ekskms/ekskms/internal/synth"
+	"github.com/ekskms/ekskms/internal/terminal"
 	"github.com/ekskms/ekskms/internal/terraform"
 )
 
@@ -49,16 +54,13 @@ func newInit() *cobra.Command {
 			"--terraform it has the module of 'ekskms generate terraform' instead, with --config-only an\n" +
 			"ekskms.yaml alone.\n" +
 			"\n" +
-			"On a terminal it asks for what no flag says. No file is replaced without --force, and what\n" +
-			"can't be finished is not begun.",
+			"On a terminal it asks for what no flag says, and checks each answer; elsewhere it takes the\n" +
+			"defaults. No file is replaced without --force, and all files are written or none.",
 		Example: "  ekskms init payments --name payments --cluster-admin arn:aws:iam::111122223333:role/ClusterAdmin\n" +
 			"  ekskms init payments-terraform --terraform --name payments --account 111122223333 --region eu-central-1\n" +
 			"  ekskms init payments-config --config-only --name payments",
-		Args: cobra.MaximumNArgs(1),
+		Args: upToOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := notEmpty(cmd); err != nil {
-				return err
-			}
 			folder := "."
 			if len(args) > 0 {
 				folder = args[0]
@@ -70,7 +72,7 @@ func newInit() *cobra.Command {
 	flags.BoolVar(&f.terraform, "terraform", false, "make a Terraform project")
 	flags.BoolVar(&f.configOnly, "config-only", false, "make an ekskms.yaml alone")
 	flags.StringVar(&f.project.Name, "name", "", "`name` of the cluster (default that of the folder)")
-	flags.StringVar(&f.project.Account, "account", "", "AWS `account` to deploy to, with --region (default that of whoever deploys)")
+	flags.StringVar(&f.project.Account, "account", "", "AWS `account` to deploy to, with --region (default that of the credentials that deploy)")
 	flags.StringVar(&f.project.Region, "region", "", "AWS `Region` to deploy to, with --account")
 	flags.StringVar(&f.project.ClusterAdmin, "cluster-admin", "", "`ARN` of a principal that administers the cluster through the Kubernetes API (default nobody)")
 	flags.StringVar(&f.project.Email, "email", "", "`address` that gets the alarms on the key and the trail (default nobody)")
@@ -85,46 +87,39 @@ var modulePath = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9._~
 
 func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	p := &f.project
-	switch {
-	case f.terraform && f.configOnly:
+	if f.terraform && f.configOnly {
 		return hint.Usage("--terraform and --config-only are two kinds of projects", "give one of them")
+	}
+	p.Kind = scaffold.CDK
+	switch {
 	case f.terraform:
 		p.Kind = scaffold.Terraform
 	case f.configOnly:
 		p.Kind = scaffold.ConfigOnly
-	default:
-		p.Kind = scaffold.CDK
-	}
-	for _, name := range []string{"module", "replace"} {
-		if cmd.Flags().Changed(name) && p.Kind != scaffold.CDK {
-			return hint.Usage(fmt.Sprintf("--%s is for a Go project", name), "leave it out, or --terraform and --config-only")
-		}
 	}
 	fallback, err := nameOf(folder)
 	if err != nil {
 		return err
 	}
-	if err := f.ask(cmd, fallback); err != nil {
+	q := f.questions(cmd, folder, fallback)
+	// Before anything is asked: what is wrong already, and what is in the way.
+	if err := f.refuse(cmd, folder); err != nil {
+		return err
+	}
+	if err := q.ask(); err != nil {
 		return err
 	}
 	if p.Name == "" {
 		p.Name = fallback
 	}
-	if (p.Account == "") != (p.Region == "") {
-		return hint.Usage("--account and --region belong together", "give both, or neither for the account and the Region of whoever deploys")
-	}
-	text, err := p.Config()
-	if err != nil {
-		return err
-	}
-	file, err := config.Read("ekskms.yaml as the flags make it", bytes.NewReader(text))
+	file, err := f.configuration()
 	if err != nil {
 		return err
 	}
 	if err := f.versions(cmd, folder); err != nil {
 		return err
 	}
-	files, err := p.Files()
+	all, err := p.Files()
 	if err != nil {
 		return err
 	}
@@ -132,10 +127,43 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeProject(cmd, folder, append(files, more...), f.force); err != nil {
+	if err := write(cmd, folder, append(all, more...), f.force); err != nil {
 		return err
 	}
 	return f.next(cmd, folder)
+}
+
+// configuration is the ekskms.yaml as far as it is known.
+func (f *initFlags) configuration() (*config.File, error) {
+	p := f.project
+	if (p.Account == "") != (p.Region == "") {
+		return nil, hint.Usage("--account and --region belong together", "give both, or neither for the account and the Region of the credentials that deploy")
+	}
+	p.Name = cmp.Or(p.Name, "ekskms")
+	text, err := p.Config()
+	if err != nil {
+		return nil, err
+	}
+	return config.Read("ekskms.yaml as the flags make it", bytes.NewReader(text))
+}
+
+// refuse says what is wrong with the flags, and which files are in the way.
+func (f *initFlags) refuse(cmd *cobra.Command, folder string) error {
+	for _, name := range []string{"module", "replace"} {
+		if cmd.Flags().Changed(name) && f.project.Kind != scaffold.CDK {
+			return hint.Usage(fmt.Sprintf("--%s is for a Go project", name), "leave it out, or --terraform and --config-only")
+		}
+	}
+	if _, err := f.configuration(); err != nil {
+		return err
+	}
+	if f.force {
+		return nil
+	}
+	if err := files.Existing(folder, f.project.Paths()...); err != nil {
+		return &hint.Error{What: err.Error(), Hint: "look at it, and give --force to replace it, or another folder"}
+	}
+	return nil
 }
 
 // nameOf makes a cluster's name of that of the folder.
@@ -152,40 +180,104 @@ func nameOf(folder string) (string, error) {
 	return name[:min(len(name), 100)], nil
 }
 
-// ask asks, on a terminal, for what no flag says. An empty answer is the default.
-func (f *initFlags) ask(cmd *cobra.Command, name string) error {
-	in, ok := cmd.InOrStdin().(*os.File)
+// question asks for what no flag says. An empty answer is the default.
+type question struct {
+	flag, text, def string
+	// take takes the answer, or says what is wrong with it.
+	take func(answer string) error
+}
+
+// questionnaire asks on a terminal, and nowhere else.
+type questionnaire struct {
+	cmd       *cobra.Command
+	questions []question
+}
+
+func (f *initFlags) questions(cmd *cobra.Command, folder, name string) questionnaire {
+	p := &f.project
+	// field takes an answer that the configuration judges.
+	field := func(value *string) func(string) error {
+		return func(answer string) error {
+			*value = answer
+			var faults config.Faults
+			if _, err := f.configuration(); errors.As(err, &faults) {
+				*value = ""
+				return fmt.Errorf("%q: %s", answer, faults[0].Message)
+			} else if err != nil {
+				*value = ""
+				return err
+			}
+			return nil
+		}
+	}
+	all := []question{
+		{"name", "Name of the cluster", name, field(&p.Name)},
+		{"account", "AWS account to deploy to, 12 digits", "that of the credentials that deploy", func(answer string) error {
+			if !place.IsAccount(answer) {
+				return fmt.Errorf("%q: must be 12 digits", answer)
+			}
+			p.Account = answer
+			return nil
+		}},
+		{"region", "AWS Region to deploy to", "", field(&p.Region)},
+		{"cluster-admin", "ARN of the role that administers the cluster", "nobody", field(&p.ClusterAdmin)},
+		{"email", "E-mail address that gets the alarms", "nobody", field(&p.Email)},
+	}
+	if !cmd.Flags().Changed("terraform") && !cmd.Flags().Changed("config-only") {
+		all = slices.Insert(all, 0, question{"kind", "What to make: go, terraform or config", "go", func(answer string) error {
+			kinds := map[string]scaffold.Kind{"go": scaffold.CDK, "terraform": scaffold.Terraform, "config": scaffold.ConfigOnly}
+			if kinds[answer] == "" {
+				return fmt.Errorf("%q: must be go, terraform or config", answer)
+			}
+			p.Kind = kinds[answer]
+			return f.refuse(cmd, folder)
+		}})
+	}
+	return questionnaire{cmd, all}
+}
+
+func (q questionnaire) ask() error {
+	in, ok := q.cmd.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return nil
 	}
-	questions := []struct {
-		flag, text, def string
-		value           *string
-	}{
-		{"name", "Name of the cluster", name, &f.project.Name},
-		{"account", "AWS account to deploy to, 12 digits", "that of whoever deploys", &f.project.Account},
-		{"region", "AWS Region to deploy to", "", &f.project.Region},
-		{"cluster-admin", "ARN of the role that administers the cluster", "nobody", &f.project.ClusterAdmin},
-		{"email", "E-mail address that gets the alarms", "nobody", &f.project.Email},
-	}
-	lines := bufio.NewReader(in)
-	for _, q := range questions {
-		// The Region goes with the account.
-		if cmd.Flags().Changed(q.flag) || q.flag == "region" && f.project.Account == "" {
-			continue
+	stderr, lines := q.cmd.ErrOrStderr(), bufio.NewReader(in)
+	account := q.cmd.Flags().Changed("account")
+	for _, question := range q.questions {
+		flag := q.cmd.Flags().Lookup(question.flag)
+		if flag != nil && flag.Changed || question.flag == "region" && !account {
+			continue // the Region goes with the account
 		}
-		prompt := q.text
-		if q.def != "" {
-			prompt += " [" + q.def + "]"
+		prompt := question.text
+		if question.def != "" {
+			prompt += " [" + question.def + "]"
 		}
-		if _, err := fmt.Fprint(cmd.ErrOrStderr(), prompt+": "); err != nil {
-			return err
+		for {
+			_, _ = fmt.Fprint(stderr, prompt+": ")
+			line, err := lines.ReadString('\n')
+			answer := strings.TrimSpace(line)
+			if errors.Is(err, io.EOF) && answer == "" {
+				_, _ = fmt.Fprintln(stderr)
+				return hint.New("ended before the last question was answered, and nothing was written", "")
+			} else if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			if answer == "" && (question.flag != "region" || !account) {
+				break
+			}
+			if answer == "" {
+				printError(stderr, terminal.Style{}, "an account needs a Region", "")
+				continue
+			}
+			fault := question.take(answer)
+			if hinted := (*hint.Error)(nil); errors.As(fault, &hinted) {
+				return fault // a file in the way: no other answer would help
+			} else if fault == nil {
+				account = account || question.flag == "account"
+				break
+			}
+			printError(stderr, terminal.Style{}, fault.Error(), "")
 		}
-		line, err := lines.ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		*q.value = strings.TrimSpace(line)
 	}
 	return nil
 }
@@ -193,11 +285,23 @@ func (f *initFlags) ask(cmd *cobra.Command, name string) error {
 // versions fills in what go.mod and cdk.json need.
 func (f *initFlags) versions(cmd *cobra.Command, folder string) error {
 	p := &f.project
+	checkout := ""
+	if p.Version == "" && p.Replace == "" {
+		checkout = builtFrom()
+	}
 	if p.Version == "" {
 		p.Version = builtVersion()
-		if p.Version == nextVersion && p.Replace == "" && p.Kind != scaffold.ConfigOnly {
-			printError(cmd.ErrOrStderr(), "this ekskms was not built from a release, so the project asks for "+nextVersion, "with --replace it takes ekskms from a checkout")
-		}
+	}
+	switch {
+	case p.Kind == scaffold.CDK && checkout != "":
+		p.Replace = checkout
+		notice(cmd, "the project uses the checkout of ekskms in "+checkout+", which this command was built from", "a release takes its place: remove the line 'replace' from go.mod, or name one with --ekskms-version")
+	case p.Kind != scaffold.ConfigOnly && p.Version == nextVersion && p.Replace == "":
+		notice(cmd, "this ekskms was not built from a release, so the project asks for "+nextVersion+", which may not be there yet", "until it is, a Go project can take ekskms from a checkout: --replace FOLDER")
+	}
+	p.Schema = "https://raw.githubusercontent.com/ekskms/ekskms/" + p.Version + "/" + schemaPath
+	if checkout != "" {
+		p.Schema = filepath.ToSlash(filepath.Join(checkout, schemaPath))
 	}
 	if !regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`).MatchString(p.Version) {
 		return hint.Usage(fmt.Sprintf("--ekskms-version is %q, must be a version of a Go module", p.Version), "such as "+nextVersion)
@@ -233,6 +337,26 @@ func builtVersion() string {
 	return v
 }
 
+// schemaPath is where the JSON Schema is in a checkout of this module.
+const schemaPath = "internal/config/ekskms.schema.json"
+
+// builtFrom is the checkout that this command was built from, if it was built from
+// one and that is still there.
+func builtFrom() string {
+	_, source, _, ok := runtime.Caller(0)
+	if !ok || version != "" || !filepath.IsAbs(source) {
+		return "" // a release, or -trimpath
+	}
+	root := filepath.Dir(filepath.Dir(filepath.Dir(source)))
+	if _, err := os.Stat(filepath.Join(root, ".git")); err != nil {
+		return "" // the module cache
+	}
+	if _, err := checkoutFrom(root, "."); err != nil {
+		return ""
+	}
+	return root
+}
+
 // checkoutFrom returns the path of a checkout of this module as a go.mod in the
 // folder has it.
 func checkoutFrom(checkout, folder string) (string, error) {
@@ -263,26 +387,26 @@ func checkoutFrom(checkout, folder string) (string, error) {
 
 // generated are the files that the other renderers write: the snapshot of a CDK
 // app, the module of a Terraform project.
-func (f *initFlags) generated(cmd *cobra.Command, file *config.File) ([]scaffold.File, error) {
+func (f *initFlags) generated(cmd *cobra.Command, file *config.File) ([]files.File, error) {
 	switch f.project.Kind {
 	case scaffold.Terraform:
 		module, err := terraform.Generate(file.Clusters[0].Blueprint())
 		if err != nil {
 			return nil, err
 		}
-		var files []scaffold.File
+		var all []files.File
 		for _, a := range terraformArtifacts("cluster "+file.Clusters[0].Name, module) {
-			files = append(files, scaffold.File{Path: "terraform/" + a.name, Content: []byte(a.content())})
+			all = append(all, files.File{Path: "terraform/" + a.name, Content: []byte(a.content())})
 		}
-		return files, nil
+		return append(all, files.File{Path: "terraform/terraform.tfvars.example", Content: terraform.Example(module)}), nil
 	case scaffold.CDK:
 		snapshot, err := snapshotOf(cmd, file)
 		if err != nil {
-			printError(cmd.ErrOrStderr(), "the snapshot of the template is missing: "+err.Error(), "go test -update makes it")
+			warn(cmd, "the snapshot of the template is missing: "+err.Error(), "go test -update makes it")
 			return nil, nil
 		}
 		name := place.Stack(file.Clusters[0].Name) + ".template.json"
-		return []scaffold.File{{Path: "testdata/" + name, Content: snapshot}}, nil
+		return []files.File{{Path: "testdata/" + name, Content: snapshot}}, nil
 	}
 	return nil, nil
 }
@@ -322,9 +446,12 @@ func (f *initFlags) next(cmd *cobra.Command, folder string) error {
 	case scaffold.CDK:
 		lines = append(lines, "go mod tidy", "go test ./...", "npx "+cdkCLI+" synth")
 	case scaffold.Terraform:
-		lines = append(lines, "terraform -chdir=terraform init", "terraform -chdir=terraform plan")
+		lines = append(lines, "cp terraform/terraform.tfvars.example terraform/terraform.tfvars", "terraform -chdir=terraform init", "terraform -chdir=terraform plan")
 	case scaffold.ConfigOnly:
 		lines = append(lines, "ekskms synth")
+	}
+	if quiet(cmd) {
+		return nil
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "\nNext:\n  %s\n", strings.Join(lines, "\n  "))
 	return err

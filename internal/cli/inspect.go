@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/inspect"
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
 func newInspect() *cobra.Command {
@@ -36,9 +37,9 @@ func newInspect() *cobra.Command {
 			"  ekskms inspect --resource secrets --expect-key-id v1:7c9e:41aa snapshot.db\n" +
 			"  ekskms inspect --resource secrets --expect-encrypted --whole-file snapshot.db\n" +
 			"  ekskms inspect --value --expect-encrypted secret.value",
-		Args: cobra.ExactArgs(1),
+		Args: one,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkInspect(cmd, output, value, opts); err != nil {
+			if err := checkInspect(cmd, value, opts); err != nil {
 				return err
 			}
 			if value {
@@ -55,33 +56,19 @@ func newInspect() *cobra.Command {
 	flags.StringVar(&opts.ExpectKeyID, "expect-key-id", "", "objects that are not encrypted with KMS v2 under this key `ID` make the exit code 1")
 	flags.BoolVar(&opts.WholeFile, "whole-file", false, "expect the same of older revisions and of free pages")
 	flags.IntVar(&opts.List, "list", 0, "print at most this `number` of keys of objects that are not as expected or, without an expectation, not encrypted")
-	flags.StringVar(&output, "output", "text", "`format` of the report: text or json")
+	choice(flags, &output, "output", "`format` of the report", "text", "json")
 	return cmd
 }
 
-func checkInspect(cmd *cobra.Command, output string, value bool, opts inspect.Options) error {
+func checkInspect(cmd *cobra.Command, value bool, opts inspect.Options) error {
 	wrong := func(format string, args ...any) error {
 		return hint.Usage(fmt.Sprintf(format, args...), "run 'ekskms inspect --help'")
-	}
-	if output != "text" && output != "json" {
-		return wrong("--output is %q, must be text or json", output)
 	}
 	if opts.List < 0 {
 		return wrong("--list is %d, must be 0 or more", opts.List)
 	}
 	if opts.WholeFile && !opts.ExpectEncrypted && opts.ExpectKeyID == "" {
 		return wrong("--whole-file needs --expect-encrypted or --expect-key-id")
-	}
-	for _, name := range []string{"expect-key-id", "prefix", "resource"} {
-		// A variable that is not set in a script must not mean: expect nothing.
-		if f := cmd.Flags().Lookup(name); f.Changed && (f.Value.String() == "" || f.Value.String() == "[]") {
-			return wrong("--%s is empty", name)
-		}
-	}
-	for _, r := range opts.Resources {
-		if r == "" {
-			return wrong("--resource is empty")
-		}
 	}
 	if value {
 		for _, name := range []string{"prefix", "resource", "whole-file", "list"} {
@@ -97,7 +84,7 @@ func inspectSnapshot(cmd *cobra.Command, path, output string, opts inspect.Optio
 	if path == "-" {
 		return hint.Usage("a snapshot can't be read from standard input", "name a file, or use --value for one value")
 	}
-	done := progress(cmd.ErrOrStderr(), "ekskms: reading "+path)
+	done := progress(cmd, "reading "+path)
 	report, err := inspect.Snapshot(path, opts)
 	done()
 	if err != nil {
@@ -106,12 +93,12 @@ func inspectSnapshot(cmd *cobra.Command, path, output string, opts inspect.Optio
 	if output == "json" {
 		err = printJSON(cmd.OutOrStdout(), report)
 	} else {
-		err = printInspected(cmd.OutOrStdout(), report, opts)
+		err = printInspected(cmd.OutOrStdout(), styleOf(cmd, cmd.OutOrStdout()), report, opts)
 	}
 	if err != nil {
 		return err
 	}
-	return printFindings(cmd.ErrOrStderr(), report.Findings)
+	return printFindings(cmd, report.Findings)
 }
 
 // inspectedValue is the report on one value.
@@ -153,7 +140,7 @@ func inspectValue(cmd *cobra.Command, path, output string, opts inspect.Options)
 	if err != nil {
 		return err
 	}
-	return printFindings(cmd.ErrOrStderr(), report.Findings)
+	return printFindings(cmd, report.Findings)
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -164,7 +151,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 // printFindings prints a fix once, after the last of the findings it is for.
-func printFindings(stderr io.Writer, findings []inspect.Finding) error {
+func printFindings(cmd *cobra.Command, findings []inspect.Finding) error {
 	if len(findings) == 0 {
 		return nil
 	}
@@ -176,12 +163,12 @@ func printFindings(stderr io.Writer, findings []inspect.Finding) error {
 		if i+1 < len(findings) && findings[i+1].Fix == hint {
 			hint = ""
 		}
-		printError(stderr, what, hint)
+		warn(cmd, what, hint)
 	}
 	return errFindings
 }
 
-func printInspected(stdout io.Writer, r *inspect.Report, opts inspect.Options) error {
+func printInspected(stdout io.Writer, style terminal.Style, r *inspect.Report, opts inspect.Options) error {
 	w := &strings.Builder{}
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	p("%s: %d objects, revision %d", r.File, r.Objects, r.Revision)
@@ -198,31 +185,32 @@ func printInspected(stdout io.Writer, r *inspect.Report, opts inspect.Options) e
 	}
 
 	p("\n")
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(cells ...any) { _, _ = fmt.Fprintf(table, "%v\t%v\t%v\n", cells...) }
-	row("RESOURCE", "OBJECTS", "STORED")
+	rows := [][]string{{"RESOURCE", "OBJECTS", "STORED"}}
+	row := func(name string, count int, stored string) {
+		rows = append(rows, []string{name, strconv.Itoa(count), stored})
+	}
 	for _, res := range r.Resources {
 		if len(res.Live) == 0 {
 			row(inspect.Printable(res.Name), 0, "")
 		}
 		for _, g := range res.Live {
-			row(inspect.Printable(res.Name), g.Count, g.Storage)
+			row(inspect.Printable(res.Name), g.Count, g.Storage.String())
 		}
 	}
-	_ = table.Flush()
+	p("%s", style.Table("", rows))
 
 	rest := func(title string, groups func(inspect.Resource) []inspect.Group) {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		rows = nil
 		for _, res := range r.Resources {
 			for _, g := range groups(res) {
 				if title != "" {
 					p("\n%s\n", title)
 					title = ""
 				}
-				_, _ = fmt.Fprintf(table, "%s\t%d\t%s\n", inspect.Printable(res.Name), g.Count, g.Storage)
+				row(inspect.Printable(res.Name), g.Count, g.Storage.String())
 			}
 		}
-		_ = table.Flush()
+		p("%s", style.Table("", rows))
 	}
 	rest("Older revisions, which are in the file until a compaction and a defragmentation:",
 		func(r inspect.Resource) []inspect.Group { return r.Older })

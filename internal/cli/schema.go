@@ -13,7 +13,7 @@ func newSchema() *cobra.Command {
 		Long: "Print the JSON Schema of ekskms.yaml, for editors that complete and check as you type,\n" +
 			"and as the reference of all settings with their limits and defaults.",
 		Example: "  ekskms schema > ekskms.schema.json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := cmd.OutOrStdout().Write(config.Schema())
 			return err

@@ -1,22 +1,21 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/config"
-	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/synth"
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
 // cdkCLI is the release of the CDK CLI that deploys what this library
@@ -25,7 +24,9 @@ import (
 const cdkCLI = "aws-cdk@2.1148.1"
 
 func newSynth() *cobra.Command {
-	var file, output string
+	var from configuration
+	var output string
+	var resources bool
 	var opts synth.Options
 	cmd := &cobra.Command{
 		Use:   "synth",
@@ -34,76 +35,44 @@ func newSynth() *cobra.Command {
 			"that are deployed with it. Needs Node 22 or 24, and neither the CDK CLI nor AWS credentials.\n" +
 			"\n" +
 			"Without --file, ekskms.yaml in the working directory is read; if there is none, a built-in\n" +
-			"default: one cluster in the account and the Region of whoever deploys.",
+			"default: one cluster in the account and the Region of the credentials that deploy.",
 		Example: "  ekskms synth --file ekskms.yaml --out cdk.out --validate",
-		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "text" && output != "json" {
-				return hint.Usage(fmt.Sprintf("--output is %q, must be text or json", output), "run 'ekskms synth --help'")
-			}
-			if opts.Outdir == "" {
-				return hint.Usage("--out is empty, must name a folder", "run 'ekskms synth --help'")
-			}
-			clusters, err := loadConfig(cmd, file)
+			clusters, err := from.load(cmd)
 			if err != nil {
 				return err
 			}
-			done := progress(cmd.ErrOrStderr(), "ekskms: synthesizing")
+			done := progress(cmd, "synthesizing")
 			result, err := synth.Run(cmd.Context(), clusters, opts)
 			done()
 			if err != nil {
 				return err
 			}
-			return printReport(cmd, result, output, clusters)
+			return printReport(cmd, result, output, resources, clusters)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&file, "file", "f", "", "configuration `file`, or - for standard input")
+	from.add(cmd)
 	flags.StringVarP(&opts.Outdir, "out", "o", "cdk.out", "`folder` of the cloud assembly")
+	flags.BoolVar(&resources, "resources", false, "list in the report what resources there are")
 	flags.BoolVar(&opts.Validate, "validate", false, "judge the template with CDK's validator, which takes some seconds; an error makes the exit code 1")
-	flags.StringVar(&output, "output", "text", "`format` of the report: text or json")
+	choice(flags, &output, "output", "`format` of the report", "text", "json")
 	return cmd
 }
 
-func loadConfig(cmd *cobra.Command, path string) (*config.File, error) {
-	if path == "-" {
-		return config.Read("<stdin>", cmd.InOrStdin())
-	}
-	file, builtIn, err := config.LoadOrDefault(path)
-	if builtIn {
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "ekskms: there is no %s here, so this is the built-in default\n", config.FileName)
-	}
-	return file, err
-}
-
-// progress says that work is going on, where somebody is watching.
-func progress(stderr io.Writer, text string) (done func()) {
-	file, ok := stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return func() {}
-	}
-	_, _ = fmt.Fprint(file, text, " ...")
-	return func() { clearLine(file) }
-}
-
-// clearLine removes what progress wrote.
-func clearLine(file *os.File) {
-	if term.IsTerminal(int(file.Fd())) {
-		_, _ = fmt.Fprint(file, "\r\x1b[K")
-	}
-}
-
-func printReport(cmd *cobra.Command, r *synth.Report, output string, clusters *config.File) error {
-	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	if output == "json" {
+func printReport(cmd *cobra.Command, r *synth.Report, output string, resources bool, clusters *config.File) error {
+	stdout := cmd.OutOrStdout()
+	switch {
+	case output == "json":
 		if err := printJSON(stdout, r); err != nil {
 			return err
 		}
-	} else {
+	case !quiet(cmd):
 		w := &strings.Builder{}
-		printText(w, r)
+		style := styleOf(cmd, stdout)
+		printText(w, style, r, resources)
 		for _, c := range clusters.Clusters {
-			printPlugin(w, c.Plugin)
+			printPlugin(w, style, c.Plugin)
 		}
 		if _, err := io.WriteString(stdout, w.String()); err != nil {
 			return err
@@ -113,7 +82,7 @@ func printReport(cmd *cobra.Command, r *synth.Report, output string, clusters *c
 	for _, f := range r.Findings {
 		failed = failed || f.IsError()
 		if output == "text" {
-			_, _ = fmt.Fprintf(stderr, "ekskms: %s: %s (%s at %s)\n", f.Severity, f.Message, f.Rule, strings.Join(f.Where, ", "))
+			warn(cmd, fmt.Sprintf("%s: %s (%s at %s)", f.Severity, f.Message, f.Rule, strings.Join(f.Where, ", ")), "")
 		}
 	}
 	if failed {
@@ -122,55 +91,58 @@ func printReport(cmd *cobra.Command, r *synth.Report, output string, clusters *c
 	return nil
 }
 
-func printText(w io.Writer, r *synth.Report) {
+// printText writes the key first: what is in the template beside it is a file away.
+func printText(w io.Writer, style terminal.Style, r *synth.Report, resources bool) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-	p("Wrote %d stack(s) to %s\n", len(r.Stacks), r.Outdir)
-	for _, s := range r.Stacks {
-		p("\n%s (%s)\n", s.Name, environment(s.Environment))
-		p("  template: %s\n", s.Template)
-		total := 0
-		for _, n := range s.Resources {
-			total += n
-		}
-		p("  resources: %d\n", total)
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		for _, kind := range slices.Sorted(maps.Keys(s.Resources)) {
-			_, _ = fmt.Fprintf(table, "    %s\t%d\n", kind, s.Resources[kind])
-		}
-		_ = table.Flush()
-		if s.ExistingKey {
-			p("  what the owner of the existing key must add to its policy, as JSON in the output %s:\n", blueprint.Outputs.ExistingKey.ID)
-		} else {
-			p("  who may do what with the key of the secrets:\n")
-		}
-		for _, line := range policyLines(s.KeyPolicy) {
-			p("    %s\n", line)
-		}
-		if s.ExistingKey {
-			p("    Add what names a role in ${} after the deployment, which makes that role, and all else before it.\n")
-		}
-		p("  who may create the cluster:\n")
-		for _, creator := range s.Creators {
-			p("    %s\n", creator)
-		}
-		p("    Whoever else deploys this template fails at the cluster, with access denied on kms:CreateGrant.\n" +
-			"    Name other roles under 'creators' in ekskms.yaml.\n")
-	}
+	title := func(text string) { p("\n%s\n", style.Paint(terminal.Bold, text)) }
 	names := make([]string, len(r.Stacks))
 	docker := false
 	for i, s := range r.Stacks {
 		names[i] = s.Name
 		docker = docker || s.NeedsDocker
+		if i > 0 {
+			p("\n")
+		}
+		p("%s, for %s\n", style.Paint(terminal.Bold, s.Name), environment(s.Environment))
+		switch {
+		case s.ExistingKey:
+			title("What the owner of the existing key must add to its policy")
+			p("%s\n", style.Wrap("  ", "  ", "As JSON in the output "+blueprint.Outputs.ExistingKey.ID+". Add what names a role of this stack after the deployment, which makes that role, and all else before it."))
+		default:
+			title("Who may do what with the key of the secrets")
+			p("%s\n", style.Wrap("  ", "  ", fmt.Sprintf("%s, which rotates every %d days", s.KeyPath, s.RotationDays)))
+		}
+		p("%s", style.Table("  ", policyRows(s.KeyPolicy)))
+		title("Who may create the cluster")
+		for _, creator := range s.Creators {
+			p("  %s\n", creator)
+		}
+		p("%s\n", style.Wrap("  ", "  ", "Deployed by any other principal, the stack fails at the cluster, with access denied on kms:CreateGrant. Name others under 'creators' in ekskms.yaml."))
+		total := 0
+		for _, n := range s.Resources {
+			total += n
+		}
+		if !resources {
+			p("\n%d resources; --resources lists them.\n", total)
+			continue
+		}
+		title(fmt.Sprintf("%d resources", total))
+		var rows [][]string
+		for _, kind := range slices.Sorted(maps.Keys(s.Resources)) {
+			rows = append(rows, []string{kind, strconv.Itoa(s.Resources[kind])})
+		}
+		p("%s", style.Table("  ", rows))
 	}
-	p("\nNext: npx %s deploy --app %s %s\n", cdkCLI, r.Outdir, strings.Join(names, " "))
+	p("\nWrote %s\n", r.Outdir)
+	p("%s npx %s deploy --app %s %s\n", style.Paint(terminal.Bold, "Next:"), cdkCLI, r.Outdir, strings.Join(names, " "))
 	if docker {
-		p("      It builds the plugin's image, for which it needs Docker; or name an image under 'plugin' in ekskms.yaml.\n")
+		p("%s\n", style.Wrap("      ", "      ", "It builds the plugin's image, for which it needs Docker; or name an image under 'plugin' in ekskms.yaml."))
 	}
 }
 
 // printPlugin says what is to be done for API servers that the plugin could serve.
-func printPlugin(w io.Writer, plugin config.Plugin) {
-	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+func printPlugin(w io.Writer, style terminal.Style, plugin config.Plugin) {
+	p := func(first, text string) { _, _ = fmt.Fprintln(w, style.Wrap(first, "      ", text)) }
 	switch {
 	case !plugin.Enabled:
 	case plugin.Mode == config.PluginSidecar:
@@ -178,11 +150,11 @@ func printPlugin(w io.Writer, plugin config.Plugin) {
 		for i, t := range plugin.Tenants {
 			names[i] = t.Name
 		}
-		p("Then, for each tenant: ekskms generate manifests --mode sidecar --for vcluster --tenant %s\n"+
-			"      It writes the plugin's sidecar for the tenant's API server; --help lists what else than vcluster there is.\n"+
-			"      Tenants: %s.\n", names[0], strings.Join(names, ", "))
+		_, _ = fmt.Fprintf(w, "Then, for each tenant: ekskms generate manifests --mode sidecar --for vcluster --tenant %s\n", names[0])
+		p("      ", "It writes the plugin's sidecar for the tenant's API server; --help lists what else than vcluster there is.")
+		p("      ", "Tenants: "+strings.Join(names, ", ")+".")
 	case plugin.Mode == config.PluginDeployment:
-		p("The plugin serves no API server by itself: it watches the key. To serve hosted control planes, set 'plugin.mode: sidecar' and 'plugin.tenants' in ekskms.yaml.\n")
+		p("", "The plugin serves no API server by itself: it watches the key. To serve hosted control planes, set 'plugin.mode: sidecar' and 'plugin.tenants' in ekskms.yaml.")
 	}
 }
 
@@ -193,21 +165,19 @@ func environment(env string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(env, "aws://"), "/", ", ")
 }
 
-// policyLines writes a key policy as a line for each principal.
-func policyLines(permissions []synth.Permission) []string {
-	var order []string
-	grants := map[string][]string{}
-	for _, permission := range permissions {
-		if _, seen := grants[permission.Principal]; !seen {
-			order = append(order, permission.Principal)
+// policyRows writes a key policy as a row for each principal.
+func policyRows(permissions []synth.Permission) [][]string {
+	var rows [][]string
+	for _, p := range permissions {
+		name := cmp.Or(p.Path, p.Principal)
+		i := slices.IndexFunc(rows, func(row []string) bool { return row[0] == name })
+		if i < 0 {
+			rows = append(rows, []string{name, grantText(p)})
+			continue
 		}
-		grants[permission.Principal] = append(grants[permission.Principal], grantText(permission))
+		rows[i][1] += "; " + grantText(p)
 	}
-	lines := make([]string, len(order))
-	for i, principal := range order {
-		lines[i] = principal + ": " + strings.Join(grants[principal], "; ")
-	}
-	return lines
+	return rows
 }
 
 func grantText(p synth.Permission) string {

@@ -82,6 +82,18 @@ func Read(filename string, r io.Reader) (*File, error) {
 	return Parse(filename, data)
 }
 
+// Is tells whether a file is meant as an ekskms.yaml, right or wrong, and not as
+// something else in YAML, such as a template.
+func Is(data []byte) bool {
+	var top map[string]yaml.Node
+	if yaml.Unmarshal(data, &top) != nil {
+		return false
+	}
+	_, clusters := top["clusters"]
+	_, resources := top["Resources"]
+	return clusters && !resources
+}
+
 // Parse reads a configuration and fills in its defaults. filename is for messages
 // only. An error is always [Faults], and holds everything that is wrong.
 func Parse(filename string, data []byte) (*File, error) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
 // Reply is the answer to one request.
@@ -228,15 +229,15 @@ func (r *Reply) WriteJSON(w io.Writer) error {
 }
 
 // WriteText writes the reply for people.
-func (r *Reply) WriteText(w io.Writer) error {
+func (r *Reply) WriteText(w io.Writer, style terminal.Style) error {
 	var b strings.Builder
 	verdict := r.Verdict
 	if r.on != "" {
 		verdict += " on " + r.on
 	}
-	fmt.Fprintf(&b, "%s: %s\n", verdict, r.Reason)
+	b.WriteString(style.Wrap("", "  ", style.Paint(terminal.Bold, verdict+":")+" "+r.Reason) + "\n")
 	for _, n := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", n)
+		b.WriteString(style.Wrap("note: ", "  ", n) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -110,6 +110,8 @@ type Input struct {
 	// cases are those of the templates of which it is one.
 	cases []estate.Case
 	in    int
+	// paths are those of the roles of the templates, by ARN.
+	paths map[string]string
 }
 
 const otherAccount = "999999999999"
@@ -323,7 +325,7 @@ func (in *Input) principals() ([]Principal, error) {
 		account := parts.AccountID
 		switch {
 		case is:
-			p.What, p.IAM, p.identity = last(arn), "its policies that are known", known
+			p.What, p.IAM, p.identity = cmp.Or(in.paths[arn], last(arn)), "its policies that are known", known
 			if len(known) == 0 {
 				p.IAM = "it has no policy that is known"
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/ekskms/ekskms/internal/estate/estatetest"
 	"github.com/ekskms/ekskms/internal/explain"
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -68,7 +69,7 @@ func TestGoldens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := matrix(t, estatetest.Golden(t, name), "")
 			var text, markdown bytes.Buffer
-			if err := m.WriteText(&text); err != nil {
+			if err := m.WriteText(&text, terminal.Style{}); err != nil {
 				t.Fatal(err)
 			}
 			if err := m.WriteMarkdown(&markdown); err != nil {

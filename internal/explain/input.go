@@ -33,7 +33,7 @@ func FromEstate(all *estate.Estate, key string) ([]Input, error) {
 			continue
 		}
 		for _, in := range found {
-			in.cases, in.in = cases, i
+			in.cases, in.in, in.paths = cases, i, rolePaths(one.Estates[0])
 			for _, n := range one.Estates[0].Notes {
 				in.Notes = append(in.Notes, n.String())
 			}
@@ -44,6 +44,16 @@ func FromEstate(all *estate.Estate, key string) ([]Input, error) {
 		return nil, err
 	}
 	return inputs, nil
+}
+
+// rolePaths are the paths of the roles of an estate, by their ARNs, some of which are
+// made of logical IDs.
+func rolePaths(e *estate.Estate) map[string]string {
+	paths := map[string]string{}
+	for _, r := range e.Of(estate.KindRole) {
+		paths[r.ARN] = strings.TrimSuffix(r.Resource, "/Resource")
+	}
+	return paths
 }
 
 func fromCase(e *estate.Estate, key string) ([]Input, error) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
 // WriteJSON writes the matrices with every action on its own.
@@ -121,50 +123,70 @@ func letter(i int) string {
 	return letter(i/len(letters)-1) + letter(i%len(letters))
 }
 
-// WriteText writes a matrix as a table.
-func (m *Matrix) WriteText(w io.Writer) error {
+// WriteText writes a matrix as a table, in several parts where it is too wide.
+func (m *Matrix) WriteText(w io.Writer, style terminal.Style) error {
 	l := m.layout()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n", m.title())
-	b.WriteString("\nPrincipals\n")
+	line := func(first, rest, text string) { b.WriteString(style.Wrap(first, rest, text) + "\n") }
+	b.WriteString(style.Paint(terminal.Bold, m.title()) + "\n")
+	b.WriteString("\n" + style.Paint(terminal.Bold, "Principals") + "\n")
 	for i, p := range m.Principals {
-		fmt.Fprintf(&b, "  %-3s %s: %s%s\n", letter(i), p.What, p.ARN, p.others())
-		fmt.Fprintf(&b, "      IAM: %s. Decided by: %s\n", p.IAM, l.decided(i))
+		line(fmt.Sprintf("  %-3s ", letter(i)), "      ", fmt.Sprintf("%s: %s%s", p.What, p.ARN, p.others()))
+		line("      ", "      ", fmt.Sprintf("IAM: %s. Decided by: %s", p.IAM, l.decided(i)))
 	}
 	if m.left > 0 {
-		fmt.Fprintf(&b, "  %s\n", m.others())
+		line("  ", "  ", m.others())
 	}
-	const wide = 58
-	fmt.Fprintf(&b, "\n%-*s", wide, "Actions")
-	for i := range m.Principals {
-		fmt.Fprintf(&b, " %-4s", letter(i))
+	const column = 5
+	actions, part := 58, len(m.Principals)
+	if style.Width > 0 {
+		actions = min(actions, max(style.Width-column*part, 40))
+		part = max((style.Width-actions)/column, 1)
 	}
-	class := ""
-	for _, line := range l.lines {
-		trim(&b)
-		if line.class != class {
-			class = line.class
-			fmt.Fprintf(&b, "\n%s", class)
-		}
-		text := wrap(line.actions, wide-4)
-		fmt.Fprintf(&b, "\n  %-*s", wide-2, text[0])
-		for _, c := range line.cells {
-			fmt.Fprintf(&b, " %-4s", c)
-		}
-		trim(&b)
-		for _, more := range text[1:] {
-			fmt.Fprintf(&b, "\n  %s", more)
-		}
+	for from := 0; from < len(m.Principals); from += part {
+		to := min(from+part, len(m.Principals))
+		b.WriteString("\n" + l.table(style, actions, from, to))
 	}
-	b.WriteString("\n\nyes: allowed; -: not allowed; deny: denied whatever else allows it; a number: allowed under that condition\n")
+	b.WriteByte('\n')
+	line("", "", "yes: allowed; -: not allowed; deny: denied whatever else allows it; a number: allowed under that condition")
 	for i, c := range l.conditions {
-		fmt.Fprintf(&b, "  %-3d %s\n", i+1, c)
+		line(fmt.Sprintf("  %-3d ", i+1), "      ", c)
 	}
 	for _, n := range m.Notes {
-		fmt.Fprintf(&b, "note: %s\n", n)
+		line("note: ", "  ", n)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// table is the table of some of the principals.
+func (l *layout) table(style terminal.Style, wide, from, to int) string {
+	var b strings.Builder
+	row := func(first string, cells []string) {
+		line := fmt.Sprintf("%-*s", wide, first)
+		for _, c := range cells {
+			line += fmt.Sprintf(" %-4s", c)
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	var letters []string
+	for i := range to - from {
+		letters = append(letters, letter(from+i))
+	}
+	row("Actions", letters)
+	class := ""
+	for _, line := range l.lines {
+		if line.class != class {
+			class = line.class
+			b.WriteString(style.Paint(terminal.Bold, class) + "\n")
+		}
+		text := wrap(line.actions, wide-4)
+		row("  "+text[0], line.cells[from:to])
+		for _, more := range text[1:] {
+			b.WriteString("  " + more + "\n")
+		}
+	}
+	return b.String()
 }
 
 // others are those whom a brief matrix leaves out.
@@ -199,13 +221,6 @@ func (l *layout) decided(i int) string {
 		return "nothing: no statement or grant allows it anything"
 	}
 	return strings.Join(l.by[i], ", ")
-}
-
-// trim removes spaces at the end.
-func trim(b *strings.Builder) {
-	text := strings.TrimRight(b.String(), " ")
-	b.Reset()
-	b.WriteString(text)
 }
 
 func wrap(words []string, wide int) []string {

@@ -4,40 +4,77 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/ekskms/ekskms/internal/terminal"
 )
 
-// WriteText writes the report for people. Suppressed findings come last, in one
-// line each.
-func (r *Report) WriteText(w io.Writer) error {
+// colors are those of the severities.
+var colors = map[Severity]terminal.Color{Low: terminal.Bold, Medium: terminal.Magenta, High: terminal.Red, Critical: terminal.Alarm}
+
+// WriteText writes the report for people. source returns a line of a file, or "" for
+// one that is not at hand. Suppressed findings come last, in one line each.
+func (r *Report) WriteText(w io.Writer, style terminal.Style, source func(file string, line int) string) error {
 	var b strings.Builder
 	for _, f := range r.Findings {
-		if f.Suppressed == "" {
-			fmt.Fprintf(&b, "%s: %s\n", f.Severity, f.Rule)
-			fmt.Fprintf(&b, "  at:       %s, %s\n", f.Resource, f.where())
-			fmt.Fprintf(&b, "  found:    %s\n", f.Message)
-			fmt.Fprintf(&b, "  why:      %s\n", f.Why)
-			fmt.Fprintf(&b, "  fix:      %s\n", f.Fix)
-			if len(f.Controls) > 0 {
-				fmt.Fprintf(&b, "  controls: %s\n", controlText(f.Controls))
-			}
-			b.WriteByte('\n')
+		if f.Suppressed != "" {
+			continue
 		}
+		color := colors[f.Severity]
+		fmt.Fprintf(&b, "%s %s\n", style.Paint(color, f.Severity.String()+":"), style.Paint(terminal.Bold, f.Rule))
+		field := func(name, text string) {
+			b.WriteString(style.Wrap("  "+style.Paint(terminal.Dim, fmt.Sprintf("%-10s", name+":")), strings.Repeat(" ", 12), text) + "\n")
+		}
+		field("at", f.Resource+", "+f.where())
+		b.WriteString(excerpt(style, color, f.Line, source(f.File, f.Line)))
+		field("found", f.Message)
+		field("why", f.Why)
+		field("fix", f.Fix)
+		if len(f.Controls) > 0 {
+			field("controls", controlText(f.Controls))
+		}
+		b.WriteByte('\n')
 	}
 	for _, f := range r.Findings {
 		if f.Suppressed != "" {
-			fmt.Fprintf(&b, "suppressed: %s at %s: %s (%s)\n", f.Rule, f.Resource, f.Message, f.Suppressed)
+			b.WriteString(style.Wrap("suppressed: ", "  ", fmt.Sprintf("%s at %s: %s (%s)", f.Rule, f.Resource, f.Message, f.Suppressed)) + "\n")
 		}
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", n)
+		b.WriteString(style.Wrap("note: ", "  ", n.String()) + "\n")
 	}
 	if len(r.Notes) > 0 || r.Count(0) < len(r.Findings) {
 		b.WriteByte('\n')
 	}
-	b.WriteString(r.Summary())
-	b.WriteByte('\n')
+	color := terminal.Green
+	if r.Count(0) > 0 {
+		color = terminal.Bold
+	}
+	verdict, looked, _ := strings.Cut(r.Summary(), ". ")
+	b.WriteString(style.Wrap("", "", style.Paint(color, verdict+".")+" "+looked) + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// excerpt is the line of a file that a finding is about, with carets under it.
+func excerpt(style terminal.Style, color terminal.Color, number int, line string) string {
+	text := strings.TrimLeft(strings.TrimRight(line, " \t\r"), " \t")
+	if text == "" {
+		return ""
+	}
+	gutter := fmt.Sprintf("  %6d | ", number)
+	indent := min(len(line)-len(strings.TrimLeft(line, " \t")), 24)
+	width := style.Width
+	if width == 0 {
+		width = 120 // of a line that can be a whole template
+	}
+	if room := max(width-len(gutter)-indent, 10); utf8.RuneCountInString(text) > room {
+		text = string([]rune(text)[:room-3]) + "..."
+	}
+	pad := strings.Repeat(" ", indent)
+	return style.Paint(terminal.Dim, gutter) + pad + text + "\n" +
+		style.Paint(terminal.Dim, strings.Repeat(" ", len(gutter)-2)+"| ") +
+		pad + style.Paint(color, strings.Repeat("^", utf8.RuneCountInString(text))) + "\n"
 }
 
 // String returns the note with its resource before it.
@@ -95,11 +132,19 @@ func (r *Report) Summary() string {
 	}
 	text := "No findings"
 	if n := r.Count(0); n > 0 {
-		text = fmt.Sprintf("%d finding(s): %s", n, strings.Join(parts, ", "))
+		text = fmt.Sprintf("%s: %s", count(n, "finding"), strings.Join(parts, ", "))
 	}
 	if suppressed > 0 {
 		text += fmt.Sprintf(", and %d suppressed", suppressed)
 	}
-	return fmt.Sprintf("%s. Looked at %d cluster(s), %d key(s), %d trail(s), %d Kubernetes object(s).",
-		text, len(r.Checked.Clusters), len(r.Checked.Keys), len(r.Checked.Trails), r.Checked.Manifests)
+	return fmt.Sprintf("%s. Looked at %s, %s, %s, %s.", text, count(len(r.Checked.Clusters), "cluster"), count(len(r.Checked.Keys), "key"),
+		count(len(r.Checked.Trails), "trail"), count(r.Checked.Manifests, "Kubernetes object"))
+}
+
+// count is a number of things.
+func count(n int, of string) string {
+	if n != 1 {
+		of += "s"
+	}
+	return fmt.Sprintf("%d %s", n, of)
 }

@@ -231,7 +231,7 @@ func hostedLabels() map[string]string {
 }
 
 // What follows are objects that are somebody else's, as far as they change, and the
-// fields of three projects, spelled as they spell them: test/hosted holds them to the
+// fields of three projects, spelled as they spell them: test/e2e/schemas holds them to the
 // projects' schemas. They are no typed objects: those have fields that are written even
 // where they are empty, and would be claimed from their owner.
 type fields = map[string]any

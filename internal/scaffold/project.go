@@ -4,16 +4,14 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"text/template"
+
+	"github.com/ekskms/ekskms/internal/files"
 )
 
 //go:embed project
@@ -44,6 +42,9 @@ type Project struct {
 	// Email gets the alarms. Empty for none.
 	Email string
 
+	// Schema is where the JSON Schema of ekskms.yaml is, a URL or a path.
+	Schema string
+
 	// Module is the path of the Go module.
 	Module string
 	// Version is that of ekskms; Replace is a folder to take it from instead.
@@ -59,19 +60,12 @@ type Project struct {
 // Terraform tells the templates what they are for.
 func (p Project) Terraform() bool { return p.Kind == Terraform }
 
-// File is a file of a project, by its path with slashes.
-type File struct {
-	Path    string
-	Content []byte
-}
-
 // Config returns the ekskms.yaml of a project. It is the caller's to check that
 // the result is a configuration.
 func (p Project) Config() ([]byte, error) { return p.render("ekskms.yaml.tmpl") }
 
-// Files returns all files that the project has by itself: a snapshot and Terraform
-// files are the caller's to add.
-func (p Project) Files() ([]File, error) {
+// sources are the templates of the kind's files, by path.
+func (p Project) sources() map[string]string {
 	names := map[string]string{"ekskms.yaml": "ekskms.yaml.tmpl"}
 	switch p.Kind {
 	case CDK:
@@ -85,23 +79,39 @@ func (p Project) Files() ([]File, error) {
 		names[".gitignore"] = "gitignore.tmpl"
 		names[".github/workflows/ekskms.yaml"] = "workflow-terraform.yaml.tmpl"
 	}
-	var files []File
-	for path, name := range names {
+	return names
+}
+
+// Paths are those of [Project.Files].
+func (p Project) Paths() []string {
+	paths := slices.Collect(maps.Keys(p.sources()))
+	if p.Kind == CDK {
+		paths = append(paths, "cdk.json")
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// Files returns all files that the project has by itself: a snapshot and Terraform
+// files are the caller's to add.
+func (p Project) Files() ([]files.File, error) {
+	var all []files.File
+	for path, name := range p.sources() {
 		content, err := p.render(name)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{path, content})
+		all = append(all, files.File{Path: path, Content: content})
 	}
 	if p.Kind == CDK {
 		content, err := p.cdkJSON()
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{"cdk.json", content})
+		all = append(all, files.File{Path: "cdk.json", Content: content})
 	}
-	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return files, nil
+	slices.SortFunc(all, func(a, b files.File) int { return strings.Compare(a.Path, b.Path) })
+	return all, nil
 }
 
 func (p Project) render(name string) ([]byte, error) {
@@ -139,92 +149,4 @@ func (p Project) cdkJSON() ([]byte, error) {
 		Context          map[string]any `json:"context"`
 	}{App: "go mod download && go run .", Context: p.Context})
 	return b.Bytes(), err
-}
-
-// ExistsError is a file that would be overwritten.
-type ExistsError struct{ Path string }
-
-func (e *ExistsError) Error() string { return e.Path + " exists, and nothing was written" }
-
-// Write puts files into a folder, which is made if need be. Unless force is set, it
-// returns an [*ExistsError] if one of them is there already. It writes all of them
-// or none: they are written to a folder beside their places first, and what was
-// moved is moved back if one can't be.
-func Write(dir string, files []File, force bool) (err error) {
-	for _, f := range files {
-		path := filepath.Join(dir, filepath.FromSlash(f.Path))
-		if _, err := os.Lstat(path); err == nil && !force {
-			return &ExistsError{path}
-		}
-	}
-	var undo []func()
-	defer func() {
-		if err != nil {
-			for _, f := range slices.Backward(undo) {
-				f()
-			}
-		}
-	}()
-	mkdir := func(path string) error {
-		made, err := missingFolders(path)
-		if err != nil {
-			return err
-		}
-		for _, folder := range made {
-			undo = append(undo, func() { _ = os.Remove(folder) })
-		}
-		return os.MkdirAll(path, 0o755)
-	}
-	if err := mkdir(dir); err != nil {
-		return err
-	}
-	stage, err := os.MkdirTemp(dir, ".ekskms-init-")
-	if err != nil {
-		return err
-	}
-	// Before the folders are undone: a stage in them would keep them.
-	undo = append(undo, func() { _ = os.RemoveAll(stage) })
-	for i, f := range files {
-		if err := os.WriteFile(filepath.Join(stage, strconv.Itoa(i)), f.Content, 0o644); err != nil {
-			return err
-		}
-	}
-	for i, f := range files {
-		path, old := filepath.Join(dir, filepath.FromSlash(f.Path)), filepath.Join(stage, "old-"+strconv.Itoa(i))
-		if err := mkdir(filepath.Dir(path)); err != nil {
-			return err
-		}
-		restore := func() { _ = os.Remove(path) }
-		if _, err := os.Lstat(path); err == nil {
-			if err := os.Rename(path, old); err != nil {
-				return err
-			}
-			restore = func() { _ = os.Rename(old, path) }
-		}
-		undo = append(undo, restore)
-		if err := os.Rename(filepath.Join(stage, strconv.Itoa(i)), path); err != nil {
-			return fmt.Errorf("can't write %s: %w", path, err)
-		}
-	}
-	return os.RemoveAll(stage)
-}
-
-// missingFolders returns the folders of a path that are not there, the outermost
-// first.
-func missingFolders(path string) ([]string, error) {
-	var missing []string
-	for {
-		info, err := os.Stat(path)
-		switch {
-		case err == nil && info.IsDir():
-			slices.Reverse(missing)
-			return missing, nil
-		case err == nil:
-			return nil, fmt.Errorf("%s is a file, and a folder of that name is needed", path)
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
-		}
-		missing = append(missing, path)
-		path = filepath.Dir(path)
-	}
 }

@@ -1,9 +1,7 @@
 package scaffold_test
 
 import (
-	"errors"
 	"flag"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,70 +127,5 @@ func TestConfig(t *testing.T) {
 		if _, err := config.Parse("ekskms.yaml", text); err == nil {
 			t.Errorf("%q is the name of a cluster", name)
 		}
-	}
-}
-
-func tree(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	all := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			if err == nil && path != dir {
-				all[path+"/"] = ""
-			}
-			return err
-		}
-		data, err := os.ReadFile(path)
-		all[path] = string(data)
-		return err
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	return all
-}
-
-// TestWrite: all of the files or none, and nothing lost.
-func TestWrite(t *testing.T) {
-	files := []scaffold.File{{Path: "a", Content: []byte("new a")}, {Path: "b/c/d", Content: []byte("new d")}, {Path: "e", Content: []byte("new e")}}
-	dir := filepath.Join(t.TempDir(), "x", "y")
-	if err := scaffold.Write(dir, files, false); err != nil {
-		t.Fatal(err)
-	}
-	if got := tree(t, dir); len(got) != 5 || got[filepath.Join(dir, "b", "c", "d")] != "new d" {
-		t.Errorf("wrote %v", got)
-	}
-
-	// Nothing is replaced, unless it is asked for.
-	before := tree(t, dir)
-	var exists *scaffold.ExistsError
-	if err := scaffold.Write(dir, append(files, scaffold.File{Path: "f"}), false); !errors.As(err, &exists) || exists.Path != filepath.Join(dir, "a") {
-		t.Errorf("got %v", err)
-	}
-	if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
-		t.Errorf("(-before +after):\n%s", diff)
-	}
-	files[0].Content = []byte("newer")
-	if err := scaffold.Write(dir, files, true); err != nil || tree(t, dir)[filepath.Join(dir, "a")] != "newer" {
-		t.Errorf("%v: %v", err, tree(t, dir))
-	}
-
-	// A file where a folder must be: what was there before is there after.
-	before = tree(t, dir)
-	bad := []scaffold.File{{Path: "a", Content: []byte("lost")}, {Path: "g/h", Content: []byte("half")}, {Path: "e/f", Content: []byte("no")}}
-	if err := scaffold.Write(dir, bad, true); err == nil || !strings.Contains(err.Error(), "is a file") {
-		t.Errorf("got %v", err)
-	}
-	if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
-		t.Errorf("(-before +after):\n%s", diff)
-	}
-
-	// A folder that was made for nothing is gone.
-	fresh := filepath.Join(t.TempDir(), "p", "q")
-	if err := scaffold.Write(fresh, []scaffold.File{{Path: "a"}, {Path: "a/b"}}, false); err == nil {
-		t.Error("a file is a folder too")
-	}
-	if _, err := os.Stat(filepath.Dir(fresh)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("left behind: %v", tree(t, filepath.Dir(fresh)))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,6 +29,9 @@ type StackReport struct {
 	// Environment is aws://account/region, or aws://unknown-account/unknown-region.
 	Environment string `json:"environment"`
 	Template    string `json:"template"`
+	// KeyPath and RotationDays are those of the key. Empty for an existing key.
+	KeyPath      string `json:"keyPath,omitempty"`
+	RotationDays int    `json:"rotationDays,omitempty"`
 	// Resources counts the resources by kind.
 	Resources map[string]int `json:"resources"`
 	// ExistingKey tells that the key is not made by this stack.
@@ -43,9 +47,11 @@ type StackReport struct {
 
 // Permission is what a statement of the key policy gives a principal.
 type Permission struct {
-	Statement string   `json:"statement"`
-	Principal string   `json:"principal"`
-	Actions   []string `json:"actions"`
+	Statement string `json:"statement"`
+	Principal string `json:"principal"`
+	// Path of the construct, where the principal is a role of this stack.
+	Path    string   `json:"path,omitempty"`
+	Actions []string `json:"actions"`
 	// Conditions must all hold.
 	Conditions []Condition `json:"conditions,omitempty"`
 }
@@ -131,6 +137,7 @@ func (s *StackReport) readTemplate() error {
 		Resources map[string]struct {
 			Type       string
 			Properties map[string]any
+			Metadata   map[string]any
 		}
 		Outputs map[string]struct {
 			Value any
@@ -142,8 +149,12 @@ func (s *StackReport) readTemplate() error {
 	s.Resources = map[string]int{}
 	s.Creators = []string{}
 	var keyID string
-	for _, resource := range template.Resources {
+	paths := map[string]string{}
+	for id, resource := range template.Resources {
 		s.Resources[resource.Type]++
+		if path, ok := resource.Metadata["aws:cdk:path"].(string); ok {
+			paths[id] = strings.TrimPrefix(strings.ReplaceAll(path, "/Resource", ""), s.Name+"/")
+		}
 		if resource.Type == "AWS::EKS::Cluster" {
 			keyID = secretsKeyID(resource.Properties)
 		}
@@ -157,18 +168,27 @@ func (s *StackReport) readTemplate() error {
 	} else {
 		policy, _ := template.Resources[keyID].Properties["KeyPolicy"].(map[string]any)
 		statements = plain(policy["Statement"])
+		s.KeyPath = paths[keyID]
+		days, _ := template.Resources[keyID].Properties["RotationPeriodInDays"].(float64)
+		s.RotationDays = int(days)
 	}
 	var err error
 	if s.KeyPolicy, err = permissions(statements); err != nil {
 		return fmt.Errorf("read the cloud assembly: %s: %w", s.Template, err)
 	}
-	for _, p := range s.KeyPolicy {
+	for i, p := range s.KeyPolicy {
+		if m := attribute.FindStringSubmatch(p.Principal); m != nil {
+			s.KeyPolicy[i].Path = paths[m[1]]
+		}
 		if slices.Contains(p.Actions, "CreateGrant") {
 			s.Creators = append(s.Creators, p.Principal)
 		}
 	}
 	return nil
 }
+
+// attribute is what [plain] writes for the ARN of a resource.
+var attribute = regexp.MustCompile(`^\$\{([0-9A-Za-z]+)\.Arn\}$`)
 
 // secretsKeyID returns the logical ID of the key that a cluster's
 // EncryptionConfig refers to, or "" if it is not a resource of the template.

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/hint"
 )
 
@@ -22,22 +22,7 @@ type stage struct {
 	outdir  string
 	dir     string
 	created bool // outdir was not there before
-
-	// mutex keeps an interrupt from coming between the moves of publish.
-	mutex     sync.Mutex
-	published bool
-}
-
-// current is the stage of the synthesis that is going on, for an interrupt.
-var current struct {
-	sync.Mutex
-	*stage
-}
-
-func setCurrent(s *stage) {
-	current.Lock()
-	defer current.Unlock()
-	current.stage = s
+	work    *files.Work
 }
 
 // openStage checks that the folder may be written, which it may if it is empty
@@ -70,7 +55,7 @@ func openStage(outdir string) (*stage, error) {
 	if s.dir, err = os.MkdirTemp(outdir, stagePrefix); err != nil {
 		return nil, fail("write to", err)
 	}
-	setCurrent(s)
+	s.work = files.Begin(s.discard)
 	return s, nil
 }
 
@@ -97,11 +82,6 @@ func written(name string) bool {
 // publish moves the finished assembly to its place, and removes what is left of an older
 // one: stacks that are gone, and a report of validation that was not asked for now.
 func (s *stage) publish() error {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.dir == "" {
-		return errors.New("interrupted")
-	}
 	made, err := os.ReadDir(s.dir)
 	if err != nil {
 		return err
@@ -123,7 +103,6 @@ func (s *stage) publish() error {
 			return err
 		}
 	}
-	s.published = true
 	there, err := os.ReadDir(s.outdir)
 	if err != nil {
 		return err
@@ -135,25 +114,13 @@ func (s *stage) publish() error {
 			}
 		}
 	}
-	return nil
+	return os.RemoveAll(s.dir)
 }
 
-func (s *stage) isPublished() bool {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	return s.published
-}
-
-// close removes the stage, and the output folder if it was made for nothing.
-// Nothing is published after that.
-func (s *stage) close() {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.dir != "" {
-		_ = os.RemoveAll(s.dir)
-		s.dir = ""
-		if s.created {
-			_ = os.Remove(s.outdir) // which leaves a folder with files in it alone
-		}
+// discard removes the stage, and the output folder if it was made for nothing.
+func (s *stage) discard() {
+	_ = os.RemoveAll(s.dir)
+	if s.created {
+		_ = os.Remove(s.outdir) // which leaves a folder with files in it alone
 	}
 }

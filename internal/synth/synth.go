@@ -16,6 +16,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/eksversion"
+	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/stacks"
@@ -47,17 +48,14 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		stage.close()
-		setCurrent(nil)
-	}()
+	defer stage.work.End()
 	if err := StartKernel(opts.Validate); err != nil {
 		return nil, err
 	}
 	if err := Recover(func() error { return synthesize(file, stage.dir) }); err != nil {
 		return nil, err
 	}
-	if err := stage.publish(); err != nil {
+	if err := stage.work.Publish(stage.publish); err != nil {
 		return nil, err
 	}
 	report, err := ReadReport(opts.Outdir)
@@ -155,21 +153,17 @@ func Close() {
 }
 
 // Abandon ends a [Run] that goes on elsewhere: it kills Node and removes what was
-// written so far. The program must end then, and os.Stderr is silent: the runtime would
-// complain there that Node was killed. If the assembly is in its place already, nothing is done and the answer
-// is false: Run is about to return.
+// written so far. The program must end then, and os.Stderr is silent: the runtime
+// would complain there that Node was killed. If the assembly is in its place
+// already, nothing is done and the answer is false: Run is about to return.
 func Abandon() bool {
-	current.Lock()
-	defer current.Unlock()
-	if current.stage != nil && current.isPublished() {
+	if !files.Abandon(func() {
+		if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+			os.Stderr = null
+		}
+		temp.killNode()
+	}) {
 		return false
-	}
-	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
-		os.Stderr = null
-	}
-	temp.killNode()
-	if current.stage != nil {
-		current.close()
 	}
 	temp.remove()
 	return true

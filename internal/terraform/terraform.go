@@ -7,8 +7,10 @@
 package terraform
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/template"
@@ -379,3 +381,40 @@ func (m *module) TestAlarm() string {
 }
 
 func (m *module) RolePath() string { return place.ClusterRolePath(m.Name) }
+
+// block is a variable of a module, with its name.
+var block = regexp.MustCompile(`(?ms)^variable "([a-z_]+)" \{\n(.*?)^\}`)
+
+// Example is a terraform.tfvars in which all variables of a module stand, those with
+// a default as comments.
+func Example(module []File) []byte {
+	var b bytes.Buffer
+	b.WriteString("# Copy this file to terraform.tfvars, and give a value to what has none.\n")
+	attribute := func(body, name string) string {
+		for line := range strings.Lines(body) {
+			if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && strings.TrimSpace(key) == name {
+				return strings.TrimSpace(value)
+			}
+		}
+		return ""
+	}
+	for _, f := range module {
+		if f.Name != "variables.tf" {
+			continue
+		}
+		for _, m := range block.FindAllSubmatch(f.Content, -1) {
+			name, body := m[1], string(m[2])
+			fmt.Fprintf(&b, "\n# %s\n", strings.Trim(attribute(body, "description"), `"`))
+			if value := attribute(body, "default"); value != "" {
+				fmt.Fprintf(&b, "# %s = %s\n", name, value)
+			} else {
+				empty := `""`
+				if strings.HasPrefix(attribute(body, "type"), "list") {
+					empty = "[]"
+				}
+				fmt.Fprintf(&b, "%s = %s\n", name, empty)
+			}
+		}
+	}
+	return b.Bytes()
+}

@@ -53,8 +53,8 @@ var rooms = []room{
 	{"cmd/kms-plugin", plugin, "a few lines", []string{"internal/kmsplugin"}, false},
 	{"internal/cli", top, "one file for each subcommand", []string{
 		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/value", "internal/check", "internal/config", "internal/estate", "internal/estimate",
-		"internal/explain", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest",
-		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terraform"}, true},
+		"internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest",
+		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform"}, true},
 
 	{"internal/config", makes, "ekskms.yaml to a plain model, and that to a blueprint", []string{"internal/blueprint", "internal/config/internal/rules", "internal/manifest", "internal/place"}, false},
 	{"internal/config/gen", makes, "writes the JSON Schema", []string{"internal/config/internal/schemagen"}, false},
@@ -63,9 +63,9 @@ var rooms = []room{
 	{"internal/blueprint", makes, "a cluster and all around it as data: what every renderer asks", []string{"internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
 	{"internal/manifest", makes, "Kubernetes objects as typed values", []string{"internal/eksversion", "internal/reveal"}, false},
 	{"internal/terraform", makes, "the blueprint as HCL", []string{"internal/blueprint", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
-	{"internal/scaffold", makes, "new projects, and ejected Go source", []string{"internal/blueprint", "internal/place"}, false},
+	{"internal/scaffold", makes, "new projects, and ejected Go source", []string{"internal/blueprint", "internal/files", "internal/place"}, false},
 	{"internal/estimate", makes, "prices and the sums", []string{"internal/blueprint", "internal/place"}, false},
-	{"internal/synth", makes, "runs the CDK app in this process; recovers jsii's panics, nobody else does", []string{"internal/blueprint", "internal/config", "internal/eksversion", "internal/hint", "internal/iampolicy", "internal/place", "stacks"}, true},
+	{"internal/synth", makes, "runs the CDK app in this process; recovers jsii's panics, nobody else does", []string{"internal/blueprint", "internal/config", "internal/eksversion", "internal/files", "internal/hint", "internal/iampolicy", "internal/place", "stacks"}, true},
 	{"internal/kubectllayer", makes, "the Lambda layer with kubectl", nil, true},
 
 	{"internal/calls", proves, "the call book: the calls that AWS makes around a cluster, with their context", []string{"internal/iampolicy"}, false},
@@ -76,8 +76,8 @@ var rooms = []room{
 	{"internal/check", proves, "the rules of ekskms check", []string{"internal/calls", "internal/eksversion", "internal/estate", "internal/finding", "internal/iampolicy", "internal/keypolicy", "internal/place", "internal/reveal", "internal/value"}, false},
 	{"internal/check/gen", proves, "writes docs/checks.md", []string{"internal/check/internal/docgen"}, false},
 	{"internal/check/internal/docgen", proves, "makes docs/checks.md", []string{"internal/check"}, false},
-	{"internal/explain", proves, "who may do what with a key", []string{"internal/estate", "internal/iampolicy", "internal/place", "internal/value"}, false},
-	{"internal/finding", proves, "rules, findings with their places, suppressions, the report and its forms", nil, false},
+	{"internal/explain", proves, "who may do what with a key", []string{"internal/estate", "internal/iampolicy", "internal/place", "internal/terminal", "internal/value"}, false},
+	{"internal/finding", proves, "rules, findings with their places, suppressions, the report and its forms", []string{"internal/terminal"}, false},
 	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/estate", "internal/finding", "internal/iampolicy", "internal/reveal", "internal/value"}, false},
 	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
 
@@ -93,6 +93,8 @@ var rooms = []room{
 	{"internal/reveal", ground, "which verbs and rights of Kubernetes lead to the contents of secrets", nil, false},
 	{"internal/buildcontext", ground, "the sources of the plugin's image", nil, false},
 	{"internal/scratch", ground, "temporary folders of tests, and those that killed ones have left", nil, false},
+	{"internal/files", ground, "writes several files as one, all or none", nil, false},
+	{"internal/terminal", ground, "colour, width and tables", nil, false},
 	{"internal/tempdir", ground, "one clear line where there is no folder for temporary files", nil, false},
 
 	{"test/*", "", "tests of the whole, and tools for them", nil, true},

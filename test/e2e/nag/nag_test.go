@@ -1,5 +1,5 @@
 // Package nag has cdk-nag judge the default and every example: its rule packs
-// AWS Solutions and NIST 800-53 revision 5. It is a module of its own, so that
+// AWS Solutions and NIST 800-53 revision 5. It is in a module of its own, so that
 // nobody who imports the library gets cdk-nag.
 package nag
 
@@ -132,7 +132,7 @@ func compliant(t *testing.T, v verdict) int {
 func configurations(t *testing.T) map[string]*config.File {
 	t.Helper()
 	files := map[string]*config.File{"default": config.Default()}
-	paths, err := filepath.Glob("../../examples/*/ekskms.yaml")
+	paths, err := filepath.Glob("../../../examples/*/ekskms.yaml")
 	if err != nil || len(paths) < 4 {
 		t.Fatalf("found %d examples: %v", len(paths), err)
 	}
@@ -201,7 +201,7 @@ func TestNagFinds(t *testing.T) {
 
 // TestDocs holds the table in docs/scanners.md to the one here.
 func TestDocs(t *testing.T) {
-	const file = "../../docs/scanners.md"
+	const file = "../../../docs/scanners.md"
 	var b strings.Builder
 	b.WriteString("| Rule | Where | Why |\n|---|---|---|\n")
 	for _, s := range suppressions {
@@ -211,7 +211,7 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- cdk-nag: written by test/nag -->\n", "<!-- /cdk-nag -->"
+	const begin, end = "<!-- cdk-nag: written by test/e2e/nag -->\n", "<!-- /cdk-nag -->"
 	before, rest, found := strings.Cut(string(data), begin)
 	old, after, found2 := strings.Cut(rest, end)
 	if !found || !found2 {
@@ -222,6 +222,6 @@ func TestDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if old != b.String() {
-		t.Errorf("%s is not what the table says: run `go test . -update` in test/nag", file)
+		t.Errorf("%s is not what the table says: run `go test . -update` in test/e2e/nag", file)
 	}
 }

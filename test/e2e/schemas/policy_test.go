@@ -1,4 +1,4 @@
-package hosted
+package schemas
 
 import (
 	"context"
@@ -32,7 +32,7 @@ type nodePath struct {
 
 func paths(t *testing.T) (list []nodePath) {
 	t.Helper()
-	data, err := os.ReadFile("../../internal/manifest/testdata/socket_paths.yaml")
+	data, err := os.ReadFile("../../../internal/manifest/testdata/socket_paths.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	root = "../.."
+	root = "../../.."
 
 	// patience is when a test gives up on something that has to happen. No test
 	// passes or fails by how quick it was.

@@ -1,6 +1,6 @@
-// Package hosted holds what is generated for other projects to what these
+// Package schemas holds what is generated for other projects to what these
 // projects publish: their schemas, charts and Go types.
-package hosted
+package schemas
 
 import (
 	"encoding/json"

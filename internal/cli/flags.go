@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/hint"
+)
+
+// choiceValue is the value of a flag that takes one of a few words.
+type choiceValue struct {
+	value *string
+	words []string
+}
+
+func (c *choiceValue) String() string {
+	if c.value == nil {
+		return ""
+	}
+	return *c.value
+}
+
+func (c *choiceValue) Type() string { return "string" }
+
+func (c *choiceValue) Set(word string) error {
+	if !slices.Contains(c.words, word) {
+		return fmt.Errorf("must be %s", listed(c.words))
+	}
+	*c.value = word
+	return nil
+}
+
+// choice adds a flag that takes one of a few words, of which the first is the default.
+func choice(set *pflag.FlagSet, value *string, name, usage string, words ...string) {
+	*value = words[0]
+	set.Var(&choiceValue{value, words}, name, usage+": "+listed(words))
+}
+
+// choiceOrNone adds a flag that takes one of a few words. What value holds is the
+// default.
+func choiceOrNone(set *pflag.FlagSet, value *string, name, usage string, words ...string) {
+	set.Var(&choiceValue{value, words}, name, usage+": "+listed(words))
+}
+
+// completeFlags makes flags complete: those that take one of a few words to these,
+// a configuration to files of YAML, a folder to folders.
+func completeFlags(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		completeFlags(sub)
+	}
+	complete := func(f *pflag.Flag) {
+		if c, ok := f.Value.(*choiceValue); ok {
+			must(cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(c.words, cobra.ShellCompDirectiveNoFileComp)))
+		}
+	}
+	cmd.LocalNonPersistentFlags().VisitAll(complete)
+	cmd.PersistentFlags().VisitAll(complete)
+	if cmd.Flags().Lookup("file") != nil {
+		must(cmd.MarkFlagFilename("file", "yaml", "yml"))
+	}
+	if f := cmd.Flags().Lookup("out"); f != nil && !strings.Contains(f.Usage, "`file`") {
+		must(cmd.MarkFlagDirname("out"))
+	}
+}
+
+// must is for what can only be a fault of the program.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// flagError says what is wrong with a flag, in words of this program.
+func flagError(cmd *cobra.Command, err error) error {
+	advice := helpHint(cmd)
+	var invalid *pflag.InvalidValueError
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &invalid):
+		f := invalid.GetFlag()
+		want := "must be " + map[string]string{
+			"bool": "true or false", "int": "a whole number", "int32": "a whole number", "int64": "a whole number",
+			"float64": "a number", "duration": "a duration such as 20ms", "stringToString": "name=value",
+		}[f.Value.Type()]
+		if _, ok := f.Value.(*choiceValue); ok {
+			want = invalid.Unwrap().Error()
+		}
+		return hint.Usage(fmt.Sprintf("--%s is %q, %s", f.Name, invalid.GetValue(), want), advice)
+	case errors.As(err, &unknown):
+		name := unknown.GetSpecifiedName()
+		if strings.HasPrefix(err.Error(), "unknown shorthand") {
+			return hint.Usage(fmt.Sprintf("unknown flag -%s", name), advice)
+		}
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		return hint.Usage("unknown flag --"+name, didYouMean("--", nearest(name, names), advice))
+	case errors.As(err, &missing):
+		return hint.Usage("--"+missing.GetFlag().Name+" needs a value", advice)
+	}
+	return hint.Usage(err.Error(), advice)
+}
+
+func helpHint(cmd *cobra.Command) string { return "run '" + cmd.CommandPath() + " --help'" }
+
+func didYouMean(before string, words []string, advice string) string {
+	if len(words) == 0 {
+		return advice
+	}
+	for i := range words {
+		words[i] = "'" + before + words[i] + "'"
+	}
+	return "did you mean " + listed(words) + "? Or " + advice
+}
+
+// noArgs refuses arguments: those of a command with subcommands are misspelt ones.
+func noArgs(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case !cmd.HasAvailableSubCommands():
+		return hint.Usage(fmt.Sprintf("%q is one argument too many", args[0]), helpHint(cmd))
+	}
+	return unknownCommand(cmd, args[0])
+}
+
+func unknownCommand(parent *cobra.Command, word string) error {
+	var names []string
+	for _, sub := range parent.Commands() {
+		names = append(names, sub.Name())
+	}
+	return hint.Usage(fmt.Sprintf("unknown command %q", word), didYouMean(parent.CommandPath()+" ", nearest(word, names), helpHint(parent)))
+}
+
+// upToOne allows one argument, which need not be given.
+func upToOne(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return hint.Usage(fmt.Sprintf("%q is one argument too many", args[1]), helpHint(cmd))
+	}
+	return nil
+}
+
+// one wants one argument, whose name is in the usage.
+func one(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		_, name, _ := strings.Cut(cmd.Use, " ")
+		return hint.Usage(name+" is missing", helpHint(cmd))
+	}
+	return upToOne(cmd, args)
+}
+
+// helpArgs refuses help for a command that there is not, for which cobra would
+// print help and be content.
+func helpArgs(cmd *cobra.Command, args []string) error {
+	at := cmd.Root()
+	for _, word := range args {
+		i := slices.IndexFunc(at.Commands(), func(sub *cobra.Command) bool { return sub.Name() == word })
+		if i < 0 {
+			return unknownCommand(at, word)
+		}
+		at = at.Commands()[i]
+	}
+	return nil
+}
+
+// notEmpty refuses flags that are given as empty: a variable that is not set in a
+// script must not mean the default.
+func notEmpty(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		empty := flag.Value.String() == ""
+		if list, ok := flag.Value.(pflag.SliceValue); ok {
+			empty = len(list.GetSlice()) == 0 || slices.Contains(list.GetSlice(), "")
+		}
+		if err == nil && empty {
+			err = hint.Usage("--"+flag.Name+" is empty", helpHint(cmd))
+		}
+	})
+	return err
+}
+
+// configuration is the ekskms.yaml that a command reads: FILE, --file, or the one
+// in the working directory.
+type configuration struct{ file string }
+
+// add gives the command FILE and --file.
+func (c *configuration) add(cmd *cobra.Command) {
+	cmd.Use += " [FILE]"
+	cmd.Flags().StringVarP(&c.file, "file", "f", "", "configuration `file`, the same as FILE; - for standard input. Default: ekskms.yaml here, or a built-in default")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+		case c.file != "":
+			return hint.Usage("--file and FILE are both given, must be one of them", helpHint(cmd))
+		default:
+			c.file = args[0]
+		}
+		return upToOne(cmd, args)
+	}
+}
+
+// load reads the configuration.
+func (c *configuration) load(cmd *cobra.Command) (*config.File, error) {
+	if c.file == "-" {
+		return config.Read("<stdin>", cmd.InOrStdin())
+	}
+	file, builtIn, err := config.LoadOrDefault(c.file)
+	if builtIn {
+		notice(cmd, "there is no "+config.FileName+" here, so this is the built-in default", "")
+	}
+	return file, err
+}
+
+// isConfiguration tells whether a file is an ekskms.yaml and no template.
+func isConfiguration(name string) bool {
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	data, err := os.ReadFile(name)
+	return err == nil && config.Is(data)
+}
