@@ -107,8 +107,8 @@ base-image: ## Pin the newest base image in the Dockerfile: Docker asks its regi
 .PHONY: test-bench
 test-bench: node_modules
 	@echo "== the benchmarks compare like with like, and run"
-	go run ./test/bench -compare-only
-	go run ./test/benchplugin -quick >/dev/null
+	go run ./test/bench/synth -compare-only
+	go run ./test/bench/plugin -quick >/dev/null
 
 .PHONY: lint
 lint: ## Run golangci-lint
@@ -163,11 +163,11 @@ goldens: ## Rewrite the golden files
 
 .PHONY: bench
 bench: node_modules .cache/node24 ## Measure ekskms synth beside a JavaScript app that builds the same template
-	go run ./test/bench -node node -node .cache/node24/node
+	go run ./test/bench/synth -node node -node .cache/node24/node
 
 .PHONY: bench-plugin
 bench-plugin: ## Measure kms-plugin beside an empty KMS v2 server; PEER=path adds the binary of another plugin
-	go run ./test/benchplugin $(if $(PEER),-peer $(abspath $(PEER)))
+	go run ./test/bench/plugin $(if $(PEER),-peer $(abspath $(PEER)))
 
 .PHONY: soak
 soak: ## Ten minutes of faults, in which no answer of the plugin may be wrong

@@ -135,20 +135,3 @@ func TestWorkflows(t *testing.T) {
 		}
 	}
 }
-
-// TestBaseImage: what builds the plugin's image is named by its digest.
-func TestBaseImage(t *testing.T) {
-	text, err := os.ReadFile("../../Dockerfile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	from := regexp.MustCompile(`(?m)^FROM .*$`).FindAllString(string(text), -1)
-	for _, line := range from {
-		if line != "FROM scratch" && !regexp.MustCompile(`@sha256:[0-9a-f]{64}( AS \w+)?$`).MatchString(line) {
-			t.Errorf("%s has no digest", line)
-		}
-	}
-	if len(from) != 2 {
-		t.Errorf("%d stages", len(from))
-	}
-}

@@ -1,45 +1,64 @@
 //go:build !race
 
-// Package cdkcli runs the real CDK CLI on this repository, as `npx cdk` does,
-// and wants of it what `ekskms synth` gives.
+// Package cdkcli runs the real CDK CLI on this repository, as `npx cdk` does, and on
+// what init and eject write, and wants of it what `ekskms synth` gives.
 package cdkcli
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/scratch"
 	"github.com/ekskms/ekskms/internal/synth"
+)
+
+// root is that of the repository, and built are the programs that the tests run.
+var (
+	root  string
+	built struct{ ekskms, cdkapp, checked string }
 )
 
 func TestMain(m *testing.M) {
 	// Support of Kubernetes versions is judged as of 2026-11-27.
 	_ = os.Setenv("SOURCE_DATE_EPOCH", "1795737600")
-	code := m.Run()
-	synth.Close()
+	dir, err := build()
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
-func repository(t *testing.T) string {
-	t.Helper()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
+func build() (dir string, err error) {
+	if root, err = filepath.Abs("../.."); err != nil {
+		return "", err
 	}
-	return root
+	if dir, err = scratch.Dir(""); err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", dir, "./cmd/ekskms", "./cmd/cdkapp", "./test/cdkcli/checked")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("%w\n%s", err, out)
+	}
+	built.ekskms, built.cdkapp, built.checked = filepath.Join(dir, "ekskms"), filepath.Join(dir, "cdkapp"), filepath.Join(dir, "checked")
+	return dir, nil
 }
 
 // cdk runs the CDK CLI in a folder.
 func cdk(t *testing.T, dir string, args ...string) (stderr string, err error) {
 	t.Helper()
-	root := repository(t)
 	binary := filepath.Join(root, "node_modules", ".bin", "cdk")
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("the CDK CLI is not installed: run `npm ci` (%v)", err)
@@ -55,8 +74,11 @@ func cdk(t *testing.T, dir string, args ...string) (stderr string, err error) {
 	return errs.String(), err
 }
 
-// TestSameTemplates: `npx cdk synth` writes byte for byte the template that
-// `ekskms synth` writes.
+// assetHash is what a golden has in place of hashes.
+var assetHash = regexp.MustCompile(`[0-9a-f]{64}`)
+
+// TestSameTemplates: `npx cdk synth` writes the templates that `ekskms synth` writes, whose
+// goldens are in test/snapshot; that of the default byte for byte.
 func TestSameTemplates(t *testing.T) {
 	for _, test := range []struct{ name, config, stack string }{
 		{"default", "", "ekskms-ekskms"},
@@ -65,36 +87,44 @@ func TestSameTemplates(t *testing.T) {
 		{"03_node_group", "examples/03_node_group/ekskms.yaml", "ekskms-hosted-control-planes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			theirs, ours := t.TempDir(), t.TempDir()
-			args := []string{"synth", "--quiet", "--no-notices", "--output", theirs}
-			file := config.Default()
+			out := t.TempDir()
+			args := []string{"synth", "--quiet", "--no-notices", "--output", out}
 			if test.config != "" {
 				args = append(args, "--context", "config="+test.config)
-				var err error
-				if file, err = config.Load(filepath.Join(repository(t), test.config)); err != nil {
-					t.Fatal(err)
-				}
 			}
-			if stderr, err := cdk(t, repository(t), args...); err != nil {
+			if stderr, err := cdk(t, root, args...); err != nil {
 				t.Fatalf("%v\n%s", err, stderr)
 			}
-			if _, err := synth.Run(context.Background(), file, synth.Options{Outdir: ours}); err != nil {
-				t.Fatal(err)
-			}
 			name := test.stack + ".template.json"
-			want, err := os.ReadFile(filepath.Join(ours, name))
-			if err != nil {
+			got := read(t, filepath.Join(out, name))
+			if test.name == "default" {
+				run(t, t.TempDir(), nil, built.ekskms, "synth", "--out", out+".ekskms")
+				if want := read(t, filepath.Join(out+".ekskms", name)); !bytes.Equal(got, want) {
+					t.Errorf("the CDK CLI gives another template (-ekskms synth +cdk synth):\n%s", cmp.Diff(string(want), string(got)))
+				}
+			}
+			var template any
+			if err := json.Unmarshal(assetHash.ReplaceAll(got, []byte("<asset-hash>")), &template); err != nil {
 				t.Fatal(err)
 			}
-			got, err := os.ReadFile(filepath.Join(theirs, name))
-			if err != nil {
+			var want any
+			if err := json.Unmarshal(read(t, filepath.Join(root, "test/snapshot/testdata", test.name+".golden.json")), &want); err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("the CDK CLI gives another template (-ekskms synth +cdk synth):\n%s", cmp.Diff(string(want), string(got)))
+			if diff := cmp.Diff(want, template); diff != "" {
+				t.Errorf("the CDK CLI gives another template (-golden +cdk synth):\n%s", diff)
 			}
 		})
 	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // TestBadConfiguration: a fault in the file reaches whoever runs the CDK CLI.
@@ -103,7 +133,7 @@ func TestBadConfiguration(t *testing.T) {
 	if err := os.WriteFile(path, []byte("clusters:\n  - name: demo\n    key:\n      rotationPeriodDays: 30\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stderr, err := cdk(t, repository(t), "synth", "--quiet", "--no-notices", "--output", t.TempDir(), "--context", "config="+path)
+	stderr, err := cdk(t, root, "synth", "--quiet", "--no-notices", "--output", t.TempDir(), "--context", "config="+path)
 	if err == nil {
 		t.Fatal("the CDK CLI is content with a rotation period of 30 days")
 	}
@@ -116,13 +146,7 @@ func TestBadConfiguration(t *testing.T) {
 // CDK CLI is run.
 func TestWorkingDirectory(t *testing.T) {
 	dir := t.TempDir()
-	app := filepath.Join(dir, "cdkapp")
-	build := exec.Command("go", "build", "-o", app, "./cmd/cdkapp")
-	build.Dir = repository(t)
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	flags, err := os.ReadFile(filepath.Join(repository(t), "cdk.json"))
+	flags, err := os.ReadFile(filepath.Join(root, "cdk.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +158,7 @@ func TestWorkingDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if stderr, err := cdk(t, dir, "synth", "--quiet", "--no-notices", "--app", app); err != nil {
+	if stderr, err := cdk(t, dir, "synth", "--quiet", "--no-notices", "--app", built.cdkapp); err != nil {
 		t.Fatalf("%v\n%s", err, stderr)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "cdk.out", "ekskms-here.template.json")); err != nil {
@@ -145,7 +169,7 @@ func TestWorkingDirectory(t *testing.T) {
 // TestFeatureFlags: the context is that of a new app, as the CDK CLI makes it,
 // but for one partition more.
 func TestFeatureFlags(t *testing.T) {
-	path := filepath.Join(repository(t), "node_modules", "aws-cdk", "lib", "init-templates", ".recommended-feature-flags.json")
+	path := filepath.Join(root, "node_modules", "aws-cdk", "lib", "init-templates", ".recommended-feature-flags.json")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatalf("the CDK CLI is not installed: run `npm ci` (%v)", err)

@@ -3,8 +3,6 @@
 package cdkcli
 
 import (
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -12,17 +10,11 @@ import (
 // TestChecks: somebody's `cdk synth` fails on what AddChecks finds, says where and
 // what to do, and goes through when it is accepted.
 func TestChecks(t *testing.T) {
-	app := filepath.Join(t.TempDir(), "checked")
-	build := exec.Command("go", "build", "-o", app, "./test/cdkcli/checked")
-	build.Dir = repository(t)
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	synth := func(command string) (string, error) {
 		// Without the pattern the CLI looks at no stack of a stage.
 		return cdk(t, t.TempDir(), "synth", "**", "--quiet", "--no-notices", "--output", t.TempDir(), "--app", command)
 	}
-	stderr, err := synth(app)
+	stderr, err := synth(built.checked)
 	if err == nil {
 		t.Errorf("cdk synth goes through\n%s", stderr)
 	}
@@ -31,7 +23,7 @@ func TestChecks(t *testing.T) {
 			t.Errorf("nothing says %q:\n%s", want, stderr)
 		}
 	}
-	if stderr, err := synth(app + " accepted"); err != nil {
+	if stderr, err := synth(built.checked + " accepted"); err != nil {
 		t.Errorf("%v\n%s", err, stderr)
 	}
 }

@@ -27,6 +27,9 @@ var update = flag.Bool("update", false, "rewrite the goldens")
 // by name. Tests must not change them: see clone.
 var templates = map[string]template{}
 
+// assembly is the folder of the default's cloud assembly.
+var assembly string
+
 func TestMain(m *testing.M) {
 	// Support of Kubernetes versions is judged as of 2026-11-27.
 	_ = os.Setenv("SOURCE_DATE_EPOCH", "1795737600")
@@ -38,6 +41,7 @@ func TestMain(m *testing.M) {
 		code = m.Run()
 	}
 	synth.Close()
+	_ = os.RemoveAll(assembly)
 	os.Exit(code)
 }
 
@@ -51,12 +55,16 @@ func synthesizeAll() error {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
 		t, _, err := synthesize(dir, file, false)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		templates[name] = t
+		if name == "default" {
+			assembly = dir
+		} else if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
 	}
 	return nil
 }

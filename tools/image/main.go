@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,12 +80,17 @@ type options struct{ root, version, revision string }
 
 // recipe is what the Dockerfile says.
 type recipe struct {
-	build      string // the command of the first stage
+	bases      []string // of the stages
+	sources    []string // what the first stage copies of the build context
+	build      string   // the command of the first stage
 	user       string
 	entrypoint []string
 	// copies are the files of the first stage in the image, by their paths in it.
 	copies map[string]string
 }
+
+// pinned is an image that is named by its digest: what builds is what was looked at.
+var pinned = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
 
 func readRecipe(dockerfile []byte) (recipe, error) {
 	r := recipe{copies: map[string]string{}}
@@ -109,15 +115,26 @@ func readRecipe(dockerfile []byte) (recipe, error) {
 				return r, fmt.Errorf("the Dockerfile's %s: %w", strings.TrimSpace(line), err)
 			}
 		case "COPY":
-			if words[1] == "--from=build" && len(words) == 4 {
+			if strings.HasPrefix(words[1], "--") {
+				if words[1] != "--from=build" || len(words) != 4 {
+					return r, fmt.Errorf("the Dockerfile has %s, which this does not know", strings.TrimSpace(line))
+				}
 				r.copies[words[3]] = words[2]
+			} else {
+				r.sources = append(r.sources, words[1:len(words)-1]...)
 			}
-		case "FROM", "WORKDIR", "ARG":
+		case "FROM":
+			i := slices.IndexFunc(words[1:], func(w string) bool { return !strings.HasPrefix(w, "--") })
+			r.bases = append(r.bases, words[1+i])
+		case "WORKDIR", "ARG":
 		default:
 			return r, fmt.Errorf("the Dockerfile has %s, which this does not know", words[0])
 		}
 	}
 	const binary, roots = "/kms-plugin", "/etc/ssl/certs/ca-certificates.crt"
+	if len(r.bases) != 2 || r.bases[1] != "scratch" || !pinned.MatchString(r.bases[0]) {
+		return r, fmt.Errorf("the Dockerfile has the stages %q, must be one on an image with a digest and one on scratch", r.bases)
+	}
 	if r.build == "" || r.user == "" || len(r.entrypoint) == 0 || len(r.copies) != 2 || r.copies[binary] == "" || r.copies[roots] == "" {
 		return r, fmt.Errorf("the Dockerfile makes another image than one of %s and %s", binary, roots)
 	}
@@ -133,7 +150,7 @@ func (o options) build(arch string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	binary, err := o.compile(r.build, arch)
+	binary, err := o.compile(r, arch)
 	if err != nil {
 		return nil, err
 	}
@@ -167,26 +184,48 @@ func (o options) build(arch string) (v1.Image, error) {
 // same image.
 var epoch = time.Unix(0, 0).UTC()
 
-// compile runs the Dockerfile's command, whose output is ./kms-plugin there.
-func (o options) compile(command, arch string) ([]byte, error) {
+// compile runs the Dockerfile's command on what the Dockerfile copies, and no more.
+func (o options) compile(r recipe, arch string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "ekskms-image-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	output := filepath.Join(dir, "kms-plugin")
-	here := strings.Replace(command, "-o kms-plugin", "-o '"+output+"'", 1)
-	if here == command {
-		return nil, errors.New("the Dockerfile's RUN has no -o kms-plugin")
+	for _, source := range r.sources {
+		if err := copySources(filepath.Join(o.root, source), filepath.Join(dir, source)); err != nil {
+			return nil, err
+		}
 	}
-	cmd := exec.Command("sh", "-c", here)
-	cmd.Dir = o.root
-	// -buildvcs=false: the folder that the Dockerfile builds in is no repository.
-	cmd.Env = append(os.Environ(), "TARGETOS=linux", "TARGETARCH="+arch, "VERSION="+o.version, "REVISION="+o.revision, "GOWORK=off", "GOFLAGS=-buildvcs=false")
+	cmd := exec.Command("sh", "-c", r.build)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TARGETOS=linux", "TARGETARCH="+arch, "VERSION="+o.version, "REVISION="+o.revision, "GOWORK=off", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", here, err, out)
+		return nil, fmt.Errorf("%s: %w\n%s", r.build, err, out)
 	}
-	return os.ReadFile(output)
+	return os.ReadFile(filepath.Join(dir, "kms-plugin"))
+}
+
+// copySources copies a file, or the Go sources of a folder without its tests, as
+// .dockerignore has it.
+func copySources(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, name)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, content, 0o644)
+	})
 }
 
 func certificates() []byte {

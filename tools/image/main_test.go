@@ -4,13 +4,17 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/x509"
+	"debug/buildinfo"
+	"debug/elf"
 	"encoding/pem"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,13 +50,22 @@ func contents(t *testing.T, image v1.Image) map[string][]byte {
 	}
 }
 
+// TestImage builds the archives once, for both architectures, and looks at all that is in
+// them.
 func TestImage(t *testing.T) {
-	o := options{root: "../..", version: "v9.8.7", revision: "0123456789abcdef"}
+	o, out := options{root: "../..", version: "v9.8.7", revision: "0123456789abcdef"}, filepath.Join(t.TempDir(), "dist")
+	if err := run(o, out, "registry.example.com/kms-plugin:v1"); err != nil {
+		t.Fatal(err)
+	}
 	for _, arch := range []string{"amd64", "arm64"} {
 		t.Run(arch, func(t *testing.T) {
-			image, err := o.build(arch)
+			// What `docker load` reads, as far as this library tells.
+			image, err := tarball.ImageFromPath(filepath.Join(out, "kms-plugin-"+arch+".tar"), nil)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if err := validate.Image(image); err != nil {
+				t.Error(err)
 			}
 			config, err := image.ConfigFile()
 			if err != nil {
@@ -67,15 +80,17 @@ func TestImage(t *testing.T) {
 				t.Errorf("%d files in the image", len(files))
 			}
 			checkRoots(t, files["etc/ssl/certs/ca-certificates.crt"])
-			if runtime.GOOS == "linux" && runtime.GOARCH == arch {
-				binary := filepath.Join(t.TempDir(), "kms-plugin")
-				if err := os.WriteFile(binary, files["kms-plugin"], 0o755); err != nil {
-					t.Fatal(err)
-				}
-				out, err := exec.Command(binary, "version").Output()
-				if err != nil || !strings.HasPrefix(string(out), "kms-plugin v9.8.7 (revision 0123456789abcdef,") {
-					t.Errorf("version says %q (%v)", out, err)
-				}
+			binary := filepath.Join(t.TempDir(), "kms-plugin")
+			if err := os.WriteFile(binary, files["kms-plugin"], 0o755); err != nil {
+				t.Fatal(err)
+			}
+			checkBinary(t, binary, arch)
+			if runtime.GOOS != "linux" || runtime.GOARCH != arch {
+				return
+			}
+			said, err := exec.Command(binary, "version").Output()
+			if err != nil || !strings.HasPrefix(string(said), "kms-plugin v9.8.7 (revision 0123456789abcdef,") {
+				t.Errorf("version says %q (%v)", said, err)
 			}
 			again, err := o.build(arch)
 			if err != nil {
@@ -90,6 +105,56 @@ func TestImage(t *testing.T) {
 			}
 		})
 	}
+	if err := run(o, out, "a b"); err == nil {
+		t.Error("a tag with a space is accepted")
+	}
+	if err := run(options{root: t.TempDir()}, out, "kms-plugin"); err == nil || !strings.Contains(err.Error(), "Dockerfile") {
+		t.Errorf("without a Dockerfile: %v", err)
+	}
+}
+
+func checkBinary(t *testing.T, binary, arch string) {
+	t.Helper()
+	f, err := elf.Open(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]; f.Machine != want {
+		t.Errorf("built for %s", f.Machine)
+	}
+	if libs, err := f.ImportedLibraries(); err != nil || len(libs) > 0 {
+		t.Errorf("not static: %v %v", libs, err)
+	}
+	if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+		t.Error("not static: it asks for a dynamic loader")
+	}
+	if f.Section(".symtab") != nil || f.Section(".debug_info") != nil {
+		t.Error("not stripped")
+	}
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range info.Deps {
+		if regexp.MustCompile(`awscdk|aws-cdk|jsii|constructs-go`).MatchString(m.Path) {
+			t.Errorf("the daemon holds %s", m.Path)
+		}
+	}
+	stat, err := os.Stat(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const maxSize = 19_000_000
+	if stat.Size() >= maxSize {
+		t.Errorf("%s: %d bytes, must be under %d", arch, stat.Size(), maxSize)
+	}
+	for _, m := range info.Deps {
+		if m.Sum == "" && m.Replace == nil {
+			t.Errorf("%s is listed without a checksum: the list is no bill of materials", m.Path)
+		}
+	}
+	t.Logf("%s: %d modules, %.1f MB", arch, len(info.Deps), float64(stat.Size())/1e6)
 }
 
 func checkRoots(t *testing.T, data []byte) {
@@ -112,30 +177,6 @@ func checkRoots(t *testing.T, data []byte) {
 	}
 }
 
-// TestArchive: the archives are what `docker load` reads, as far as this library
-// tells.
-func TestArchive(t *testing.T) {
-	out := filepath.Join(t.TempDir(), "dist")
-	if err := run(options{root: "../.."}, out, "registry.example.com/kms-plugin:v1"); err != nil {
-		t.Fatal(err)
-	}
-	for _, arch := range []string{"amd64", "arm64"} {
-		image, err := tarball.ImageFromPath(filepath.Join(out, "kms-plugin-"+arch+".tar"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := validate.Image(image); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := run(options{root: "../.."}, out, "a b"); err == nil {
-		t.Error("a tag with a space is accepted")
-	}
-	if err := run(options{root: t.TempDir()}, out, "kms-plugin"); err == nil || !strings.Contains(err.Error(), "Dockerfile") {
-		t.Errorf("without a Dockerfile: %v", err)
-	}
-}
-
 // A Dockerfile that this does not follow is an error, not another image.
 func TestRecipe(t *testing.T) {
 	good, err := os.ReadFile("../../Dockerfile")
@@ -147,6 +188,9 @@ func TestRecipe(t *testing.T) {
 	}
 	for _, c := range [][2]string{
 		{"USER 65532:65532", ""},
+		{"@sha256:", "@md5:"},
+		{"FROM scratch", "FROM alpine"},
+		{"COPY --from=build /src/kms-plugin", "COPY --from=other /src/kms-plugin"},
 		{"FROM scratch", "FROM scratch\nENV A=b"},
 		{"FROM scratch", "FROM scratch\nRUN true"},
 		{`ENTRYPOINT ["/kms-plugin"]`, "ENTRYPOINT /kms-plugin"},

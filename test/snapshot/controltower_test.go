@@ -1,13 +1,14 @@
-// Package controltower has AWS Control Tower's proactive controls judge the
-// templates of the default and of every example: cfn-guard, with the rule files
-// that AWS publishes, out of the npm package @cdklabs/cdk-validator-cfnguard.
-package controltower
+//go:build !race
+
+package snapshot
+
+// AWS Control Tower's proactive controls judge the templates: cfn-guard, with the
+// rule files that AWS publishes, out of the npm package @cdklabs/cdk-validator-cfnguard.
 
 import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -20,12 +21,9 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite the table in docs/scanners.md")
-
 const (
 	validator = "../../node_modules/@cdklabs/cdk-validator-cfnguard"
 	rules     = validator + "/rules/control-tower/cfn-guard"
-	templates = "../snapshot/testdata"
 	docs      = "../../docs/scanners.md"
 )
 
@@ -172,7 +170,7 @@ func guard(t *testing.T, rules, data string) []result {
 func TestCompliant(t *testing.T) {
 	for _, c := range controls {
 		t.Run(c.id, func(t *testing.T) {
-			results := guard(t, filepath.Join(rules, c.file), templates)
+			results := guard(t, filepath.Join(rules, c.file), "testdata")
 			if len(results) < 5 {
 				t.Fatalf("cfn-guard judged %d templates", len(results))
 			}
@@ -205,7 +203,7 @@ func TestControlsFind(t *testing.T) {
 				{"FAIL", c.breaks},
 				{"SKIP", func(t template) { t.without(c.resource) }},
 			} {
-				broken := load(t, cmp.Or(c.in, "default"))
+				broken := templates[cmp.Or(c.in, "default")].clone()
 				test.change(broken)
 				path := filepath.Join(t.TempDir(), "broken.json")
 				data, err := json.Marshal(broken)
@@ -233,7 +231,7 @@ var hash = regexp.MustCompile(`[0-9A-F]{8}$`)
 // not comply with is an exception with a reason, and no exception is idle.
 func TestExceptions(t *testing.T) {
 	used := map[string][]string{}
-	for _, r := range guard(t, rules, templates) {
+	for _, r := range guard(t, rules, "testdata") {
 		if len(r.Compliant) < 6 {
 			t.Errorf("%s complies with %d controls only", r.Name, len(r.Compliant))
 		}
@@ -268,7 +266,7 @@ func TestExceptions(t *testing.T) {
 }
 
 // TestDocs holds the table in docs/scanners.md to the tables here.
-func TestDocs(t *testing.T) {
+func TestControlTowerDocs(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| Control | Where | Why |\n|---|---|---|\n")
 	for _, e := range exceptions {
@@ -285,7 +283,7 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- control-tower: written by test/controltower -->\n", "<!-- /control-tower -->"
+	const begin, end = "<!-- control-tower: written by test/snapshot -->\n", "<!-- /control-tower -->"
 	before, rest, found := strings.Cut(string(data), begin)
 	old, after, found2 := strings.Cut(rest, end)
 	if !found || !found2 {
@@ -296,43 +294,15 @@ func TestDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if old != b.String() {
-		t.Errorf("%s is not what the table says: run `go test ./test/controltower -update`", docs)
+		t.Errorf("%s is not what the table says: run `go test ./test/snapshot -update`", docs)
 	}
-}
-
-// template is a CloudFormation template.
-type template map[string]any
-
-func load(t *testing.T, name string) template {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(templates, name+".golden.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var parsed template
-	if err := json.Unmarshal(data, &parsed); err != nil {
-		t.Fatal(err)
-	}
-	return parsed
-}
-
-func (t template) ofType(kind string) []string {
-	resources := t["Resources"].(map[string]any)
-	var ids []string
-	for _, id := range slices.Sorted(maps.Keys(resources)) {
-		if resources[id].(map[string]any)["Type"] == kind {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // properties returns those of the last resource of a type: of the secrets key
 // among the keys.
 func (t template) properties(kind string) map[string]any {
 	ids := t.ofType(kind)
-	resource := t["Resources"].(map[string]any)[ids[len(ids)-1]]
-	return resource.(map[string]any)["Properties"].(map[string]any)
+	return t.resources()[ids[len(ids)-1]]["Properties"].(map[string]any)
 }
 
 func (t template) vpcConfig() map[string]any {

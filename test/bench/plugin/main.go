@@ -3,10 +3,10 @@
 // that answers at once or after 5 ms. Beside it stands the floor, a gRPC server
 // that does nothing: what a KMS v2 plugin on this machine can't be faster than.
 //
-//	go run ./test/benchplugin              # make bench-plugin
-//	go run ./test/benchplugin -quick       # seconds: does it all run?
-//	go run ./test/benchplugin -profile .   # CPU profiles of the plugin, nothing else
-//	go run ./test/benchplugin -peer BINARY # beside another KMS v2 plugin, in the same rounds
+//	go run ./test/bench/plugin              # make bench-plugin
+//	go run ./test/bench/plugin -quick       # seconds: does it all run?
+//	go run ./test/bench/plugin -profile .   # CPU profiles of the plugin, nothing else
+//	go run ./test/bench/plugin -peer BINARY # beside another KMS v2 plugin, in the same rounds
 //
 // -peer-args are the arguments of that binary, with {key}, {region}, {endpoint},
 // {socket} and {health} (host:port) in them; the default is that of

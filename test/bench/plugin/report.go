@@ -276,9 +276,9 @@ func (r *report) write(w io.Writer, header string) error {
 
 // header says where and of what the figures are.
 func (b *bench) header() string {
-	command := "`go run ./test/benchplugin`"
+	command := "`go run ./test/bench/plugin`"
 	if b.plan.quick {
-		command = "`go run ./test/benchplugin -quick` (too few calls for figures to quote)"
+		command = "`go run ./test/bench/plugin -quick` (too few calls for figures to quote)"
 	}
 	return fmt.Sprintf("%s, %s, revision %s  \n%s, %d CPUs, %s, %s, `go build %s`  \nload average in the minute before the run: %s\n",
 		command, time.Now().UTC().Format(time.DateOnly), revision(b.ctx), cpuModel(), runtime.NumCPU(), system(), runtime.Version(),

@@ -1,6 +1,7 @@
-// Package scaffold takes what ekskms init and ekskms eject write at its word: it is
-// built, tested and synthesized, with this checkout in place of a release.
-package scaffold
+package cdkcli
+
+// What ekskms init and ekskms eject write is taken at its word: it is built, tested and
+// synthesized, with this checkout in place of a release.
 
 import (
 	"bytes"
@@ -11,16 +12,6 @@ import (
 	"strings"
 	"testing"
 )
-
-const root = "../.."
-
-// build builds the command.
-func build(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "ekskms")
-	run(t, root, nil, "go", "build", "-o", binary, "./cmd/ekskms")
-	return binary
-}
 
 func run(t *testing.T, dir string, env []string, name string, args ...string) string {
 	t.Helper()
@@ -41,20 +32,11 @@ func try(dir string, env []string, name string, args ...string) (string, error) 
 	return out.String(), err
 }
 
-func absolute(t *testing.T, path string) string {
-	t.Helper()
-	path, err := filepath.Abs(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// project makes a project as init does, whose dependencies are those of this module.
-func project(t *testing.T, binary string) string {
+// project is a project as init makes it, whose dependencies are those of this module.
+func project(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "payments")
-	run(t, filepath.Dir(dir), nil, binary, "init", "payments", "--replace", absolute(t, root), "--cluster-admin", "arn:aws:iam::111122223333:role/ClusterAdmin")
+	run(t, filepath.Dir(dir), nil, built.ekskms, "init", "payments", "--replace", root, "--cluster-admin", "arn:aws:iam::111122223333:role/ClusterAdmin")
 	// So that no sum is asked for that this module knows already.
 	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
 	if err != nil {
@@ -69,7 +51,7 @@ func project(t *testing.T, binary string) string {
 
 // TestInit does what the project's README and its workflow say.
 func TestInit(t *testing.T) {
-	dir := project(t, build(t))
+	dir := project(t)
 	if out := run(t, dir, nil, "gofmt", "-l", "."); out != "" {
 		t.Errorf("not formatted: %s", out)
 	}
@@ -93,7 +75,7 @@ func TestInit(t *testing.T) {
 		}
 	}
 
-	cdk := absolute(t, filepath.Join(root, "node_modules", ".bin", "cdk"))
+	cdk := filepath.Join(root, "node_modules", ".bin", "cdk")
 	run(t, dir, nil, cdk, "synth", "--quiet", "--output", "cdk.cli")
 	template := filepath.Join("cdk.cli", "ekskms-payments.template.json")
 	if diff, err := try(dir, nil, "cmp", template, filepath.Join("cdk.out", "ekskms-payments.template.json")); err != nil {
@@ -145,8 +127,7 @@ func edit(t *testing.T, path, old, changed string) {
 // TestEject builds the program of every example, and holds its template to that of
 // the configuration, byte for byte.
 func TestEject(t *testing.T) {
-	binary := build(t)
-	dir := project(t, binary)
+	dir := project(t)
 	if err := os.Remove(filepath.Join(dir, "main_test.go")); err != nil {
 		t.Fatal(err)
 	}
@@ -169,18 +150,18 @@ func TestEject(t *testing.T) {
 	if err != nil || len(examples) < 4 {
 		t.Fatalf("found %d examples: %v", len(examples), err)
 	}
-	for _, example := range append(examples, "testdata/everything.yaml") {
+	for _, example := range append(examples, filepath.Join(root, "test/cdkcli/testdata/everything.yaml")) {
 		name := filepath.Base(filepath.Dir(example))
 		t.Run(name, func(t *testing.T) {
-			file := absolute(t, example)
-			run(t, dir, nil, binary, "eject", "--file", file, "--out", ".", "--force")
+			file := example
+			run(t, dir, nil, built.ekskms, "eject", "--file", file, "--out", ".", "--force")
 			if out := run(t, dir, nil, "gofmt", "-l", "main.go"); out != "" {
 				t.Errorf("not formatted")
 			}
 			run(t, dir, nil, "go", "vet", ".")
 			ejected, synthesized := t.TempDir(), t.TempDir()
 			run(t, dir, []string{"CDK_OUTDIR=" + ejected, "CDK_CONTEXT_JSON=" + string(given)}, "go", "run", ".")
-			run(t, dir, nil, binary, "synth", "--file", file, "--out", synthesized)
+			run(t, dir, nil, built.ekskms, "synth", "--file", file, "--out", synthesized)
 			templates, err := filepath.Glob(filepath.Join(synthesized, "*.template.json"))
 			if err != nil || len(templates) != 1 {
 				t.Fatalf("%d templates: %v", len(templates), err)
