@@ -104,7 +104,7 @@ func TestInit(t *testing.T) {
 	run(t, dir, nil, "go", "test", ".", "-update")
 	run(t, dir, nil, "go", "test", "./...")
 	edit(t, filepath.Join(dir, "ekskms.yaml"), "180", "30")
-	if out, err := try(dir, nil, "go", "run", "."); err == nil || !strings.Contains(out, "ekskms.yaml:6: clusters[0].key.rotationPeriodDays: 30: must be 90 to 2560 days") {
+	if out, err := try(dir, nil, "go", "run", "."); err == nil || !strings.Contains(out, "ekskms.yaml:7: clusters[0].key.rotationPeriodDays: 30: must be 90 to 2560 days") {
 		t.Errorf("a fault of ekskms.yaml is told as %v: %s", err, out)
 	}
 }
