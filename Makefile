@@ -83,12 +83,17 @@ test-image:
 	cd tools/image && go test -count=1 ./...
 
 .PHONY: release-check
-release-check: ## Check the release configuration, and build both commands with it for this machine
-	@echo "== the release"
+release-check: ## Check the release configuration, and make with it what a release has for this machine
+	@echo "== the release: archives, package, checksums, bills of materials"
 	go run $(GORELEASER) check
-	go run $(GORELEASER) build --snapshot --single-target --clean
-	set -- dist/ekskms_*/ekskms; "$$1" version | grep -E '^ekskms v[0-9]'
-	set -- dist/kms-plugin_*/kms-plugin; "$$1" version | grep -E '^kms-plugin v[0-9]'
+	RELEASE_CHECK=1 go run $(GORELEASER) release --snapshot --clean --skip=sign,publish
+	cd dist && sha256sum --check --quiet checksums.txt
+	rm -rf dist/unpacked && mkdir dist/unpacked && cd dist/unpacked && ar p ../ekskms_*_linux_amd64.deb data.tar.gz | tar -xz
+	dist/unpacked/usr/bin/ekskms version | grep -E '^ekskms v[0-9]'
+	dist/unpacked/usr/bin/ekskms generate encryption-config | grep -q 'kind: EncryptionConfiguration'
+	dist/kms-plugin_linux_amd64*/kms-plugin version | grep -E '^kms-plugin v[0-9]'
+	grep -q 'aws-cdk-go/awscdk' dist/ekskms_*_linux_amd64.cdx.json
+	! grep -q 'aws-cdk-go' dist/kms-plugin_*_linux_amd64.cdx.json
 
 .PHONY: release
 release: ## Make a release of the tag that is checked out, as a draft
@@ -153,7 +158,7 @@ vuln: ## Run govulncheck, which asks its database over the network
 	go run $(GOVULNCHECK) ./...
 
 .PHONY: generate
-generate: ## Generate what is generated: the JSON Schema, docs/checks.md
+generate: ## Generate what is generated: the JSON Schema, docs/reference/checks.md
 	go generate ./...
 
 .PHONY: goldens

@@ -29,7 +29,7 @@ type ChecksProps struct {
 
 // CheckSuppression accepts findings, for a reason.
 type CheckSuppression struct {
-	// Id of the check, as docs/checks.md lists them. Required.
+	// Id of the check, as docs/reference/checks.md lists them. Required.
 	Id *string
 	// Resource is a construct path, which covers all below it, a logical ID, or the
 	// name of a stack.

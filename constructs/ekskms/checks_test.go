@@ -181,7 +181,7 @@ func TestChecksRefuse(t *testing.T) {
 	}
 }
 
-// TestCDKsOwnWays: what docs/scanners.md says on CDK's acknowledgements and on its
+// TestCDKsOwnWays: what docs/reference/scanners.md says on CDK's acknowledgements and on its
 // context key.
 func TestCDKsOwnWays(t *testing.T) {
 	found, failure := checked(t, nil, func(app awscdk.App) {

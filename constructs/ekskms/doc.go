@@ -4,7 +4,7 @@
 //
 // This comment is the guide for those who import the package. README.md of the
 // module shows the architecture, the command ekskms and the configuration file,
-// docs/security-model.md each policy statement with its reason. Nothing here
+// docs/explanation/security-model.md each policy statement with its reason. Nothing here
 // was tried on AWS: README.md says what the code rests on and what is inferred.
 //
 // The examples below are compiled and run by the tests.
@@ -118,7 +118,7 @@
 // Kubernetes API. [SecretsRbac] lets named readers get named secrets, and can
 // guard against roles that let others read all.
 //
-// docs/secrets-rbac.md says what a reader may do, what the guard objects to, and
+// docs/howto/secrets-rbac.md says what a reader may do, what the guard objects to, and
 // what neither stops.
 //
 // # Ending an app

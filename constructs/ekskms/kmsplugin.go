@@ -73,7 +73,7 @@ type KmsPluginOptions struct {
 	// HostPaths are the folders of the nodes that pods may mount beside the socket of
 	// PluginModeDaemonSet, in namespaces without the label that allows it: each as it is
 	// written or, with a slash at its end, with all below it. At most 50, only in that
-	// mode. See docs/hosted-control-planes.md.
+	// mode. See docs/howto/hosted-control-planes.md.
 	// Default: none.
 	HostPaths *[]*string
 	// ApplyObjects has the cluster's kubectl handler apply the plugin's Kubernetes objects.

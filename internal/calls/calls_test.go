@@ -15,7 +15,7 @@ import (
 	"github.com/ekskms/ekskms/internal/place"
 )
 
-var update = flag.Bool("update", false, "rewrite docs/calls.md")
+var update = flag.Bool("update", false, "rewrite docs/reference/calls.md")
 
 // book is every call, for a cluster of an example.
 func book() []Call {
@@ -40,9 +40,9 @@ func book() []Call {
 	})...)
 }
 
-// TestDocs holds docs/calls.md to the book.
+// TestDocs holds docs/reference/calls.md to the book.
 func TestDocs(t *testing.T) {
-	const path, begin, end = "../../docs/calls.md", "<!-- calls: written by internal/calls -->\n", "<!-- end -->"
+	const path, begin, end = "../../docs/reference/calls.md", "<!-- calls: written by internal/calls -->\n", "<!-- end -->"
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

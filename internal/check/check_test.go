@@ -383,7 +383,7 @@ Resources:
 	}
 }
 
-// docs/checks.md is what go generate ./internal/check writes.
+// docs/reference/checks.md is what go generate ./internal/check writes.
 func TestDocsAreFresh(t *testing.T) {
 	foreign, err := os.ReadFile("testdata/foreign/expected.yaml")
 	if err != nil {
@@ -393,12 +393,12 @@ func TestDocsAreFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile("../../docs/checks.md")
+	got, err := os.ReadFile("../../docs/reference/checks.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(got) != string(want) {
-		t.Error("docs/checks.md is not fresh: run go generate ./internal/check")
+		t.Error("docs/reference/checks.md is not fresh: run go generate ./internal/check")
 	}
 	for _, r := range check.Rules() {
 		if !strings.Contains(string(got), "\n### "+r.ID+"\n") {

@@ -40,7 +40,7 @@ func newCheck() *cobra.Command {
 			"is the one in the working directory without PATH. - is a template on standard input.\n" +
 			"\n" +
 			"The exit code is 1 if something is found at or above --fail-on that is not suppressed. What can't\n" +
-			"be judged from the template is a note. docs/checks.md lists all checks.",
+			"be judged from the template is a note. docs/reference/checks.md lists all checks.",
 		Example: "  ekskms check --fail-on high cdk.out\n" +
 			"  ekskms check --account 111122223333 --region eu-central-1 --output sarif --fail-on never template.yaml > checks.sarif",
 		Args: upToOne,

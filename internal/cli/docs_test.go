@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const cliDocs = "../../docs/cli.md"
+const cliDocs = "../../docs/reference/commands.md"
 
-// reference is docs/cli.md: every command, as its help has it.
+// reference is docs/reference/commands.md: every command, as its help has it.
 func reference(t *testing.T) string {
 	t.Helper()
 	b := &strings.Builder{}
@@ -64,6 +64,34 @@ func TestReference(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestPrices holds docs/reference/prices.md to what estimate reckons with, and to what it
+// prints.
+func TestPrices(t *testing.T) {
+	const file = "../../docs/reference/prices.md"
+	prices, err := os.ReadFile("../estimate/prices.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, estimate, stderr := run(t, "clusters:\n  - name: demo\n", "estimate", "--file", "-")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	want := "# Prices and quotas\n\nWritten by `make goldens`, and held fresh by a test. What `ekskms estimate` reckons with:\n\n```yaml\n" + string(prices) +
+		"```\n\n## What it says of one cluster\n\n`ekskms estimate`, without a flag:\n\n```\n" + estimate + "```\n"
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("run `make goldens` (-want +got):\n%s", diff)
+	}
 }
 
 // A new project asks for the Go that this module asks for.

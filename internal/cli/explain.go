@@ -37,7 +37,7 @@ func newExplain() *cobra.Command {
 			"With --principal and --action one request is answered: whether it is allowed, and what decides.\n" +
 			"Condition keys that are not given with --context or --condition are absent from the request.\n" +
 			"--expect makes the exit code 1 if the answer is another, or depends on IAM policies not given.\n" +
-			"docs/explain.md says what is assumed.",
+			"docs/reference/explain.md says what is assumed.",
 		Example: "  ekskms explain cdk.out\n" +
 			"  ekskms explain --policy key-policy.json --principal arn:aws:iam::111122223333:role/App --action kms:Decrypt --context app=web --expect denied",
 		Args: upToOne,

@@ -61,7 +61,7 @@ func newGenerateManifests() *cobra.Command {
 			"              mount it.\n" +
 			"  static-pod  for an API server of kubeadm on EC2: files for a node, which need --out.\n" +
 			"\n" +
-			"Values come from ekskms.yaml, as for 'ekskms synth', and from flags. docs/hosted-control-planes.md\n" +
+			"Values come from ekskms.yaml, as for 'ekskms synth', and from flags. docs/howto/hosted-control-planes.md\n" +
 			"goes through all of it.",
 		Example: "  ekskms generate manifests --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --image registry.example.com/kms-plugin:v1\n" +
 			"  ekskms generate manifests --file ekskms.yaml --mode sidecar --for vcluster --tenant team-a\n" +
@@ -132,12 +132,12 @@ func (f *manifestFlags) check(cmd *cobra.Command) error {
 	case hyperShift:
 		return hint.Usage(
 			"HyperShift takes no other plugin: its operator runs aws-encryption-provider of its release in the API server's pod, without an encryption context, and has no field for a container or a socket of yours",
-			"encrypt a HostedCluster with its own spec.secretEncryption.kms.aws, under a key that lets its role in: docs/hosted-control-planes.md",
+			"encrypt a HostedCluster with its own spec.secretEncryption.kms.aws, under a key that lets its role in: docs/howto/hosted-control-planes.md",
 		)
 	case k0smotron:
 		return hint.Usage(
 			"k0smotron's Cluster has no field for another container: what it takes is a folder of the node and flags of the API server, which are for you to write",
-			"generate the DaemonSet with --mode daemonset, and mount its socket as docs/hosted-control-planes.md says",
+			"generate the DaemonSet with --mode daemonset, and mount its socket as docs/howto/hosted-control-planes.md says",
 		)
 	}
 	return nil
@@ -272,7 +272,7 @@ func (f *manifestFlags) workloads(cmd *cobra.Command, x facts, mode manifest.Mod
 		if err != nil {
 			return nil, err
 		}
-		artifacts = append(artifacts, artifact{"4-secrets.yaml", []string{"manifests: who may read which secrets, and the guard (docs/secrets-rbac.md)."}, body})
+		artifacts = append(artifacts, artifact{"4-secrets.yaml", []string{"manifests: who may read which secrets, and the guard (docs/howto/secrets-rbac.md)."}, body})
 	}
 	return artifacts, nil
 }

@@ -19,7 +19,7 @@ func newGenerateTerraform() *cobra.Command {
 		Long: "Print a complete Terraform root module of the cluster in ekskms.yaml: network, key and key\n" +
 			"policy, cluster, access entries, trail, alarms, the plugin's identity and its Kubernetes\n" +
 			"objects. It needs Terraform 1.5 and the provider hashicorp/aws, 5.100 or 6, and no module.\n" +
-			"What the configuration leaves open is a variable. docs/parity.md says in what the module\n" +
+			"What the configuration leaves open is a variable. docs/reference/parity.md says in what the module\n" +
 			"differs from the CloudFormation template.\n" +
 			"\n" +
 			"With --key-only it is a module of the key and the plugin's role, to use beside\n" +

@@ -43,7 +43,7 @@ func newGuard() *cobra.Command {
 			"                    ekskms. With PATH: the same path in the revision.\n" +
 			"\n" +
 			"The exit code is 1 if something is found at or above --fail-on that is not accepted.\n" +
-			"docs/guard.md lists all findings and has an example for GitHub Actions.",
+			"docs/reference/guard.md lists all findings and has an example for GitHub Actions.",
 		Example: "  ekskms guard --base origin/main\n" +
 			"  ekskms guard cdk.out --against deployed.json --accept 'rotation-weakened@ekskms-payments/SecretsKey=agreed on in SEC-12'",
 		Args: upToOne,

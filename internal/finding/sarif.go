@@ -99,7 +99,7 @@ type (
 
 const (
 	sarifSchema = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-	docsURI     = "https://github.com/ekskms/ekskms/blob/main/docs/checks.md"
+	docsURI     = "https://github.com/ekskms/ekskms/blob/main/docs/reference/checks.md"
 )
 
 // WriteSARIF writes the report as SARIF 2.1.0, as code scanning takes it.

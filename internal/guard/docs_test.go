@@ -9,9 +9,9 @@ import (
 	"github.com/ekskms/ekskms/internal/guard"
 )
 
-// TestDocs holds the table of docs/guard.md to the rules.
+// TestDocs holds the table of docs/reference/guard.md to the rules.
 func TestDocs(t *testing.T) {
-	data, err := os.ReadFile("../../docs/guard.md")
+	data, err := os.ReadFile("../../docs/reference/guard.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,6 +21,6 @@ func TestDocs(t *testing.T) {
 	}
 	const head = "| --- | --- | --- |\n"
 	if !strings.Contains(string(data), "What happens to the running cluster |\n"+head+table.String()+"\n") {
-		t.Errorf("docs/guard.md must have this table:\n%s", table.String())
+		t.Errorf("docs/reference/guard.md must have this table:\n%s", table.String())
 	}
 }

@@ -14,9 +14,9 @@ var (
 	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)\(`)
 )
 
-// docs/plugin.md names the test that holds each of its promises: they must exist.
+// docs/reference/plugin.md names the test that holds each of its promises: they must exist.
 func TestPromisesNameTests(t *testing.T) {
-	docs, err := os.ReadFile("../../docs/plugin.md")
+	docs, err := os.ReadFile("../../docs/reference/plugin.md")
 	mustf(t, err, "read")
 	there := map[string]bool{}
 	for _, dir := range []string{".", "../../cmd/kms-plugin", "../../test/e2e"} {
@@ -36,10 +36,10 @@ func TestPromisesNameTests(t *testing.T) {
 	for _, m := range testName.FindAllStringSubmatch(string(docs), -1) {
 		named[m[1]] = true
 		if !there[m[1]] {
-			t.Errorf("docs/plugin.md names %s, which does not exist", m[1])
+			t.Errorf("docs/reference/plugin.md names %s, which does not exist", m[1])
 		}
 	}
 	if len(named) < 60 {
-		t.Errorf("docs/plugin.md names %d tests only", len(named))
+		t.Errorf("docs/reference/plugin.md names %d tests only", len(named))
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/ekskms/ekskms/internal/kmsfake"
 )
 
-// The test vector of docs/plugin.md. It was made by another implementation
+// The test vector of docs/reference/plugin.md. It was made by another implementation
 // (Python, with the cryptography package), from the description there.
 const (
 	vectorKeyID    = "v2:7169bc93f36f352c6de802758de9ed3c:f7e518520a480c92f848c6c775ce0451"
@@ -63,15 +63,15 @@ func TestEnvelopeVector(t *testing.T) {
 		t.Errorf("sealed as %x", again)
 	}
 
-	docs, err := os.ReadFile("../../docs/plugin.md")
+	docs, err := os.ReadFile("../../docs/reference/plugin.md")
 	mustf(t, err, "read")
 	for _, s := range []string{vectorKeyID, vectorWrapped, vectorDigest, exampleARN, hex.EncodeToString(vectorDataKey())} {
 		if !strings.Contains(string(docs), s) {
-			t.Errorf("docs/plugin.md does not have %s", s)
+			t.Errorf("docs/reference/plugin.md does not have %s", s)
 		}
 	}
 	if !strings.Contains(strings.NewReplacer("\n", "", " ", "").Replace(string(docs)), vectorEnvelope) {
-		t.Error("docs/plugin.md does not have the envelope")
+		t.Error("docs/reference/plugin.md does not have the envelope")
 	}
 }
 

@@ -208,7 +208,7 @@ func (in *inputs) load(cmd *cobra.Command) (s settings, err error) {
 	}
 	present := map[string]yaml.Node{}
 	if err := yaml.Unmarshal(data, &present); err != nil {
-		return s, bad("not a YAML mapping of settings: "+yamlFault(err), "see docs/plugin.md for the settings")
+		return s, bad("not a YAML mapping of settings: "+yamlFault(err), "see docs/reference/plugin.md for the settings")
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)

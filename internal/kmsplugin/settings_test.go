@@ -33,7 +33,7 @@ func configFile(t *testing.T, text string) string {
 	return path
 }
 
-// The whole file of docs/plugin.md, and the same as flags.
+// The whole file of docs/reference/plugin.md, and the same as flags.
 func TestConfigFileAndFlagsMeanTheSame(t *testing.T) {
 	file := configFile(t, `
 keys:
@@ -171,18 +171,18 @@ func TestEverySettingHasItsFlag(t *testing.T) {
 	}
 }
 
-// The settings in docs/plugin.md are all of them, and the file there is good.
+// The settings in docs/reference/plugin.md are all of them, and the file there is good.
 func TestDocumentedSettings(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/plugin.md")
+	doc, err := os.ReadFile("../../docs/reference/plugin.md")
 	mustf(t, err, "docs")
 	for _, name := range settingNames() {
 		if !strings.Contains(string(doc), "`"+name+"`") {
-			t.Errorf("docs/plugin.md lacks the setting %s", name)
+			t.Errorf("docs/reference/plugin.md lacks the setting %s", name)
 		}
 	}
 	blocks := regexp.MustCompile("(?s)```yaml\n# kms-plugin.yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
 	if len(blocks) == 0 {
-		t.Fatal("docs/plugin.md has no kms-plugin.yaml")
+		t.Fatal("docs/reference/plugin.md has no kms-plugin.yaml")
 	}
 	for _, b := range blocks {
 		if _, err := parseSettings(t, "--config", configFile(t, b[1])); err != nil {
@@ -194,7 +194,7 @@ func TestDocumentedSettings(t *testing.T) {
 	in.register(cmd.Flags())
 	for _, line := range strings.Split(cmd.Flags().FlagUsages(), "\n") {
 		if m := regexp.MustCompile(`--([a-z-]+)`).FindStringSubmatch(line); m != nil && !strings.Contains(string(doc), "`--"+m[1]+"`") {
-			t.Errorf("docs/plugin.md lacks the flag --%s", m[1])
+			t.Errorf("docs/reference/plugin.md lacks the flag --%s", m[1])
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (in PluginInput) celRefused() string {
 // mounts, so a link in any folder that somebody can write to, such as an emptyDir, whose
 // path on the node is known, is another name of the socket's.
 //
-// What they can't see is said in docs/hosted-control-planes.md. A pod that has the
+// What they can't see is said in docs/howto/hosted-control-planes.md. A pod that has the
 // folder mounted already keeps it.
 func (in PluginInput) socketPolicies() []runtime.Object {
 	pods := in.socketPolicy(socketPolicyPods, "pods", celPodPaths)

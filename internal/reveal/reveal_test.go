@@ -11,11 +11,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "rewrite docs/secrets-rbac.md")
+var update = flag.Bool("update", false, "rewrite docs/howto/secrets-rbac.md")
 
 // TestDocs: the tables and the query of the documentation have these verbs and rights.
 func TestDocs(t *testing.T) {
-	const file = "../../docs/secrets-rbac.md"
+	const file = "../../docs/howto/secrets-rbac.md"
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

@@ -93,7 +93,7 @@ func workflows(t *testing.T) map[string]string {
 		}
 		all[name] = string(text)
 	}
-	docs, err := filepath.Glob("../../docs/*.md")
+	docs, err := filepath.Glob("../../docs/*/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +129,9 @@ func TestWorkflows(t *testing.T) {
 			"an expression":         {"run: ", "run: echo ${{ github.head_ref }} && "},
 			"a version that floats": {"run: ", "run: go run example.com/a@latest && "},
 		} {
+			if change[0] == "run: " && !strings.Contains(text, change[0]) {
+				continue // it runs actions alone
+			}
 			if broken := strings.Replace(text, change[0], change[1], 1); broken == text || len(judge(broken)) == 0 {
 				t.Errorf("%s: nobody notices %s", name, name2)
 			}

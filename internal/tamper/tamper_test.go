@@ -259,7 +259,7 @@ func TestRoleRules(t *testing.T) {
 // The security model names each alarm with all of its events, in full: an auditor searches
 // the trail for them.
 func TestDocs(t *testing.T) {
-	data, err := os.ReadFile("../../docs/security-model.md")
+	data, err := os.ReadFile("../../docs/reference/alarms.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestDocs(t *testing.T) {
 			events = append(events, "`"+name+"`")
 		}
 		if want := strings.Join(events, ", "); rows[r.ID] != want {
-			t.Errorf("docs/security-model.md has for %s\n%s\nwant\n%s", r.ID, rows[r.ID], want)
+			t.Errorf("docs/reference/alarms.md has for %s\n%s\nwant\n%s", r.ID, rows[r.ID], want)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func TestBrokenModule(t *testing.T) {
 }
 
 // ofEachTool is what each tool lays out, names or hands on in its own way: it is not
-// compared, and docs/parity.md says what matters of it.
+// compared, and docs/reference/parity.md says what matters of it.
 var ofEachTool = []string{
 	"aws_vpc.", "aws_default_security_group.", "aws_subnet.", "aws_internet_gateway.", "aws_eip.", "aws_nat_gateway.", "aws_route",
 	"locals.availability_zones", "locals.zones", "locals.nat_gateway", "terraform_data.", "locals.kubernetes_manifests",

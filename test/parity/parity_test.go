@@ -18,7 +18,7 @@ import (
 	"github.com/ekskms/ekskms/internal/estate/estatetest"
 )
 
-var update = flag.Bool("update", false, "rewrite the table in docs/parity.md")
+var update = flag.Bool("update", false, "rewrite the table in docs/reference/parity.md")
 
 // difference is a fact in which the renderers differ, and must.
 type difference struct {
@@ -203,9 +203,9 @@ func TestTerraform(t *testing.T) {
 	}
 }
 
-const docs = "../../docs/parity.md"
+const docs = "../../docs/reference/parity.md"
 
-// TestDocs holds docs/parity.md to the tables above.
+// TestDocs holds docs/reference/parity.md to the tables above.
 func TestDocs(t *testing.T) {
 	const begin, end = "<!-- parity: written by test/parity -->\n", "<!-- end -->"
 	text, err := os.ReadFile(docs)

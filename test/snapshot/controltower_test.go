@@ -24,7 +24,7 @@ import (
 const (
 	validator = "../../node_modules/@cdklabs/cdk-validator-cfnguard"
 	rules     = validator + "/rules/control-tower/cfn-guard"
-	docs      = "../../docs/scanners.md"
+	docs      = "../../docs/reference/scanners.md"
 )
 
 // control is one that the templates are built to comply with.
@@ -265,7 +265,7 @@ func TestExceptions(t *testing.T) {
 	}
 }
 
-// TestDocs holds the table in docs/scanners.md to the tables here.
+// TestDocs holds the table in docs/reference/scanners.md to the tables here.
 func TestControlTowerDocs(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| Control | Where | Why |\n|---|---|---|\n")

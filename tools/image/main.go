@@ -5,7 +5,7 @@
 //	go run . -version v1.2.3 -out dist
 //
 // It writes one archive for each architecture, which `docker load` and `ctr image
-// import` read, and prints the digests. The Dockerfile stays the one description of
+// import` read, and an OCI layout with an index of both, and prints the digests. The Dockerfile stays the one description of
 // the image: its RUN line, its user and its entry point are read from there. The CA
 // certificates are Mozilla's, as the Go project publishes them.
 package main
@@ -30,6 +30,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
@@ -58,6 +59,7 @@ func run(o options, out, tag string) error {
 	if err != nil {
 		return err
 	}
+	index := v1.ImageIndex(empty.Index)
 	for _, arch := range []string{"amd64", "arm64"} {
 		image, err := o.build(arch)
 		if err != nil {
@@ -72,7 +74,24 @@ func run(o options, out, tag string) error {
 			return err
 		}
 		fmt.Println(path, digest)
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+		})
 	}
+	// Both architectures under one digest, for `skopeo copy --all oci:PATH docker://NAME`
+	// and the like.
+	path := filepath.Join(out, "kms-plugin-oci")
+	if err := os.RemoveAll(path); err != nil {
+		return err
+	}
+	if _, err := layout.Write(path, index); err != nil {
+		return err
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		return err
+	}
+	fmt.Println(path, digest)
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
@@ -104,6 +105,16 @@ func TestImage(t *testing.T) {
 				t.Errorf("the same sources make %s and %s (%v)", first, second, err)
 			}
 		})
+	}
+	index, err := layout.ImageIndexFromPath(filepath.Join(out, "kms-plugin-oci"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Index(index); err != nil {
+		t.Error(err)
+	}
+	if manifest, err := index.IndexManifest(); err != nil || len(manifest.Manifests) != 2 || manifest.Manifests[1].Platform.Architecture != "arm64" {
+		t.Errorf("%v: %+v", err, manifest)
 	}
 	if err := run(o, out, "a b"); err == nil {
 		t.Error("a tag with a space is accepted")

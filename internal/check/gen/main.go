@@ -1,4 +1,4 @@
-// Command gen writes docs/checks.md. Run it with go generate ./internal/check.
+// Command gen writes docs/reference/checks.md. Run it with go generate ./internal/check.
 package main
 
 import (
@@ -26,5 +26,5 @@ func write() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile("../../docs/checks.md", out, 0o644) //nolint:gosec // the path is a constant: only the text comes from a file
+	return os.WriteFile("../../docs/reference/checks.md", out, 0o644) //nolint:gosec // the path is a constant: only the text comes from a file
 }

@@ -114,7 +114,7 @@ func (s *shell) run(b block) string {
 	return out.String()
 }
 
-// TestHostedControlPlanes: docs/hosted-control-planes.md, from a cluster with
+// TestHostedControlPlanes: docs/howto/hosted-control-planes.md, from a cluster with
 // secrets in the clear to a rotation. What a console block does to AWS or to a
 // node, the test does.
 func TestHostedControlPlanes(t *testing.T) {
@@ -167,7 +167,7 @@ func TestHostedControlPlanes(t *testing.T) {
 	}
 }
 
-// TestSecretsRBAC: docs/secrets-rbac.md, with the readers that it shows.
+// TestSecretsRBAC: docs/howto/secrets-rbac.md, with the readers that it shows.
 func TestSecretsRBAC(t *testing.T) {
 	t.Parallel()
 	c := cluster.New(t)

@@ -145,7 +145,7 @@ func attempts(client kubernetes.Interface, t *testing.T, namespace string) map[s
 	}
 }
 
-// TestSecretsRBAC: each reader can do what docs/secrets-rbac.md says, and nothing
+// TestSecretsRBAC: each reader can do what docs/howto/secrets-rbac.md says, and nothing
 // more, with each verb, on each secret, in each namespace.
 func TestSecretsRBAC(t *testing.T) {
 	t.Parallel()

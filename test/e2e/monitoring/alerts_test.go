@@ -21,7 +21,7 @@ import (
 	"github.com/prometheus/prometheus/template"
 )
 
-const rulesFile = root + "/docs/monitoring/kms-plugin-alerts.yaml"
+const rulesFile = root + "/docs/reference/kms-plugin-alerts.yaml"
 
 func readFile(t testing.TB, name string) []byte {
 	t.Helper()

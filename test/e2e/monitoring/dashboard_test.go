@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-const dashboardFile = root + "/docs/monitoring/kms-plugin-dashboard.json"
+const dashboardFile = root + "/docs/reference/kms-plugin-dashboard.json"
 
 // The part of Grafana's dashboard model that the file may use. Any other field
 // is an error, so that a misspelt one is seen.

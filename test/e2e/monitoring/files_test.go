@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-const docsFile = root + "/docs/plugin.md"
+const docsFile = root + "/docs/reference/metrics.md"
 
 // ownFamilies are the metrics that are the plugin's own.
 func (c *catalog) ownFamilies() (own []string) {
@@ -58,7 +58,7 @@ func TestEveryMetricIsOnTheDashboardAndInTheDocs(t *testing.T) {
 			t.Errorf("%s is on no panel", family)
 		}
 		if !whole.MatchString(docs) {
-			t.Errorf("%s is not in docs/plugin.md", family)
+			t.Errorf("%s is not in docs/reference/metrics.md", family)
 		}
 	}
 }

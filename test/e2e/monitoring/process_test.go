@@ -1,4 +1,4 @@
-// Package monitoring holds the alert rules and the dashboard of docs/monitoring
+// Package monitoring holds the alert rules and the dashboard of docs/reference
 // against the binary that they are about: cmd/kms-plugin is built, run before a
 // fake AWS KMS in every state that matters, and scraped. What the files name
 // must be in the scrapes, and each alert must fire in the state that it is for

@@ -38,7 +38,7 @@ func TestBlindToEKSv2(t *testing.T) {
 	const cluster = "New/Cluster"
 	for _, f := range nag.found {
 		if f.path == cluster+"/Resource" {
-			t.Errorf("cdk-nag sees clusters of awseksv2 by now: %s. Say so in docs/scanners.md", f.rule)
+			t.Errorf("cdk-nag sees clusters of awseksv2 by now: %s. Say so in docs/reference/scanners.md", f.rule)
 		}
 	}
 	templates, err := cfn.Load(nag.assembly, cfn.Environment{})

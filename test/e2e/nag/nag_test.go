@@ -23,7 +23,7 @@ import (
 	"github.com/ekskms/ekskms/stacks"
 )
 
-var update = flag.Bool("update", false, "rewrite the table in docs/scanners.md")
+var update = flag.Bool("update", false, "rewrite the table in docs/reference/scanners.md")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -199,9 +199,9 @@ func TestNagFinds(t *testing.T) {
 	}
 }
 
-// TestDocs holds the table in docs/scanners.md to the one here.
+// TestDocs holds the table in docs/reference/scanners.md to the one here.
 func TestDocs(t *testing.T) {
-	const file = "../../../docs/scanners.md"
+	const file = "../../../docs/reference/scanners.md"
 	var b strings.Builder
 	b.WriteString("| Rule | Where | Why |\n|---|---|---|\n")
 	for _, s := range suppressions {

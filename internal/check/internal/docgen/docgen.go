@@ -1,4 +1,4 @@
-// Package docgen writes docs/checks.md from the rules of package check.
+// Package docgen writes docs/reference/checks.md from the rules of package check.
 package docgen
 
 import (
