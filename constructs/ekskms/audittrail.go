@@ -58,7 +58,7 @@ type AuditTrailProps struct {
 	// Default: 365 days.
 	Retention awscdk.Duration
 	// CloudWatchLogs sends a copy of the new trail to a log group, encrypted under
-	// the key of the trail, that retains it for so long. CloudWatch Logs decrypts for
+	// the key of the trail, that retains it for this time. CloudWatch Logs decrypts for
 	// any principal that IAM lets read the group: Readers does not limit them. It
 	// costs the ingestion of every management event of the account.
 	// Default: no copy.

@@ -48,7 +48,7 @@ type CheckSuppression struct {
 // nothing, and ask nobody. CDK_VALIDATION=false does not switch them off.
 //
 // It panics with a *[PropError] if the scope is neither an app nor a stage, or a
-// prop has a value that there is not.
+// prop has a value that is not allowed.
 func AddChecks(scope constructs.Construct, props *ChecksProps) {
 	const typ = "AddChecks"
 	if scope == nil || !*awscdk.Stage_IsStage(scope) {
@@ -81,7 +81,7 @@ func AddChecks(scope constructs.Construct, props *ChecksProps) {
 // such as that of a cluster or a key.
 //
 // It panics with a *[PropError] if there is no such check, the reason is empty, or
-// the construct stands for no one resource.
+// the construct is not a single resource.
 func SuppressCheck(construct constructs.Construct, id, reason *string) {
 	const typ = "SuppressCheck"
 	require(typ, "construct", construct != nil)
@@ -91,7 +91,7 @@ func SuppressCheck(construct constructs.Construct, id, reason *string) {
 	}
 	resource := primaryResource(construct)
 	if resource == nil {
-		reject(typ, "construct", "is %s, which stands for no one resource: pass that of which the finding is", *construct.Node().Path())
+		reject(typ, "construct", "is %s, which is not a single resource: pass the construct that the finding is about", *construct.Node().Path())
 	}
 	all := []any{}
 	if there, ok := resource.GetMetadata(jsii.String(check.MetadataKey)).(map[string]any); ok {

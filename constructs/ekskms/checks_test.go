@@ -168,7 +168,7 @@ func TestChecksRefuse(t *testing.T) {
 		`ekskms.SuppressCheck: id or reason can't be taken: suppression of "key-del`: func(s awscdk.Stack) {
 			ekskms.SuppressCheck(awssns.NewTopic(s, jsii.String("T"), nil), jsii.String("key-deletable"), nil)
 		},
-		"ekskms.SuppressCheck: construct is Test, which stands for no one resource": func(s awscdk.Stack) { ekskms.SuppressCheck(s, jsii.String("key-deletable"), jsii.String("a")) },
+		"ekskms.SuppressCheck: construct is Test, which is not a single resource": func(s awscdk.Stack) { ekskms.SuppressCheck(s, jsii.String("key-deletable"), jsii.String("a")) },
 	} {
 		t.Run(want, func(t *testing.T) {
 			defer func() {

@@ -114,7 +114,7 @@
 //
 // # Who may read secrets
 //
-// Encryption at rest does not stop whoever may read secrets through the
+// Encryption at rest does not stop any principal that may read secrets through the
 // Kubernetes API. [SecretsRbac] lets named readers get named secrets, and can
 // guard against roles that let others read all.
 //

@@ -87,7 +87,7 @@ type EncryptedClusterProps struct {
 	// Default: a layer with kubectl 1.34.
 	KubectlLayer awslambda.ILayerVersion
 	// KubectlHandler makes the Lambda function with which the CDK applies Kubernetes
-	// objects. Whoever may invoke it is an administrator of the cluster, past the private
+	// objects. Any principal that may invoke it is an administrator of the cluster, past the private
 	// endpoint: see docs/explanation/security-model.md. Cluster().AddManifest and [NewSecretsRbac] need
 	// it.
 	// Default: made where the Plugin applies objects or a KubectlLayer is given, and not

@@ -66,7 +66,7 @@ type KmsPluginOptions struct {
 	Mode PluginMode
 	// Tenants are the hosted control planes on the cluster whose API servers have
 	// the plugin as a sidecar: at most 20, whose names, namespaces and service
-	// accounts have 2,400 characters together. Only with PluginModeSidecar, which
+	// accounts have 2,400 characters in all. Only with PluginModeSidecar, which
 	// needs at least one. AddTenant adds others.
 	// Default: none.
 	Tenants *[]*PluginTenant

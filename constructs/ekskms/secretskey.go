@@ -83,9 +83,9 @@ type SecretsKeyProps struct {
 	// Default: the account root alone.
 	Administrators *[]awsiam.IGrantable
 	// Creators are the roles that may create the cluster: they get
-	// kms:DescribeKey and kms:CreateGrant. Whoever else deploys the template
+	// kms:DescribeKey and kms:CreateGrant. Any other principal that deploys the template
 	// fails at the cluster with an access denied on kms:CreateGrant. At most 10,
-	// whose ARNs have 1,400 characters together.
+	// whose ARNs have 1,400 characters in all.
 	// Required where a synthesizer is passed to the stack or the app.
 	// Default: CloudFormation's execution role of the CDK bootstrap stack, in
 	// the environment of this stack, with the qualifier that the context names.
@@ -98,7 +98,7 @@ type SecretsKeyProps struct {
 	// BreakGlass are roles for an emergency. With any, only they, the Administrators and
 	// the account's root user may disable a new key or schedule its deletion, and only they
 	// and the Creators may change its policy or copy it to another Region: an IAM policy can
-	// give that to nobody else. At most 3, whose ARNs have 420 characters together.
+	// give that to nobody else. At most 3, whose ARNs have 420 characters in all.
 	// Default: any principal that the account's IAM policies allow.
 	BreakGlass *[]awsiam.IGrantable
 }
@@ -242,7 +242,7 @@ func (k *SecretsKey) take(key awskms.IKey) {
 		warn(k, "key-owner-account",
 			"The existing key belongs to account "+arn.AccountID+". What is done to it there (disabling, deletion, its policy, its "+
 				"rotation, its aliases) is an event of that account: the alarms of this stack, in account "+account.Text()+
-				", do not see it. Its owner needs alarms of his own.")
+				", do not see it. Its owner needs alarms there.")
 	}
 }
 
@@ -429,7 +429,7 @@ type PluginIdentity struct {
 // GrantPluginUse lets the role of a KMS plugin describe the key, list its grants,
 // and encrypt and decrypt with the encryption context of the cluster and no
 // other. The session must carry the tags that EKS Pod Identity gives to the
-// service account; whoever may change the role's trust policy or tags can forge
+// service account; any principal that may change the role's trust policy or tags can forge
 // them.
 //
 // It changes both the key policy and the role's identity policy. The latter is

@@ -24,7 +24,7 @@ type SecretsGuard string
 const (
 	// SecretsGuardOff lets it be made.
 	SecretsGuardOff SecretsGuard = "off"
-	// SecretsGuardWarn lets it be made, warns whoever makes it, and leaves a mark
+	// SecretsGuardWarn lets it be made, warns anyone who makes it, and leaves a mark
 	// in the audit log.
 	SecretsGuardWarn SecretsGuard = "warn"
 	// SecretsGuardDeny refuses it, and leaves a mark in the audit log.

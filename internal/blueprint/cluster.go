@@ -70,7 +70,7 @@ func AMIType(architecture string) string {
 }
 
 // Kubectl is the handler with which the CDK applies Kubernetes objects: an administrator
-// of the cluster, as whom whoever may invoke it acts. EKS has no narrower access policy
+// of the cluster, as which any principal that may invoke it acts. EKS has no narrower access policy
 // with which namespaces and admission policies can be made, and a role of Kubernetes' own
 // would have to be made by an administrator first.
 type Kubectl struct {

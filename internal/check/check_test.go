@@ -371,7 +371,7 @@ Resources:
 		{"one", `"arn:aws:eks:eu-central-1:111122223333:cluster/a", "arn:aws:iam::111122223333:root"`, "111122223333", "eu-central-1"},
 		{"a number", `"111122223333"`, "111122223333", ""},
 		{"two", `"arn:aws:eks:eu-central-1:111122223333:cluster/a", "arn:aws:eks:us-east-1:444455556666:cluster/a"`, "", ""},
-		{"one, and whoever deploys", `"arn:aws:eks:eu-central-1:444455556666:cluster/a", !Sub "arn:aws:eks:${AWS::Region}:${AWS::AccountId}:cluster/a"`, "", ""},
+		{"one, and anyone who deploys", `"arn:aws:eks:eu-central-1:444455556666:cluster/a", !Sub "arn:aws:eks:${AWS::Region}:${AWS::AccountId}:cluster/a"`, "", ""},
 		{"one, and a reference", `"arn:aws:eks:eu-central-1:444455556666:cluster/a", !Ref AWS::AccountId, !Ref AWS::Region`, "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -47,7 +47,7 @@ medium: endpoint-public
        3 |   Open:
          |   ^^^^^
   found:    EndpointPublicAccess is not set, by default true, and PublicAccessCidrs is not set: the default is 0.0.0.0/0
-  why:      Everybody can try stolen credentials on it, or a flaw of the API server; whoever gets in reads the secrets decrypted.
+  why:      Everybody can try stolen credentials on it, or a flaw of the API server; anyone who gets in reads the secrets decrypted.
   fix:      Set ResourcesVpcConfig's EndpointPublicAccess to false and EndpointPrivateAccess to true, or list your networks in PublicAccessCidrs.
   controls: CIS Amazon EKS Benchmark v1.7.0 5.4.1, 5.4.2, AWS Foundational Security Best Practices EKS.1, AWS Control Tower CT.EKS.PR.1, NIST SP 800-53 Rev. 5 SC-7, PCI DSS v4.0.1 1.4.4
 

@@ -366,7 +366,7 @@ func (kp *keyPolicy) checkAnybody() {
 }
 
 // speaksOfAnybody tells whether a statement is for everybody: no other can be for somebody
-// whose account, or who himself, is not named.
+// whose account, or which is itself not named.
 func (kp *keyPolicy) speaksOfAnybody() bool {
 	return slices.ContainsFunc(kp.statements, func(s statement) bool { return s.allow && s.anybody })
 }
@@ -446,7 +446,7 @@ func (kp *keyPolicy) checkDurableAdmin() {
 			lapses := slices.IndexFunc(p.Conditions, func(r iampolicy.Requirement) bool { return !isKey(r, durableKeys...) && !kp.outlives(r) })
 			if lapses < 0 {
 				if strings.Contains(s.arn, ":role/aws-reserved/sso.amazonaws.com/") {
-					kp.c.noteAt(kp.key.Resource, "the role %s is one of IAM Identity Center, which makes it anew when its permission set is assigned again: name the account root as administrator too", s.arn)
+					kp.c.noteAt(kp.key.Resource, "the role %s is one of IAM Identity Center, which makes it again when its permission set is assigned again: name the account root as administrator too", s.arn)
 				}
 				return
 			}

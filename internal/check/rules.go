@@ -38,7 +38,7 @@ var rules = []finding.Rule{
 	{
 		ID: "endpoint-public", Severity: finding.Medium,
 		Title:    "The API server answers the whole internet",
-		Why:      "Everybody can try stolen credentials on it, or a flaw of the API server; whoever gets in reads the secrets decrypted.",
+		Why:      "Everybody can try stolen credentials on it, or a flaw of the API server; anyone who gets in reads the secrets decrypted.",
 		Fix:      "Set ResourcesVpcConfig's EndpointPublicAccess to false and EndpointPrivateAccess to true, or list your networks in PublicAccessCidrs.",
 		Controls: []finding.Control{cis541, cis542, eks1, ctEKS1, sc7, pci144},
 	},
@@ -124,7 +124,7 @@ var rules = []finding.Rule{
 	{
 		ID: "cluster-creator-missing", Severity: finding.High,
 		Title:    "Nobody can create the cluster with this key",
-		Why:      "EKS calls DescribeKey and CreateGrant in the name of whoever creates the cluster. Nobody has both, so CreateCluster fails with access denied.",
+		Why:      "EKS calls DescribeKey and CreateGrant in the name of the principal that creates the cluster. Nobody has both, so CreateCluster fails with access denied.",
 		Fix:      "Allow kms:DescribeKey and kms:CreateGrant to the role that creates the cluster: under CDK, CloudFormation's execution role.",
 		Controls: inferred(sc121),
 	},
@@ -251,7 +251,7 @@ var rules = []finding.Rule{
 	{
 		ID: "trail-not-encrypted", Severity: finding.Medium,
 		Title:    "The trail's logs are not under a customer-managed key",
-		Why:      "Whoever may read the bucket reads the log: no second permission, on a key, stands before it.",
+		Why:      "Any principal that may read the bucket reads the log: no second permission, on a key, stands before it.",
 		Fix:      "Set KMSKeyId to a key of your own.",
 		Controls: []finding.Control{trail2, ctTrail1, au9, sc28, pci34},
 	},
@@ -273,7 +273,7 @@ var rules = []finding.Rule{
 	{
 		ID: "trail-tamper-alarm-missing", Severity: finding.Medium,
 		Title:    "Nobody is told when the trail is tampered with",
-		Why:      "Whoever stops the trail first is not seen afterwards, and silences the alarms on the key with it.",
+		Why:      "Any principal that stops the trail first is not seen afterwards, and silences the alarms on the key with it.",
 		Fix:      "Add an EventBridge rule with a target on 'AWS API Call via CloudTrail' for these events of the trail, or a metric filter with an alarm.",
 		Controls: append([]finding.Control{watch5}, inferred(si45, au9)...),
 	},
@@ -302,7 +302,7 @@ var rules = []finding.Rule{
 	{
 		ID: "secret-in-template", Severity: finding.High,
 		Title:    "A secret stands in the template in the clear",
-		Why:      "Whoever may read the stack's template, its change sets or the repository reads it. Base64 is no encryption.",
+		Why:      "Any principal that may read the stack's template, its change sets or the repository reads it. Base64 is no encryption.",
 		Fix:      "Keep the value in AWS Secrets Manager and let an operator bring it into the cluster; rotate the one that stood here.",
 		Controls: append([]finding.Control{cis442}, inferred(ia57, sc28)...),
 	},

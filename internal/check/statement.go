@@ -162,8 +162,8 @@ var (
 		"kms:GrantIsForAWSResource", "kms:GrantConstraintType", "kms:GrantOperations", "kms:GranteePrincipal", "kms:ViaService", "kms:EncryptionContext:*",
 	}
 	// delegateKeys say who of the account is meant, or through which service. An
-	// encryption context does not: whoever IAM allows may send it.
+	// encryption context does not: any principal that IAM allows may send it.
 	delegateKeys = []string{"aws:PrincipalArn", "aws:userid", "kms:ViaService", "aws:SourceArn", "aws:SourceAccount", "aws:SourceOrgID", "aws:SourceOrgPaths"}
-	// durableKeys are met by some administrator of the account for ever.
+	// durableKeys are met by some administrator of the account forever.
 	durableKeys = []string{"kms:CallerAccount", "aws:PrincipalAccount", "aws:PrincipalOrgID", "aws:PrincipalOrgPaths", "aws:PrincipalType", "aws:SecureTransport", "aws:MultiFactorAuthPresent", "aws:MultiFactorAuthAge"}
 )

@@ -42,7 +42,7 @@ func notice(cmd *cobra.Command, what, hint string) {
 }
 
 func printError(stderr io.Writer, style terminal.Style, what, hint string) {
-	style.Width = 0 // whoever searches a log wants whole lines
+	style.Width = 0 // anyone who searches a log wants whole lines
 	_, _ = fmt.Fprintln(stderr, style.Paint(terminal.Alarm, "ekskms:"), strings.TrimSpace(what))
 	if hint != "" {
 		_, _ = fmt.Fprintln(stderr, style.Paint(terminal.Bold, "hint:"), hint)

@@ -156,7 +156,7 @@ func one(cmd *cobra.Command, args []string) error {
 	return upToOne(cmd, args)
 }
 
-// helpArgs refuses help for a command that there is not, for which cobra would
+// helpArgs refuses help for a command that does not exist, for which cobra would
 // print help and be content.
 func helpArgs(cmd *cobra.Command, args []string) error {
 	at := cmd.Root()

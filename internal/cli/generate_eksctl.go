@@ -59,7 +59,7 @@ func eksctlComments(c blueprint.Cluster, keyARN, clusterRole, pluginRole string)
 	lines := []string{
 		"eksctl for cluster " + c.Name + ".",
 		"Key:     " + keyARN,
-		"First:   the key's policy must let whoever runs eksctl create the cluster: name the role in creators.",
+		"First:   the key's policy must let the principal that runs eksctl create the cluster: name the role in creators.",
 	}
 	if clusterRole == "" {
 		lines = append(lines,

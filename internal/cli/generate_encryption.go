@@ -104,7 +104,7 @@ func migrationAdvice(in manifest.EncryptionInput) []string {
 	lines := []string{"Next:    once every API server has this file, rewrite everything: " + rewrite}
 	if in.AllowUnencryptedReads {
 		lines = append(lines,
-			"         Then make this file without --allow-unencrypted-reads: until then, whoever can write to",
+			"         Then make this file without --allow-unencrypted-reads: until then, any principal that can write to",
 			"         etcd can put data there that the API server takes for its own.")
 	}
 	if len(in.Old) > 0 {

@@ -51,7 +51,7 @@ func newGenerateManifests() *cobra.Command {
 	var f manifestFlags
 	cmd := &cobra.Command{
 		Use:   "manifests",
-		Short: "Print the plugin's Kubernetes objects, in each mode that there is",
+		Short: "Print the plugin's Kubernetes objects, in each mode",
 		Long: "Print the Kubernetes objects that put the plugin to work.\n" +
 			"\n" +
 			"  deployment  watches the key of an EKS cluster, and serves no API server. It is what the\n" +
@@ -335,7 +335,7 @@ func hostComments(in manifest.SidecarInput, host manifest.Host) []string {
 			"Checked: against the TenantControlPlane of Kamaji 1.0.0, not on a cluster.",
 			apply,
 			"         Lists are replaced, not merged: if the TenantControlPlane has some of these, put them",
-			"         together here first. kubectl reports such a conflict with whoever wrote them.",
+			"         together here first. kubectl reports such a conflict with their writer.",
 		}
 	case manifest.Karmada:
 		return []string{
@@ -365,7 +365,7 @@ func (f *manifestFlags) staticPod(cmd *cobra.Command, x facts) ([]artifact, erro
 	if role, _ := place.ParseARN(f.roleARN); !place.IsRole(f.roleARN) || role.Partition != partition {
 		return nil, hint.Usage(fmt.Sprintf("--role-arn is %q, which is not the ARN of an IAM role in the key's partition", f.roleARN), "arn:"+partition+":iam::<account>:role/<name>")
 	}
-	// Whoever has the encryption context of another cluster can decrypt its data.
+	// Anyone who has the encryption context of another cluster can decrypt its data.
 	switch {
 	case f.clusterName == "":
 		return nil, missing("cluster-name", "it stands in the encryption context, which tells this control plane's data from others'", "a name that no EKS cluster in the account has")

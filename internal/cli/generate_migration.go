@@ -14,14 +14,14 @@ func newGenerateMigration() *cobra.Command {
 	var kubernetes string
 	cmd := &cobra.Command{
 		Use:   "migration",
-		Short: "Print what has an API server rewrite all data under the newest key",
+		Short: "Print the migration that rewrites all data under the newest key",
 		Long: "Print a StorageVersionMigration for each resource, and as comments the kubectl command that\n" +
 			"does the same where that API is missing. Either is needed after a first configuration, after\n" +
-			"a rotation of the key, and after a move to another: objects are stored anew only when they\n" +
+			"a rotation of the key, and after a move to another: objects are stored again only when they\n" +
 			"are written.\n" +
 			"\n" +
 			"It is for API servers that you run. EKS does not let you see what is stored how; that what\n" +
-			"is read there and written back is stored anew is the same.",
+			"is read there and written back is stored again is the same.",
 		Example: "  ekskms generate migration\n" +
 			"  ekskms generate migration --kubernetes-version 1.36\n" +
 			"  ekskms generate migration --resources secrets,configmaps",
@@ -65,7 +65,7 @@ func migrationComments(resources []string, kubernetes string) []string {
 	}, on, []string{
 		"Or:      kubectl get " + list + " --all-namespaces -o json | kubectl replace -f -",
 		"         Kubernetes' own documentation does it so. An object that somebody changes meanwhile is",
-		"         reported as a conflict, and was stored anew by that change.",
+		"         reported as a conflict, and was stored again by that change.",
 		"Done:    kubectl wait --for=condition=Succeeded storageversionmigration --all --timeout=10m",
 		"         What counts is etcd: ekskms inspect " + resourceFlags(resources) + " --expect-key-id KEY_ID snapshot.db",
 		"         of a snapshot that was taken afterwards (etcdctl snapshot save snapshot.db), with the key_id",

@@ -96,7 +96,7 @@ func newGenerateKeyPolicy() *cobra.Command {
 			"it. That replaces a policy: with --statements it is the list of statements to add to one.\n" +
 			"\n" +
 			"KMS refuses a principal that does not exist. The roles that the deployment makes are named\n" +
-			"only if their ARNs are given: before the deployment the policy goes without them, and the\n" +
+			"only if their ARNs are given: before the deployment the policy is printed without them, and the\n" +
 			"cluster's role is named by its path.",
 		Example: "  ekskms generate key-policy --file ekskms.yaml --account 111122223333 --region eu-central-1\n" +
 			"  ekskms generate key-policy --file ekskms.yaml --account 111122223333 --region eu-central-1 --plugin-role-arn arn:aws:iam::111122223333:role/plugin --statements",
@@ -151,7 +151,7 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	}
 	nameCreators(cmd, c)
 	if c.Plugin != nil && plugin == "" {
-		warn(cmd, "the policy goes without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
+		warn(cmd, "the policy is printed without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
 	}
 	switch {
 	case len(tenants) == len(names) && len(names) > 0:
@@ -159,7 +159,7 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	case len(tenants) > 0:
 		return hint.Usage(fmt.Sprintf("--tenant-role-arn is given for %d of %d tenants", len(tenants), len(names)), fmt.Sprintf("give it for each of %q", names))
 	case len(names) > 0:
-		warn(cmd, "the policy goes without the roles of the tenants, which the deployment makes", "deploy, and give each with --tenant-role-arn name=ARN")
+		warn(cmd, "the policy is printed without the roles of the tenants, which the deployment makes", "deploy, and give each with --tenant-role-arn name=ARN")
 	}
 	return nil
 }
@@ -277,7 +277,7 @@ func keyOf(c blueprint.Cluster, flag, region string) (k arn.ARN, err error) {
 	key := flag
 	switch {
 	case c.Key.ARN != "" && flag != "" && flag != c.Key.ARN:
-		return k, hint.Usage(fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", flag, c.Key.ARN), "give one of the two, or twice the same")
+		return k, hint.Usage(fmt.Sprintf("--key is %s, and key.arn of the configuration is %s", flag, c.Key.ARN), "give one of them, or the same ARN in both")
 	case c.Key.ARN != "":
 		key = c.Key.ARN
 	case flag == "":

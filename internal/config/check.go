@@ -221,7 +221,7 @@ func (d *decoder) tenants(p Plugin, path string) {
 		pods[pod] = fmt.Sprintf("another tenant, on line %d", d.nodes[account].Line)
 	}
 	if at := path + ".tenants"; d.ok(at) && text > blueprint.MaxTenantText {
-		d.faultAt(at, "has names, namespaces and service accounts of %d characters together, must be at most %d: shorten them", text, blueprint.MaxTenantText)
+		d.faultAt(at, "has names, namespaces and service accounts of %d characters in all, must be at most %d: shorten them", text, blueprint.MaxTenantText)
 	}
 }
 

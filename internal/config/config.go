@@ -5,7 +5,7 @@
 //
 //	ekskms.yaml:7: clusters[0].key.rotationPeriodDays: 30: must be 90 to 2560 days
 //
-// A model that [Parse] returns is complete: every default is filled in, so whoever
+// A model that [Parse] returns is complete: every default is filled in, so anyone who
 // renders it never has to choose one.
 //
 // The limits of a field stand once, in its struct tags and in the rules these name.
@@ -46,10 +46,10 @@ type Cluster struct {
 	// Name of the cluster: 1 to 100 letters, digits, hyphens and underscores, beginning with a letter or a digit. Required.
 	Name string `yaml:"name" jsonschema:"required" config:"rule=clusterName"`
 
-	// AWS account to deploy to: 12 digits, quoted. Given together with region, or not at all. Default: the account of whoever deploys.
+	// AWS account to deploy to: 12 digits, quoted. Given together with region, or not at all. Default: the account of the credentials that deploy.
 	Account string `yaml:"account,omitempty" config:"rule=account,needs=region"`
 
-	// AWS Region to deploy to, such as eu-central-1, us-gov-west-1 or cn-north-1. Given together with account, or not at all. Default: the Region of whoever deploys.
+	// AWS Region to deploy to, such as eu-central-1, us-gov-west-1 or cn-north-1. Given together with account, or not at all. Default: the Region of the credentials that deploy.
 	Region string `yaml:"region,omitempty" config:"rule=region,needs=account"`
 
 	// Kubernetes minor version, quoted, one that EKS offers in standard or extended support, or 1.37, which the CDK knows and no page of AWS names: a warning says so. 1.32, 1.36 and 1.37 are outside the supported version skew (one minor version) of the bundled kubectl 1.34: the constructs warn about them. Default: "1.35".
@@ -163,7 +163,7 @@ type Key struct {
 	// Whether conditions limit the creators' kms:CreateGrant to grants that EKS asks for. Not tried on AWS: try it on a cluster that you can lose. Default: false.
 	StrictGrants bool `yaml:"strictGrants,omitempty" jsonschema:"default=false"`
 
-	// ARNs of IAM roles for an emergency. With any, only they, the administrators and the account's root user may disable a new key or schedule its deletion, and only they and the creators may change its policy or copy it to another Region: an IAM policy can give that to nobody else. At most 3, whose ARNs have 420 characters together. Not with arn. Default: any principal that the account's IAM policies allow.
+	// ARNs of IAM roles for an emergency. With any, only they, the administrators and the account's root user may disable a new key or schedule its deletion, and only they and the creators may change its policy or copy it to another Region: an IAM policy can give that to nobody else. At most 3, whose ARNs have 420 characters in all. Not with arn. Default: any principal that the account's IAM policies allow.
 	BreakGlass []string `yaml:"breakGlass,omitempty" jsonschema:"uniqueItems=true" config:"is=breakGlass,rule=roleARN,unless=arn"`
 }
 
@@ -175,7 +175,7 @@ type Audit struct {
 	// Days that the log bucket of a new trail keeps its objects, 1 to 36500. Not with trailArn. Default: 365.
 	RetentionDays int `yaml:"retentionDays,omitempty" config:"is=trailDays,unless=trailArn"`
 
-	// Days that a copy of a new trail is kept in CloudWatch Logs, one of the periods that it has. Whoever IAM lets read the log group reads the copy, whatever readers says. Every management event of the account is ingested, and billed. Not with trailArn. Default: no copy.
+	// Days that a copy of a new trail is kept in CloudWatch Logs, one of the periods that it has. Any principal that IAM lets read the log group reads the copy, whatever readers says. Every management event of the account is ingested, and billed. Not with trailArn. Default: no copy.
 	CloudWatchLogsRetentionDays int `yaml:"cloudWatchLogsRetentionDays,omitempty" config:"is=copyDays,rule=logRetention,unless=trailArn"`
 
 	// Days that the log group of the cluster's control plane keeps its events, one of the periods that CloudWatch Logs has. Default: 365.
@@ -226,10 +226,10 @@ type Plugin struct {
 	// deployment: plugin pods that watch the cluster's key. sidecar: the same, and an identity for the plugin in the pods of each tenant's API server. daemonset: one plugin pod on each node, for API servers that take its socket from the host. Default: deployment.
 	Mode string `yaml:"mode" jsonschema:"enum=deployment,enum=sidecar,enum=daemonset,default=deployment"`
 
-	// Hosted control planes whose API servers run as pods on this cluster, with the plugin beside them in the pod: at most 20, whose names, namespaces and service accounts have 2,400 characters together. Required with mode sidecar, not allowed without.
+	// Hosted control planes whose API servers run as pods on this cluster, with the plugin beside them in the pod: at most 20, whose names, namespaces and service accounts have 2,400 characters in all. Required with mode sidecar, not allowed without.
 	Tenants []Tenant `yaml:"tenants,omitempty" jsonschema:"minItems=1" config:"is=tenants,requiredWhen=mode:sidecar"`
 
-	// Folders of the nodes that pods may mount beside the socket, in namespaces without the label ekskms.github.io/kms-socket=allowed. Each as it is written or, with a slash at its end, with all below it: whoever can write there can plant a link to the socket. At most 50, only with mode daemonset. Default: none.
+	// Folders of the nodes that pods may mount beside the socket, in namespaces without the label ekskms.github.io/kms-socket=allowed. Each as it is written or, with a slash at its end, with all below it: any principal that can write there can plant a link to the socket. At most 50, only with mode daemonset. Default: none.
 	HostPaths []string `yaml:"hostPaths,omitempty" jsonschema:"uniqueItems=true" config:"is=hostPaths"`
 
 	// Who applies the Kubernetes objects, those of secrets too. handler: the CDK, with a Lambda function that is an administrator of the cluster. none: your own pipeline applies what 'ekskms generate manifests' prints; there is no such function then. In Terraform the variable apply_manifests decides. Default: handler.
@@ -313,6 +313,6 @@ type CheckSuppression struct {
 	// Where the findings are accepted: a construct path with all that is below it, or a logical ID. Default: everywhere.
 	Resource string `yaml:"resource,omitempty" config:"rule=checkResource"`
 
-	// Why the findings are accepted, for whoever reads the report: one line of 10 to 500 characters. Required.
+	// Why the findings are accepted, for anyone who reads the report: one line of 10 to 500 characters. Required.
 	Reason string `yaml:"reason" jsonschema:"required" config:"rule=checkReason"`
 }

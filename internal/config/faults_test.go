@@ -500,7 +500,7 @@ var faultCases = []faultCase{
 		`26: clusters[0].plugin.tenants: 21 items: must have at most 20`,
 	}},
 	{"tenants with long names", "silent", "  plugin:\n    mode: sidecar\n    tenants:\n" + tenants(20, 41), []string{
-		`6: clusters[0].plugin.tenants: a list: has names, namespaces and service accounts of 2460 characters together, must be at most 2400: shorten them`,
+		`6: clusters[0].plugin.tenants: a list: has names, namespaces and service accounts of 2460 characters in all, must be at most 2400: shorten them`,
 	}},
 	{"tenant without a pod", "", "  plugin:\n    mode: sidecar\n    tenants:\n    - name: a\n", []string{
 		`6: clusters[0].plugin.tenants[0].namespace: is required`,

@@ -93,7 +93,7 @@ func (c *comparison) entries() {
 		}
 		what := "gets"
 		if was != nil {
-			what = "gets anew"
+			what = "newly gets"
 		}
 		c.find(rule, is, "the service account %s/%s %s the role %s", value.Show(is.Settings["Namespace"]), value.Show(is.Settings["ServiceAccount"]), what, value.Show(role))
 	}

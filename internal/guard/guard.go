@@ -197,7 +197,7 @@ var covered = map[string]string{ //nolint:gosec // names of rules
 	"alarm-undeliverable": "alarm-undeliverable", "trail-undeliverable": "trail-undeliverable", "trust-never-matches": "trust-never-matches",
 }
 
-// checks compares what package check finds on both sides. What it finds anew, and
+// checks compares what package check finds on both sides. What it newly finds, and
 // the comparison did not find as something else, is a finding here as well.
 func (c *comparison) checks() error {
 	was, err := check.Run(c.before, check.Options{Organization: c.organization})

@@ -66,7 +66,7 @@ func (c *comparison) aliases() {
 	}
 }
 
-// trust finds who can become a role of the templates anew, if a key policy or an IAM
+// trust finds who can become a role of the templates again, if a key policy or an IAM
 // policy lets the role do something with a key. It is decided by the text.
 func (c *comparison) trust() {
 	for _, was := range c.before.Of(estate.KindRole) {

@@ -120,7 +120,7 @@ func (c *comparison) groups() {
 		switch {
 		case c.lost("retention-weakened", is, "RetentionInDays", was.Settings["RetentionInDays"], is.Settings["RetentionInDays"]):
 		case limits && !limited:
-			c.find("retention-weakened", is, "the log is kept for %g days, it was kept for ever", new)
+			c.find("retention-weakened", is, "the log is kept for %g days, and was kept without end before", new)
 		case limits && new < old:
 			c.find("retention-weakened", is, "the log is kept for %g days, it was %g", new, old)
 		}
@@ -406,11 +406,11 @@ func (c *comparison) alarms() {
 			}
 			for _, name := range []string{"FilterPattern", "LogGroupName", "Endpoint", "Protocol", "TopicArn"} {
 				if old, new := was.Settings[name], is.Settings[name]; !reflect.DeepEqual(old, new) {
-					c.find("alarm-removed", is, "%s changes: whoever was told before may not be told any more", name)
+					c.find("alarm-removed", is, "%s changes: anyone who was told before may not be told any more", name)
 				}
 			}
 			if is.Settings["FilterPolicy"] != nil && !reflect.DeepEqual(was.Settings["FilterPolicy"], is.Settings["FilterPolicy"]) {
-				c.find("alarm-removed", is, "FilterPolicy changes: whoever was told before may not be told any more")
+				c.find("alarm-removed", is, "FilterPolicy changes: anyone who was told before may not be told any more")
 			}
 		}
 	}

@@ -29,12 +29,12 @@ var rules = []finding.Rule{
 	},
 	{
 		ID: "key-deleted", Title: "The key is no longer in the template", Severity: finding.Critical,
-		Why: "Unless its DeletionPolicy retains it, CloudFormation schedules the key for deletion. While it is pending, the API server can't decrypt what it has not cached; afterwards whatever is under the key is lost for ever.",
+		Why: "Unless its DeletionPolicy retains it, CloudFormation schedules the key for deletion. While it is pending, the API server can't decrypt what it has not cached; afterwards whatever is under the key is lost forever.",
 		Fix: "Keep the resource under its logical ID. If the deletion was scheduled already: 'aws kms cancel-key-deletion', then 'aws kms enable-key'.",
 	},
 	{
 		ID: "alias-moved", Title: "An alias leads to another key, or has another name", Severity: finding.High,
-		Why: "Whoever encrypts through the alias uses another key from then on, with another policy and without the alarms, or finds none. What is encrypted names its key and stays readable.",
+		Why: "Any principal that encrypts through the alias uses another key from then on, with another policy and without the alarms, or finds none. What is encrypted names its key and stays readable.",
 		Fix: "Leave TargetKeyId and AliasName as they are.",
 	},
 	{
@@ -49,7 +49,7 @@ var rules = []finding.Rule{
 	},
 	{
 		ID: "principal-dropped", Title: "A principal loses what it may do with the key", Severity: finding.High,
-		Why: "Whoever still uses the key is refused from the moment of the update. For EKS and a plugin that means secrets that can't be read, for an administrator a key that can't be recovered.",
+		Why: "Any principal that still uses the key is refused from the moment of the update. For EKS and a plugin that means secrets that can't be read, for an administrator a key that can't be recovered.",
 		Fix: "Keep the statement as long as the principal is in use, and what was encrypted under its encryption context is needed.",
 	},
 	{
@@ -89,7 +89,7 @@ var rules = []finding.Rule{
 	},
 	{
 		ID: "access-widened", Title: "More principals get at the secrets, past the key", Severity: finding.High,
-		Why: "An access entry, an identity provider, a role's trust, a binding or a weaker admission policy opens the Kubernetes API, which decrypts for whoever may read. The key has no part in it.",
+		Why: "An access entry, an identity provider, a role's trust, a binding or a weaker admission policy opens the Kubernetes API, which decrypts for any principal that may read. The key has no part in it.",
 		Fix: "If the principal must have it, accept this with the reason. If not, leave the entry, the role, the binding or the policy as it was.",
 	},
 	{

@@ -70,7 +70,7 @@ type Statement struct {
 }
 
 // Principal says who a statement is about. The zero value is none, as in an
-// identity policy, where the principal is whoever holds the policy.
+// identity policy, where the principal is the one that holds the policy.
 type Principal struct {
 	// AWS holds ARNs of roles, users, sessions and account roots, account IDs, or
 	// "*".

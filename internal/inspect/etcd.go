@@ -52,7 +52,7 @@ type scan struct {
 	counts    map[groupKey]int
 	// seen are the keys of which a newer revision was met, by the first half of
 	// their SHA-256: 16 bytes for each key that is in the file, and with the
-	// map's own room up to 40. Whoever can choose names could make two equal only
+	// map's own room up to 40. Anyone who can choose names could make two equal only
 	// with 2^64 attempts, so an object can't be hidden behind another.
 	seen   map[[16]byte]struct{}
 	hash   hash.Hash

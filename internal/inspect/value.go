@@ -19,7 +19,7 @@ import (
 // Kind is the way in which an object is stored.
 type Kind string
 
-// The kinds that there are.
+// The kinds of storage.
 const (
 	// Clear is an object as the API server writes it without encryption: JSON,
 	// protobuf or CBOR.

@@ -8,7 +8,7 @@
 //   - the account root, and so any IAM policy of the account, gets
 //     administration only: it can't encrypt, decrypt, make data keys or make
 //     grants;
-//   - whoever may use the key is named, and a plugin only with the encryption
+//   - each principal that may use the key is named, and a plugin only with the encryption
 //     context of its cluster or of its tenant.
 //
 // Strings may hold CloudFormation tokens: nothing here looks inside them.
@@ -93,7 +93,7 @@ func onKey() iampolicy.Values { return iampolicy.Values{"*"} }
 // Account lets the account root, and through it the IAM policies of the
 // account, administer the key. The root of an account can't be deleted, so the
 // key can't be locked away from everybody; but it can't use the key either.
-// Whoever may put a key policy may of course write himself into it: that is why
+// Any principal that may put a key policy may of course write itself into it: that is why
 // PutKeyPolicy raises an alarm.
 func Account(rootARN string, multiRegion bool) iampolicy.Statement {
 	return iampolicy.Statement{
@@ -105,7 +105,7 @@ func Account(rootARN string, multiRegion bool) iampolicy.Statement {
 	}
 }
 
-// guarded is what takes a key away, or its policy off. Whoever may copy it to another
+// guarded is what takes a key away, or its policy off. Any principal that may copy it to another
 // Region chooses the policy there.
 var guarded = []string{"kms:DisableKey", "kms:PutKeyPolicy", "kms:ReplicateKey", "kms:ScheduleKeyDeletion", "kms:UpdatePrimaryRegion"}
 
@@ -171,8 +171,8 @@ type StrictGrants struct {
 // kms:ViaService in CreateCluster is inferred from the list of services that support it,
 // not tried: hence opt-in.
 //
-// Beside [AccountWithBreakGlass] a creator gets kms:PutKeyPolicy by name, which he would
-// otherwise have from IAM: he makes the key, and updates its policy.
+// Beside [AccountWithBreakGlass] a creator gets kms:PutKeyPolicy by name, which it would
+// otherwise have from IAM: it makes the key, and updates its policy.
 func ClusterCreators(roleARNs []string, strict *StrictGrants, breakGlass bool) []iampolicy.Statement {
 	principal := iampolicy.Principal{AWS: roleARNs}
 	own := iampolicy.Values{"kms:DescribeKey"}
@@ -307,7 +307,7 @@ func pluginActions() iampolicy.Values { return iampolicy.Values{"kms:Decrypt", "
 // With session set, the plugin runs on EKS: it may also list the key's grants, to
 // see whether EKS's own is still there, and the role's session must carry the
 // tags that EKS Pod Identity gives to that service account of that cluster. That
-// guards against a trust added to the role by accident; whoever may change the
+// guards against a trust added to the role by accident; any principal that may change the
 // role's trust policy or its tags can forge them.
 func PluginUse(roleARN string, context EncryptionContext, session *PodSession) []iampolicy.Statement {
 	describe := iampolicy.Statement{

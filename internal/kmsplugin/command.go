@@ -49,7 +49,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exit
 }
 
-// NewCommand builds the command tree. Whoever writes a command line for the
+// NewCommand builds the command tree. Anyone who writes a command line for the
 // plugin can check it here: serve judges all its values in PreRunE.
 func NewCommand() *cobra.Command {
 	root := &cobra.Command{

@@ -270,7 +270,7 @@ func (d *doctor) key(ctx context.Context, k *cmk, e *endpoint, c *Client) {
 	keyARN := aws.ToString(meta.Arn)
 	if strings.Contains(name, "alias/") {
 		d.add("alias", subject, findingWarning, "stands for "+keyARN,
-			"whoever may move the alias chooses the key; after a move, add the earlier key by its ARN, or data under it is lost to a restarted plugin")
+			"any principal that may move the alias chooses the key; after a move, add the earlier key by its ARN, or data under it is lost to a restarted plugin")
 	}
 	if e.home {
 		k.state.Store(&snapshot{arn: keyARN})

@@ -108,7 +108,7 @@ var conditions = []condition{conditionOK, conditionDegraded, conditionFailed, co
 // degraded) as long as what is sealed under it can be expected to be read back:
 //
 //   - a probe was good at least once, and the last good one is not older than
-//     vouchFor: an outage says nothing about the key, but not for ever;
+//     vouchFor: an outage says nothing about the key, but not forever;
 //   - KMS itself has not refused the key in two probes without a good one
 //     between them. Silence between them takes nothing back.
 //

@@ -112,7 +112,7 @@ func TestAFlappingKeyIDIsNotActivated(t *testing.T) {
 	})
 }
 
-// A probe that fails in between begins the row anew.
+// A probe that fails in between begins the row again.
 func TestAFailureBetweenIsNoSight(t *testing.T) {
 	bubble(t, func(_ *testing.T, f *fixture) {
 		f.probe()

@@ -19,7 +19,7 @@ const (
 	// replicaPatience is how many polls a replica leaves a worse condition of
 	// another alone that it has not seen refreshed.
 	replicaPatience = 3
-	// conflictTries is how often a condition is read and written anew at once,
+	// conflictTries is how often a condition is read and written again at once,
 	// if somebody was quicker.
 	conflictTries = 3
 
@@ -105,7 +105,7 @@ func (r *reporter) report(ctx context.Context, v watched) error {
 }
 
 // condition writes the verdict into the Deployment's status. Replicas write the
-// same condition, and must not undo each other's for ever: the worse one wins.
+// same condition, and must not undo each other's forever: the worse one wins.
 // One that is worse than True is refreshed with each poll by who sees it, and
 // left alone by the others until it is stale.
 func (r *reporter) condition(ctx context.Context, d deployment, v watched) error {

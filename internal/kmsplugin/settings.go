@@ -415,7 +415,7 @@ func (s settings) judgeOwner() (o Owner, err error) {
 	mode, err := strconv.ParseUint(s.SocketMode, 8, 32)
 	if err != nil || mode&^0o770 != 0 || mode&0o600 != 0o600 {
 		return o, hint.Usage(fmt.Sprintf("--socket-mode %q must be octal, with 0600 for the owner and nothing for others", s.SocketMode),
-			"whoever can open the socket can decrypt: use 0600, or 0660 and a group")
+			"anyone who can open the socket can decrypt: use 0600, or 0660 and a group")
 	}
 	o.Mode = fs.FileMode(mode)
 	if s.SocketGroup == "" {

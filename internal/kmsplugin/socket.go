@@ -30,7 +30,7 @@ func socketPath(listen string) (string, error) {
 	return filepath.Clean(path), nil
 }
 
-// Owner says who may connect to the socket: whoever can, can decrypt.
+// Owner says who may connect to the socket: anyone who can, can decrypt.
 type Owner struct {
 	Mode  fs.FileMode // such as 0600
 	Group int         // group ID. Default: that of the process, if not positive

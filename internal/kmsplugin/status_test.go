@@ -158,7 +158,7 @@ func TestStatusRule(t *testing.T) {
 	for name, steps := range map[string][]step{
 		"nothing is vouched for before a good probe": {{0, "outage", conditionFailed}, {0, "refusal", conditionFailed}, {0, "good", conditionOK}},
 		"an outage is ridden out for an hour":        {{0, "good", conditionOK}, {time.Minute, "outage", conditionDegraded}, {58*time.Minute + 59*time.Second, "outage", conditionDegraded}, {time.Second, "", conditionDegraded}, {time.Nanosecond, "", conditionFailed}, {0, "outage", conditionFailed}, {0, "good", conditionOK}},
-		"a good probe begins the hour anew":          {{0, "good", conditionOK}, {59 * time.Minute, "outage", conditionDegraded}, {0, "good", conditionOK}, {59 * time.Minute, "outage", conditionDegraded}},
+		"a good probe begins the hour again":         {{0, "good", conditionOK}, {59 * time.Minute, "outage", conditionDegraded}, {0, "good", conditionOK}, {59 * time.Minute, "outage", conditionDegraded}},
 		"one refusal is not believed":                {{0, "good", conditionOK}, {0, "refusal", conditionDegraded}, {0, "good", conditionOK}, {0, "refusal", conditionDegraded}},
 		"two refusals in a row are":                  {{0, "good", conditionOK}, {0, "refusal", conditionDegraded}, {0, "refusal", conditionFailed}},
 		"an outage between them takes nothing back":  {{0, "good", conditionOK}, {0, "refusal", conditionDegraded}, {0, "outage", conditionDegraded}, {0, "refusal", conditionFailed}},
@@ -211,7 +211,7 @@ func (k withoutRetries) GenerateDataKey(ctx context.Context, in *kms.GenerateDat
 	return k.KMS.GenerateDataKey(ctx, in, once)
 }
 
-// Status before the first probe waits for it, and not for ever.
+// Status before the first probe waits for it, and not forever.
 func TestStatusRightAfterStart(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fixture) {
 		f.p.sealing().probed = make(chan struct{})

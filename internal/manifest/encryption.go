@@ -32,7 +32,7 @@ type EncryptionInput struct {
 	// Old are providers that data was written with before: they only read.
 	Old []Provider
 	// AllowUnencryptedReads lets the API server read what was written in the clear,
-	// until all of it is rewritten. Whoever can write to etcd can put such data
+	// until all of it is rewritten. Any principal that can write to etcd can put such data
 	// there, so it should not stay.
 	AllowUnencryptedReads bool
 }

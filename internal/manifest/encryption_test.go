@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Each form that there is. test/e2e/schemas loads these files with the API server's own
+// Each form. test/e2e/schemas loads these files with the API server's own
 // loader.
 var encryptionForms = map[string]EncryptionInput{
 	"encryption":           {},

@@ -276,7 +276,7 @@ func TestTokensPassUntouched(t *testing.T) {
 	}
 }
 
-// The real command judges every command line that there is.
+// The real command judges every command line.
 func TestArgsAreTheCommands(t *testing.T) {
 	for _, mode := range allModes {
 		c := plugin(pod(t, mode))

@@ -23,7 +23,7 @@ type Guard string
 const (
 	// GuardOff lets it be made.
 	GuardOff Guard = "off"
-	// GuardWarn lets it be made, warns whoever makes it, and leaves a mark in the
+	// GuardWarn lets it be made, warns anyone who makes it, and leaves a mark in the
 	// audit log.
 	GuardWarn Guard = "warn"
 	// GuardDeny refuses it, and leaves a mark in the audit log.
@@ -89,7 +89,7 @@ func SecretsRBAC(in SecretsRBACInput) ([]runtime.Object, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	// No namespaces: to apply one is to take the labels off it that whoever owns it
+	// No namespaces: to apply one is to take the labels off it that anyone who owns it
 	// applied, those of Pod Security among them.
 	var objs []runtime.Object
 	for _, r := range in.Readers {

@@ -92,7 +92,7 @@ func Roads() []Road {
 		{[]string{core}, []string{"pods/exec", "pods/attach"}, []string{"get", "create"}, "runs commands in pods, where their secrets and tokens are"},
 		{[]string{core}, []string{"pods/ephemeralcontainers"}, []string{"patch", "update"}, "adds a container to a running pod, with its secrets and token"},
 		{[]string{rbac}, []string{"roles", "clusterroles"}, []string{"escalate"}, "writes rights into a role that its holder does not have"},
-		{[]string{rbac}, []string{"roles", "clusterroles"}, []string{"bind"}, "binds its holder to a role with rights that he does not have"},
+		{[]string{rbac}, []string{"roles", "clusterroles"}, []string{"bind"}, "binds its holder to a role with more rights"},
 		{[]string{"admissionregistration.k8s.io"}, []string{"mutatingwebhookconfigurations", "validatingwebhookconfigurations"}, []string{"create", "patch", "update"}, "has every secret that is written sent to a webhook"},
 	}
 }

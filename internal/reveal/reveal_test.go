@@ -33,7 +33,7 @@ func TestDocs(t *testing.T) {
 	want := string(data)
 	for _, part := range []struct{ before, after, text string }{
 		{"| Verb | How it shows a secret |\n| --- | --- |\n", "\n", verbs.String()},
-		{"| Resources | Verbs | Whoever has it |\n| --- | --- | --- |\n", "\n", roads.String()},
+		{"| Resources | Verbs | Anyone who has it |\n| --- | --- | --- |\n", "\n", roads.String()},
 		{"| verbs | ", ", `*` |", quoted("`", Names()...)},
 		{"and verb in [", "] and responseStatus.code < 300\n", quoted(`"`, Names()...)},
 	} {

@@ -217,18 +217,18 @@ func keySpecs(in Input) []spec {
 		{
 			id: "KeyReplicated", sources: kms, events: []string{"ReplicateKey", "UpdatePrimaryRegion"}, filter: key,
 			what:   "The key that encrypts the secrets was copied to another Region, or its primary Region was changed.",
-			danger: "A replica has the same key material under a policy of its own: whoever may use it can decrypt the secrets.",
+			danger: "A replica has the same key material under a policy of its own: any principal that may use it can decrypt the secrets.",
 			todo:   "Read the policy of the replica with 'aws kms get-key-policy' in its Region. Schedule a replica that you do not know for deletion.",
 		},
 		{
 			id: "UnexpectedGrant", sources: kms, events: []string{"CreateGrant"},
-			// A creator makes no grant by himself: EKS does it in his name, and says so.
+			// A creator makes no grant by hand: EKS does it in its name, and says so.
 			// That it does so as eks.amazonaws.com is inferred.
 			filter: both(key, map[string]any{"userIdentity": map[string]any{"invokedBy": []any{
 				map[string]any{"anything-but": []string{"eks.amazonaws.com"}}, map[string]any{"exists": false},
 			}}}),
 			what:   "A grant on the key that encrypts the secrets was made, and not through EKS.",
-			danger: "Whoever holds the grant may be able to decrypt the secrets.",
+			danger: "Any principal that holds the grant may be able to decrypt the secrets.",
 			todo:   "List the grants with 'aws kms list-grants'; revoke the one you do not know with 'aws kms revoke-grant'.",
 		},
 		{
@@ -337,7 +337,7 @@ func otherSpecs(in Input) (specs []spec) {
 		id: "HandlerChanged", sources: []string{"lambda"}, events: handlerEvents,
 		filter: asks(map[string]any{"functionName": handlers}),
 		what:   "A function that applies the cluster's Kubernetes objects was changed, or others were let use it.",
-		danger: "It is an administrator of the cluster: whoever runs it reads every secret.",
+		danger: "It is an administrator of the cluster: any principal that runs it reads every secret.",
 		todo:   "If this was not a deployment of yours, deploy the template again, and look in CloudTrail for what the function's role did since.",
 	})
 	return specs

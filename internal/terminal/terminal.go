@@ -94,7 +94,7 @@ func (s Style) Wrap(first, rest, text string) string {
 	return b.String()
 }
 
-// Text sets paragraphs, whose lines are joined and broken anew. Lines that begin with
+// Text sets paragraphs, whose lines are joined and broken again. Lines that begin with
 // a space stay as they are.
 func (s Style) Text(text string) string {
 	if s.Width == 0 {

@@ -103,7 +103,7 @@ func TestKeyModuleNeedsANewKey(t *testing.T) {
 	}
 }
 
-// Whoever reads the module finds out what each variable and output is.
+// Anyone who reads the module finds out what each variable and output is.
 func TestDescribed(t *testing.T) {
 	parser := hclparse.NewParser()
 	for name, files := range modules(t) {

@@ -142,7 +142,7 @@ func sessionTags(cluster, namespace, serviceAccount string) request {
 	}
 }
 
-// documents builds the policies anew, so that a mutation can spoil them.
+// documents builds the policies again, so that a mutation can spoil them.
 func documents() map[string]iampolicy.Document {
 	strict := &keypolicy.StrictGrants{Account: account, EKSService: "eks.eu-central-1.amazonaws.com"}
 	context := keypolicy.ClusterContext(clusterARN)
@@ -240,12 +240,12 @@ var rows = []row{
 	{"plugin, the tenant's pair alone", "secrets", plugin, with(tags, encryptionContext(keypolicy.TenantKey, "acme")), see, "nobody may encrypt without the cluster's pair"},
 
 	// What takes the key away is left to those for an emergency.
-	{"IAM admin, break glass", "break glass", iamAdmin, right, harmless, "he can neither put himself into the policy nor delete, disable or copy the key"},
+	{"IAM admin, break glass", "break glass", iamAdmin, right, harmless, "it can neither write itself into the policy nor delete, disable or copy the key"},
 	{"break-glass role", "break glass", emergency, right, multiRegion, "this is what it is for"},
 	{"break-glass role without IAM", "break glass", emergencyNo, right, none, "it needs an IAM policy too"},
 	{"root user, break glass", "break glass", rootUser, right, multiRegion, "the account can't be locked out"},
-	{"creator, break glass", "break glass", creator, grantFromEKS, append(slices.Clone(create), "kms:PutKeyPolicy"), "he writes the policy of the template"},
-	{"creator, break glass, kms:* in IAM", "break glass", creatorMore, grantFromEKS, append(slices.Clone(harmless), "kms:CreateGrant", "kms:PutKeyPolicy"), "he writes the policy, and does not delete, disable or copy the key"},
+	{"creator, break glass", "break glass", creator, grantFromEKS, append(slices.Clone(create), "kms:PutKeyPolicy"), "it writes the policy of the template"},
+	{"creator, break glass, kms:* in IAM", "break glass", creatorMore, grantFromEKS, append(slices.Clone(harmless), "kms:CreateGrant", "kms:PutKeyPolicy"), "it writes the policy, and does not delete, disable or copy the key"},
 	{"another account, break glass", "break glass", outsider, right, none, "the key policy does not name it"},
 
 	// The plugins of tenants.

@@ -41,7 +41,7 @@ var differences = []difference{
 	},
 	{
 		fact: "access entries: whose", cloudFormation: "one more, `AmazonEKSClusterAdminPolicy` for the handler that applies Kubernetes objects", terraform: "those of the configuration",
-		why: "Terraform has no such handler. Who applies the objects needs an access entry of his own.",
+		why: "Terraform has no such handler. Who applies the objects needs an access entry.",
 	},
 	{
 		fact: "alarms: what there are", cloudFormation: "one more, `HandlerChanged`", terraform: "those of the key, the record and the alarms",

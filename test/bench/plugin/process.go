@@ -61,7 +61,7 @@ func (b *bench) start(cmd *exec.Cmd) (*process, error) {
 	}
 	b.processes.Go(func() {
 		defer close(p.done)
-		_ = cmd.Wait() // it was killed; where it was not, whoever waits for it finds it gone
+		_ = cmd.Wait() // it was killed; where it was not, its waiter finds it gone
 	})
 	return p, nil
 }

@@ -95,7 +95,7 @@ func (s *shell) run(b block) string {
 			lines[i] = "refused " + command
 		}
 	}
-	// A loop that waits for what does not come must not last for ever.
+	// A loop that waits for what does not come must not last forever.
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
 	defer cancel()
 	var out bytes.Buffer

@@ -88,7 +88,7 @@ func TestMoveToAnotherKey(t *testing.T) {
 
 // TestDisabledKey: while the key is disabled, a running API server goes on to
 // read, and to write for as long as its DEK seed lives: three minutes after the
-// last Status that it liked. Then writes fail, as one that starts anew can read
+// last Status that it liked. Then writes fail, as one that starts again can read
 // nothing. Nothing has to be restarted once the key is back.
 func TestDisabledKey(t *testing.T) {
 	t.Parallel()

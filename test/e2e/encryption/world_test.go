@@ -33,7 +33,7 @@ const (
 	secrets = "/registry/secrets/default/"
 )
 
-// quick makes the plugin look at its key every second: whoever waits for a
+// quick makes the plugin look at its key every second: anyone who waits for a
 // minute learns nothing by it.
 var quick = []string{"--poll-interval", "1s", "--vouch-for", "3s"}
 
@@ -205,7 +205,7 @@ func (w *world) keyID(name string) string {
 	return object.KeyID
 }
 
-// checkPlugin has the API server look at the plugin, which it does anew when its
+// checkPlugin has the API server look at the plugin, which it does again when its
 // last look is 20 seconds old; by itself it does so every minute.
 func (w *world) checkPlugin() error {
 	_, err := w.Get("/healthz/kms-providers")

@@ -90,7 +90,7 @@ func TestRefusedKeyStopsWrites(t *testing.T) {
 
 // TestKeyIDProlongsSeeds is the control of TestRefusedKeyStopsWrites: the API
 // server goes by the key_id alone. A plugin that says it is broken and sends its
-// key_id is written under for ever, which is why this one leaves it out.
+// key_id is written under forever, which is why this one leaves it out.
 func TestKeyIDProlongsSeeds(t *testing.T) {
 	socket := socketPath(t)
 	chatty := newChattyPlugin()
@@ -138,7 +138,7 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// TestOutageWithoutEnd: Status does not vouch for a key for ever that it can't
+// TestOutageWithoutEnd: Status does not vouch for a key forever that it can't
 // look at.
 func TestOutageWithoutEnd(t *testing.T) {
 	cloud := newCloud(t)

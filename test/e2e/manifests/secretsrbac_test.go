@@ -24,7 +24,7 @@ import (
 	"github.com/ekskms/ekskms/test/e2e/cluster"
 )
 
-// as returns a client of somebody else, and the warnings that he gets.
+// as returns a client of somebody else, and the warnings that it gets.
 func (a *apiserver) as(user string, groups ...string) (*kubernetes.Clientset, *warnings) {
 	a.t.Helper()
 	config := a.Config()
@@ -230,7 +230,7 @@ func TestSecretsRBAC(t *testing.T) {
 		}
 	}
 
-	// Whoever may get it has it: encryption at rest is against others.
+	// Any principal that may get it has it: encryption at rest is against others.
 	alice, _ := a.as("alice", "payments-oncall")
 	secret, err := alice.CoreV1().Secrets("payments").Get(ctx, "database", metav1.GetOptions{})
 	if err != nil || string(secret.Data["password"]) != "of database" {
@@ -346,7 +346,7 @@ func TestGuard(t *testing.T) {
 				t.Errorf("%d cases: is the table still read rightly?", len(cases))
 			}
 
-			// The API server makes its own roles anew when it starts.
+			// The API server makes its own roles again when it starts.
 			const own = "system:controller:expand-controller"
 			if err := a.Kubernetes().RbacV1().ClusterRoles().Delete(ctx, own, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)

@@ -108,7 +108,7 @@ func TestSocketPolicy(t *testing.T) {
 	if err := a.mount(ctx, "others", "default", "/var/run/kms-plugin"); err != nil {
 		t.Fatalf("the control, without the policy: %v", err)
 	}
-	// A link that somebody planted in his own folder, and in an emptyDir: the paths tell
+	// A link that somebody planted in a folder of its own, and in an emptyDir: the paths tell
 	// nothing of where they lead.
 	planted := []string{"/opt/mine/link", "/var/lib/kubelet/pods/0a1b2c3d/volumes/kubernetes.io~empty-dir/scratch/link"}
 	for _, path := range planted {

@@ -120,7 +120,7 @@ func (a *apiserver) need(namespace string, objects []*unstructured.Unstructured)
 	}
 }
 
-// misspellings are copies of an object, each with one field more that there is
+// misspellings are copies of an object, each with one field more that does not exist
 // not: at the top, and one level down.
 func misspellings(o *unstructured.Unstructured) []*unstructured.Unstructured {
 	top := o.DeepCopy()

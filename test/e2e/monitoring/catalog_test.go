@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// scraperLabels are those that the scraper adds, whoever it is.
+// scraperLabels are those that the scraper adds, no matter which.
 var scraperLabels = []string{"job", "instance", "namespace", "pod"}
 
 // metric is what the scrapes have shown of one name.

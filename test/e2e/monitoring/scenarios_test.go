@@ -406,7 +406,7 @@ func (sc scenario) record(ctx context.Context, binary string) (rec *recording, e
 	defer kms.Close()
 	replica := r.serve(r.replica)
 	defer replica.Close()
-	// Pod Identity's agent, which hands out the same credentials for ever.
+	// Pod Identity's agent, which hands out the same credentials forever.
 	credentials := fmt.Sprintf(`{"AccessKeyId":"A","SecretAccessKey":"s","Token":"t","Expiration":%q}`,
 		time.Now().Add(2*time.Minute).UTC().Format(time.RFC3339))
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -94,7 +94,7 @@ func TestVCluster(t *testing.T) {
 	for _, c := range append(pod.InitContainers, pod.Containers...) {
 		for _, m := range c.VolumeMounts {
 			if _, ok := volumes[m.Name]; !ok && m.Name != "data" {
-				t.Errorf("%s mounts %s, which there is not", c.Name, m.Name)
+				t.Errorf("%s mounts %s, which does not exist", c.Name, m.Name)
 			}
 		}
 		for _, p := range c.Ports {

@@ -189,7 +189,7 @@ func TestWatch(t *testing.T) {
 	}
 	for _, c := range []struct {
 		reason, wayBack string
-		harm, mend      func()
+		harm, fix       func()
 	}{
 		{"KeyDisabled", "aws kms enable-key",
 			func() { w.key.SetState(kmsfake.Disabled) }, func() { w.key.SetState(kmsfake.Enabled) }},
@@ -227,7 +227,7 @@ func TestWatch(t *testing.T) {
 			})
 		}
 		w.kubectl("-n", namespace, "wait", "--for=condition="+condition+"=false", "--timeout=5s", "deployment/"+name)
-		c.mend()
+		c.fix()
 		restore()
 	}
 
