@@ -116,9 +116,15 @@ test-bench: node_modules
 	go run ./test/bench/plugin -quick >/dev/null
 
 .PHONY: lint
-lint: ## Run golangci-lint
+lint: words ## Run golangci-lint, and look for words that DESIGN has better ones for
 	@echo "== golangci-lint"
 	go run $(GOLANGCI_LINT) run ./...
+
+# tools/words.txt has the words, as patterns; what is generated follows its source.
+.PHONY: words
+words:
+	@echo "== words"
+	@! git grep -nPf tools/words.txt -- ':!tools/words.txt' ':!LICENSE' ':!CHANGELOG.md' ':!*package-lock.json' ':!*.golden*'
 
 # A user's go mod tidy takes the newest awscdk, and Node is what the user has.
 LATEST    = .cache/latest
@@ -162,7 +168,7 @@ generate: ## Generate what is generated: the JSON Schema, docs/reference/checks.
 	go generate ./...
 
 .PHONY: goldens
-goldens: ## Rewrite the golden files
+goldens: ## Rewrite the golden files and the generated pages
 	go test ./test/snapshot ./test/deps ./internal/calls ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli ./internal/scaffold -update
 	go test ./internal/explain ./test/parity -update # which read the templates
 

@@ -3,9 +3,9 @@
 // rotates, that only named principals may use, and whose use is on record.
 //
 // This comment is the guide for those who import the package. README.md of the
-// module shows the architecture, the command ekskms and the configuration file,
+// module is the first page, docs/reference has the commands and the configuration file,
 // docs/explanation/security-model.md each policy statement with its reason. Nothing here
-// was tried on AWS: README.md says what the code rests on and what is inferred.
+// was tried on AWS: docs/explanation/not-tried.md says what the code rests on.
 //
 // The examples below are compiled and run by the tests.
 //

@@ -322,16 +322,16 @@ func TestExistingKey(t *testing.T) {
 			text.WriteString("arn:aws:iam::111122223333:role/Made")
 		}
 	}
-	var asked []struct {
+	var requested []struct {
 		Sid       string
 		Principal struct{ AWS string }
 		Condition map[string]map[string]any
 	}
-	if err := json.Unmarshal([]byte(text.String()), &asked); err != nil {
+	if err := json.Unmarshal([]byte(text.String()), &requested); err != nil {
 		t.Fatalf("%v in %s", err, text.String())
 	}
 	var sids []string
-	for _, s := range asked {
+	for _, s := range requested {
 		sids = append(sids, s.Sid)
 		if s.Sid == "ClusterRole" {
 			if s.Principal.AWS != "arn:aws:iam::111122223333:root" {

@@ -229,12 +229,12 @@ func (c Cluster) RoleAlarms(others []string) []tamper.Rule {
 		arns = append(arns, e.PrincipalARN)
 	}
 	for _, arn := range arns {
-		if _, role, is := strings.Cut(arn, ":role/"); is {
+		if _, role, ok := strings.Cut(arn, ":role/"); ok {
 			name(role[strings.LastIndex(role, "/")+1:])
 		}
 	}
 	for _, role := range others {
-		if prefix, is := strings.CutSuffix(role, "*"); is {
+		if prefix, ok := strings.CutSuffix(role, "*"); ok {
 			in.RolePrefixes = append(in.RolePrefixes, prefix)
 		} else {
 			name(role)

@@ -60,8 +60,8 @@ func (r *resolver) equal(a, b any) truth {
 		x, y = y, x
 	}
 	f := r.loader.facts
-	if is, known := f.is[x]; known {
-		return truthOf(is == y)
+	if now, known := f.is[x]; known {
+		return truthOf(now == y)
 	}
 	isNot := f.isNot[x]
 	if slices.Contains(isNot, y) {
@@ -204,8 +204,8 @@ func When(cases []Case, holds func(i int) bool) string {
 		var words []string
 		for _, q := range matter {
 			// What it is says also what it is not.
-			is := func(other question) bool { return other.value == q.value && answers[other] }
-			if same, asked := answers[q]; asked && (same || !slices.ContainsFunc(matter, is)) {
+			now := func(other question) bool { return other.value == q.value && answers[other] }
+			if same, requested := answers[q]; requested && (same || !slices.ContainsFunc(matter, now)) {
 				words = append(words, q.words(same))
 			}
 		}
@@ -219,13 +219,13 @@ func When(cases []Case, holds func(i int) bool) string {
 // differIn tells whether two cases differ in one question, and else in nothing but what is
 // asked after one of its answers.
 func differIn(q question, a, b map[question]bool) bool {
-	x, asked := a[q]
+	x, requested := a[q]
 	y, also := b[q]
-	if !asked || !also || x == y {
+	if !requested || !also || x == y {
 		return false
 	}
 	for other, same := range a {
-		if answer, asked := b[other]; other != q && asked && answer != same {
+		if answer, requested := b[other]; other != q && requested && answer != same {
 			return false
 		}
 	}

@@ -199,7 +199,7 @@ func twiceIn(text []byte, line int) (twice []string) {
 			if err != nil || next == json.Delim('}') || next == json.Delim(']') {
 				return
 			}
-			if name, is := next.(string); is && token == json.Delim('{') {
+			if name, ok := next.(string); ok && token == json.Delim('{') {
 				if seen[name] {
 					twice = append(twice, givenTwice(line+bytes.Count(text[:d.InputOffset()], []byte("\n")), name))
 				}
@@ -301,7 +301,7 @@ func (r *yamlReader) value(n *yaml.Node, depth int) (any, error) {
 var boolean11 = map[string]bool{"yes": true, "on": true, "no": false, "off": false}
 
 func scalar(n *yaml.Node) any {
-	if b, is := boolean11[strings.ToLower(n.Value)]; is && n.Style == 0 && n.Tag == "!!str" {
+	if b, ok := boolean11[strings.ToLower(n.Value)]; ok && n.Style == 0 && n.Tag == "!!str" {
 		return b
 	}
 	switch n.Tag {

@@ -76,20 +76,20 @@ type loader struct {
 // given resolves the same templates again, where some facts are given.
 func (l *loader) given(f facts) (*Assembly, error) {
 	n := &loader{env: l.env, facts: f}
-	is := map[*resolver]*resolver{}
+	now := map[*resolver]*resolver{}
 	for _, r := range l.resolvers {
 		t := *r.template
 		t.unknowns = map[string]bool{}
 		parent := r.parent
 		if parent != nil {
-			parent = &nesting{is[parent.resolver], parent.id}
+			parent = &nesting{now[parent.resolver], parent.id}
 		}
-		is[r] = newResolver(&t, r.raw, n, parent)
-		n.resolvers = append(n.resolvers, is[r])
+		now[r] = newResolver(&t, r.raw, n, parent)
+		n.resolvers = append(n.resolvers, now[r])
 	}
 	for _, r := range l.resolvers {
 		for id, nested := range r.nested {
-			is[r].nested[id] = is[nested]
+			now[r].nested[id] = now[nested]
 		}
 	}
 	return n.resolve()

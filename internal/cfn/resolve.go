@@ -83,7 +83,7 @@ func (r *resolver) unknown(expression string) value.Unknown {
 
 // from takes a value of another template.
 func (r *resolver) from(v any) any {
-	if u, is := v.(value.Unknown); is {
+	if u, ok := v.(value.Unknown); ok {
 		r.template.unknowns[u.Expression] = true
 	}
 	return v

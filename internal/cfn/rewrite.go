@@ -11,7 +11,7 @@ import (
 // and the names of stacks stay.
 func (a *Assembly) Rewrite(replace func(string) string) *Assembly {
 	b := &Assembly{Shared: a.Shared, loader: a.loader, decided: true, index: map[string]*Resource{}}
-	is := map[*Resource]*Resource{}
+	now := map[*Resource]*Resource{}
 	for _, t := range a.Templates {
 		n := *t
 		n.Resources = map[string]*Resource{}
@@ -20,12 +20,12 @@ func (a *Assembly) Rewrite(replace func(string) string) *Assembly {
 			c := *r
 			c.Template, c.ARN = &n, replace(r.ARN)
 			c.Properties, c.Raw = rewritten(r.Properties, replace).(map[string]any), rewritten(r.Raw, replace).(map[string]any)
-			n.Resources[id], is[r] = &c, &c
+			n.Resources[id], now[r] = &c, &c
 		}
 		b.Templates = append(b.Templates, &n)
 	}
 	for name, r := range a.index {
-		b.index[replace(name)] = is[r]
+		b.index[replace(name)] = now[r]
 	}
 	return b
 }

@@ -29,8 +29,8 @@ type alarm struct {
 
 // loosened is a pattern without what is not known of it, and one thing that is not.
 func loosened(pattern any) (left any, without string) {
-	fields, is := pattern.(map[string]any)
-	if !is {
+	fields, ok := pattern.(map[string]any)
+	if !ok {
 		if unknown(pattern) {
 			return map[string]any{}, show(pattern)
 		}
@@ -170,7 +170,7 @@ func (c *checker) checkAlarms(rule string, on *estate.Thing, of *estate.Stack, n
 // to a key is an event of its own account and Region.
 func (c *checker) checkKeyAlarms(r *estate.Thing, keyARN string) {
 	of := r.In
-	if key, is := place.ParseARN(keyARN); is && !of.Assumed && (key.AccountID != of.Account || key.Region != of.Region) {
+	if key, ok := place.ParseARN(keyARN); ok && !of.Assumed && (key.AccountID != of.Account || key.Region != of.Region) {
 		i := slices.IndexFunc(c.estate.Stacks, func(t *estate.Stack) bool { return t.Account == key.AccountID && t.Region == key.Region })
 		if i < 0 {
 			c.noteAt(r.Resource, "what is done to the key %s is an event of account %s in %s, of which there is no stack: whether an alarm tells of it was not judged", keyARN, key.AccountID, key.Region)

@@ -27,8 +27,8 @@ func (c *checker) refused(things []*estate.Thing, rule string, on *estate.Thing,
 			if err != nil {
 				c.noteAt(on.Resource, "whether it is refused that %s was not judged: %v", call.What, err)
 			}
-			refused = refused && err == nil && answer.Refused && (answer.Why != nothing || named < 0 && !policy.MayAllow(call.Action, true))
-			if i == 0 || answer.Why != nothing {
+			refused = refused && err == nil && answer.Refused && (answer.Why != noReason || named < 0 && !policy.MayAllow(call.Action, true))
+			if i == 0 || answer.Why != noReason {
 				first = answer
 			}
 		}
@@ -39,8 +39,8 @@ func (c *checker) refused(things []*estate.Thing, rule string, on *estate.Thing,
 	}
 }
 
-// nothing is why a call is refused that no statement is about.
-const nothing = "nothing allows it"
+// noReason is why a call is refused that no statement is about.
+const noReason = "nothing allows it"
 
 // known are those of some policies of which something is known, and notes say what is not.
 func (c *checker) known(policies ...*estate.Policy) (all []*estate.Policy) {
@@ -73,7 +73,7 @@ func (kp *keyPolicy) checkLockedOut() {
 		}
 		all := slices.DeleteFunc(calls.OfCluster(at), func(call calls.Call) bool {
 			answer, err := call.Ask(iampolicy.Policies{Resource: kp.policy.NamedDocument, Identity: estate.Everything()})
-			return err == nil && answer.Why == nothing
+			return err == nil && answer.Why == noReason
 		})
 		kp.c.refused(nil, "cluster-locked-out", kp.key.Thing, []*estate.Policy{kp.policy}, all, estate.Everything()...)
 	}

@@ -227,7 +227,7 @@ func (kp *keyPolicy) findSubjects() {
 			add(p, true)
 		}
 		if s.anybody || slices.Contains(s.principals, kp.key.In.Root()) {
-			for _, arn := range kp.meant(s) {
+			for _, arn := range kp.principals(s) {
 				add(arn, false)
 			}
 		}
@@ -270,11 +270,11 @@ func (kp *keyPolicy) ofSomebody() func(iampolicy.Holder) bool {
 	return func(h iampolicy.Holder) bool { return h.Named || patterns }
 }
 
-// meant lists who everybody, or the account, is by the conditions of a
+// principals lists who everybody, or the account, is by the conditions of a
 // statement.
-func (kp *keyPolicy) meant(s statement) (arns []string) {
+func (kp *keyPolicy) principals(s statement) (arns []string) {
 	for _, r := range s.conditions {
-		if !pins(r) {
+		if !namesExactly(r) {
 			continue
 		}
 		for _, v := range r.Values {
@@ -354,7 +354,7 @@ func (kp *keyPolicy) checkAnybody() {
 		if s.position == 0 || !use.AnyAccount && !ofAccount {
 			continue
 		}
-		if is, told := worst[s.position]; !told || use.AnyAccount && (!is.AnyAccount || len(use.Like) < len(is.Like)) {
+		if now, told := worst[s.position]; !told || use.AnyAccount && (!now.AnyAccount || len(use.Like) < len(now.Like)) {
 			worst[s.position] = use
 		}
 	}
@@ -472,7 +472,7 @@ func deniesInTime(d iampolicy.Path) bool {
 // outlives tells whether a condition on the principal's ARN is met by somebody
 // outside the stack.
 func (kp *keyPolicy) outlives(r iampolicy.Requirement) bool {
-	return isKey(r, "aws:PrincipalArn") && pins(r) && slices.ContainsFunc(r.Values, func(v string) bool { return kp.c.estate.Lookup(v) == nil })
+	return isKey(r, "aws:PrincipalArn") && namesExactly(r) && slices.ContainsFunc(r.Values, func(v string) bool { return kp.c.estate.Lookup(v) == nil })
 }
 
 // checkDelegation: what the account root may do, every identity of the account
@@ -651,7 +651,7 @@ func (kp *keyPolicy) names(s statement, who *subject, direct bool) bool {
 		return true
 	}
 	return !kp.open[s.position] && (direct && who.like != nil || slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
-		return isKey(r, "aws:PrincipalArn") && pins(r) && slices.ContainsFunc(r.Values, func(v string) bool { return wild(v, who.arn) })
+		return isKey(r, "aws:PrincipalArn") && namesExactly(r) && slices.ContainsFunc(r.Values, func(v string) bool { return wild(v, who.arn) })
 	}))
 }
 

@@ -46,7 +46,7 @@ type statement struct {
 // namesAccount tells whether a condition says of which account everybody is meant.
 func (s statement) namesAccount() bool {
 	return slices.ContainsFunc(s.conditions, func(r iampolicy.Requirement) bool {
-		return isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && pins(r)
+		return isKey(r, "kms:CallerAccount", "aws:PrincipalAccount") && namesExactly(r)
 	})
 }
 
@@ -109,10 +109,10 @@ func readStatements(policy any, partition string) []statement {
 	return all
 }
 
-// pins tells whether a requirement limits its key to values that somebody chose:
+// namesExactly tells whether a requirement limits its key to values that somebody chose:
 // a key that is absent must not meet it, nor any value, nor the lack of a
 // property.
-func pins(r iampolicy.Requirement) bool {
+func namesExactly(r iampolicy.Requirement) bool {
 	operator, all := strings.CutPrefix(r.Operator, "ForAllValues:")
 	// Every CreateGrant names its operations, so here ForAllValues limits.
 	if all && !isKey(r, "kms:GrantOperations") {

@@ -25,8 +25,8 @@ func styleOf(cmd *cobra.Command, w io.Writer) terminal.Style {
 }
 
 func quiet(cmd *cobra.Command) bool {
-	is, _ := cmd.Root().PersistentFlags().GetBool("quiet")
-	return is
+	ok, _ := cmd.Root().PersistentFlags().GetBool("quiet")
+	return ok
 }
 
 // warn prints what must not be missed.

@@ -116,17 +116,17 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 
 // question checks the flags, and tells whether one request is asked about.
 func (f *explainFlags) question() (bool, error) {
-	asked := f.principal != "" || f.action != ""
+	requested := f.principal != "" || f.action != ""
 	fault := ""
 	switch {
-	case asked && (f.principal == "" || f.action == ""):
+	case requested && (f.principal == "" || f.action == ""):
 		fault = "--principal and --action must be given together"
-	case asked && f.output == "markdown":
+	case requested && f.output == "markdown":
 		fault = "--output is \"markdown\", must be table or json for one request"
-	case !asked && (len(f.context)+len(f.conditions) > 0 || f.expect != ""):
+	case !requested && (len(f.context)+len(f.conditions) > 0 || f.expect != ""):
 		fault = "--context, --condition and --expect need --principal and --action"
 	default:
-		return asked, nil
+		return requested, nil
 	}
 	return false, hint.Usage(fault, hintOfExplain)
 }

@@ -105,31 +105,31 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 
 // both reads the two sides for the same account and Region, those that one of them
 // knows, or else names, and with the same names for what stands in several stacks.
-func (f *guardFlags) both(cmd *cobra.Command, before, after source) (was, is *cfn.Assembly, err error) {
+func (f *guardFlags) both(cmd *cobra.Command, before, after source) (old, now *cfn.Assembly, err error) {
 	env := f.environment
 	for attempt := range 2 {
-		if is, err = after(env); err != nil {
+		if now, err = after(env); err != nil {
 			return nil, nil, err
 		}
-		if was, err = before(env); err != nil {
+		if old, err = before(env); err != nil {
 			return nil, nil, err
 		}
-		if attempt > 0 || !assumed(is) && !assumed(was) && maps.Equal(is.Shared, was.Shared) {
+		if attempt > 0 || !assumed(now) && !assumed(old) && maps.Equal(now.Shared, old.Shared) {
 			break
 		}
-		env.Shared = maps.Clone(is.Shared)
-		maps.Copy(env.Shared, was.Shared)
-		if !assumed(is) && !assumed(was) {
+		env.Shared = maps.Clone(now.Shared)
+		maps.Copy(env.Shared, old.Shared)
+		if !assumed(now) && !assumed(old) {
 			continue
 		}
-		env = known(env, is, was)
-		for _, side := range []*cfn.Assembly{is, was} {
+		env = known(env, now, old)
+		for _, side := range []*cfn.Assembly{now, old} {
 			if env.ElseAccount == "" && env.ElseRegion == "" {
 				env = f.place(cmd, side)
 			}
 		}
 	}
-	return was, is, nil
+	return old, now, nil
 }
 
 // known is the environment with the account and the Region of the first template

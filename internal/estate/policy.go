@@ -56,12 +56,12 @@ func (p *Policy) MayAllow(action string, whom bool) bool {
 
 // openingOf is what a statement could allow more than is known. Nil if nothing.
 func (e *Estate) openingOf(s any) *opening {
-	is := func(names ...string) bool {
+	now := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(name string) bool { return e.hasUnknown(value.At(s, name)) })
 	}
 	if effect := value.At(s, "Effect"); effect == "Deny" {
 		return nil
-	} else if value.IsUnknown(s) || e.hasUnknown(effect) || is("Action", "NotAction") {
+	} else if value.IsUnknown(s) || e.hasUnknown(effect) || now("Action", "NotAction") {
 		return &opening{any: true}
 	}
 	o := &opening{statement: iampolicy.Statement{Action: value.Texts(value.At(s, "Action"))}}
@@ -70,7 +70,7 @@ func (e *Estate) openingOf(s any) *opening {
 	}
 	principal := value.At(s, "Principal")
 	switch {
-	case is("Resource", "NotResource", "Condition", "NotPrincipal"), value.IsOpen(principal), e.hasUnknown(value.At(principal, "Service")), e.hasUnknown(value.At(principal, "Federated")):
+	case now("Resource", "NotResource", "Condition", "NotPrincipal"), value.IsOpen(principal), e.hasUnknown(value.At(principal, "Service")), e.hasUnknown(value.At(principal, "Federated")):
 		return o
 	case e.hasUnknown(value.At(principal, "AWS")):
 		o.whom = true
@@ -306,22 +306,22 @@ func withoutUnknown(policy any, w *standIn) any {
 // that it does not.
 func known(condition any, w *standIn) (left any, without string) {
 	unknown := func(v any) bool {
-		is := w.unknown(v)
-		if is {
+		ok := w.unknown(v)
+		if ok {
 			without = expressionIn(v)
 		}
-		return is
+		return ok
 	}
 	if unknown(condition) {
 		return nil, without
 	}
-	if c, is := condition.(map[string]any); is {
+	if c, ok := condition.(map[string]any); ok {
 		left := map[string]any{}
 		for operator, keys := range c {
 			if unknown(keys) {
 				continue
 			}
-			if m, is := keys.(map[string]any); is && slices.Contains([]string{"Bool", "Null"}, base(operator)) {
+			if m, ok := keys.(map[string]any); ok && slices.Contains([]string{"Bool", "Null"}, base(operator)) {
 				m = maps.Clone(m)
 				for key, values := range m {
 					for _, v := range value.List(values) {

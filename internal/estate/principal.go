@@ -249,7 +249,7 @@ func (e *Estate) PolicyOf(t *Thing) *Policy {
 // Source: AWS Lambda API Reference, AddPermission.
 func permission(t *Thing) any {
 	principal := map[string]any{"AWS": t.Settings["Principal"]}
-	if service, is := t.Settings["Principal"].(string); is && strings.HasSuffix(service, ".amazonaws.com") {
+	if service, ok := t.Settings["Principal"].(string); ok && strings.HasSuffix(service, ".amazonaws.com") {
 		principal = map[string]any{"Service": service}
 	}
 	statement := map[string]any{"Effect": "Allow", "Principal": principal, "Action": t.Settings["Action"], "Resource": "*"}

@@ -66,7 +66,7 @@ func types() (all []string) {
 // FromTemplates reads templates that belong together.
 func FromTemplates(a *cfn.Assembly) *Estate {
 	e := &Estate{things: map[Kind][]*Thing{}, names: map[string]*Thing{}, keys: map[*Thing]*Key{}, carriers: map[*Thing][]*Thing{}, unplaced: map[Kind]bool{}, policies: map[*Thing]*Policy{}, source: a}
-	is := map[*cfn.Resource]*Thing{}
+	now := map[*cfn.Resource]*Thing{}
 	for _, t := range a.Templates {
 		stack := &Stack{
 			Name: t.Name, Partition: t.Partition, Account: t.Account, Region: t.Region, Assumed: t.Assumed,
@@ -78,13 +78,13 @@ func FromTemplates(a *cfn.Assembly) *Estate {
 				Place: r.Place(), ARN: r.ARN, Settings: r.Properties, Deletion: r.DeletionPolicy, Replacement: r.UpdateReplacePolicy,
 				Metadata: r.Metadata, In: stack,
 			}
-			stack.Things[id], is[r] = thing, thing
+			stack.Things[id], now[r] = thing, thing
 		}
 	}
-	a.Names(func(name string, r *cfn.Resource) { e.names[name] = is[r] })
+	a.Names(func(name string, r *cfn.Resource) { e.names[name] = now[r] })
 	for _, k := range kinds {
 		for _, r := range a.OfType(k.name) {
-			thing := is[r]
+			thing := now[r]
 			thing.Kind = k.kind
 			e.things[k.kind] = append(e.things[k.kind], thing)
 		}

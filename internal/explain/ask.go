@@ -171,7 +171,7 @@ var (
 func (in Input) ask(caller iampolicy.Caller, action string, context iampolicy.Context) (*Reply, error) {
 	request := iampolicy.Request{Caller: caller, Action: action, Resource: in.Key, Context: context}
 	identity, known := in.Identity[caller.ARN]
-	if ofRole, is := in.Identity[caller.RoleARN]; is {
+	if ofRole, ok := in.Identity[caller.RoleARN]; ok {
 		identity, known = slices.Concat(identity, ofRole), true
 	}
 	policies := iampolicy.Policies{Resource: in.Policy, Identity: identity, Grants: in.Grants, Organization: in.Organization}

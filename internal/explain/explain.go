@@ -226,7 +226,7 @@ func (m *Matrix) Brief() *Matrix {
 					column += fmt.Sprint(row.Action, c.Answer, c.By, c.When, c.Unless)
 				}
 			}
-			if k, is := first[column]; is {
+			if k, ok := first[column]; ok {
 				brief.Principals[k].alike++
 				continue
 			}
@@ -320,11 +320,11 @@ func (in *Input) principals() ([]Principal, error) {
 		}
 		seen[arn] = true
 		p := Principal{ARN: arn, caller: arn}
-		known, is := in.Identity[arn]
+		known, ok := in.Identity[arn]
 		parts, isARN := place.ParseARN(arn)
 		account := parts.AccountID
 		switch {
-		case is:
+		case ok:
 			p.What, p.IAM, p.identity = cmp.Or(in.paths[arn], last(arn)), "its policies that are known", known
 			if len(known) == 0 {
 				p.IAM = "it has no policy that is known"

@@ -25,13 +25,13 @@ func (c *comparison) reach() {
 // added are the things of a kind that are new, or that have changed in a setting.
 func (c *comparison) added(kind estate.Kind, settings ...string) map[*estate.Thing]*estate.Thing {
 	all := map[*estate.Thing]*estate.Thing{}
-	for _, is := range c.after.Of(kind) {
-		if cluster := clusterOf(c.after, is); cluster != nil && c.was(cluster) == nil {
+	for _, now := range c.after.Of(kind) {
+		if cluster := clusterOf(c.after, now); cluster != nil && c.earlier(cluster) == nil {
 			continue // what comes with a new cluster opens none
 		}
-		was := c.was(is)
-		if was == nil || !c.sameCluster(was, is) || slices.ContainsFunc(settings, func(name string) bool { return !reflect.DeepEqual(was.Settings[name], is.Settings[name]) }) {
-			all[is] = was
+		old := c.earlier(now)
+		if old == nil || !c.sameCluster(old, now) || slices.ContainsFunc(settings, func(name string) bool { return !reflect.DeepEqual(old.Settings[name], now.Settings[name]) }) {
+			all[now] = old
 		}
 	}
 	return all
@@ -51,51 +51,51 @@ func clusterOf(e *estate.Estate, t *estate.Thing) *estate.Thing {
 
 // sameCluster tells whether something is on the cluster that it was on, which may have
 // another name, or be gone: that is told of the cluster.
-func (c *comparison) sameCluster(was, is *estate.Thing) bool {
-	if old := clusterOf(c.before, was); old != nil {
+func (c *comparison) sameCluster(before, now *estate.Thing) bool {
+	if old := clusterOf(c.before, before); old != nil {
 		new := c.now(old)
-		return new == nil || new == clusterOf(c.after, is)
+		return new == nil || new == clusterOf(c.after, now)
 	}
-	return reflect.DeepEqual(was.Settings["ClusterName"], is.Settings["ClusterName"])
+	return reflect.DeepEqual(before.Settings["ClusterName"], now.Settings["ClusterName"])
 }
 
 func (c *comparison) entries() {
 	const rule = "access-widened"
-	for is, was := range c.added(estate.KindAccessEntry, "PrincipalArn", "AccessPolicies", "KubernetesGroups", "Username") {
-		who := value.Show(is.Settings["PrincipalArn"])
-		if was == nil || !reflect.DeepEqual(was.Settings["PrincipalArn"], is.Settings["PrincipalArn"]) || !c.sameCluster(was, is) {
-			c.find(rule, is, "%s gets an access entry on the cluster: %s", who, rights(is))
+	for now, before := range c.added(estate.KindAccessEntry, "PrincipalArn", "AccessPolicies", "KubernetesGroups", "Username") {
+		who := value.Show(now.Settings["PrincipalArn"])
+		if before == nil || !reflect.DeepEqual(before.Settings["PrincipalArn"], now.Settings["PrincipalArn"]) || !c.sameCluster(before, now) {
+			c.find(rule, now, "%s gets an access entry on the cluster: %s", who, rights(now))
 			continue
 		}
 		for _, name := range []string{"AccessPolicies", "KubernetesGroups", "Username"} {
-			old, new := was.Settings[name], is.Settings[name]
-			if c.lost(rule, is, name, old, new) {
+			old, new := before.Settings[name], now.Settings[name]
+			if c.lost(rule, now, name, old, new) {
 				continue
 			}
 			for _, one := range value.List(new) {
 				if !slices.ContainsFunc(value.List(old), func(o any) bool { return covers(o, one) }) {
-					c.find(rule, is, "%s gets more of the cluster: %s %s", who, name, compact(one))
+					c.find(rule, now, "%s gets more of the cluster: %s %s", who, name, compact(one))
 				}
 			}
 		}
 	}
-	for is, was := range c.added(estate.KindIdentities, "Oidc", "Type") {
-		if was == nil {
-			c.find(rule, is, "the users of an identity provider may use the cluster's API: %s", compact(is.Settings["Oidc"]))
+	for now, old := range c.added(estate.KindIdentities, "Oidc", "Type") {
+		if old == nil {
+			c.find(rule, now, "the users of an identity provider may use the cluster's API: %s", compact(now.Settings["Oidc"]))
 		} else {
-			c.find(rule, is, "the identity provider of the cluster's users changes from %s to %s", compact(was.Settings["Oidc"]), compact(is.Settings["Oidc"]))
+			c.find(rule, now, "the identity provider of the cluster's users changes from %s to %s", compact(old.Settings["Oidc"]), compact(now.Settings["Oidc"]))
 		}
 	}
-	for is, was := range c.added(estate.KindAssociation, "RoleArn", "TargetRoleArn", "Namespace", "ServiceAccount") {
-		role := is.Settings["RoleArn"]
+	for now, old := range c.added(estate.KindAssociation, "RoleArn", "TargetRoleArn", "Namespace", "ServiceAccount") {
+		role := now.Settings["RoleArn"]
 		if !c.mayUseKey(role) {
 			continue
 		}
 		what := "gets"
-		if was != nil {
+		if old != nil {
 			what = "newly gets"
 		}
-		c.find(rule, is, "the service account %s/%s %s the role %s", value.Show(is.Settings["Namespace"]), value.Show(is.Settings["ServiceAccount"]), what, value.Show(role))
+		c.find(rule, now, "the service account %s/%s %s the role %s", value.Show(now.Settings["Namespace"]), value.Show(now.Settings["ServiceAccount"]), what, value.Show(role))
 	}
 }
 
@@ -131,7 +131,7 @@ func rights(entry *estate.Thing) string {
 }
 
 func compact(v any) string {
-	if s, is := v.(string); is {
+	if s, ok := v.(string); ok {
 		return s
 	}
 	data, err := json.Marshal(v)
@@ -163,22 +163,22 @@ func (c *comparison) roles() {
 	for _, entry := range c.after.Of(estate.KindAccessEntry) {
 		entered[c.after.Lookup(entry.Settings["PrincipalArn"])] = true
 	}
-	for is, was := range c.added(estate.KindRole, "AssumeRolePolicyDocument", "Tags") {
-		if was == nil {
+	for now, old := range c.added(estate.KindRole, "AssumeRolePolicyDocument", "Tags") {
+		if old == nil {
 			continue // a new role gets in by an entry, a statement or an association
 		}
-		uses := c.usesKey(is.ARN) // of which the comparison of keys tells
-		if text := moreStatements(was.Settings["AssumeRolePolicyDocument"], is.Settings["AssumeRolePolicyDocument"]); text != "" && entered[is] && !uses {
-			c.find("access-widened", is, "the role has an access entry, and its trust policy changes: %s", text)
+		uses := c.usesKey(now.ARN) // of which the comparison of keys tells
+		if text := moreStatements(old.Settings["AssumeRolePolicyDocument"], now.Settings["AssumeRolePolicyDocument"]); text != "" && entered[now] && !uses {
+			c.find("access-widened", now, "the role has an access entry, and its trust policy changes: %s", text)
 		}
 		if !uses {
 			continue
 		}
-		had := value.List(was.Settings["Tags"])
-		for _, tag := range value.List(is.Settings["Tags"]) {
+		had := value.List(old.Settings["Tags"])
+		for _, tag := range value.List(now.Settings["Tags"]) {
 			name := value.Text(value.At(tag, "Key"))
 			if (tags[name] || value.IsOpen(tag) || value.IsOpen(value.At(tag, "Key"))) && !slices.ContainsFunc(had, func(t any) bool { return reflect.DeepEqual(t, tag) }) {
-				c.find("access-widened", is, "the role gets the tag %s, which the policy of a key asks for: any session of the role has it", cmpShow(name, tag))
+				c.find("access-widened", now, "the role gets the tag %s, which the policy of a key asks for: any session of the role has it", cmpShow(name, tag))
 			}
 		}
 	}
@@ -202,10 +202,10 @@ func (c *comparison) functions() {
 			}
 		}
 	}
-	for f, was := range c.added(estate.KindFunction, "Role") {
-		if administrators[f] && c.was(c.after.Lookup(f.Settings["Role"])) != nil {
+	for f, old := range c.added(estate.KindFunction, "Role") {
+		if administrators[f] && c.earlier(c.after.Lookup(f.Settings["Role"])) != nil {
 			what := "a new function has"
-			if was != nil {
+			if old != nil {
 				what = "the function gets"
 			}
 			c.find("access-widened", f, "%s the role %s, which has an access entry on the cluster", what, value.Show(f.Settings["Role"]))
@@ -216,14 +216,14 @@ func (c *comparison) functions() {
 		of   string
 		what string
 	}{{estate.KindPermission, "FunctionName", "may invoke it"}, {estate.KindFunctionURL, "TargetFunctionArn", "has a URL"}} {
-		for is := range c.added(kind.is, kind.of, "Principal", "SourceArn", "SourceAccount", "AuthType", "Action") {
-			f := c.after.Lookup(is.Settings[kind.of])
+		for now := range c.added(kind.is, kind.of, "Principal", "SourceArn", "SourceAccount", "AuthType", "Action") {
+			f := c.after.Lookup(now.Settings[kind.of])
 			switch {
-			case f == nil && !value.IsOpen(is.Settings[kind.of]), f != nil && !administrators[f]:
+			case f == nil && !value.IsOpen(now.Settings[kind.of]), f != nil && !administrators[f]:
 			case kind.is == estate.KindPermission:
-				c.find("access-widened", is, "%s may invoke the function %s, whose role has an access entry on the cluster", value.Show(is.Settings["Principal"]), value.Show(is.Settings[kind.of]))
+				c.find("access-widened", now, "%s may invoke the function %s, whose role has an access entry on the cluster", value.Show(now.Settings["Principal"]), value.Show(now.Settings[kind.of]))
 			default:
-				c.find("access-widened", is, "the function %s, whose role has an access entry on the cluster, gets a URL with AuthType %s", value.Show(is.Settings[kind.of]), value.Show(is.Settings["AuthType"]))
+				c.find("access-widened", now, "the function %s, whose role has an access entry on the cluster, gets a URL with AuthType %s", value.Show(now.Settings[kind.of]), value.Show(now.Settings["AuthType"]))
 			}
 		}
 	}
@@ -246,7 +246,7 @@ func objects(e *estate.Estate) map[string]object {
 				items = value.List(o["items"])
 			}
 			for _, item := range items {
-				if data, is := item.(map[string]any); is {
+				if data, ok := item.(map[string]any); ok {
 					id := []string{value.Show(t.Settings["ClusterName"]), value.Text(data["kind"]), value.Text(value.At(data, "metadata", "namespace")), value.Text(value.At(data, "metadata", "name"))}
 					all[strings.Join(id, " ")] = object{t, data}
 				}
@@ -259,11 +259,11 @@ func objects(e *estate.Estate) map[string]object {
 // kubernetes compares who may read which secrets by what the templates apply, and the
 // admission policies in it.
 func (c *comparison) kubernetes() {
-	for _, was := range c.before.Of(estate.KindKubernetes) {
-		if is := c.now(was); is != nil {
-			_, err := was.Objects()
-			if _, fails := is.Objects(); err == nil && fails != nil {
-				c.find("access-widened", is, "Manifest changes, and can't be read: what it gives to whom was not compared")
+	for _, old := range c.before.Of(estate.KindKubernetes) {
+		if now := c.now(old); now != nil {
+			_, err := old.Objects()
+			if _, fails := now.Objects(); err == nil && fails != nil {
+				c.find("access-widened", now, "Manifest changes, and can't be read: what it gives to whom was not compared")
 			}
 		}
 	}
@@ -274,34 +274,34 @@ func (c *comparison) kubernetes() {
 			c.find("access-widened", by, "%s may read %s", who.subject, who.secrets())
 		}
 	}
-	for id, was := range before {
-		is, there := after[id]
-		kind := value.Text(was.data["kind"])
+	for id, old := range before {
+		now, there := after[id]
+		kind := value.Text(old.data["kind"])
 		if kind != "ValidatingAdmissionPolicy" && kind != "ValidatingAdmissionPolicyBinding" {
 			continue
 		}
-		name := kind + " " + value.Text(value.At(was.data, "metadata", "name"))
+		name := kind + " " + value.Text(value.At(old.data, "metadata", "name"))
 		switch {
-		case !there && c.now(was.by) == nil:
-			c.find("access-widened", was.by, "%s goes: %s", name, c.gone(was.by))
+		case !there && c.now(old.by) == nil:
+			c.find("access-widened", old.by, "%s goes: %s", name, c.gone(old.by))
 		case !there:
-			c.find("access-widened", c.now(was.by), "%s goes", name)
+			c.find("access-widened", c.now(old.by), "%s goes", name)
 		case kind == "ValidatingAdmissionPolicyBinding":
-			c.binding(name, was.data, is)
+			c.binding(name, old.data, now)
 		default:
-			c.policy(name, was.data, is)
+			c.policy(name, old.data, now)
 		}
 	}
-	for id, is := range after {
-		was := before[id].data
-		if value.Text(is.data["kind"]) != "Namespace" {
+	for id, now := range after {
+		earlier := before[id].data
+		if value.Text(now.data["kind"]) != "Namespace" {
 			continue
 		}
 		for _, label := range []string{"pod-security.kubernetes.io/enforce", "ekskms.github.io/kms-socket"} {
-			old, new := value.At(was, "metadata", "labels", label), value.At(is.data, "metadata", "labels", label)
-			loosened := was != nil && label == "pod-security.kubernetes.io/enforce" && levels[value.Text(new)] < levels[value.Text(old)]
+			old, new := value.At(earlier, "metadata", "labels", label), value.At(now.data, "metadata", "labels", label)
+			loosened := earlier != nil && label == "pod-security.kubernetes.io/enforce" && levels[value.Text(new)] < levels[value.Text(old)]
 			if loosened || label == "ekskms.github.io/kms-socket" && value.Text(new) == "allowed" && value.Text(old) != "allowed" {
-				c.find("access-widened", is.by, "the label %s of namespace %s changes from %s to %s", label, value.Text(value.At(is.data, "metadata", "name")), value.Show(old), value.Show(new))
+				c.find("access-widened", now.by, "the label %s of namespace %s changes from %s to %s", label, value.Text(value.At(now.data, "metadata", "name")), value.Show(old), value.Show(new))
 			}
 		}
 	}
@@ -310,16 +310,16 @@ func (c *comparison) kubernetes() {
 // levels of Pod Security. None is as good as privileged.
 var levels = map[string]int{"baseline": 1, "restricted": 2}
 
-func (c *comparison) binding(name string, was map[string]any, is object) {
-	now := value.Texts(value.At(is.data, "spec", "validationActions"))
-	for _, action := range value.Texts(value.At(was, "spec", "validationActions")) {
+func (c *comparison) binding(name string, before map[string]any, after object) {
+	now := value.Texts(value.At(after.data, "spec", "validationActions"))
+	for _, action := range value.Texts(value.At(before, "spec", "validationActions")) {
 		if !slices.Contains(now, action) && (action != "Warn" || !slices.Contains(now, "Deny")) {
-			c.find("access-widened", is.by, "%s no longer does %s", name, action)
+			c.find("access-widened", after.by, "%s no longer does %s", name, action)
 		}
 	}
 	for _, part := range []string{"policyName", "matchResources", "paramRef"} {
-		if old, new := value.At(was, "spec", part), value.At(is.data, "spec", part); !reflect.DeepEqual(old, new) {
-			c.find("access-widened", is.by, "%s changes in %s: whether it judges less can't be told", name, part)
+		if old, new := value.At(before, "spec", part), value.At(after.data, "spec", part); !reflect.DeepEqual(old, new) {
+			c.find("access-widened", after.by, "%s changes in %s: whether it judges less can't be told", name, part)
 		}
 	}
 }
@@ -332,11 +332,11 @@ var (
 
 // policy compares two admission policies. Whether an expression refuses less can't be
 // decided, but for one that differs only in a list of names that are let pass.
-func (c *comparison) policy(name string, was map[string]any, is object) {
+func (c *comparison) policy(name string, earlier map[string]any, now object) {
 	find := func(format string, args ...any) {
-		c.find("access-widened", is.by, "%s "+format, append([]any{name}, args...)...)
+		c.find("access-widened", now.by, "%s "+format, append([]any{name}, args...)...)
 	}
-	if value.Text(value.At(was, "spec", "failurePolicy")) != "Ignore" && value.Text(value.At(is.data, "spec", "failurePolicy")) == "Ignore" {
+	if value.Text(value.At(earlier, "spec", "failurePolicy")) != "Ignore" && value.Text(value.At(now.data, "spec", "failurePolicy")) == "Ignore" {
 		find("lets everything pass when it fails")
 	}
 	named := func(o map[string]any, part, key string) map[string]string {
@@ -346,8 +346,8 @@ func (c *comparison) policy(name string, was map[string]any, is object) {
 		}
 		return all
 	}
-	old := named(was, "matchConditions", "name")
-	for condition, expression := range named(is.data, "matchConditions", "name") {
+	old := named(earlier, "matchConditions", "name")
+	for condition, expression := range named(now.data, "matchConditions", "name") {
 		had, there := old[condition]
 		switch {
 		case !there:
@@ -362,7 +362,7 @@ func (c *comparison) policy(name string, was map[string]any, is object) {
 		}
 	}
 	for _, part := range []string{"matchConstraints", "validations", "variables"} {
-		before, after := value.At(was, "spec", part), value.At(is.data, "spec", part)
+		before, after := value.At(earlier, "spec", part), value.At(now.data, "spec", part)
 		if reflect.DeepEqual(before, after) {
 			continue
 		}
@@ -377,9 +377,9 @@ func (c *comparison) policy(name string, was map[string]any, is object) {
 }
 
 // missingNames are the quoted names of one expression that another does not have.
-func missingNames(was, is string) (more []string) {
-	for _, m := range quotedName.FindAllStringSubmatch(is, -1) {
-		if !strings.Contains(was, m[0]) {
+func missingNames(old, now string) (more []string) {
+	for _, m := range quotedName.FindAllStringSubmatch(now, -1) {
+		if !strings.Contains(old, m[0]) {
 			more = append(more, m[1])
 		}
 	}

@@ -29,44 +29,44 @@ var immutableOfCDK = []string{"Name", "RoleArn", "AccessConfig.BootstrapClusterC
 // clusters compares the clusters. It returns the keys of those that go on.
 func (c *comparison) clusters() (keys map[string]bool) {
 	keys = map[string]bool{}
-	for _, was := range c.before.Clusters {
-		is := c.now(was.Thing)
-		if is == nil {
-			c.find("cluster-deleted", was.Thing, "%s", c.gone(was.Thing))
+	for _, before := range c.before.Clusters {
+		now := c.now(before.Thing)
+		if now == nil {
+			c.find("cluster-deleted", before.Thing, "%s", c.gone(before.Thing))
 			continue
 		}
-		keys[value.Text(was.KeyARN)] = true
+		keys[value.Text(before.KeyARN)] = true
 		names := immutable
-		if was.Type != "AWS::EKS::Cluster" {
+		if before.Type != "AWS::EKS::Cluster" {
 			names = immutableOfCDK
 		}
 		for _, name := range names {
-			old, new := value.At(was.Settings, strings.Split(name, ".")...), value.At(is.Settings, strings.Split(name, ".")...)
+			old, new := value.At(before.Settings, strings.Split(name, ".")...), value.At(now.Settings, strings.Split(name, ".")...)
 			if !reflect.DeepEqual(old, new) {
-				c.find("cluster-replaced", is, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
+				c.find("cluster-replaced", now, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
 			}
 		}
-		if old, new := was.Settings["EncryptionConfig"], is.Settings["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
-			c.find("encryption-config-changed", is, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
+		if old, new := before.Settings["EncryptionConfig"], now.Settings["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
+			c.find("encryption-config-changed", now, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
 		}
-		if v := is.Settings["Version"]; value.IsOpen(v) && !reflect.DeepEqual(was.Settings["Version"], v) {
-			c.note(is.Resource, "Version changes from %s to %s, which is not in the template: whether it skips one was not judged", value.Show(was.Settings["Version"]), value.Show(v))
+		if v := now.Settings["Version"]; value.IsOpen(v) && !reflect.DeepEqual(before.Settings["Version"], v) {
+			c.note(now.Resource, "Version changes from %s to %s, which is not in the template: whether it skips one was not judged", value.Show(before.Settings["Version"]), value.Show(v))
 		}
-		if old, new := value.Text(was.Settings["Version"]), value.Text(is.Settings["Version"]); minor(new) > minor(old)+1 && minor(old) > 0 {
-			c.find("version-skipped", is, "Version changes from %s to %s, and EKS takes one minor version at a time", old, new)
+		if old, new := value.Text(before.Settings["Version"]), value.Text(now.Settings["Version"]); minor(new) > minor(old)+1 && minor(old) > 0 {
+			c.find("version-skipped", now, "Version changes from %s to %s, and EKS takes one minor version at a time", old, new)
 		}
-		c.protection(was.Settings, is.Settings, is)
-		c.logging(was.Settings, is.Settings, is)
-		c.endpoint(was.Settings, is.Settings, is)
+		c.protection(before.Settings, now.Settings, now)
+		c.logging(before.Settings, now.Settings, now)
+		c.endpoint(before.Settings, now.Settings, now)
 	}
 	return keys
 }
 
 // minor is the minor version of a Kubernetes version, or 0 if it is none.
 func minor(version string) int {
-	text, is := strings.CutPrefix(version, "1.")
+	text, ok := strings.CutPrefix(version, "1.")
 	n, err := strconv.Atoi(text)
-	if !is || err != nil {
+	if !ok || err != nil {
 		return 0
 	}
 	return n
@@ -85,14 +85,14 @@ func encryption(v any) string {
 	return strings.Join(all, ", ")
 }
 
-func (c *comparison) protection(was, is map[string]any, r *estate.Thing) {
-	if value.IsTrue(was["DeletionProtection"], false) && !value.IsTrue(is["DeletionProtection"], false) {
-		c.find("retention-weakened", r, "DeletionProtection changes from true to %s", value.Show(is["DeletionProtection"]))
+func (c *comparison) protection(old, now map[string]any, r *estate.Thing) {
+	if value.IsTrue(old["DeletionProtection"], false) && !value.IsTrue(now["DeletionProtection"], false) {
+		c.find("retention-weakened", r, "DeletionProtection changes from true to %s", value.Show(now["DeletionProtection"]))
 	}
 }
 
-func (c *comparison) logging(was, is map[string]any, r *estate.Thing) {
-	if unknown := unknownIn(is["Logging"]); unknown != nil && !reflect.DeepEqual(was["Logging"], is["Logging"]) {
+func (c *comparison) logging(old, after map[string]any, r *estate.Thing) {
+	if unknown := unknownIn(after["Logging"]); unknown != nil && !reflect.DeepEqual(old["Logging"], after["Logging"]) {
 		c.find("control-plane-log-weakened", r, "Logging changes, and has %s, which is not in the template", value.Show(unknown))
 		return
 	}
@@ -109,14 +109,14 @@ func (c *comparison) logging(was, is map[string]any, r *estate.Thing) {
 		}
 		return all
 	}
-	now := types(is)
-	lost := slices.DeleteFunc(types(was), func(t string) bool { return slices.Contains(now, t) })
+	now := types(after)
+	lost := slices.DeleteFunc(types(old), func(t string) bool { return slices.Contains(now, t) })
 	if len(lost) > 0 {
 		c.find("control-plane-log-weakened", r, "the logs %s are switched off", strings.Join(lost, ", "))
 	}
 }
 
-func (c *comparison) endpoint(was, is map[string]any, r *estate.Thing) {
+func (c *comparison) endpoint(old, now map[string]any, r *estate.Thing) {
 	open := func(spec map[string]any) []string {
 		vpc := value.At(spec, "ResourcesVpcConfig")
 		if !value.IsTrue(value.At(vpc, "EndpointPublicAccess"), true) {
@@ -128,13 +128,13 @@ func (c *comparison) endpoint(was, is map[string]any, r *estate.Thing) {
 		return []string{"0.0.0.0/0"}
 	}
 	for _, name := range []string{"EndpointPublicAccess", "PublicAccessCidrs"} {
-		if c.lost("endpoint-opened", r, name, value.At(was, "ResourcesVpcConfig", name), value.At(is, "ResourcesVpcConfig", name)) {
+		if c.lost("endpoint-opened", r, name, value.At(old, "ResourcesVpcConfig", name), value.At(now, "ResourcesVpcConfig", name)) {
 			return
 		}
 	}
-	before := open(was)
+	before := open(old)
 	var more []string
-	for _, network := range open(is) {
+	for _, network := range open(now) {
 		if !slices.ContainsFunc(before, func(b string) bool { return within(network, b) }) {
 			more = append(more, network)
 		}

@@ -137,8 +137,8 @@ func (c *comparison) now(r *estate.Thing) *estate.Thing {
 	return nil
 }
 
-// was finds the resource before that becomes a resource after. Nil if that is new.
-func (c *comparison) was(r *estate.Thing) *estate.Thing {
+// earlier finds the resource before that becomes a resource after. Nil if that is new.
+func (c *comparison) earlier(r *estate.Thing) *estate.Thing {
 	for before, after := range c.stacks {
 		if old := before.Things[r.LogicalID]; after == r.In && old != nil && old.Type == r.Type {
 			return old
@@ -200,30 +200,30 @@ var covered = map[string]string{ //nolint:gosec // names of rules
 // checks compares what package check finds on both sides. What it newly finds, and
 // the comparison did not find as something else, is a finding here as well.
 func (c *comparison) checks() error {
-	was, err := check.Run(c.before, check.Options{Organization: c.organization})
+	before, err := check.Run(c.before, check.Options{Organization: c.organization})
 	if err != nil {
 		return fmt.Errorf("the deployed template: %w", err)
 	}
-	is, err := check.Run(c.after, check.Options{Organization: c.organization})
+	now, err := check.Run(c.after, check.Options{Organization: c.organization})
 	if err != nil {
 		return fmt.Errorf("the new template: %w", err)
 	}
-	c.report.Checked = is.Checked
+	c.report.Checked = now.Checked
 	old := map[string]bool{}
-	for _, f := range was.Findings {
+	for _, f := range before.Findings {
 		old[f.Rule+" "+f.LogicalID+" "+f.Message] = true
 	}
 	told := map[string]bool{}
 	for _, f := range c.report.Findings {
 		told[f.Stack+" "+f.Rule] = true
 	}
-	for _, f := range is.Findings {
+	for _, f := range now.Findings {
 		resource := c.resource(f)
 		if old[f.Rule+" "+f.LogicalID+" "+f.Message] || f.Suppressed != "" || resource == nil {
 			continue
 		}
 		id := cmp.Or(covered[f.Rule], "check-regressed")
-		if told[f.Stack+" "+id] && (c.was(resource) != nil || ofOthers[f.Rule] != nil) {
+		if told[f.Stack+" "+id] && (c.earlier(resource) != nil || ofOthers[f.Rule] != nil) {
 			continue
 		}
 		if id != f.Rule && !c.had(f.Rule, resource) {
@@ -255,7 +255,7 @@ var ofOthers = map[string][]estate.Kind{
 // had tells whether that of which a rule has found something was there before.
 func (c *comparison) had(rule string, r *estate.Thing) bool {
 	of := ofOthers[rule]
-	return c.was(r) != nil && (of == nil || slices.ContainsFunc(of, func(kind estate.Kind) bool { return len(c.before.Of(kind)) > 0 }))
+	return c.earlier(r) != nil && (of == nil || slices.ContainsFunc(of, func(kind estate.Kind) bool { return len(c.before.Of(kind)) > 0 }))
 }
 
 func (c *comparison) resource(f finding.Finding) *estate.Thing {
@@ -268,11 +268,11 @@ func (c *comparison) resource(f finding.Finding) *estate.Thing {
 }
 
 func (c *comparison) suppressions() {
-	was := map[string]bool{}
+	old := map[string]bool{}
 	// check.Run has refused what can't be read.
-	_ = check.InMetadata(c.before, func(t *estate.Thing, s finding.Suppression) { was[t.LogicalID+" "+s.ID] = true })
+	_ = check.InMetadata(c.before, func(t *estate.Thing, s finding.Suppression) { old[t.LogicalID+" "+s.ID] = true })
 	_ = check.InMetadata(c.after, func(t *estate.Thing, s finding.Suppression) {
-		if !was[t.LogicalID+" "+s.ID] {
+		if !old[t.LogicalID+" "+s.ID] {
 			c.find("check-suppressed", t, "%s is accepted: %s", s.ID, s.Reason)
 		}
 	})

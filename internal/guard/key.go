@@ -27,18 +27,18 @@ const defaultRotation = 365
 const defaultWindow = 30
 
 func (c *comparison) keys(ofClusters map[string]bool) {
-	for _, was := range c.before.Keys {
-		now := c.now(was.Thing)
+	for _, old := range c.before.Keys {
+		now := c.now(old.Thing)
 		if now == nil {
 			use := ""
-			if ofClusters[was.ARN] {
+			if ofClusters[old.ARN] {
 				use = "the secrets of a running cluster are under it; "
 			}
-			c.find("key-deleted", was.Thing, "%s%s", use, c.gone(was.Thing))
+			c.find("key-deleted", old.Thing, "%s%s", use, c.gone(old.Thing))
 			continue
 		}
-		c.keyProperties(was.Thing, now)
-		c.policies(was.Thing, now)
+		c.keyProperties(old.Thing, now)
+		c.policies(old.Thing, now)
 	}
 	c.aliases()
 	c.trust()
@@ -53,14 +53,14 @@ func (c *comparison) access(of *estate.Estate, key *estate.Thing) iampolicy.Acce
 
 // aliases finds those that lead to another key, or have another name.
 func (c *comparison) aliases() {
-	for _, was := range c.before.Of(estate.KindAlias) {
-		is := c.now(was)
-		if is == nil {
+	for _, before := range c.before.Of(estate.KindAlias) {
+		now := c.now(before)
+		if now == nil {
 			continue
 		}
 		for _, name := range []string{"TargetKeyId", "AliasName"} {
-			if old, new := was.Settings[name], is.Settings[name]; !reflect.DeepEqual(old, new) {
-				c.find("alias-moved", is, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
+			if old, new := before.Settings[name], now.Settings[name]; !reflect.DeepEqual(old, new) {
+				c.find("alias-moved", now, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
 			}
 		}
 	}
@@ -69,14 +69,14 @@ func (c *comparison) aliases() {
 // trust finds who can become a role of the templates again, if a key policy or an IAM
 // policy lets the role do something with a key. It is decided by the text.
 func (c *comparison) trust() {
-	for _, was := range c.before.Of(estate.KindRole) {
-		is := c.now(was)
-		if is == nil {
+	for _, old := range c.before.Of(estate.KindRole) {
+		now := c.now(old)
+		if now == nil {
 			continue
 		}
-		text := moreStatements(was.Settings["AssumeRolePolicyDocument"], is.Settings["AssumeRolePolicyDocument"])
-		if text != "" && c.usesKey(is.ARN) {
-			c.find("policy-widened", is, "the role may use a key, and its trust policy changes: %s", text)
+		text := moreStatements(old.Settings["AssumeRolePolicyDocument"], now.Settings["AssumeRolePolicyDocument"])
+		if text != "" && c.usesKey(now.ARN) {
+			c.find("policy-widened", now, "the role may use a key, and its trust policy changes: %s", text)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func (c *comparison) usesKey(arn string) bool {
 	})
 }
 
-func (c *comparison) keyProperties(was, is *estate.Thing) {
+func (c *comparison) keyProperties(before, now *estate.Thing) {
 	get := func(r *estate.Thing, name string) any {
 		if v := r.Settings[name]; v != nil {
 			return v
@@ -101,8 +101,8 @@ func (c *comparison) keyProperties(was, is *estate.Thing) {
 		return unchangeable[name]
 	}
 	for _, name := range []string{"KeySpec", "KeyUsage", "Origin", "MultiRegion"} {
-		if old, new := get(was, name), get(is, name); !reflect.DeepEqual(old, new) && value.Show(old) != value.Show(new) {
-			c.find("key-replaced", is, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
+		if old, new := get(before, name), get(now, name); !reflect.DeepEqual(old, new) && value.Show(old) != value.Show(new) {
+			c.find("key-replaced", now, "%s changes from %s to %s", name, value.Show(old), value.Show(new))
 		}
 	}
 	rotates := func(r *estate.Thing) bool { return value.IsTrue(r.Settings["EnableKeyRotation"], false) }
@@ -112,29 +112,31 @@ func (c *comparison) keyProperties(was, is *estate.Thing) {
 		}
 		return byDefault
 	}
-	lost := func(rule, name string) bool { return c.lost(rule, is, name, was.Settings[name], is.Settings[name]) }
-	switch old, new := days(was, "RotationPeriodInDays", defaultRotation), days(is, "RotationPeriodInDays", defaultRotation); {
-	case !rotates(was):
+	lost := func(rule, name string) bool {
+		return c.lost(rule, now, name, before.Settings[name], now.Settings[name])
+	}
+	switch old, new := days(before, "RotationPeriodInDays", defaultRotation), days(now, "RotationPeriodInDays", defaultRotation); {
+	case !rotates(before):
 	case lost("rotation-weakened", "EnableKeyRotation"), lost("rotation-weakened", "RotationPeriodInDays"):
-	case !rotates(is):
-		c.find("rotation-weakened", is, "EnableKeyRotation changes from true to %s", value.Show(is.Settings["EnableKeyRotation"]))
+	case !rotates(now):
+		c.find("rotation-weakened", now, "EnableKeyRotation changes from true to %s", value.Show(now.Settings["EnableKeyRotation"]))
 	case new > old:
-		c.find("rotation-weakened", is, "the key rotates every %g days, it was every %g", new, old)
+		c.find("rotation-weakened", now, "the key rotates every %g days, it was every %g", new, old)
 	}
-	if old, new := days(was, "PendingWindowInDays", defaultWindow), days(is, "PendingWindowInDays", defaultWindow); !lost("retention-weakened", "PendingWindowInDays") && new < old {
-		c.find("retention-weakened", is, "a deletion of the key can be stopped for %g days, it was %g", new, old)
+	if old, new := days(before, "PendingWindowInDays", defaultWindow), days(now, "PendingWindowInDays", defaultWindow); !lost("retention-weakened", "PendingWindowInDays") && new < old {
+		c.find("retention-weakened", now, "a deletion of the key can be stopped for %g days, it was %g", new, old)
 	}
-	if value.IsTrue(was.Settings["Enabled"], true) && !value.IsTrue(is.Settings["Enabled"], true) {
-		c.find("key-replaced", is, "Enabled changes to %s: the key can't be used from then on, and within 30 days EKS needs it back", value.Show(is.Settings["Enabled"]))
+	if value.IsTrue(before.Settings["Enabled"], true) && !value.IsTrue(now.Settings["Enabled"], true) {
+		c.find("key-replaced", now, "Enabled changes to %s: the key can't be used from then on, and within 30 days EKS needs it back", value.Show(now.Settings["Enabled"]))
 	}
 }
 
 func (c *comparison) policies(old, new *estate.Thing) {
-	is, same := c.after.PolicyOf(new), reflect.DeepEqual(old.Settings["KeyPolicy"], new.Settings["KeyPolicy"])
+	now, same := c.after.PolicyOf(new), reflect.DeepEqual(old.Settings["KeyPolicy"], new.Settings["KeyPolicy"])
 	for _, side := range []struct {
 		*estate.Policy
 		of string
-	}{{c.before.PolicyOf(old), "the deployed template"}, {is, "the new template"}} {
+	}{{c.before.PolicyOf(old), "the deployed template"}, {now, "the new template"}} {
 		switch err := side.Err(); {
 		case err == nil:
 			continue
@@ -145,8 +147,8 @@ func (c *comparison) policies(old, new *estate.Thing) {
 		}
 		return
 	}
-	if is.Partial && !same {
-		c.find("policy-not-understood", new, "in the new template KeyPolicy has a statement of which %s is not in the template: what it allows was not compared", is.Unknown())
+	if now.Partial && !same {
+		c.find("policy-not-understood", new, "in the new template KeyPolicy has a statement of which %s is not in the template: what it allows was not compared", now.Unknown())
 	}
 	for _, n := range c.after.NotesOn(new) {
 		c.note(n.Resource, "%s", n.Message)
@@ -180,8 +182,8 @@ func (c *comparison) policies(old, new *estate.Thing) {
 
 // looksOn tells whether a change is only that a role is new whose IAM policies let it look
 // at what is the account's to look at: the key's policy has not become wider.
-func looksOn(was iampolicy.Access, w iampolicy.Change) bool {
-	_, there := was.Identity[w.ARN]
+func looksOn(old iampolicy.Access, w iampolicy.Change) bool {
+	_, there := old.Identity[w.ARN]
 	return !there && w.Named && len(w.By) > 1 && !slices.ContainsFunc(iampolicy.KMSActions, func(a iampolicy.KMSAction) bool {
 		return a.Class != iampolicy.Read && slices.Contains(w.Actions, a.Name)
 	})

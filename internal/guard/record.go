@@ -27,17 +27,17 @@ var kept = []estate.Kind{estate.KindKey, estate.KindCluster, estate.KindBucket, 
 
 func (c *comparison) retention() {
 	for _, kind := range kept {
-		for _, was := range c.before.Of(kind) {
-			is := c.now(was)
-			if is == nil {
+		for _, before := range c.before.Of(kind) {
+			now := c.now(before)
+			if now == nil {
 				continue
 			}
 			for _, policy := range []struct{ name, old, new string }{
-				{"DeletionPolicy", was.Deletion, is.Deletion},
-				{"UpdateReplacePolicy", was.Replacement, is.Replacement},
+				{"DeletionPolicy", before.Deletion, now.Deletion},
+				{"UpdateReplacePolicy", before.Replacement, now.Replacement},
 			} {
 				if strings.HasPrefix(policy.old, "Retain") && !strings.HasPrefix(policy.new, "Retain") {
-					c.find("retention-weakened", is, "%s changes from %s to %s", policy.name, policy.old, orDelete(policy.new))
+					c.find("retention-weakened", now, "%s changes from %s to %s", policy.name, policy.old, orDelete(policy.new))
 				}
 			}
 		}
@@ -52,123 +52,123 @@ func orDelete(policy string) string {
 }
 
 func (c *comparison) trails() {
-	for _, was := range c.before.Of(estate.KindTrail) {
-		is := c.now(was)
-		if is == nil {
-			c.find("trail-weakened", was, "%s", c.gone(was))
+	for _, before := range c.before.Of(estate.KindTrail) {
+		now := c.now(before)
+		if now == nil {
+			c.find("trail-weakened", before, "%s", c.gone(before))
 			continue
 		}
 		for _, p := range []struct {
 			name      string
 			byDefault bool
 		}{{"IsLogging", true}, {"EnableLogFileValidation", false}, {"IsMultiRegionTrail", false}, {"IncludeGlobalServiceEvents", true}, {"IsOrganizationTrail", false}} {
-			old, new := was.Settings[p.name], is.Settings[p.name]
-			if value.IsTrue(old, p.byDefault) && !c.lost("trail-weakened", is, p.name, old, new) && !value.IsTrue(new, p.byDefault) {
-				c.find("trail-weakened", is, "%s changes from true to %s", p.name, value.Show(new))
+			old, new := before.Settings[p.name], now.Settings[p.name]
+			if value.IsTrue(old, p.byDefault) && !c.lost("trail-weakened", now, p.name, old, new) && !value.IsTrue(new, p.byDefault) {
+				c.find("trail-weakened", now, "%s changes from true to %s", p.name, value.Show(new))
 			}
 		}
 		for _, name := range []string{"KMSKeyId", "CloudWatchLogsLogGroupArn", "SnsTopicName"} {
-			if was.Settings[name] != nil && is.Settings[name] == nil {
-				c.find("trail-weakened", is, "%s is taken away", name)
+			if before.Settings[name] != nil && now.Settings[name] == nil {
+				c.find("trail-weakened", now, "%s is taken away", name)
 			}
 		}
 		for _, name := range []string{"EventSelectors", "AdvancedEventSelectors"} {
-			if old, new := was.Settings[name], is.Settings[name]; !c.lost("trail-weakened", is, name, old, new) && !reflect.DeepEqual(old, new) {
-				c.selectors(name, value.List(old), value.List(new), is)
+			if old, new := before.Settings[name], now.Settings[name]; !c.lost("trail-weakened", now, name, old, new) && !reflect.DeepEqual(old, new) {
+				c.selectors(name, value.List(old), value.List(new), now)
 			}
 		}
-		if old, new := was.Settings["TrailName"], is.Settings["TrailName"]; !reflect.DeepEqual(old, new) {
-			c.find("trail-weakened", is, "TrailName changes from %s to %s: the trail is replaced, and key policies and alarms that name the old one no longer fit", value.Show(old), value.Show(new))
+		if old, new := before.Settings["TrailName"], now.Settings["TrailName"]; !reflect.DeepEqual(old, new) {
+			c.find("trail-weakened", now, "TrailName changes from %s to %s: the trail is replaced, and key policies and alarms that name the old one no longer fit", value.Show(old), value.Show(new))
 		}
-		if old, new := was.Settings["S3BucketName"], is.Settings["S3BucketName"]; !reflect.DeepEqual(old, new) {
-			c.find("trail-weakened", is, "the log goes to %s, it went to %s", value.Show(new), value.Show(old))
+		if old, new := before.Settings["S3BucketName"], now.Settings["S3BucketName"]; !reflect.DeepEqual(old, new) {
+			c.find("trail-weakened", now, "the log goes to %s, it went to %s", value.Show(new), value.Show(old))
 		}
 	}
 }
 
 // selectors finds selectors that go or change, unless events are only added: no
 // selectors at all records all management events.
-func (c *comparison) selectors(name string, was, is []any, trail *estate.Thing) {
-	if len(is) == 0 && name == "EventSelectors" {
+func (c *comparison) selectors(name string, before, now []any, trail *estate.Thing) {
+	if len(now) == 0 && name == "EventSelectors" {
 		return
 	}
-	if len(was) == 0 {
+	if len(before) == 0 {
 		c.find("trail-weakened", trail, "%s are set where the trail recorded all management events", name)
 		return
 	}
-	for i, old := range was {
-		if !slices.ContainsFunc(is, func(new any) bool { return reflect.DeepEqual(old, new) }) {
+	for i, old := range before {
+		if !slices.ContainsFunc(now, func(new any) bool { return reflect.DeepEqual(old, new) }) {
 			c.find("trail-weakened", trail, "%s no longer has its selector %d as it was", name, i+1)
 		}
 	}
 }
 
 func (c *comparison) groups() {
-	for _, was := range c.before.Of(estate.KindLogGroup) {
-		is := c.now(was)
-		if is == nil {
-			if !strings.HasPrefix(was.Deletion, "Retain") {
-				c.find("retention-weakened", was, "the log group goes: %s", c.gone(was))
+	for _, before := range c.before.Of(estate.KindLogGroup) {
+		now := c.now(before)
+		if now == nil {
+			if !strings.HasPrefix(before.Deletion, "Retain") {
+				c.find("retention-weakened", before, "the log group goes: %s", c.gone(before))
 			}
 			continue
 		}
-		if old, new := was.Settings["LogGroupName"], is.Settings["LogGroupName"]; !reflect.DeepEqual(old, new) {
-			c.find("trail-weakened", is, "LogGroupName changes from %s to %s: what logs to the old name makes a group without retention and without your key", value.Show(old), value.Show(new))
+		if old, new := before.Settings["LogGroupName"], now.Settings["LogGroupName"]; !reflect.DeepEqual(old, new) {
+			c.find("trail-weakened", now, "LogGroupName changes from %s to %s: what logs to the old name makes a group without retention and without your key", value.Show(old), value.Show(new))
 		}
-		old, limited := value.Number(was.Settings["RetentionInDays"])
-		new, limits := value.Number(is.Settings["RetentionInDays"])
+		old, limited := value.Number(before.Settings["RetentionInDays"])
+		new, limits := value.Number(now.Settings["RetentionInDays"])
 		switch {
-		case c.lost("retention-weakened", is, "RetentionInDays", was.Settings["RetentionInDays"], is.Settings["RetentionInDays"]):
+		case c.lost("retention-weakened", now, "RetentionInDays", before.Settings["RetentionInDays"], now.Settings["RetentionInDays"]):
 		case limits && !limited:
-			c.find("retention-weakened", is, "the log is kept for %g days, and was kept without end before", new)
+			c.find("retention-weakened", now, "the log is kept for %g days, and was kept without end before", new)
 		case limits && new < old:
-			c.find("retention-weakened", is, "the log is kept for %g days, it was %g", new, old)
+			c.find("retention-weakened", now, "the log is kept for %g days, it was %g", new, old)
 		}
-		if was.Settings["KmsKeyId"] != nil && is.Settings["KmsKeyId"] == nil {
-			c.find("trail-weakened", is, "KmsKeyId is taken away: what is logged from now on is not under a key of yours")
+		if before.Settings["KmsKeyId"] != nil && now.Settings["KmsKeyId"] == nil {
+			c.find("trail-weakened", now, "KmsKeyId is taken away: what is logged from now on is not under a key of yours")
 		}
 	}
 }
 
 func (c *comparison) buckets() {
-	for _, was := range c.before.Of(estate.KindBucket) {
-		if !c.holdsTrail(was) {
+	for _, before := range c.before.Of(estate.KindBucket) {
+		if !c.holdsTrail(before) {
 			continue
 		}
-		is := c.now(was)
-		if is == nil {
-			c.find("retention-weakened", was, "the bucket of the trail goes: %s", c.gone(was))
+		now := c.now(before)
+		if now == nil {
+			c.find("retention-weakened", before, "the bucket of the trail goes: %s", c.gone(before))
 			continue
 		}
-		if value.Text(value.At(was.Settings, "VersioningConfiguration", "Status")) == "Enabled" && value.Text(value.At(is.Settings, "VersioningConfiguration", "Status")) != "Enabled" {
-			c.find("retention-weakened", is, "versioning of the bucket is suspended: a log file that is overwritten is lost")
+		if value.Text(value.At(before.Settings, "VersioningConfiguration", "Status")) == "Enabled" && value.Text(value.At(now.Settings, "VersioningConfiguration", "Status")) != "Enabled" {
+			c.find("retention-weakened", now, "versioning of the bucket is suspended: a log file that is overwritten is lost")
 		}
-		if value.IsTrue(was.Settings["ObjectLockEnabled"], false) && !value.IsTrue(is.Settings["ObjectLockEnabled"], false) {
-			c.find("retention-weakened", is, "ObjectLockEnabled changes to %s", value.Show(is.Settings["ObjectLockEnabled"]))
+		if value.IsTrue(before.Settings["ObjectLockEnabled"], false) && !value.IsTrue(now.Settings["ObjectLockEnabled"], false) {
+			c.find("retention-weakened", now, "ObjectLockEnabled changes to %s", value.Show(now.Settings["ObjectLockEnabled"]))
 		}
 		for _, name := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
 			block := func(r *estate.Thing) bool {
 				return value.IsTrue(value.At(r.Settings, "PublicAccessBlockConfiguration", name), false)
 			}
-			if block(was) && !block(is) {
-				c.find("trail-weakened", is, "%s of the trail's bucket is switched off", name)
+			if block(before) && !block(now) {
+				c.find("trail-weakened", now, "%s of the trail's bucket is switched off", name)
 			}
 		}
-		if old, new := was.Settings["BucketName"], is.Settings["BucketName"]; !reflect.DeepEqual(old, new) {
-			c.find("retention-weakened", is, "BucketName changes from %s to %s: the bucket is replaced", value.Show(old), value.Show(new))
+		if old, new := before.Settings["BucketName"], now.Settings["BucketName"]; !reflect.DeepEqual(old, new) {
+			c.find("retention-weakened", now, "BucketName changes from %s to %s: the bucket is replaced", value.Show(old), value.Show(new))
 		}
-		if unknown := unknownIn(is.Settings["LifecycleConfiguration"]); unknown != nil && !reflect.DeepEqual(was.Settings["LifecycleConfiguration"], is.Settings["LifecycleConfiguration"]) {
-			c.find("retention-weakened", is, "LifecycleConfiguration changes, and has %s, which is not in the template", value.Show(unknown))
+		if unknown := unknownIn(now.Settings["LifecycleConfiguration"]); unknown != nil && !reflect.DeepEqual(before.Settings["LifecycleConfiguration"], now.Settings["LifecycleConfiguration"]) {
+			c.find("retention-weakened", now, "LifecycleConfiguration changes, and has %s, which is not in the template", value.Show(unknown))
 			continue
 		}
 		for _, name := range []string{"ExpirationInDays", "NoncurrentVersionExpiration.NoncurrentDays"} {
-			old, expired := expiry(was, name)
-			new, expires := expiry(is, name)
+			old, expired := expiry(before, name)
+			new, expires := expiry(now, name)
 			switch {
 			case expires && !expired:
-				c.find("retention-weakened", is, "log files expire after %g days (%s), they did not", new, name)
+				c.find("retention-weakened", now, "log files expire after %g days (%s), they did not", new, name)
 			case expires && new < old:
-				c.find("retention-weakened", is, "log files expire after %g days (%s), it was %g", new, name, old)
+				c.find("retention-weakened", now, "log files expire after %g days (%s), it was %g", new, name, old)
 			}
 		}
 	}
@@ -185,28 +185,28 @@ func (c *comparison) resourcePolicies() {
 		{estate.KindBucketPolicy, "Bucket", "trail-weakened"}, {estate.KindTopicPolicy, "Topics", "alarm-removed"},
 		{estate.KindQueuePolicy, "Queues", "alarm-removed"}, {estate.KindLogPolicy, "PolicyName", "alarm-removed"},
 	} {
-		for _, was := range c.before.Of(kind.is) {
+		for _, before := range c.before.Of(kind.is) {
 			if kind.property == "Bucket" {
-				if bucket := c.before.Lookup(was.Settings["Bucket"]); bucket == nil || !c.holdsTrail(bucket) {
+				if bucket := c.before.Lookup(before.Settings["Bucket"]); bucket == nil || !c.holdsTrail(bucket) {
 					continue
 				}
 			}
-			is := c.now(was)
-			if is == nil {
-				if !strings.HasPrefix(was.Deletion, "Retain") {
-					c.find(kind.rule, was, "the policy goes: %s", c.gone(was))
+			now := c.now(before)
+			if now == nil {
+				if !strings.HasPrefix(before.Deletion, "Retain") {
+					c.find(kind.rule, before, "the policy goes: %s", c.gone(before))
 				}
 				continue
 			}
-			if c.lost(kind.rule, is, kind.property, was.Settings[kind.property], is.Settings[kind.property]) || !reflect.DeepEqual(was.Settings[kind.property], is.Settings[kind.property]) {
+			if c.lost(kind.rule, now, kind.property, before.Settings[kind.property], now.Settings[kind.property]) || !reflect.DeepEqual(before.Settings[kind.property], now.Settings[kind.property]) {
 				continue // it is for another one, which was told already
 			}
-			old, new := document(was), document(is)
+			old, new := document(before), document(now)
 			if text := moreStatements(old, new); text != "" {
-				c.find("policy-widened", is, "%s", text)
+				c.find("policy-widened", now, "%s", text)
 			}
 			if text := fewerStatements(old, new); text != "" && unknownIn(new) == nil { // which is told already
-				c.find(kind.rule, is, "%s", text)
+				c.find(kind.rule, now, "%s", text)
 			}
 		}
 	}
@@ -217,7 +217,7 @@ func document(t *estate.Thing) any { return parsed(t.Settings["PolicyDocument"])
 
 // parsed is a value that may be written as JSON in a text.
 func parsed(v any) any {
-	if text, is := v.(string); is {
+	if text, ok := v.(string); ok {
 		var read any
 		if json.Unmarshal([]byte(text), &read) == nil {
 			return read
@@ -227,12 +227,12 @@ func parsed(v any) any {
 }
 
 // fewerStatements says which Allow a policy has lost, or which Deny it has gained.
-func fewerStatements(was, is any) string {
+func fewerStatements(old, now any) string {
 	var texts []string
-	for _, s := range missing(statements(was, "Allow"), statements(is, "Allow")) {
+	for _, s := range missing(statements(old, "Allow"), statements(now, "Allow")) {
 		texts = append(texts, fmt.Sprintf("the statement is gone that allowed %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
 	}
-	for _, s := range missing(statements(is, "Deny"), statements(was, "Deny")) {
+	for _, s := range missing(statements(now, "Deny"), statements(old, "Deny")) {
 		texts = append(texts, fmt.Sprintf("a new statement denies %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
 	}
 	return strings.Join(texts, "; ")
@@ -257,10 +257,10 @@ func missing(some, others []any) []any {
 
 // moreStatements says which Allow a policy has that it did not have, or which Deny
 // it has lost. A statement that changes counts as another one.
-func moreStatements(was, is any) string {
+func moreStatements(old, now any) string {
 	var texts []string
-	for _, s := range append([]any{is}, value.List(value.At(is, "Statement"))...) {
-		known := slices.ContainsFunc(append([]any{was}, value.List(value.At(was, "Statement"))...), func(o any) bool { return reflect.DeepEqual(s, o) })
+	for _, s := range append([]any{now}, value.List(value.At(now, "Statement"))...) {
+		known := slices.ContainsFunc(append([]any{old}, value.List(value.At(old, "Statement"))...), func(o any) bool { return reflect.DeepEqual(s, o) })
 		for _, v := range []any{s, value.At(s, "Effect")} {
 			if value.IsOpen(v) && !known {
 				texts = append(texts, fmt.Sprintf("what %s says is not in the template", value.Show(v)))
@@ -268,10 +268,10 @@ func moreStatements(was, is any) string {
 			}
 		}
 	}
-	for _, s := range missing(statements(is, "Allow"), statements(was, "Allow")) {
+	for _, s := range missing(statements(now, "Allow"), statements(old, "Allow")) {
 		texts = append(texts, fmt.Sprintf("a new statement allows %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
 	}
-	for _, s := range missing(statements(was, "Deny"), statements(is, "Deny")) {
+	for _, s := range missing(statements(old, "Deny"), statements(now, "Deny")) {
 		texts = append(texts, fmt.Sprintf("the statement is gone that denied %s to %s", value.Show(value.At(s, "Action")), principalText(value.At(s, "Principal"))))
 	}
 	return strings.Join(texts, "; ")
@@ -347,70 +347,70 @@ func expiry(bucket *estate.Thing, name string) (days float64, expires bool) {
 // alarms compares EventBridge rules, CloudWatch alarms with their metric filters,
 // and subscriptions.
 func (c *comparison) alarms() {
-	for _, was := range c.before.Of(estate.KindRule) {
-		if disabled(was) || len(value.List(was.Settings["Targets"])) == 0 || was.Settings["EventPattern"] == nil {
+	for _, old := range c.before.Of(estate.KindRule) {
+		if disabled(old) || len(value.List(old.Settings["Targets"])) == 0 || old.Settings["EventPattern"] == nil {
 			continue
 		}
-		is := c.now(was)
+		now := c.now(old)
 		switch {
-		case is == nil:
-			c.find("alarm-removed", was, "the rule goes: %s", c.gone(was))
+		case now == nil:
+			c.find("alarm-removed", old, "the rule goes: %s", c.gone(old))
 			continue
-		case disabled(is):
-			c.find("alarm-removed", is, "the rule is disabled")
+		case disabled(now):
+			c.find("alarm-removed", now, "the rule is disabled")
 			continue
-		case c.lost("alarm-removed", is, "State", was.Settings["State"], is.Settings["State"]):
+		case c.lost("alarm-removed", now, "State", old.Settings["State"], now.Settings["State"]):
 			continue
 		}
-		for _, target := range value.List(was.Settings["Targets"]) {
+		for _, target := range value.List(old.Settings["Targets"]) {
 			arn := value.At(target, "Arn")
-			if !slices.ContainsFunc(value.List(is.Settings["Targets"]), func(t any) bool { return reflect.DeepEqual(value.At(t, "Arn"), arn) }) {
-				c.find("alarm-removed", is, "the target %s is taken away", value.Show(arn))
+			if !slices.ContainsFunc(value.List(now.Settings["Targets"]), func(t any) bool { return reflect.DeepEqual(value.At(t, "Arn"), arn) }) {
+				c.find("alarm-removed", now, "the target %s is taken away", value.Show(arn))
 			}
 		}
-		if value.IsOpen(is.Settings["EventPattern"]) && !reflect.DeepEqual(was.Settings["EventPattern"], is.Settings["EventPattern"]) {
-			c.find("alarm-removed", is, "EventPattern changes to %s, which is not in the template", value.Show(is.Settings["EventPattern"]))
+		if value.IsOpen(now.Settings["EventPattern"]) && !reflect.DeepEqual(old.Settings["EventPattern"], now.Settings["EventPattern"]) {
+			c.find("alarm-removed", now, "EventPattern changes to %s, which is not in the template", value.Show(now.Settings["EventPattern"]))
 			continue
 		}
-		if path := narrowed(pattern(was), pattern(is), "EventPattern"); path != "" {
-			c.find("alarm-removed", is, "the rule hears less: %s", path)
+		if path := narrowed(pattern(old), pattern(now), "EventPattern"); path != "" {
+			c.find("alarm-removed", now, "the rule hears less: %s", path)
 		}
 	}
-	for _, was := range c.before.Of(estate.KindMetricAlarm) {
-		is := c.now(was)
+	for _, old := range c.before.Of(estate.KindMetricAlarm) {
+		now := c.now(old)
 		switch {
-		case len(value.List(was.Settings["AlarmActions"])) == 0:
-		case is == nil:
-			c.find("alarm-removed", was, "the alarm goes: %s", c.gone(was))
-		case c.lost("alarm-removed", is, "ActionsEnabled", was.Settings["ActionsEnabled"], is.Settings["ActionsEnabled"]):
-		case !value.IsTrue(is.Settings["ActionsEnabled"], true), len(value.List(is.Settings["AlarmActions"])) == 0:
-			c.find("alarm-removed", is, "the alarm has no action any more")
+		case len(value.List(old.Settings["AlarmActions"])) == 0:
+		case now == nil:
+			c.find("alarm-removed", old, "the alarm goes: %s", c.gone(old))
+		case c.lost("alarm-removed", now, "ActionsEnabled", old.Settings["ActionsEnabled"], now.Settings["ActionsEnabled"]):
+		case !value.IsTrue(now.Settings["ActionsEnabled"], true), len(value.List(now.Settings["AlarmActions"])) == 0:
+			c.find("alarm-removed", now, "the alarm has no action any more")
 		}
 	}
-	for _, was := range c.before.Of(estate.KindTopic) {
-		switch is := c.now(was); {
-		case is == nil:
-			c.find("alarm-removed", was, "the topic goes, with its subscriptions: %s", c.gone(was))
-		case !reflect.DeepEqual(was.Settings["TopicName"], is.Settings["TopicName"]):
-			c.find("alarm-removed", is, "TopicName changes: the topic is replaced, and subscriptions that are not in the template are lost")
-		case was.Settings["KmsMasterKeyId"] != nil && is.Settings["KmsMasterKeyId"] == nil:
-			c.find("trail-weakened", is, "KmsMasterKeyId is taken away: alarms are no longer encrypted under a key of yours")
+	for _, old := range c.before.Of(estate.KindTopic) {
+		switch now := c.now(old); {
+		case now == nil:
+			c.find("alarm-removed", old, "the topic goes, with its subscriptions: %s", c.gone(old))
+		case !reflect.DeepEqual(old.Settings["TopicName"], now.Settings["TopicName"]):
+			c.find("alarm-removed", now, "TopicName changes: the topic is replaced, and subscriptions that are not in the template are lost")
+		case old.Settings["KmsMasterKeyId"] != nil && now.Settings["KmsMasterKeyId"] == nil:
+			c.find("trail-weakened", now, "KmsMasterKeyId is taken away: alarms are no longer encrypted under a key of yours")
 		}
 	}
 	for _, kind := range []estate.Kind{estate.KindMetricFilter, estate.KindSubscription} {
-		for _, was := range c.before.Of(kind) {
-			is := c.now(was)
-			if is == nil {
-				c.find("alarm-removed", was, "the %s goes: %s", kind, c.gone(was))
+		for _, before := range c.before.Of(kind) {
+			now := c.now(before)
+			if now == nil {
+				c.find("alarm-removed", before, "the %s goes: %s", kind, c.gone(before))
 				continue
 			}
 			for _, name := range []string{"FilterPattern", "LogGroupName", "Endpoint", "Protocol", "TopicArn"} {
-				if old, new := was.Settings[name], is.Settings[name]; !reflect.DeepEqual(old, new) {
-					c.find("alarm-removed", is, "%s changes: anyone who was told before may not be told any more", name)
+				if old, new := before.Settings[name], now.Settings[name]; !reflect.DeepEqual(old, new) {
+					c.find("alarm-removed", now, "%s changes: anyone who was told before may not be told any more", name)
 				}
 			}
-			if is.Settings["FilterPolicy"] != nil && !reflect.DeepEqual(was.Settings["FilterPolicy"], is.Settings["FilterPolicy"]) {
-				c.find("alarm-removed", is, "FilterPolicy changes: anyone who was told before may not be told any more")
+			if now.Settings["FilterPolicy"] != nil && !reflect.DeepEqual(before.Settings["FilterPolicy"], now.Settings["FilterPolicy"]) {
+				c.find("alarm-removed", now, "FilterPolicy changes: anyone who was told before may not be told any more")
 			}
 		}
 	}
@@ -425,10 +425,10 @@ func pattern(rule *estate.Thing) any { return parsed(rule.Settings["EventPattern
 // narrowed says where an event pattern takes fewer events than before, or is
 // empty. A field that is new asks for more; a list that lost a value takes less. A
 // list with other changed operators counts as narrower.
-func narrowed(was, is any, path string) string {
-	switch new := is.(type) {
+func narrowed(before, now any, path string) string {
+	switch new := now.(type) {
 	case map[string]any:
-		old, ok := was.(map[string]any)
+		old, ok := before.(map[string]any)
 		if !ok {
 			return path
 		}
@@ -442,14 +442,14 @@ func narrowed(was, is any, path string) string {
 		}
 		return ""
 	case []any:
-		for _, v := range value.List(was) {
+		for _, v := range value.List(before) {
 			if !slices.ContainsFunc(new, func(n any) bool { return reflect.DeepEqual(n, v) }) {
 				return fmt.Sprintf("%s no longer has %s", path, value.Show(v))
 			}
 		}
 		return ""
 	}
-	if reflect.DeepEqual(was, is) {
+	if reflect.DeepEqual(before, now) {
 		return ""
 	}
 	return path

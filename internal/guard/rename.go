@@ -18,12 +18,12 @@ import (
 func renames(before, after *estate.Estate) map[string]string {
 	c := newComparison(before, after)
 	names := map[string]string{}
-	for _, was := range before.Clusters {
-		now := c.now(was.Thing)
+	for _, earlier := range before.Clusters {
+		now := c.now(earlier.Thing)
 		if now == nil {
 			continue
 		}
-		if old, new := value.Text(was.Settings["Name"]), value.Text(now.Settings["Name"]); old != "" && new != "" && old != new {
+		if old, new := value.Text(earlier.Settings["Name"]), value.Text(now.Settings["Name"]); old != "" && new != "" && old != new {
 			names[new] = old
 		}
 	}
@@ -96,7 +96,7 @@ func withoutConsequences(all *finding.Report, before, after *estate.Estate, name
 	var where []string
 	replaced := -1
 	for _, f := range all.Findings {
-		_, is := left[id(f)]
+		_, ok := left[id(f)]
 		delete(left, id(f))
 		switch {
 		case f.Rule == "cluster-replaced" && strings.HasPrefix(f.Message, "Name changes"):
@@ -104,7 +104,7 @@ func withoutConsequences(all *finding.Report, before, after *estate.Estate, name
 				replaced = len(kept)
 			}
 			kept = append(kept, f)
-		case is:
+		case ok:
 			kept = append(kept, f)
 		case !slices.Contains(where, f.Resource):
 			where = append(where, f.Resource)
@@ -114,7 +114,7 @@ func withoutConsequences(all *finding.Report, before, after *estate.Estate, name
 		kept[replaced].Message += fmt.Sprintf("; what is named after it changes with it, which is not listed again: %s", strings.Join(where, ", "))
 	}
 	for _, f := range same.Findings {
-		if _, is := left[id(f)]; is {
+		if _, ok := left[id(f)]; ok {
 			kept = append(kept, f)
 		}
 	}

@@ -115,7 +115,7 @@ func TestStrangers(t *testing.T) {
 		}
 		setStatements(func(s []any) []any { return append(s, added...) })(template)
 		changed := estatetest.Estate(t, template)
-		was, is := accessOf(good), accessOf(changed)
+		old, now := accessOf(good), accessOf(changed)
 		text, err := json.Marshal(added)
 		if err != nil {
 			t.Fatal(err)
@@ -136,8 +136,8 @@ func TestStrangers(t *testing.T) {
 					if !strings.HasPrefix(caller.ARN, "arn:") == (context["aws:SourceArn"] == nil && len(context) > 0 && context["kms:EncryptionContext:app"] == nil) && len(context) > 0 {
 						continue // no such call
 					}
-					r := iampolicy.Request{Caller: caller, Action: action, Resource: is.Key, Context: context}
-					if allows(t, is, r) && !allows(t, was, r) {
+					r := iampolicy.Request{Caller: caller, Action: action, Resource: now.Key, Context: context}
+					if allows(t, now, r) && !allows(t, old, r) {
 						examples = append(examples, r)
 					}
 				}
@@ -207,8 +207,8 @@ func matrixOf(t *testing.T, a *estate.Estate) *explain.Matrix {
 // there, which it did not before.
 func shows(m, before *explain.Matrix, r iampolicy.Request) bool {
 	met := func(c explain.Condition) bool {
-		is, err := iampolicy.Requirement{Operator: c.Operator, Key: c.Key, Values: c.Values}.Met(r)
-		return err == nil && is
+		ok, err := iampolicy.Requirement{Operator: c.Operator, Key: c.Key, Values: c.Values}.Met(r)
+		return err == nil && ok
 	}
 	all := func(way []explain.Condition) bool {
 		return !slices.ContainsFunc(way, func(c explain.Condition) bool { return !met(c) })

@@ -14,11 +14,11 @@ import (
 // staged declares conditions on what is not known: one of two stages.
 func staged(t estatetest.Template) {
 	t["Parameters"] = map[string]any{"Stage": map[string]any{"Type": "String"}, "Thing": map[string]any{"Type": "String"}}
-	is := func(stage string) map[string]any {
+	now := func(stage string) map[string]any {
 		return map[string]any{"Fn::Equals": []any{map[string]any{"Ref": "Stage"}, stage}}
 	}
 	t["Conditions"] = map[string]any{
-		"Production": is("production"), "Test": is("test"), "NotProduction": map[string]any{"Fn::Not": []any{map[string]any{"Condition": "Production"}}},
+		"Production": now("production"), "Test": now("test"), "NotProduction": map[string]any{"Fn::Not": []any{map[string]any{"Condition": "Production"}}},
 	}
 }
 

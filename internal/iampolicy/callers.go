@@ -19,7 +19,7 @@ type Holder struct {
 	Like []string
 	// Account of the caller; empty for a service. AnyAccount tells that it is not the
 	// key's, and that no policy names it: what the holder may do, somebody may in every
-	// account that there is.
+	// account that exists.
 	Account    string
 	AnyAccount bool
 }
@@ -97,38 +97,38 @@ func (h template) known(key string) (Values, bool) {
 	if err != nil || h.open(key) {
 		return nil, false
 	}
-	values, is := who.keys()[key]
-	return values, is || who.lacks(key)
+	values, ok := who.keys()[key]
+	return values, ok || who.lacks(key)
 }
 
 // caller takes the caller's ARN out of a context, with what follows from it.
 func (h template) caller(context Context) Holder {
-	is := h.Holder
+	now := h.Holder
 	for key := range context {
 		if _, known := h.known(key); known {
 			delete(context, key)
 		}
 	}
 	if h.format == "" {
-		return is
+		return now
 	}
-	if arn, chosen := context[callerText]; chosen && strings.Contains(is.ARN, ":assumed-role/") {
-		is.RoleARN = arn[0]
+	if arn, chosen := context[callerText]; chosen && strings.Contains(now.ARN, ":assumed-role/") {
+		now.RoleARN = arn[0]
 	} else if chosen {
-		is.ARN = arn[0]
+		now.ARN = arn[0]
 	}
 	for key := range context {
 		if h.open(key) {
 			delete(context, key)
 		}
 	}
-	is.Account, is.Like = accountOf(is.ARN), nil
+	now.Account, now.Like = accountOf(now.ARN), nil
 	for _, pattern := range slices.Sorted(maps.Keys(h.census.like)) {
-		if h.census.like[pattern].has(cmp.Or(is.RoleARN, is.ARN)) {
-			is.Like = append(is.Like, pattern)
+		if h.census.like[pattern].has(cmp.Or(now.RoleARN, now.ARN)) {
+			now.Like = append(now.Like, pattern)
 		}
 	}
-	return is
+	return now
 }
 
 // strangersAccount stands for all accounts that are not named.
@@ -218,8 +218,8 @@ func (c *census) read(s Statement, variables bool) {
 				if err != nil || known != yes {
 					continue // it depends on the rest of the request
 				}
-				expression, is := t.expression(p)
-				if !is || t.null {
+				expression, ok := t.expression(p)
+				if !ok || t.null {
 					continue
 				}
 				switch {

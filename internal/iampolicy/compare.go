@@ -41,8 +41,8 @@ type Change struct {
 // example that [Evaluate] decides differently by the two, so none is false; and all are
 // found, but for what the notes say was not decided.
 func Widenings(before, after Access) (changes []Change, notes []string, err error) {
-	return compare(before, after, func(d *decider, h template, was, now Outcome, way Path) Context {
-		return d.find(h, nil, []Path{way}, now.Deny, &was)
+	return compare(before, after, func(d *decider, h template, old, now Outcome, way Path) Context {
+		return d.find(h, nil, []Path{way}, now.Deny, &old)
 	})
 }
 
@@ -106,7 +106,7 @@ func (d *decider) chosen(h template, way Path, had, has Outcome, visit func(Cont
 
 // compare asks for each caller and action, and each way in which it is allowed after,
 // whether find has an example.
-func compare(before, after Access, find func(d *decider, h template, was, now Outcome, way Path) Context) (changes []Change, notes []string, err error) {
+func compare(before, after Access, find func(d *decider, h template, old, now Outcome, way Path) Context) (changes []Change, notes []string, err error) {
 	concerned := before.concerned()
 	maps.Copy(concerned, after.concerned())
 	for _, side := range []*Access{&before, &after} {
@@ -135,28 +135,28 @@ func compare(before, after Access, find func(d *decider, h template, was, now Ou
 	return changes, d.notes(), nil
 }
 
-func (d *decider) changes(h template, actions []string, before, after Policies, find func(d *decider, h template, was, now Outcome, way Path) Context, add func(Change)) error {
+func (d *decider) changes(h template, actions []string, before, after Policies, find func(d *decider, h template, old, now Outcome, way Path) Context, add func(Change)) error {
 	request := Request{Caller: h.Caller, Action: actions[0], Resource: d.key}
 	now, err := h.explain(request, after)
 	if err != nil || len(now.Allow) == 0 {
 		return err
 	}
-	was, err := h.explain(request, before)
-	if err != nil || subset(now.Allow, was.Allow) && subset(was.Deny, now.Deny) {
+	old, err := h.explain(request, before)
+	if err != nil || subset(now.Allow, old.Allow) && subset(old.Deny, now.Deny) {
 		return err
 	}
 	for _, way := range now.Allow {
-		context := find(d, h, was, now, way)
+		context := find(d, h, old, now, way)
 		if context == nil {
 			continue
 		}
-		is := h.caller(context)
-		request := Request{Caller: is.Caller, Action: actions[0], Resource: d.key, Context: context}
+		current := h.caller(context)
+		request := Request{Caller: current.Caller, Action: actions[0], Resource: d.key, Context: context}
 		decision, err := Evaluate(request, after)
 		if err != nil {
 			return err
 		}
-		add(Change{Holder: is, Actions: slices.Clone(actions), Example: request, By: decision.By, Entirely: len(was.Allow) == 0})
+		add(Change{Holder: current, Actions: slices.Clone(actions), Example: request, By: decision.By, Entirely: len(old.Allow) == 0})
 		if h.format == "" {
 			break // of one caller an action is one change
 		}
@@ -274,12 +274,12 @@ func (a Access) policies(identity []NamedDocument) Policies {
 // identities are what IAM may say of a holder, before and after: what is given, or else
 // nothing, and everything. Of an example only the second is of interest.
 func identities(h Holder, before, after Access) [][2][]NamedDocument {
-	was, inBefore := before.Identity[h.ARN]
-	is, inAfter := after.Identity[h.ARN]
+	old, inBefore := before.Identity[h.ARN]
+	now, inAfter := after.Identity[h.ARN]
 	everything := [2][]NamedDocument{h.assumed(), h.assumed()}
 	switch {
 	case inBefore || inAfter:
-		return [][2][]NamedDocument{{was, is}} // who comes or goes has nothing on the other side
+		return [][2][]NamedDocument{{old, now}} // who comes or goes has nothing on the other side
 	case h.Named && h.Provider == "":
 		return [][2][]NamedDocument{{}, everything}
 	case h.Provider != "":

@@ -134,14 +134,14 @@ func (d *decider) each(h template, fixed Context, paths []Path, do func(*search)
 	}
 	for name := range refers {
 		keys[name] = true
-		if values, is := h.known(name); is {
+		if values, ok := h.known(name); ok {
 			given[name] = values
 		}
 	}
 	var first []*span
 	product := 1
 	for _, name := range slices.Sorted(maps.Keys(refers)) {
-		if _, is := given[name]; is {
+		if _, ok := given[name]; ok {
 			continue
 		}
 		// A value that the other key is compared with is a value of its own here.
@@ -157,7 +157,7 @@ func (d *decider) each(h template, fixed Context, paths []Path, do func(*search)
 			}
 		}
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
-			if pair, is := strings.CutPrefix(key, contextPrefix); is && name == contextKeys {
+			if pair, ok := strings.CutPrefix(key, contextPrefix); ok && name == contextKeys {
 				more = append(more, pair)
 			}
 		}
@@ -205,9 +205,9 @@ func (d *decider) each(h template, fixed Context, paths []Path, do func(*search)
 // consistent tells whether a request can have what is given: the list of the keys of the
 // encryption context names those that are there.
 func consistent(given Context) bool {
-	listed, is := given[contextKeys]
+	listed, ok := given[contextKeys]
 	for key, values := range given {
-		if pair, ofContext := strings.CutPrefix(key, contextPrefix); is && ofContext && lists(listed, pair) != (values != nil) {
+		if pair, ofContext := strings.CutPrefix(key, contextPrefix); ok && ofContext && lists(listed, pair) != (values != nil) {
 			return false
 		}
 	}
@@ -219,8 +219,8 @@ func lists(keys Values, key string) bool {
 	return slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) })
 }
 
-func (d *decider) note(is bool, what string) {
-	if is {
+func (d *decider) note(ok bool, what string) {
+	if ok {
 		d.incomplete[what] = true
 	}
 }
@@ -338,8 +338,8 @@ func (d *decider) textual(h template, s *span, of []Requirement, given Context) 
 			texts[q.text()] = textual{absent: slices.Contains(q.Values, "true"), in: d.language(noText), negated: slices.Contains(q.Values, "false")}
 			continue
 		}
-		expression, is := d.expression(h, q, t, given)
-		if !is {
+		expression, ok := d.expression(h, q, t, given)
+		if !ok {
 			return false
 		}
 		context := maps.Clone(given)
@@ -359,8 +359,8 @@ func (d *decider) expression(h template, q Requirement, t test, given Context) (
 		if err != nil || known != yes {
 			continue // a variable without a value: nothing equals it
 		}
-		expression, is := t.expression(p)
-		if !is {
+		expression, ok := t.expression(p)
+		if !ok {
 			return "", false
 		}
 		either = append(either, h.ofCaller(strings.ToLower(q.Key), expression))
@@ -408,7 +408,7 @@ func (d *decider) choices(h template, key string, of []Requirement, more Values,
 				continue
 			}
 			q.Values = Values{v}
-			if expression, is := d.expression(h, q, t, given); is {
+			if expression, ok := d.expression(h, q, t, given); ok {
 				languages = append(languages, d.language(expression))
 			}
 		}
@@ -523,12 +523,12 @@ type domain []side
 // all is what a request can have together with what is given: the list of the keys of
 // the encryption context names those that are there.
 func (s *search) all() (d domain, some bool) {
-	listed, is := s.given[contextKeys]
+	listed, ok := s.given[contextKeys]
 	d, some = make(domain, len(s.spans)), true
 	for i, span := range s.spans {
 		pair, ofContext := strings.CutPrefix(span.key, contextPrefix)
 		in := lists(listed, pair)
-		may := func(absent bool) bool { return !is || !ofContext || in != absent }
+		may := func(absent bool) bool { return !ok || !ofContext || in != absent }
 		if span.texts == nil {
 			for _, c := range span.choices {
 				d[i].choices = append(d[i].choices, may(c == nil))
@@ -567,7 +567,7 @@ func (s *search) within(d domain, p Path) (domain, bool) {
 func (s *search) narrowed(d domain, q Requirement, want bool) (left domain, some bool) {
 	i := s.at[s.of.spanOf(q.Key)]
 	to, id := side{}, q.text()
-	if t, is := s.spans[i].texts[id]; is {
+	if t, ok := s.spans[i].texts[id]; ok {
 		to = d[i]
 		to.absent = to.absent && t.absent == want
 		if want != t.negated {

@@ -165,7 +165,7 @@ func TestAgainstAllRequests(t *testing.T) {
 			confirm(t, before, after, c)
 			listed, there := c.Example.Context[contextKeys]
 			for key := range c.Example.Context {
-				if pair, is := strings.CutPrefix(key, contextPrefix); is && there && !lists(listed, pair) {
+				if pair, ok := strings.CutPrefix(key, contextPrefix); ok && there && !lists(listed, pair) {
 					t.Errorf("seed %d: no request has the context %v", seed, c.Example.Context)
 				}
 			}

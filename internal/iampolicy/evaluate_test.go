@@ -279,8 +279,8 @@ func agrees(t *testing.T, r Request, p Policies, d Decision) {
 	t.Helper()
 	open := r
 	open.Context = nil
-	for _, asked := range []Request{r, open} {
-		o, err := Explain(asked, p)
+	for _, requested := range []Request{r, open} {
+		o, err := Explain(requested, p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +296,7 @@ func agrees(t *testing.T, r Request, p Policies, d Decision) {
 			})
 		}
 		if got := met(o.Allow) && !met(o.Deny); got != d.Allowed {
-			t.Errorf("Explain with context %v says %v, Evaluate %v: %+v", asked.Context, got, d.Allowed, o)
+			t.Errorf("Explain with context %v says %v, Evaluate %v: %+v", requested.Context, got, d.Allowed, o)
 		}
 	}
 }
@@ -306,7 +306,7 @@ func agrees(t *testing.T, r Request, p Policies, d Decision) {
 func TestEvaluateProperties(t *testing.T) {
 	for _, d := range decisions {
 		request, policies := d.request(t)
-		was, err := Evaluate(request, policies)
+		old, err := Evaluate(request, policies)
 		if err != nil {
 			continue
 		}
@@ -327,8 +327,8 @@ func TestEvaluateProperties(t *testing.T) {
 			}
 			for _, s := range more.Resource.Statement {
 				got := now("with "+other.name, func(all Statements) Statements { return append(all, s) })
-				if s.Effect == Deny && got && !was.Allowed || s.Effect == Allow && !got && was.Allowed {
-					t.Errorf("%s: adding the %s of %q changes %v to %v", d.name, s.Effect, other.name, was.Allowed, got)
+				if s.Effect == Deny && got && !old.Allowed || s.Effect == Allow && !got && old.Allowed {
+					t.Errorf("%s: adding the %s of %q changes %v to %v", d.name, s.Effect, other.name, old.Allowed, got)
 				}
 			}
 		}
@@ -339,10 +339,10 @@ func TestEvaluateProperties(t *testing.T) {
 		}) {
 			t.Errorf("%s: a Deny to everybody lets it through", d.name)
 		}
-		if now("turned round", func(all Statements) Statements { slices.Reverse(all); return all }) != was.Allowed {
+		if now("turned round", func(all Statements) Statements { slices.Reverse(all); return all }) != old.Allowed {
 			t.Errorf("%s: the order of statements matters", d.name)
 		}
-		if now("twice", func(all Statements) Statements { return append(all, all...) }) != was.Allowed {
+		if now("twice", func(all Statements) Statements { return append(all, all...) }) != old.Allowed {
 			t.Errorf("%s: a statement said twice matters", d.name)
 		}
 		if now("without names", func(all Statements) Statements {
@@ -350,7 +350,7 @@ func TestEvaluateProperties(t *testing.T) {
 				all[i].Sid = fmt.Sprint("Other", i)
 			}
 			return all
-		}) != was.Allowed {
+		}) != old.Allowed {
 			t.Errorf("%s: the names of statements matter", d.name)
 		}
 		if d.grants == nil && now("no Allow", func(all Statements) Statements {

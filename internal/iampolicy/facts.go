@@ -67,7 +67,7 @@ func (f *facts) lookup(name string) (Values, truth) {
 	if f.everything || f.absent(key) {
 		return nil, no
 	}
-	if pair, is := strings.CutPrefix(key, contextPrefix); is {
+	if pair, ok := strings.CutPrefix(key, contextPrefix); ok {
 		if keys, given := f.context[contextKeys]; given {
 			same := func(k string) bool { return strings.EqualFold(k, pair) }
 			if !slices.ContainsFunc(keys, same) {

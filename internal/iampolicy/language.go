@@ -91,8 +91,8 @@ func (l *language) follow(at []uint32, pc uint32) []uint32 {
 
 // class is the number of the class that a character is in.
 func (l *language) class(r rune) int {
-	i, is := slices.BinarySearch(l.edges, r)
-	if !is {
+	i, ok := slices.BinarySearch(l.edges, r)
+	if !ok {
 		i--
 	}
 	return i

@@ -74,8 +74,8 @@ func (s *Survey) Uses(actions []string, bound Bound, ofInterest func(Holder) boo
 				if context == nil {
 					continue
 				}
-				is := h.caller(context)
-				uses = append(uses, Use{Holder: is, Actions: kind, Way: way, Example: Request{Caller: is.Caller, Action: kind[0], Resource: d.key, Context: context}})
+				now := h.caller(context)
+				uses = append(uses, Use{Holder: now, Actions: kind, Way: way, Example: Request{Caller: now.Caller, Action: kind[0], Resource: d.key, Context: context}})
 			}
 		}
 	}
@@ -84,12 +84,12 @@ func (s *Survey) Uses(actions []string, bound Bound, ofInterest func(Holder) boo
 
 // outcome is what a caller may do with a kind of actions.
 func (s *Survey) outcome(caller, kind int) (Outcome, error) {
-	if known, is := s.outcomes[[2]int{caller, kind}]; is {
+	if known, ok := s.outcomes[[2]int{caller, kind}]; ok {
 		return known, nil
 	}
 	h := s.callers[caller]
 	iam := h.assumed()
-	if own, is := s.access.Identity[h.ARN]; is {
+	if own, ok := s.access.Identity[h.ARN]; ok {
 		iam = own
 	}
 	outcome, err := h.explain(Request{Caller: h.Caller, Action: s.kinds[kind][0], Resource: s.decider.key}, s.access.policies(iam))

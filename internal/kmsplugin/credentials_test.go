@@ -26,12 +26,12 @@ import (
 
 // credentialSource is a source of credentials that can be made to fail.
 type credentialSource struct {
-	mu      sync.Mutex
-	id      string
-	expires time.Time
-	fault   string // "", "hangs" or "500"
-	asked   int
-	end     chan struct{}
+	mu        sync.Mutex
+	id        string
+	expires   time.Time
+	fault     string // "", "hangs" or "500"
+	requested int
+	end       chan struct{}
 }
 
 func (s *credentialSource) gives(id string, valid time.Duration) {
@@ -49,14 +49,14 @@ func (s *credentialSource) fails(how string) {
 func (s *credentialSource) requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asked
+	return s.requested
 }
 
 // answer hands out what it gives, in the words of a source, or fails.
 func (s *credentialSource) answer(say func(w http.ResponseWriter, r *http.Request, id string, expires time.Time)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
-		s.asked++
+		s.requested++
 		id, expires, fault := s.id, s.expires, s.fault
 		s.mu.Unlock()
 		switch fault {
@@ -220,7 +220,7 @@ func TestCredentialSources(t *testing.T) {
 // When they are renewed, who waits for it, and what the log says.
 func TestRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var asked int
+		var requested int
 		var answer func(context.Context) (aws.Credentials, error)
 		gives := func(id string, valid time.Duration) {
 			expires := time.Now().Add(valid)
@@ -230,7 +230,7 @@ func TestRenewal(t *testing.T) {
 		}
 		logs := &syncBuffer{}
 		r := newRenewal(aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
-			asked++
+			requested++
 			return answer(ctx)
 		})), newMetrics(), slogTo(logs))
 		want := func(id string, requests int) {
@@ -238,8 +238,8 @@ func TestRenewal(t *testing.T) {
 			began := time.Now()
 			c, err := r.Retrieve(t.Context())
 			synctest.Wait()
-			if err != nil || c.AccessKeyID != id || asked != requests || time.Since(began) != 0 {
-				t.Fatalf("%s after %d requests and %s: %v, want %s after %d at once", c.AccessKeyID, asked, time.Since(began), err, id, requests)
+			if err != nil || c.AccessKeyID != id || requested != requests || time.Since(began) != 0 {
+				t.Fatalf("%s after %d requests and %s: %v, want %s after %d at once", c.AccessKeyID, requested, time.Since(began), err, id, requests)
 			}
 		}
 		gives("A", time.Hour)

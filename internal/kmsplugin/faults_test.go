@@ -271,8 +271,8 @@ func TestAnEmptyDescription(t *testing.T) {
 		kmsAnswers.set("DescribeKey", 200, "{}", nil)
 		f.probe()
 		// It says nothing against the key, which works.
-		if is := f.condition(); is != conditionDegraded || f.state().fail.class != classKMSFault {
-			t.Errorf("%s, %v", is, f.state().fail)
+		if now := f.condition(); now != conditionDegraded || f.state().fail.class != classKMSFault {
+			t.Errorf("%s, %v", now, f.state().fail)
 		}
 	})
 }
@@ -365,8 +365,8 @@ func TestSlowKMS(t *testing.T) {
 			e := f.probe().mustEncrypt(seed)
 			f.fake.Latency(latency)
 			f.probe().wantOK(f.currentKeyID())
-			if is := f.condition(); is != conditionOK {
-				t.Errorf("%s: the key is %s", latency, is)
+			if now := f.condition(); now != conditionOK {
+				t.Errorf("%s: the key is %s", latency, now)
 			}
 			for range 100 { // more than a client's purse of retries would last
 				f.wantOpens(f.p, e)
@@ -461,8 +461,8 @@ func TestADisagreementShows(t *testing.T) {
 		if _, err := f.encrypt(seed); status.Code(err) != codes.Unavailable {
 			t.Fatalf("encrypt: %v", err)
 		}
-		if is := f.condition(); is != conditionDegraded {
-			t.Errorf("the key is %s", is)
+		if now := f.condition(); now != conditionDegraded {
+			t.Errorf("the key is %s", now)
 		}
 		if _, words := f.p.Ready(); !strings.Contains(words, "rotating") {
 			t.Errorf("readyz says %q", words)
@@ -475,8 +475,8 @@ func TestADisagreementShows(t *testing.T) {
 		}
 		f.fake.Stale("DescribeKey", 0)
 		f.probe().probe()
-		if is := f.condition(); is != conditionOK {
-			t.Errorf("after the end the key is %s", is)
+		if now := f.condition(); now != conditionOK {
+			t.Errorf("after the end the key is %s", now)
 		}
 	})
 }
@@ -495,13 +495,13 @@ func TestWhatCallsMeetCounts(t *testing.T) {
 			}
 		}
 		fails(troubled - 1)
-		if is := f.condition(); is != conditionOK {
-			t.Errorf("after %d failures the key is %s", troubled-1, is)
+		if now := f.condition(); now != conditionOK {
+			t.Errorf("after %d failures the key is %s", troubled-1, now)
 		}
 		fails(1)
 		f.probe() // good
-		if is := f.condition(); is != conditionDegraded {
-			t.Errorf("after %d failures the key is %s", troubled, is)
+		if now := f.condition(); now != conditionDegraded {
+			t.Errorf("after %d failures the key is %s", troubled, now)
 		}
 		f.wantOK(f.currentKeyID()) // what is written can be read back, as the probe shows
 		if _, words := f.p.Ready(); !strings.Contains(words, "kms:Decrypt") {
@@ -511,21 +511,21 @@ func TestWhatCallsMeetCounts(t *testing.T) {
 			t.Error("the log does not say it")
 		}
 		f.mustEncrypt(seed) // says nothing of Decrypt
-		if is := f.condition(); is != conditionDegraded {
+		if now := f.condition(); now != conditionDegraded {
 			t.Error("an Encrypt takes back what Decrypts meet")
 		}
 		f.wantOpens(f.p, e)
-		if is := f.condition(); is != conditionOK || !strings.Contains(f.logs.String(), "calls work again") {
-			t.Errorf("after one that was served the key is %s", is)
+		if now := f.condition(); now != conditionOK || !strings.Contains(f.logs.String(), "calls work again") {
+			t.Errorf("after one that was served the key is %s", now)
 		}
 		fails(troubled)
 		time.Sleep(troubleFor)
 		f.probe()
-		if is := f.condition(); is != conditionDegraded {
+		if now := f.condition(); now != conditionDegraded {
 			t.Error("forgotten too soon")
 		}
 		time.Sleep(time.Nanosecond)
-		if is := f.condition(); is != conditionOK {
+		if now := f.condition(); now != conditionOK {
 			t.Error("never forgotten")
 		}
 		for range 10 * troubled { // callers' own faults
@@ -534,8 +534,8 @@ func TestWhatCallsMeetCounts(t *testing.T) {
 			_, _ = f.p.Decrypt(t.Context(), bad)
 			_, _ = f.encrypt("")
 		}
-		if is := f.condition(); is != conditionOK {
-			t.Errorf("what callers do wrong makes the key %s", is)
+		if now := f.condition(); now != conditionOK {
+			t.Errorf("what callers do wrong makes the key %s", now)
 		}
 	})
 }
@@ -546,8 +546,8 @@ func TestWithoutDescribeKey(t *testing.T) {
 		f.fake.Deny("DescribeKey", f.key)
 		for range 3 {
 			f.probe().wantOK(f.currentKeyID())
-			if is := f.condition(); is != conditionDegraded || f.state().fail.class != classPermissionDenied {
-				t.Errorf("%s, %v", is, f.state().fail)
+			if now := f.condition(); now != conditionDegraded || f.state().fail.class != classPermissionDenied {
+				t.Errorf("%s, %v", now, f.state().fail)
 			}
 			f.wantOpens(f.p, f.mustEncrypt(seed))
 			time.Sleep(2 * defaultVouchFor)
@@ -562,8 +562,8 @@ func TestWithoutDescribeKey(t *testing.T) {
 		f.probe().wantOK(f.currentKeyID())
 		f.fake.Allow("DescribeKey", f.key)
 		f.probe()
-		if is := f.condition(); is != conditionOK {
-			t.Errorf("after all: %s", is)
+		if now := f.condition(); now != conditionOK {
+			t.Errorf("after all: %s", now)
 		}
 		// An alias must be looked up.
 		f.fake.Deny("DescribeKey", f.key)

@@ -26,7 +26,7 @@ type flight struct {
 
 // join waits for the flight of id, or does the work itself if there is none. The
 // work's context ends with parent, or when the last caller has left.
-func (fs *flights) join(caller, parent context.Context, id flightID, work func(asked context.Context) (opened, *failure)) (out opened, fail *failure, led bool) {
+func (fs *flights) join(caller, parent context.Context, id flightID, work func(requested context.Context) (opened, *failure)) (out opened, fail *failure, led bool) {
 	fs.mu.Lock()
 	f := fs.current[id]
 	if f == nil {
@@ -46,7 +46,7 @@ func (fs *flights) join(caller, parent context.Context, id flightID, work func(a
 // lead is join without a flight, under the lock. A caller that leaves is told so
 // only when the work is over: over gRPC, it has long gone by then.
 func (fs *flights) lead(caller, parent context.Context, id flightID, work func(context.Context) (opened, *failure)) (opened, *failure, bool) {
-	asked, cancel := context.WithCancel(parent)
+	requested, cancel := context.WithCancel(parent)
 	defer cancel()
 	f := &flight{cancel: cancel, waiting: 1, landed: make(chan struct{})}
 	if fs.current == nil {
@@ -55,7 +55,7 @@ func (fs *flights) lead(caller, parent context.Context, id flightID, work func(c
 	fs.current[id] = f
 	fs.mu.Unlock()
 	stays := context.AfterFunc(caller, func() { fs.leave(id, f) })
-	f.out, f.fail = work(asked)
+	f.out, f.fail = work(requested)
 	fs.forget(id, f)
 	close(f.landed)
 	if !stays() {

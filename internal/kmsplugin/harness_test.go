@@ -130,8 +130,8 @@ func (f *fixture) probe() *fixture {
 func (f *fixture) state() *snapshot { return f.p.sealing().state.Load() }
 
 func (f *fixture) condition() condition {
-	_, is := f.p.sealing().now()
-	return is
+	_, now := f.p.sealing().now()
+	return now
 }
 
 func (f *fixture) currentKeyID() string { return keyID(f.key.ARN, f.key.MaterialID()) }

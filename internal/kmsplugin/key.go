@@ -79,7 +79,7 @@ type snapshot struct {
 	arn    string    // of the key that sealed under it
 	fail   *failure  // of the last probe, nil if it was good
 	sure   bool      // KMS refused confirmations times, and no probe was good since
-	goodAt time.Time // the last good probe
+	lastGood time.Time // the last good probe
 	since  time.Time // when keyID was activated
 
 	targets []target // the keys that id is or was
@@ -115,11 +115,11 @@ var conditions = []condition{conditionOK, conditionDegraded, conditionFailed, co
 // An outage that is younger, or one refusal, makes it degraded.
 func (s *snapshot) condition(now time.Time, vouchFor time.Duration) condition {
 	switch {
-	case s.goodAt.IsZero() && s.fail != nil && s.fail.class != classStarting:
+	case s.lastGood.IsZero() && s.fail != nil && s.fail.class != classStarting:
 		return conditionFailed
-	case s.goodAt.IsZero():
+	case s.lastGood.IsZero():
 		return conditionStarting
-	case s.sure, now.Sub(s.goodAt) > vouchFor:
+	case s.sure, now.Sub(s.lastGood) > vouchFor:
 		return conditionFailed
 	case s.fail != nil:
 		return conditionDegraded
@@ -142,15 +142,15 @@ func (s *snapshot) reason() *failure {
 // while calls fail, as each meets other hosts of KMS: then the key is degraded.
 func (k *cmk) now() (*snapshot, condition) {
 	s, now := k.state.Load(), time.Now()
-	is := s.condition(now, k.vouchFor)
-	if is == conditionOK {
+	after := s.condition(now, k.vouchFor)
+	if after == conditionOK {
 		if f := k.calls.failing(now, 2*k.poll); f != nil {
 			of := *s
 			of.fail = f
 			return &of, conditionDegraded
 		}
 	}
-	return s, is
+	return s, after
 }
 
 func (k *cmk) role() string {
@@ -267,7 +267,7 @@ func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
 		s.targets = k.withTarget(s.targets, o.arn)
 	}
 	if !k.seals {
-		s.goodAt, s.arn = now, o.arn
+		s.lastGood, s.arn = now, o.arn
 		return true
 	}
 	id := ""
@@ -283,7 +283,7 @@ func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
 	if s.keyID == "" || s.arn == o.arn {
 		// Whatever the material: the round trip was good, and that of the
 		// active key_id still decrypts, as KMS keeps all of a key's materials.
-		s.goodAt = now
+		s.lastGood = now
 	}
 	if id == "" {
 		return false
@@ -318,23 +318,23 @@ func (k *cmk) settle(s *snapshot, o observation, now time.Time) bool {
 		}
 	}
 	delete(k.leftBehind, id)
-	s.keyID, s.arn, s.since, s.goodAt = id, o.arn, now, now
+	s.keyID, s.arn, s.since, s.lastGood = id, o.arn, now, now
 	k.candidate, k.seen, k.staleSince = "", 0, time.Time{}
 	return true
 }
 
 // report logs what a probe changed, and what time has changed since the last
 // one: an outage may have become too old to vouch for the key.
-func (k *cmk) report(old, s *snapshot, is condition, call *call) {
-	was := k.reported
-	k.reported = is
-	if is == conditionFailed && was != conditionFailed {
+func (k *cmk) report(old, s *snapshot, now condition, call *call) {
+	before := k.reported
+	k.reported = now
+	if now == conditionFailed && before != conditionFailed {
 		k.purge()
 	}
-	if was == is && old.keyID == s.keyID && resultOf(old.fail) == resultOf(s.fail) {
+	if before == now && old.keyID == s.keyID && resultOf(old.fail) == resultOf(s.fail) {
 		return
 	}
-	attrs := []any{"key", k.label, "role", k.role(), "state", is, "was", was, "class", resultOf(s.fail),
+	attrs := []any{"key", k.label, "role", k.role(), "state", now, "was", before, "class", resultOf(s.fail),
 		"key_id", s.keyID, "kms_request_ids", call.requestIDs}
 	if s.fail != nil {
 		k.log.Warn("key state: "+s.fail.text, append(attrs, "aws_code", s.fail.awsCode)...)
@@ -561,9 +561,9 @@ func incomplete(op string) *failure {
 
 // judge finds what is wrong with an answer that says success: it must name the key
 // that was asked for, and be whole.
-func judge(op, asked string, answered *string, whole bool) *failure {
+func judge(op, requested string, answered *string, whole bool) *failure {
 	switch id := aws.ToString(answered); {
-	case id != "" && id != asked:
+	case id != "" && id != requested:
 		return wrongKey(op)
 	case id == "" || !whole:
 		return incomplete(op)

@@ -175,8 +175,8 @@ func (c keyCollector) Collect(ch chan<- prometheus.Metric) {
 		if s.fail != nil {
 			emit(keyFailureDesc, 1, s.fail.class)
 		}
-		if !s.goodAt.IsZero() {
-			emit(keyGoodDesc, float64(s.goodAt.UnixMilli())/1e3)
+		if !s.lastGood.IsZero() {
+			emit(keyGoodDesc, float64(s.lastGood.UnixMilli())/1e3)
 		}
 		if now.vouched() && s.keyID != "" {
 			emit(keyInfoDesc, 1, keyIDHash(s.keyID))

@@ -235,9 +235,9 @@ func (p *Plugin) Status(ctx context.Context, _ *kmsapi.StatusRequest) (*kmsapi.S
 	start := time.Now()
 	p.awaitFirstProbe(ctx, p.sealing())
 	r := &kmsapi.StatusResponse{Version: p.cfg.StatusVersion, Healthz: healthy}
-	s, is := p.sealing().now()
+	s, now := p.sealing().now()
 	var f *failure
-	if is.vouched() {
+	if now.vouched() {
 		r.KeyId = s.keyID
 	} else {
 		f = s.reason()
@@ -249,8 +249,8 @@ func (p *Plugin) Status(ctx context.Context, _ *kmsapi.StatusRequest) (*kmsapi.S
 
 // Ready is Status for the health endpoint, without any waiting.
 func (p *Plugin) Ready() (ok bool, message string) {
-	s, is := p.sealing().now()
-	switch is {
+	s, now := p.sealing().now()
+	switch now {
 	case conditionOK:
 		return true, healthy
 	case conditionDegraded:
@@ -503,15 +503,15 @@ func (p *Plugin) share(caller context.Context, b box, deadline time.Time) (opene
 
 // fly joins the flight of a box, or leads it.
 func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (o opened, f *failure, led bool) {
-	o, f, led = p.flights.join(caller, p.alive, b.flightID, func(asked context.Context) (opened, *failure) {
-		ctx, cancel := context.WithDeadline(asked, deadline)
+	o, f, led = p.flights.join(caller, p.alive, b.flightID, func(requested context.Context) (opened, *failure) {
+		ctx, cancel := context.WithDeadline(requested, deadline)
 		defer cancel()
-		release, f := p.enter(ctx, asked)
+		release, f := p.enter(ctx, requested)
 		if f != nil {
 			return opened{}, f
 		}
 		defer release()
-		o, f := p.open(ctx, asked, b)
+		o, f := p.open(ctx, requested, b)
 		p.experienced(b.key, decrypting, f) // once, however many wait for it
 		return o, f
 	})
@@ -524,10 +524,10 @@ func (p *Plugin) fly(caller context.Context, b box, deadline time.Time) (o opene
 	return o, f, led
 }
 
-func (p *Plugin) open(ctx, asked context.Context, b box) (o opened, f *failure) {
+func (p *Plugin) open(ctx, requested context.Context, b box) (o opened, f *failure) {
 	work := &call{}
-	f = b.key.attempt(ctx, asked, func(ctx context.Context, e *endpoint) (f *failure) {
-		o.plaintext, o.materialID, f = e.open(ctx, asked, work, b.arn, b.context, b.wrapped)
+	f = b.key.attempt(ctx, requested, func(ctx context.Context, e *endpoint) (f *failure) {
+		o.plaintext, o.materialID, f = e.open(ctx, requested, work, b.arn, b.context, b.wrapped)
 		if f != nil && f.refusal() {
 			e.doubt() // what is sealed now has to be read back again
 		}
@@ -560,8 +560,8 @@ func (p *Plugin) cacheable(b box) bool {
 	if p.cache == nil || !b.key.seals {
 		return false
 	}
-	_, is := b.key.now()
-	return is.vouched()
+	_, now := b.key.now()
+	return now.vouched()
 }
 
 func (p *Plugin) cached(b box) (plaintext []byte, ok bool) {

@@ -163,7 +163,7 @@ func lost(g grantState, named bool) bool {
 // nobody has changed anything.
 func (s *snapshot) neverAllowed() bool {
 	class := s.reason().class
-	return s.goodAt.IsZero() && (class == classPermissionDenied || class == classWrongKey || class == classWrongKeyType)
+	return s.lastGood.IsZero() && (class == classPermissionDenied || class == classWrongKey || class == classWrongKeyType)
 }
 
 // judge sums up what the probe and the looks at EKS's grant have shown.
@@ -177,19 +177,19 @@ func (s *snapshot) neverAllowed() bool {
 //     a key need not allow it.
 func (c cluster) judge(k *cmk, grant grantState, named bool, now time.Time) verdict {
 	s := k.state.Load()
-	is := s.condition(now, k.vouchFor)
+	after := s.condition(now, k.vouchFor)
 	ofGrant, words := wordsOfGrant(grant, named)
 	v := verdict{usable: ofGrant}
 	switch {
-	case is == conditionFailed && s.sure && !s.neverAllowed():
+	case after == conditionFailed && s.sure && !s.neverAllowed():
 		v.usable, words = usableFalse, refusalSentences[s.reason().class]
 	case ofGrant == usableFalse:
-	case is == conditionFailed && s.sure:
+	case after == conditionFailed && s.sure:
 		v.usable, words = usableUnknown, neverAllowedSentences
 		words.wayBack = refusalSentences[s.reason().class].wayBack
-	case is == conditionFailed && !s.goodAt.IsZero():
+	case after == conditionFailed && !s.lastGood.IsZero():
 		v.usable, words = usableUnknown, outageSentences
-	case !is.vouched(), now.Sub(s.goodAt) > unknownAfter*k.poll:
+	case !after.vouched(), now.Sub(s.lastGood) > unknownAfter*k.poll:
 		v.usable, words = usableUnknown, unknownSentences
 	}
 	keyARN, until, advice := k.id, "", ""

@@ -114,24 +114,24 @@ func (w *watch) look(ctx context.Context) {
 		return // what an earlier look has shown stands
 	}
 	w.blinded = false
-	is := found.state()
-	if is != w.answer {
-		w.answer, w.times = is, 0
+	after := found.state()
+	if after != w.answer {
+		w.answer, w.times = after, 0
 	}
 	w.times++
 	w.named = w.named || found.own
 	// KMS is eventually consistent: one answer is no proof of a loss.
-	if w.confirms = w.times < confirmations && is != w.grant && lost(is, w.named); w.confirms {
+	if w.confirms = w.times < confirmations && after != w.grant && lost(after, w.named); w.confirms {
 		w.nextLook = now.Add(min(w.key.poll, confirmPoll))
 		return
 	}
 	w.looked = true
-	if is == w.grant {
+	if after == w.grant {
 		return
 	}
-	w.log.Info("grant of EKS on the key", "cluster", w.name, "grant", is, "was", w.grant)
-	w.grant = is
-	if usable, words := wordsOfGrant(is, w.named); usable == usableUnknown {
+	w.log.Info("grant of EKS on the key", "cluster", w.name, "grant", after, "was", w.grant)
+	w.grant = after
+	if usable, words := wordsOfGrant(after, w.named); usable == usableUnknown {
 		w.log.Warn(w.fill(words.what), "cluster", w.name, "reason", words.reason, "way_back", w.fill(words.wayBack))
 	}
 }

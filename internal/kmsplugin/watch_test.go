@@ -274,7 +274,7 @@ func TestVerdicts(t *testing.T) {
 				now := time.Now()
 				s := &snapshot{sure: c.sure, arn: "KEY"}
 				if c.good >= 0 {
-					s.goodAt = now.Add(-c.good)
+					s.lastGood = now.Add(-c.good)
 				}
 				if c.class != "" {
 					s.fail = &failure{class: c.class, code: codes.Unavailable, text: "advice", deletion: deletion}
@@ -306,7 +306,7 @@ func TestVerdictOfEachClassHasWords(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		for _, class := range keyClasses(t) {
 			f := &failure{class: class, text: "advice"}
-			w.p.sealing().state.Store(&snapshot{fail: f, sure: f.refusal(), goodAt: time.Now().Add(-2 * time.Hour)})
+			w.p.sealing().state.Store(&snapshot{fail: f, sure: f.refusal(), lastGood: time.Now().Add(-2 * time.Hour)})
 			v := w.p.watch.judge(w.p.sealing(), grantPresent, true, time.Now())
 			if v.danger() != f.refusal() || v.reason == "" || !strings.Contains(v.what, "cluster demo") || v.wayBack == "" || strings.ContainsAny(v.message(), "{}") {
 				t.Errorf("%s: %+v", class, v)

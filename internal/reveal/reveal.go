@@ -63,8 +63,8 @@ func (r Rule) Everything() bool {
 // gives tells whether the rule has one of the verbs on one of the resources.
 func (r Rule) gives(groups, resources, verbs []string) bool {
 	return has(r.Groups, groups) && has(r.Verbs, verbs) && slices.ContainsFunc(resources, func(resource string) bool {
-		_, sub, is := strings.Cut(resource, "/")
-		return slices.Contains(r.Resources, "*") || slices.Contains(r.Resources, resource) || is && slices.Contains(r.Resources, "*/"+sub)
+		_, sub, ok := strings.Cut(resource, "/")
+		return slices.Contains(r.Resources, "*") || slices.Contains(r.Resources, resource) || ok && slices.Contains(r.Resources, "*/"+sub)
 	})
 }
 

@@ -34,7 +34,7 @@ func judge(text string) (faults []string) {
 	if err := yaml.Unmarshal([]byte(text), &w); err != nil {
 		return []string{err.Error()}
 	}
-	if p, is := w.Permissions.(map[string]any); !is || len(p) > 1 || len(p) == 1 && p["contents"] != "read" {
+	if p, ok := w.Permissions.(map[string]any); !ok || len(p) > 1 || len(p) == 1 && p["contents"] != "read" {
 		faults = append(faults, "permissions of the whole are more than reading")
 	}
 	for name, job := range w.Jobs {

@@ -193,7 +193,7 @@ func (c cli) planned(t *testing.T, files []terraform.File, first, then map[strin
 // carries out.
 func TestKeyIsNotChanged(t *testing.T) {
 	c := find(t)
-	const was, is = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", "arn:aws:kms:eu-central-1:111122223333:key/9999abcd-12ab-34cd-56ef-1234567890ab"
+	const old, changed = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", "arn:aws:kms:eu-central-1:111122223333:key/9999abcd-12ab-34cd-56ef-1234567890ab"
 	var files, control []terraform.File
 	for _, f := range modules(t)["02_existing_vpc_and_key"] {
 		text := regexp.MustCompile(`"arn:aws:kms:[^"*]*:key/[^"*]*"`).ReplaceAllString(string(f.Content), "var.test_key")
@@ -215,13 +215,13 @@ func TestKeyIsNotChanged(t *testing.T) {
 		return all
 	}
 	refusal := regexp.MustCompile(`run "then"\.\.\. fail`)
-	if out := c.planned(t, files, with(was), with(is)); !refusal.MatchString(out) || !strings.Contains(out, "aws_eks_cluster.this") || !strings.Contains(out, "Instance cannot be destroyed") {
+	if out := c.planned(t, files, with(old), with(changed)); !refusal.MatchString(out) || !strings.Contains(out, "aws_eks_cluster.this") || !strings.Contains(out, "Instance cannot be destroyed") {
 		t.Errorf("the plan does not fail:\n%s", out)
 	}
-	if out := c.planned(t, files, with(was), with(was)); !strings.Contains(out, `run "then"... pass`) {
+	if out := c.planned(t, files, with(old), with(old)); !strings.Contains(out, `run "then"... pass`) {
 		t.Errorf("a plan with the same key fails:\n%s", out)
 	}
-	if out := c.planned(t, control, with(was), with(is)); !strings.Contains(out, `run "then"... pass`) {
+	if out := c.planned(t, control, with(old), with(changed)); !strings.Contains(out, `run "then"... pass`) {
 		t.Errorf("the control, without the trigger, fails:\n%s", out)
 	}
 }

@@ -71,30 +71,30 @@ func Alternatives(v any) (all []any) {
 	conditions := Conditions(v)
 	conditions = conditions[:min(len(conditions), mostConditions)]
 	for n := range 1 << len(conditions) {
-		is := map[string]bool{}
+		now := map[string]bool{}
 		for i, c := range conditions {
-			is[c] = n>>i&1 == 0
+			now[c] = n>>i&1 == 0
 		}
-		all = append(all, decided(v, is))
+		all = append(all, decided(v, now))
 	}
 	return all
 }
 
 // decided puts in what conditions decide.
-func decided(v any, is map[string]bool) any {
+func decided(v any, now map[string]bool) any {
 	switch v := v.(type) {
 	case Unknown:
 		if v.If != nil {
-			if then, known := is[v.If.Condition]; known && then {
-				return decided(v.If.Then, is)
+			if then, known := now[v.If.Condition]; known && then {
+				return decided(v.If.Then, now)
 			} else if known {
-				return decided(v.If.Else, is)
+				return decided(v.If.Else, now)
 			}
 		}
 	case []any:
 		list := make([]any, 0, len(v))
 		for _, e := range v {
-			if e = decided(e, is); !isNothing(e) {
+			if e = decided(e, now); !isNothing(e) {
 				list = append(list, e)
 			}
 		}
@@ -102,7 +102,7 @@ func decided(v any, is map[string]bool) any {
 	case map[string]any:
 		m := make(map[string]any, len(v))
 		for key, e := range v {
-			if e = decided(e, is); !isNothing(e) {
+			if e = decided(e, now); !isNothing(e) {
 				m[key] = e
 			}
 		}
@@ -112,6 +112,6 @@ func decided(v any, is map[string]bool) any {
 }
 
 func isNothing(v any) bool {
-	_, is := v.(Nothing)
-	return is
+	_, ok := v.(Nothing)
+	return ok
 }

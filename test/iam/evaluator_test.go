@@ -35,10 +35,10 @@ func TestEvaluator(t *testing.T) {
 	}
 	answers := simulate(t, policies, questions)
 	for _, a := range all {
-		theirs := answers[:len(asked)]
-		answers = answers[len(asked):]
+		theirs := answers[:len(judgedActions)]
+		answers = answers[len(judgedActions):]
 		t.Run(a.name, func(t *testing.T) {
-			for i, action := range asked {
+			for i, action := range judgedActions {
 				ours, err := evaluate(policies[a.policy], a.row, action)
 				if err != nil {
 					t.Fatal(err)

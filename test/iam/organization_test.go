@@ -44,7 +44,7 @@ func ofResources(s iampolicy.Statement) iampolicy.Document {
 // TestOrganization gives each row to the evaluator and to the simulator under policies of
 // an organization: the two must agree.
 func TestOrganization(t *testing.T) {
-	asked := []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:CreateGrant", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:DisableKey"}
+	requested := []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:CreateGrant", "kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:DisableKey"}
 	sets := [][]string{
 		{"SCP a list", "SCP all but"}, {"SCP no decryption", "RCP no services"}, {"SCP a list", "RCP the account alone", "RCP no grants"},
 	}
@@ -55,7 +55,7 @@ func TestOrganization(t *testing.T) {
 	for _, set := range sets {
 		for _, r := range rows {
 			for _, q := range r.questions(r.policy) {
-				if !slices.Contains(asked, q.Action) {
+				if !slices.Contains(requested, q.Action) {
 					continue
 				}
 				q.Context["aws:PrincipalIsAWSService"] = "false"
@@ -84,7 +84,7 @@ func TestOrganization(t *testing.T) {
 		for _, r := range rows {
 			for _, q := range r.questions(r.policy) {
 				action := q.Action
-				if !slices.Contains(asked, action) {
+				if !slices.Contains(requested, action) {
 					continue
 				}
 				theirs := answers[0]

@@ -35,9 +35,9 @@ var (
 		"kms:GenerateDataKeyWithoutPlaintext",
 	}
 
-	// asked are the actions of each row: all administration, and whatever uses a
+	// judgedActions are the actions of each row: all administration, and whatever uses a
 	// key or hands its use to somebody.
-	asked = slices.Concat(multiRegion, dataKeys, []string{
+	judgedActions = slices.Concat(multiRegion, dataKeys, []string{
 		"kms:CreateGrant", "kms:RetireGrant", "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo",
 		"kms:DeriveSharedSecret", "kms:GenerateMac", "kms:Sign", "kms:Verify", "kms:VerifyMac",
 		"kms:ImportKeyMaterial", "kms:DeleteImportedKeyMaterial", "kms:GetPublicKey",
@@ -379,7 +379,7 @@ func everybody(s *iampolicy.Statement) { s.Principal = iampolicy.Principal{AWS: 
 
 // beyond are all actions but the ones listed.
 func beyond(listed []string) []string {
-	return slices.DeleteFunc(slices.Clone(asked), func(a string) bool { return slices.Contains(listed, a) })
+	return slices.DeleteFunc(slices.Clone(judgedActions), func(a string) bool { return slices.Contains(listed, a) })
 }
 
 // named gives the first tenant's statement other names.

@@ -44,9 +44,9 @@ func TestPrintedIAMPolicies(t *testing.T) {
 	answers := simulate(t, documents(), questions)
 	for i, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			got := allowed(t, questions[i*len(asked):(i+1)*len(asked)], answers[i*len(asked):(i+1)*len(asked)])
+			got := allowed(t, questions[i*len(judgedActions):(i+1)*len(judgedActions)], answers[i*len(judgedActions):(i+1)*len(judgedActions)])
 			var want []string
-			for _, action := range asked {
+			for _, action := range judgedActions {
 				if slices.Contains(r.may, action) {
 					want = append(want, action)
 				}

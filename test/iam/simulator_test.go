@@ -112,8 +112,8 @@ func (r row) questions(policy string) []question {
 			own["aws:PrincipalArn"] = r.who.roleARN
 		}
 	}
-	questions := make([]question, 0, len(asked))
-	for _, action := range asked {
+	questions := make([]question, 0, len(judgedActions))
+	for _, action := range judgedActions {
 		questions = append(questions, question{Policy: policy, Principal: r.who.arn, Identity: r.who.identity, Action: action, Context: with(own, r.context)})
 	}
 	return questions
@@ -209,8 +209,8 @@ func TestPolicies(t *testing.T) {
 	}
 	answers := simulate(t, policies, questions)
 	next := func(t *testing.T) []string {
-		may := allowed(t, questions[:len(asked)], answers[:len(asked)])
-		questions, answers = questions[len(asked):], answers[len(asked):]
+		may := allowed(t, questions[:len(judgedActions)], answers[:len(judgedActions)])
+		questions, answers = questions[len(judgedActions):], answers[len(judgedActions):]
 		return may
 	}
 	for _, r := range rows {

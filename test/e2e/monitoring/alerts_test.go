@@ -96,9 +96,9 @@ func (t *timeline) evaluate(ctx context.Context, r rulefmt.Rule, from time.Time)
 		var active time.Time
 		f := firing{alert: r.Alert, labels: sets[key]}
 		for at := from; !at.After(t.end); at = at.Add(interval) {
-			v, is := points[key][timestamp.FromTime(at)]
+			v, ok := points[key][timestamp.FromTime(at)]
 			switch {
-			case !is:
+			case !ok:
 				active = time.Time{}
 				continue
 			case active.IsZero():

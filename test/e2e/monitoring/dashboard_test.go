@@ -334,7 +334,7 @@ func TestPanelsShowData(t *testing.T) {
 						}
 					}
 					for column := range tr.Options.RenameByName {
-						if _, is := tr.Options.IndexByName[column]; !is {
+						if _, ok := tr.Options.IndexByName[column]; !ok {
 							t.Errorf("panel %q: the column %s is renamed and not placed", p.Title, column)
 						}
 					}

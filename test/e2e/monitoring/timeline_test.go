@@ -76,10 +76,10 @@ func (t *track) stretch(a, b *scrape, n int, once bool) *track {
 	for i := range n {
 		open := map[string]labels.Labels{}
 		for key, p := range b.samples {
-			old, was := a.samples[key]
+			old, before := a.samples[key]
 			switch {
 			case p.counter:
-				if i == 0 && !was {
+				if i == 0 && !before {
 					continue // its first event is still to come
 				}
 				if i == 1 || i > 1 && !once {
@@ -89,7 +89,7 @@ func (t *track) stretch(a, b *scrape, n int, once bool) *track {
 			case strings.HasSuffix(p.name(), "_timestamp_seconds"):
 				age := b.at.Sub(unix(p.value))
 				from := t.now // it moves with time
-				if was && old.value == p.value {
+				if before && old.value == p.value {
 					age, from = a.at.Sub(unix(p.value)), begin
 				}
 				p.value = float64(from.Add(-age).UnixMilli()) / 1e3

@@ -57,12 +57,12 @@ func policies(t *testing.T) (pods, volumes *admissionv1.ValidatingAdmissionPolic
 	if err != nil {
 		t.Fatal(err)
 	}
-	is := func(resource string) func(*admissionv1.ValidatingAdmissionPolicy) bool {
+	now := func(resource string) func(*admissionv1.ValidatingAdmissionPolicy) bool {
 		return func(p *admissionv1.ValidatingAdmissionPolicy) bool {
 			return p.Spec.MatchConstraints.ResourceRules[0].Resources[0] == resource
 		}
 	}
-	return find(t, objects, is("pods")), find(t, objects, is("persistentvolumes"))
+	return find(t, objects, now("pods")), find(t, objects, now("persistentvolumes"))
 }
 
 // judge asks the API server's own evaluation of a policy. It returns why an object

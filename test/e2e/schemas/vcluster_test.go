@@ -59,10 +59,10 @@ func render(t *testing.T, values map[string]any) (objects []runtime.Object, err 
 	return objects, nil
 }
 
-func find[T runtime.Object](t *testing.T, objects []runtime.Object, is func(T) bool) T {
+func find[T runtime.Object](t *testing.T, objects []runtime.Object, now func(T) bool) T {
 	t.Helper()
 	for _, o := range objects {
-		if o, ok := o.(T); ok && is(o) {
+		if o, ok := o.(T); ok && now(o) {
 			return o
 		}
 	}

@@ -94,11 +94,11 @@ func limit(s *jsonschema.Schema, t reflect.Type) {
 		if f.When != "" {
 			// The value of When is never the default, so a file that
 			// leaves the field out takes the other branch.
-			is := jsonschema.NewProperties()
-			is.Set(f.When, &jsonschema.Schema{Const: f.WhenValue})
+			now := jsonschema.NewProperties()
+			now.Set(f.When, &jsonschema.Schema{Const: f.WhenValue})
 			no := jsonschema.NewProperties()
 			no.Set(f.Name, jsonschema.FalseSchema)
-			s.If = &jsonschema.Schema{Properties: is, Required: []string{f.When}}
+			s.If = &jsonschema.Schema{Properties: now, Required: []string{f.When}}
 			s.Else = &jsonschema.Schema{Properties: no}
 			if f.RequiredWhen {
 				s.Then = &jsonschema.Schema{Required: []string{f.Name}}

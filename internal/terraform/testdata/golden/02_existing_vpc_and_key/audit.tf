@@ -358,7 +358,7 @@ locals {
         "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
         "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
         "\"Error, if the call was refused: <error>\"",
-        "\"What it means: A replica has the same key material under a policy of its own: whoever may use it can decrypt the secrets.\"",
+        "\"What it means: A replica has the same key material under a policy of its own: any principal that may use it can decrypt the secrets.\"",
         "\"What to do: Read the policy of the replica with 'aws kms get-key-policy' in its Region. Schedule a replica that you do not know for deletion.\"",
       ])
     }
@@ -548,7 +548,7 @@ locals {
         "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
         "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
         "\"Error, if the call was refused: <error>\"",
-        "\"What it means: Whoever holds the grant may be able to decrypt the secrets.\"",
+        "\"What it means: Any principal that holds the grant may be able to decrypt the secrets.\"",
         "\"What to do: List the grants with 'aws kms list-grants'; revoke the one you do not know with 'aws kms revoke-grant'.\"",
       ])
     }

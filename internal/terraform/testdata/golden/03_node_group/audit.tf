@@ -315,7 +315,7 @@ resource "aws_s3_bucket_policy" "trail" {
   depends_on = [aws_s3_bucket_public_access_block.trail, aws_s3_bucket_ownership_controls.trail]
 }
 
-# A copy of the trail. Whoever IAM lets read the group reads it.
+# A copy of the trail. Any principal that IAM lets read the group reads it.
 resource "aws_cloudwatch_log_group" "trail" {
   name              = "/ekskms/hosted-control-planes/trail"
   retention_in_days = 365
@@ -867,7 +867,7 @@ locals {
         "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
         "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
         "\"Error, if the call was refused: <error>\"",
-        "\"What it means: A replica has the same key material under a policy of its own: whoever may use it can decrypt the secrets.\"",
+        "\"What it means: A replica has the same key material under a policy of its own: any principal that may use it can decrypt the secrets.\"",
         "\"What to do: Read the policy of the replica with 'aws kms get-key-policy' in its Region. Schedule a replica that you do not know for deletion.\"",
       ])
     }
@@ -1073,7 +1073,7 @@ locals {
         "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
         "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
         "\"Error, if the call was refused: <error>\"",
-        "\"What it means: Whoever holds the grant may be able to decrypt the secrets.\"",
+        "\"What it means: Any principal that holds the grant may be able to decrypt the secrets.\"",
         "\"What to do: List the grants with 'aws kms list-grants'; revoke the one you do not know with 'aws kms revoke-grant'.\"",
       ])
     }

@@ -2,7 +2,7 @@
 #
 #   module "key" {
 #     source = "./key"
-#     creator_arns = ["arn:aws:iam::111122223333:role/Deployer"] # whoever runs terraform apply
+#     creator_arns = ["arn:aws:iam::111122223333:role/Deployer"] # the credentials that run terraform apply
 #   }
 #
 #   module "eks" {

@@ -175,7 +175,7 @@ resource "aws_eks_cluster" "this" {
   depends_on = [aws_cloudwatch_log_group.control_plane, aws_iam_role_policy_attachment.cluster, aws_iam_role_policy_attachment.nodes, aws_route.private]
 }
 
-# Who may use the Kubernetes API. Nobody else may, whoever applies this included.
+# Who may use the Kubernetes API. Nobody else may, the principal that applies this included.
 locals {
   access_entries = {
     "arn:aws:iam::111122223333:role/ClusterAdmin" = {
