@@ -65,6 +65,7 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 	props := &ekskms.EncryptedClusterProps{
 		ClusterName:              jsii.String(c.Name),
 		KubernetesVersion:        awseksv2.KubernetesVersion_Of(jsii.String(c.KubernetesVersion)),
+		SupportPolicy:            ekskms.SupportPolicy(c.SupportType),
 		PublicAccessCidrs:        list(c.PublicCIDRs),
 		ControlPlaneLogRetention: retention(c.Audit.ControlPlaneLogRetentionDays),
 		Plugin:                   ekskms.KmsPluginOptions_NONE(),

@@ -37,6 +37,17 @@ type AccessEntry struct {
 	Groups *[]*string
 }
 
+// SupportPolicy says what EKS does when the standard support of a Kubernetes version
+// ends. Source: Amazon EKS User Guide, "View current cluster upgrade policy".
+type SupportPolicy string
+
+const (
+	// SupportPolicyStandard has EKS upgrade the cluster to the next version.
+	SupportPolicyStandard SupportPolicy = "STANDARD"
+	// SupportPolicyExtended leaves it as it is, at the price of extended support.
+	SupportPolicyExtended SupportPolicy = "EXTENDED"
+)
+
 // EncryptedClusterProps configures an [EncryptedCluster].
 type EncryptedClusterProps struct {
 	// ClusterName names the cluster. It is part of the names and ARNs that the
@@ -48,6 +59,9 @@ type EncryptedClusterProps struct {
 	// a KubectlLayer for others.
 	// Default: 1.35.
 	KubernetesVersion awseksv2.KubernetesVersion
+	// SupportPolicy says what EKS does when the version's standard support ends.
+	// Default: that of EKS, SupportPolicyExtended.
+	SupportPolicy SupportPolicy
 	// Vpc of the cluster. Its subnets must reach AWS's APIs: through a NAT
 	// gateway or VPC endpoints.
 	// Default: a new VPC with two Availability Zones and one NAT gateway.
@@ -215,6 +229,9 @@ func (props *EncryptedClusterProps) check() {
 			}
 		}
 	}
+	if p := props.SupportPolicy; !slices.Contains([]SupportPolicy{"", SupportPolicyStandard, SupportPolicyExtended}, p) {
+		reject(typ, "SupportPolicy", "is %q, must be STANDARD or EXTENDED", p)
+	}
 	for i, entry := range *orDefault(props.AccessEntries, nil) {
 		entry.check("AccessEntries[" + strconv.Itoa(i) + "]")
 	}
@@ -317,6 +334,9 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps) {
 	})
 	resource := c.cluster.Node().DefaultChild().(awseksv2.CfnCluster)
 	resource.SetDeletionProtection(jsii.Bool(true))
+	if props.SupportPolicy != "" {
+		resource.SetUpgradePolicy(&awseksv2.CfnCluster_UpgradePolicyProperty{SupportType: jsii.String(string(props.SupportPolicy))})
+	}
 	resource.Node().AddDependency(c.logGroup, c.role)
 }
 

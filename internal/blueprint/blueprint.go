@@ -21,7 +21,10 @@ type Cluster struct {
 	At   place.Place
 
 	KubernetesVersion string
-	Network           Network
+	// SupportType is STANDARD, EXTENDED, or empty for the default of EKS. Source: AWS
+	// CloudFormation Template Reference, AWS::EKS::Cluster UpgradePolicy.
+	SupportType string
+	Network     Network
 	// PublicCIDRs are who reaches the API besides the VPC. Nobody, if it is empty.
 	PublicCIDRs []string
 	// NodeGroup is the capacity. Nil is EKS Auto Mode.

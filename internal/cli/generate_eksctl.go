@@ -74,6 +74,9 @@ func eksctlComments(c blueprint.Cluster, keyARN, clusterRole, pluginRole string)
 	if len(c.PublicCIDRs) == 0 {
 		lines = append(lines, "         The Kubernetes API is private: run eksctl where the VPC can be reached.")
 	}
+	if c.SupportType != "" {
+		lines = append(lines, "Then:    supportPolicy has no place here: aws eks update-cluster-config --name "+c.Name+" --upgrade-policy supportType="+c.SupportType)
+	}
 	lines = append(lines, "Next:    eksctl create cluster -f FILE")
 	if c.Plugin != nil {
 		lines = append(lines, "         ekskms generate manifests --key "+keyARN+" --image IMAGE | kubectl apply --server-side -f -")

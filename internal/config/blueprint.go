@@ -1,6 +1,8 @@
 package config
 
 import (
+	"strings"
+
 	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/manifest"
 	"github.com/ekskms/ekskms/internal/place"
@@ -12,6 +14,7 @@ func (c Cluster) Blueprint() blueprint.Cluster {
 	b := blueprint.Cluster{
 		Name:              c.Name,
 		KubernetesVersion: c.KubernetesVersion,
+		SupportType:       strings.ToUpper(c.SupportPolicy),
 		Network:           blueprint.Network(c.VPC),
 		PublicCIDRs:       c.Endpoint.PublicCIDRs,
 		NodeGroup:         (*blueprint.NodeGroup)(c.Capacity.NodeGroup),

@@ -55,6 +55,9 @@ type Cluster struct {
 	// Kubernetes minor version, quoted, one that EKS offers in standard or extended support, or 1.37, which the CDK knows and no page of AWS names: a warning says so. 1.32, 1.36 and 1.37 are outside the supported version skew (one minor version) of the bundled kubectl 1.34: the constructs warn about them. Default: "1.35".
 	KubernetesVersion string `yaml:"kubernetesVersion" config:"is=kubernetesVersion,rule=kubernetesVersion"`
 
+	// What EKS does when the version's standard support ends. standard: it upgrades the cluster. extended: the cluster stays, at a higher price. Default: that of EKS, which is extended.
+	SupportPolicy string `yaml:"supportPolicy,omitempty" jsonschema:"enum=standard,enum=extended"`
+
 	// Network of the cluster: an existing VPC, or a new one. Default: a new VPC.
 	VPC VPC `yaml:"vpc"`
 

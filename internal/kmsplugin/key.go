@@ -75,12 +75,12 @@ type cmk struct {
 
 // snapshot is what RPCs answer from. Only the probe replaces it.
 type snapshot struct {
-	keyID  string    // the one activated; it survives failures
-	arn    string    // of the key that sealed under it
-	fail   *failure  // of the last probe, nil if it was good
-	sure   bool      // KMS refused confirmations times, and no probe was good since
+	keyID    string    // the one activated; it survives failures
+	arn      string    // of the key that sealed under it
+	fail     *failure  // of the last probe, nil if it was good
+	sure     bool      // KMS refused confirmations times, and no probe was good since
 	lastGood time.Time // the last good probe
-	since  time.Time // when keyID was activated
+	since    time.Time // when keyID was activated
 
 	targets []target // the keys that id is or was
 }

@@ -25,6 +25,7 @@ var (
 	single = []pair{
 		{"cluster: name", "EncryptedCluster/Cluster Name", "aws_eks_cluster.this name"},
 		{"cluster: version", "EncryptedCluster/Cluster Version", "aws_eks_cluster.this version"},
+		{"cluster: support", "EncryptedCluster/Cluster UpgradePolicy.SupportType", "aws_eks_cluster.this upgrade_policy.support_type"},
 		{"cluster: key", "EncryptedCluster/Cluster EncryptionConfig.0.Provider.KeyArn", "aws_eks_cluster.this encryption_config.provider.key_arn"},
 		{"cluster: what is encrypted", "EncryptedCluster/Cluster EncryptionConfig.0.Resources", "aws_eks_cluster.this encryption_config.resources"},
 		{"cluster: private endpoint", "EncryptedCluster/Cluster ResourcesVpcConfig.EndpointPrivateAccess", "aws_eks_cluster.this vpc_config.endpoint_private_access"},

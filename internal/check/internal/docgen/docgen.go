@@ -53,7 +53,7 @@ func Generate(foreign []byte) ([]byte, error) {
 	p("\n## Templates of other tools\n\n%s\n", foreignIntroduction)
 	for _, t := range templates {
 		p("\n### %s\n\n", t.Title)
-		p("Style: %s. File: [%s](../internal/check/testdata/foreign/%s).", t.Style, t.File, t.File)
+		p("Style: %s. File: [%s](../../internal/check/testdata/foreign/%s).", t.Style, t.File, t.File)
 		if t.Source != "" {
 			p(" After: %s.", markdown(strings.TrimSuffix(t.Source, ".")))
 		}
