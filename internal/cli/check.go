@@ -254,13 +254,17 @@ func assumed(assembly *cfn.Assembly) bool {
 // names itself, where nobody else says which they are.
 func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly) cfn.Environment {
 	env, evident := f.environment, cfn.Evident(assembly)
+	var read []string
 	if env.Account == "" && evident.Account != "" {
 		env.ElseAccount = evident.Account
-		notice(cmd, fmt.Sprintf("read as for account %s, the only one that is named there", evident.Account), "--account names another")
+		read = append(read, "account "+evident.Account)
 	}
 	if env.Region == "" && evident.Region != "" {
 		env.ElseRegion = evident.Region
-		notice(cmd, fmt.Sprintf("read as for Region %s, the only one that is named there", evident.Region), "--region names another")
+		read = append(read, "Region "+evident.Region)
+	}
+	if len(read) > 0 {
+		notice(cmd, "read as for "+strings.Join(read, " and ")+", the only one that is named there", "--account and --region name others")
 	}
 	return env
 }

@@ -72,7 +72,7 @@ func Main() {
 // not at all.
 func sayInterrupted(stderr *os.File) {
 	clearLine(stderr)
-	printError(stderr, terminal.Style{}, "interrupted, nothing was written", "")
+	sayTo(stderr, terminal.Style{}, terminal.Alarm, "interrupted, nothing was written", "")
 }
 
 // Run runs a command line and returns the exit code.
@@ -167,11 +167,11 @@ func report(cmd *cobra.Command, err error) {
 	switch {
 	case errors.As(err, &faults):
 		for _, fault := range faults {
-			warn(cmd, fault.String(), "")
+			fail(cmd, fault.String(), "")
 		}
 	case errors.As(err, &hinted):
-		warn(cmd, hinted.What, hinted.Hint)
+		fail(cmd, hinted.What, hinted.Hint)
 	default:
-		warn(cmd, err.Error(), "")
+		fail(cmd, err.Error(), "")
 	}
 }

@@ -21,7 +21,13 @@ func styleOf(cmd *cobra.Command, w io.Writer) terminal.Style {
 	if f := cmd.Root().PersistentFlags().Lookup("color"); f != nil {
 		mode = f.Value.String()
 	}
-	return terminal.Of(w, mode, os.Getenv)
+	columns := 0
+	file, ok := w.(*os.File)
+	ok = ok && term.IsTerminal(int(file.Fd()))
+	if ok {
+		columns, _, _ = term.GetSize(int(file.Fd()))
+	}
+	return terminal.Of(ok, columns, mode, os.Getenv)
 }
 
 func quiet(cmd *cobra.Command) bool {
@@ -29,21 +35,26 @@ func quiet(cmd *cobra.Command) bool {
 	return ok
 }
 
+// fail prints an error.
+func fail(cmd *cobra.Command, what, hint string) { say(cmd, terminal.Alarm, what, hint) }
+
 // warn prints what must not be missed.
-func warn(cmd *cobra.Command, what, hint string) {
-	printError(cmd.ErrOrStderr(), styleOf(cmd, cmd.ErrOrStderr()), what, hint)
-}
+func warn(cmd *cobra.Command, what, hint string) { say(cmd, terminal.Magenta, what, hint) }
 
 // notice prints what is good to know, unless --quiet is given.
 func notice(cmd *cobra.Command, what, hint string) {
 	if !quiet(cmd) {
-		warn(cmd, what, hint)
+		say(cmd, terminal.Bold, what, hint)
 	}
 }
 
-func printError(stderr io.Writer, style terminal.Style, what, hint string) {
-	style.Width = 0 // anyone who searches a log wants whole lines
-	_, _ = fmt.Fprintln(stderr, style.Paint(terminal.Alarm, "ekskms:"), strings.TrimSpace(what))
+func say(cmd *cobra.Command, color terminal.Color, what, hint string) {
+	sayTo(cmd.ErrOrStderr(), styleOf(cmd, cmd.ErrOrStderr()), color, what, hint)
+}
+
+// sayTo prints whole lines, however wide the terminal is: logs are searched.
+func sayTo(stderr io.Writer, style terminal.Style, color terminal.Color, what, hint string) {
+	_, _ = fmt.Fprintln(stderr, style.Paint(color, "ekskms:"), strings.TrimSpace(what))
 	if hint != "" {
 		_, _ = fmt.Fprintln(stderr, style.Paint(terminal.Bold, "hint:"), hint)
 	}

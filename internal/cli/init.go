@@ -26,7 +26,6 @@ import (
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/scaffold"
 	"github.com/ekskms/ekskms/internal/synth"
-	"github.com/ekskms/ekskms/internal/terminal"
 	"github.com/ekskms/ekskms/internal/terraform"
 )
 
@@ -266,7 +265,7 @@ func (q questionnaire) ask() error {
 				break
 			}
 			if answer == "" {
-				printError(stderr, terminal.Style{}, "an account needs a Region", "")
+				fail(q.cmd, "an account needs a Region", "")
 				continue
 			}
 			fault := question.take(answer)
@@ -276,7 +275,7 @@ func (q questionnaire) ask() error {
 				account = account || question.flag == "account"
 				break
 			}
-			printError(stderr, terminal.Style{}, fault.Error(), "")
+			fail(q.cmd, fault.Error(), "")
 		}
 	}
 	return nil

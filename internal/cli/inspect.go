@@ -163,7 +163,7 @@ func printFindings(cmd *cobra.Command, findings []inspect.Finding) error {
 		if i+1 < len(findings) && findings[i+1].Fix == hint {
 			hint = ""
 		}
-		warn(cmd, what, hint)
+		fail(cmd, what, hint)
 	}
 	return errFindings
 }

@@ -82,7 +82,11 @@ func printReport(cmd *cobra.Command, r *synth.Report, output string, resources b
 	for _, f := range r.Findings {
 		failed = failed || f.IsError()
 		if output == "text" {
-			warn(cmd, fmt.Sprintf("%s: %s (%s at %s)", f.Severity, f.Message, f.Rule, strings.Join(f.Where, ", ")), "")
+			print := warn
+			if f.IsError() {
+				print = fail
+			}
+			print(cmd, fmt.Sprintf("%s: %s (%s at %s)", f.Severity, f.Message, f.Rule, strings.Join(f.Where, ", ")), "")
 		}
 	}
 	if failed {
@@ -186,11 +190,20 @@ func grantText(p synth.Permission) string {
 		text = fmt.Sprintf("administration (%d actions), no cryptographic use", len(p.Actions))
 	}
 	if len(p.Conditions) > 0 {
-		keys := make([]string, len(p.Conditions))
-		for i, c := range p.Conditions {
-			keys[i] = c.Key
+		var on []string
+		for _, c := range p.Conditions {
+			name := c.Key
+			switch {
+			case strings.HasPrefix(name, "aws:PrincipalTag/"):
+				name = "the session's tags"
+			case strings.HasPrefix(name, "kms:EncryptionContext"):
+				name = "the encryption context"
+			}
+			if !slices.Contains(on, name) {
+				on = append(on, name)
+			}
 		}
-		text += " (conditions on " + strings.Join(keys, ", ") + ")"
+		text += " (conditions on " + strings.Join(on, ", ") + ")"
 	}
 	return text
 }

@@ -3,13 +3,9 @@
 package terminal
 
 import (
-	"io"
-	"os"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/term"
 )
 
 // Modes are the values of --color.
@@ -22,14 +18,12 @@ type Style struct {
 	Width int
 }
 
-// Of returns the style of what is written to w: colour on a terminal, unless
-// NO_COLOR is set, or where CLICOLOR_FORCE is; the width of the terminal, or
-// COLUMNS. mode is auto, always or never. Sources: no-color.org,
-// bixense.com/clicolors.
-func Of(w io.Writer, mode string, getenv func(string) string) Style {
-	var s Style
-	file, ok := w.(*os.File)
-	on := ok && term.IsTerminal(int(file.Fd()))
+// Of returns the style of an output that is a terminal or not: colour on a terminal,
+// unless NO_COLOR is set, or where CLICOLOR_FORCE is. mode is auto, always or never.
+// columns is the width of the terminal, for which COLUMNS stands if it is set. Sources:
+// no-color.org, bixense.com/clicolors.
+func Of(isTerminal bool, columns int, mode string, getenv func(string) string) Style {
+	s := Style{Width: columns}
 	switch {
 	case mode == "always" || mode == "never":
 		s.Color = mode == "always"
@@ -37,12 +31,10 @@ func Of(w io.Writer, mode string, getenv func(string) string) Style {
 	case getenv("CLICOLOR_FORCE") != "":
 		s.Color = getenv("CLICOLOR_FORCE") != "0"
 	default:
-		s.Color = on && getenv("TERM") != "dumb" && getenv("CLICOLOR") != "0"
+		s.Color = isTerminal && getenv("TERM") != "dumb" && getenv("CLICOLOR") != "0"
 	}
 	if n, err := strconv.Atoi(getenv("COLUMNS")); err == nil && n > 0 {
 		s.Width = n
-	} else if on {
-		s.Width, _, _ = term.GetSize(int(file.Fd()))
 	}
 	return s
 }
@@ -128,7 +120,10 @@ func (s Style) Table(indent string, rows [][]string) string {
 			if i == len(wide) {
 				wide = append(wide, 0)
 			}
-			wide[i] = max(wide[i], width(cell))
+			// A cell that takes too much has its line to itself.
+			if n := width(cell); s.Width == 0 || n <= s.Width/3 {
+				wide[i] = max(wide[i], n)
+			}
 		}
 	}
 	b := &strings.Builder{}
@@ -138,7 +133,8 @@ func (s Style) Table(indent string, rows [][]string) string {
 			if i == len(row)-1 {
 				// Where little room is left, the last column has a line of its own.
 				at := width(line)
-				if s.Width > 0 && s.Width-at < 24 && at+width(cell) > s.Width {
+				full := s.Width > 0 && i > 0 && width(row[i-1]) > wide[i-1]
+				if full || s.Width > 0 && s.Width-at < 24 && at+width(cell) > s.Width {
 					line = strings.TrimRight(line, " ") + "\n"
 					at = width(indent) + 4
 					b.WriteString(line)
@@ -147,7 +143,7 @@ func (s Style) Table(indent string, rows [][]string) string {
 				line = s.Wrap(line, strings.Repeat(" ", at), cell)
 				continue
 			}
-			line += cell + strings.Repeat(" ", wide[i]-width(cell)+2)
+			line += cell + strings.Repeat(" ", max(wide[i]-width(cell), 0)+2)
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}

@@ -1,7 +1,6 @@
 package terminal_test
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
@@ -13,19 +12,22 @@ import (
 func TestOf(t *testing.T) {
 	for _, c := range []struct {
 		name, mode string
+		terminal   bool
 		env        map[string]string
 		want       terminal.Style
 	}{
-		{"no terminal", "auto", nil, terminal.Style{}},
-		{"forced", "auto", map[string]string{"CLICOLOR_FORCE": "1"}, terminal.Style{Color: true}},
-		{"not forced", "auto", map[string]string{"CLICOLOR_FORCE": "0"}, terminal.Style{}},
-		{"NO_COLOR is stronger", "auto", map[string]string{"CLICOLOR_FORCE": "1", "NO_COLOR": "1"}, terminal.Style{}},
-		{"the flag is stronger", "always", map[string]string{"NO_COLOR": "1"}, terminal.Style{Color: true}},
-		{"never", "never", map[string]string{"CLICOLOR_FORCE": "1"}, terminal.Style{}},
-		{"columns", "auto", map[string]string{"COLUMNS": "60"}, terminal.Style{Width: 60}},
-		{"no number", "auto", map[string]string{"COLUMNS": "-1"}, terminal.Style{}},
+		{"no terminal", "auto", false, nil, terminal.Style{}},
+		{"forced", "auto", false, map[string]string{"CLICOLOR_FORCE": "1"}, terminal.Style{Color: true}},
+		{"not forced", "auto", false, map[string]string{"CLICOLOR_FORCE": "0"}, terminal.Style{}},
+		{"NO_COLOR is stronger", "auto", false, map[string]string{"CLICOLOR_FORCE": "1", "NO_COLOR": "1"}, terminal.Style{}},
+		{"the flag is stronger", "always", false, map[string]string{"NO_COLOR": "1"}, terminal.Style{Color: true}},
+		{"never", "never", false, map[string]string{"CLICOLOR_FORCE": "1"}, terminal.Style{}},
+		{"a terminal", "auto", true, nil, terminal.Style{Color: true}},
+		{"a dumb one", "auto", true, map[string]string{"TERM": "dumb"}, terminal.Style{}},
+		{"columns", "auto", false, map[string]string{"COLUMNS": "60"}, terminal.Style{Width: 60}},
+		{"no number", "auto", false, map[string]string{"COLUMNS": "-1"}, terminal.Style{}},
 	} {
-		if got := terminal.Of(&bytes.Buffer{}, c.mode, func(name string) string { return c.env[name] }); got != c.want {
+		if got := terminal.Of(c.terminal, 0, c.mode, func(name string) string { return c.env[name] }); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
