@@ -102,6 +102,11 @@ const helpWidth = 100
 func help(cmd *cobra.Command, _ []string) {
 	style := styleOf(cmd, cmd.OutOrStdout())
 	style.Width = min(style.Width, helpWidth)
+	_, _ = io.WriteString(cmd.OutOrStdout(), helpText(cmd, style, true))
+}
+
+// helpText is the help of a command, with the flags of all commands or without.
+func helpText(cmd *cobra.Command, style terminal.Style, global bool) string {
 	b := &strings.Builder{}
 	title := func(text string) { fmt.Fprintf(b, "\n%s\n", style.Paint(terminal.Bold, text)) }
 	text := cmd.Long
@@ -144,8 +149,10 @@ func help(cmd *cobra.Command, _ []string) {
 		}
 	}
 	flags("Flags:", cmd.LocalNonPersistentFlags())
-	flags("Flags of all commands:", cmd.Root().PersistentFlags())
-	_, _ = io.WriteString(cmd.OutOrStdout(), b.String())
+	if global {
+		flags("Flags of all commands:", cmd.Root().PersistentFlags())
+	}
+	return b.String()
 }
 
 func flagRows(set *pflag.FlagSet) [][]string {

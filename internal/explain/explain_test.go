@@ -76,7 +76,9 @@ func TestGoldens(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden(t, name+".txt", text.Bytes())
-			golden(t, name+".md", markdown.Bytes())
+			if strings.HasPrefix(name, "04") {
+				golden(t, name+".md", markdown.Bytes()) // the others are in those of 'generate docs'
+			}
 
 			for _, row := range m.Rows {
 				for i, c := range row.Cells {
