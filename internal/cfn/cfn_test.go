@@ -144,7 +144,7 @@ func TestParseRefuses(t *testing.T) {
 		{"no resources", `{"Foo":{}}`, "no Resources"},
 		{"manifest of Kubernetes", "apiVersion: v1\nkind: Secret\n", "no Resources"},
 		{"Terraform", "resource \"aws_kms_key\" \"k\" {\n}\n", "no object"},
-		{"cut off", `{"Resources":{`, "no JSON"},
+		{"cut off", `{"Resources":{`, "not valid JSON"},
 		{"text after the end", `{"Resources":{"A":{"Type":"T"}}} x`, "after the end"},
 		{"resource without a type", `{"Resources":{"A":{}}}`, "Resources.A has no Type"},
 		{"loop", `{"Resources":{"Fn::ForEach::X":[]}}`, "expand it first"},

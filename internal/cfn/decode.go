@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ekskms/ekskms/internal/hint"
 )
 
 // document is a template as it was written.
@@ -144,7 +146,7 @@ func decodeJSON(data []byte, sections map[string]map[string]any, lines map[strin
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("is no JSON: %w", err)
+		return nil, errors.New(hint.Plain(err))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("has text after the end of the template")
@@ -220,7 +222,7 @@ const maxNesting = 200
 func decodeYAML(data []byte, sections map[string]map[string]any, lines map[string]int) (twice []string, err error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
-		return nil, fmt.Errorf("is neither JSON nor YAML: %w", err)
+		return nil, errors.New(hint.Plain(err))
 	}
 	if len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
 		return nil, errors.New("is no CloudFormation template, for it is no object")

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/place"
 )
 
@@ -76,7 +77,7 @@ func (c *checker) findAlarms() {
 		pattern := p["EventPattern"]
 		if s, ok := pattern.(string); ok && !unknown(s) {
 			if err := json.Unmarshal([]byte(s), &pattern); err != nil {
-				c.noteAt(r.Resource, "EventPattern is no JSON: the rule counts for no alarm: %v", err)
+				c.noteAt(r.Resource, "EventPattern %s: the rule counts for no alarm", hint.Plain(err))
 				continue
 			}
 		}

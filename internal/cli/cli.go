@@ -172,6 +172,6 @@ func report(cmd *cobra.Command, err error) {
 	case errors.As(err, &hinted):
 		fail(cmd, hinted.What, hinted.Hint)
 	default:
-		fail(cmd, err.Error(), "")
+		fail(cmd, hint.Plain(err), "")
 	}
 }

@@ -167,7 +167,7 @@ func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Inpu
 			return nil, nil, err
 		}
 		if grants, err = explain.ParseGrants(data); err != nil {
-			return nil, nil, hint.Usage(f.grants+": "+err.Error(), "")
+			return nil, nil, hint.Usage(f.grants+" "+err.Error(), "")
 		}
 	}
 	for i := range all {

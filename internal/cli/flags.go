@@ -210,6 +210,9 @@ func (c *configuration) load(cmd *cobra.Command) (*config.File, error) {
 	if c.file == "-" {
 		return config.Read("<stdin>", cmd.InOrStdin())
 	}
+	if data, err := os.ReadFile(c.file); err == nil && config.IsTemplate(data) {
+		return nil, hint.Usage(c.file+" is a CloudFormation template, and must be an ekskms.yaml", "'ekskms check "+c.file+"' says what is wrong in it, 'ekskms explain' who may use its keys")
+	}
 	file, builtIn, err := config.LoadOrDefault(c.file)
 	if builtIn {
 		notice(cmd, "there is no "+config.FileName+" here, so this is the built-in default", "")

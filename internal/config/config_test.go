@@ -539,7 +539,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("a good file: %v, %v", f, err)
 	}
 	absent := filepath.Join(dir, "absent.yaml")
-	if _, err := config.Load(absent); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "no configuration at "+absent) {
+	if _, err := config.Load(absent); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "there is no "+absent) {
 		t.Errorf("an absent file: %v", err)
 	}
 	if _, err := config.Load(dir); err == nil || !strings.HasPrefix(err.Error(), "reading the configuration: ") {

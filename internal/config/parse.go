@@ -48,7 +48,7 @@ func Load(path string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("no configuration at %s: %w", path, fs.ErrNotExist)
+			return nil, fmt.Errorf("there is no %s: %w", path, fs.ErrNotExist)
 		}
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
@@ -84,14 +84,18 @@ func Read(filename string, r io.Reader) (*File, error) {
 
 // Is tells whether a file is meant as an ekskms.yaml, right or wrong, and not as
 // something else in YAML, such as a template.
-func Is(data []byte) bool {
+func Is(data []byte) bool { return has(data, "clusters") && !IsTemplate(data) }
+
+// IsTemplate tells whether a file is a CloudFormation template.
+func IsTemplate(data []byte) bool { return has(data, "Resources") }
+
+func has(data []byte, field string) bool {
 	var top map[string]yaml.Node
 	if yaml.Unmarshal(data, &top) != nil {
 		return false
 	}
-	_, clusters := top["clusters"]
-	_, resources := top["Resources"]
-	return clusters && !resources
+	_, is := top[field]
+	return is
 }
 
 // Parse reads a configuration and fills in its defaults. filename is for messages

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/value"
 )
@@ -141,7 +142,7 @@ func (e *Estate) readPolicy(on *Thing, name string, policy any, use use) *Policy
 				p.Missing = w.missing
 				return p
 			}
-			p.Broken = fmt.Errorf("is no JSON: %w", err)
+			p.Broken = errors.New(hint.Plain(err))
 			return p
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/finding"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/value"
 )
 
@@ -203,7 +204,7 @@ func (t *Thing) Objects() ([]map[string]any, error) {
 	}
 	var objects []map[string]any
 	if err := json.Unmarshal([]byte(text), &objects); err != nil {
-		return nil, fmt.Errorf("%s: Manifest is no JSON list of Kubernetes objects: %w", t.Resource, err)
+		return nil, fmt.Errorf("%s: Manifest must be a JSON list of Kubernetes objects, and %s", t.Resource, hint.Plain(err))
 	}
 	return objects, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/value"
 )
@@ -159,10 +160,10 @@ func ParseGrants(data []byte) ([]iampolicy.Grant, error) {
 		}
 	}
 	if err := json.Unmarshal(data, &printed); err != nil {
-		return nil, fmt.Errorf("no output of 'aws kms list-grants': %w", err)
+		return nil, fmt.Errorf("is no output of 'aws kms list-grants': %s", hint.Plain(err))
 	}
 	if printed.Grants == nil {
-		return nil, errors.New(`no output of 'aws kms list-grants': it has no "Grants"`)
+		return nil, errors.New(`is no output of 'aws kms list-grants': it has no "Grants"`)
 	}
 	var all []iampolicy.Grant
 	for _, g := range printed.Grants {

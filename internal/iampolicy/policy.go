@@ -214,9 +214,9 @@ func plainly(err error) error {
 	case errors.As(err, &kind):
 		return fmt.Errorf("%s is a JSON %s, which it can't be", cmp.Or(strings.TrimPrefix(kind.Field, "Document."), "the policy"), kind.Value)
 	case errors.As(err, &syntax):
-		return fmt.Errorf("is no JSON, at byte %d: %w", syntax.Offset, err)
+		return fmt.Errorf("is not valid JSON, at byte %d", syntax.Offset)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("is no JSON: it ends too early")
+		return errors.New("is not valid JSON: it ends too early")
 	}
 	return err
 }
