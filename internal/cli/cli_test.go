@@ -2,12 +2,15 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ekskms/ekskms/internal/check"
 )
 
 func walk(cmd *cobra.Command, visit func(*cobra.Command)) {
@@ -79,5 +82,8 @@ func TestReadmeNamesCommands(t *testing.T) {
 		if cmd.GroupID != "" && !strings.Contains(string(readme), "`"+cmd.CommandPath()+"`") {
 			t.Errorf("README does not name %s", cmd.CommandPath())
 		}
+	}
+	if n := fmt.Sprintf(": %d checks", len(check.Rules())); !strings.Contains(string(readme), n) {
+		t.Errorf("README does not say %q", n)
 	}
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -238,10 +237,10 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 		return io.ReadAll(cmd.InOrStdin())
 	}
 	data, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, hint.Usage("there is no "+name, "")
+	if err != nil {
+		return nil, hint.Usage(hint.Plain(err), "")
 	}
-	return data, err
+	return data, nil
 }
 
 // answer decides on one request.

@@ -94,8 +94,8 @@ func has(data []byte, field string) bool {
 	if yaml.Unmarshal(data, &top) != nil {
 		return false
 	}
-	_, is := top[field]
-	return is
+	_, found := top[field]
+	return found
 }
 
 // Parse reads a configuration and fills in its defaults. filename is for messages

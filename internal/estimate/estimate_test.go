@@ -222,9 +222,9 @@ func TestMonotonic(t *testing.T) {
 	}
 }
 
-// The table in the README has the numbers of the formula.
-func TestReadme(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+// The answer in the docs has the numbers of the formula.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/explanation/questions.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,9 +234,9 @@ func TestReadme(t *testing.T) {
 	if watch := requests(r, "plugin, watching the key"); math.Round(watch/1000) != 346 || !about(p.RequestCharge(watch), 0.98) || !about(watch/1e5*2, 6.91) {
 		t.Errorf("the plugin makes %v requests for %v", watch, p.RequestCharge(watch))
 	}
-	for _, want := range []string{"about 346,000 in 30 days, about 0.98", "4 in all at first, 8 after 90 days, 12 after 180 days", "0.03 for 10,000 after 20,000 free ones", "at 2 for 100,000"} {
+	for _, want := range []string{"4 USD a month at first, 12 after two rotations of each", "about 346,000 KMS requests in 30 days, 0.98 USD", "at 2 USD for 100,000", "with 50 seeds and 10 ms a call, half a second"} {
 		if !strings.Contains(string(text), want) {
-			t.Errorf("README does not say %q", want)
+			t.Errorf("questions.md does not say %q", want)
 		}
 	}
 }
