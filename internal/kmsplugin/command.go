@@ -53,17 +53,22 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // plugin can check it here: serve judges all its values in PreRunE.
 func NewCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "kms-plugin",
-		Short:         "A Kubernetes KMS v2 plugin backed by AWS KMS",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args: func(_ *cobra.Command, args []string) error {
+		Use:                        "kms-plugin",
+		Short:                      "A Kubernetes KMS v2 plugin backed by AWS KMS",
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		Version:                    Version().String(),
+		SuggestionsMinimumDistance: 2,
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				what := "unknown command"
+				what, advice := "unknown command", "see kms-plugin help"
 				if !strings.Contains(args[0], "=") { // that would be an encryption context
 					what += fmt.Sprintf(" %q", args[0])
+					if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+						advice = "did you mean kms-plugin " + like[0] + "?"
+					}
 				}
-				return hint.Usage(what, "see kms-plugin help")
+				return hint.Usage(what, advice)
 			}
 			return nil
 		},
@@ -75,6 +80,7 @@ func NewCommand() *cobra.Command {
 		what, _, _ := strings.Cut(err.Error(), "=") // a value may be secret
 		return hint.Usage(what, "see "+cmd.CommandPath()+" --help")
 	})
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(serveCommand(), doctorCommand(), probeCommand(), benchCommand(), versionCommand())
 	return root

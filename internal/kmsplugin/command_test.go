@@ -33,7 +33,7 @@ func TestUsage(t *testing.T) {
 		{good + " --watch-cluster " + demoARN + " --report-on deployment/a/b", "is not of the form deployment/NAME"},
 		{good + " --watch-cluster " + demoARN + " --report-on deployment/", "is not of the form deployment/NAME"},
 		{"", "no command"},
-		{"sreve", `unknown command "sreve"`},
+		{"sreve", "unknown command \"sreve\"\nhint: did you mean kms-plugin serve?"},
 		{"serve --kye x", "unknown flag: --kye"},
 		{"serve", "--key is required"},
 		{"serve extra", "unexpected argument"},
