@@ -102,7 +102,11 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	}
 	q := f.questions(cmd, folder, fallback)
 	// Before anything is asked: what is wrong already, and what is in the way.
-	if err := f.refuse(cmd, folder); err != nil {
+	paths := p.Paths()
+	if q.asks("kind") {
+		paths = []string{config.FileName} // which all kinds have
+	}
+	if err := f.refuse(cmd, folder, paths); err != nil {
 		return err
 	}
 	if err := q.ask(); err != nil {
@@ -147,7 +151,7 @@ func (f *initFlags) configuration() (*config.File, error) {
 }
 
 // refuse says what is wrong with the flags, and which files are in the way.
-func (f *initFlags) refuse(cmd *cobra.Command, folder string) error {
+func (f *initFlags) refuse(cmd *cobra.Command, folder string, paths []string) error {
 	for _, name := range []string{"module", "replace"} {
 		if cmd.Flags().Changed(name) && f.project.Kind != scaffold.CDK {
 			return hint.Usage(fmt.Sprintf("--%s is for a Go project", name), "leave it out, or --terraform and --config-only")
@@ -159,7 +163,7 @@ func (f *initFlags) refuse(cmd *cobra.Command, folder string) error {
 	if f.force {
 		return nil
 	}
-	if err := files.Existing(folder, f.project.Paths()...); err != nil {
+	if err := files.Existing(folder, paths...); err != nil {
 		return &hint.Error{What: err.Error(), Hint: "look at it, and give --force to replace it, or another folder"}
 	}
 	return nil
@@ -229,15 +233,28 @@ func (f *initFlags) questions(cmd *cobra.Command, folder, name string) questionn
 				return fmt.Errorf("%q: must be go, terraform or config", answer)
 			}
 			p.Kind = kinds[answer]
-			return f.refuse(cmd, folder)
+			return f.refuse(cmd, folder, p.Paths())
 		}})
 	}
 	return questionnaire{cmd, all}
 }
 
+// terminal is the input, if it is one.
+func (q questionnaire) terminal() *os.File {
+	if in, ok := q.cmd.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		return in
+	}
+	return nil
+}
+
+// asks tells whether there is a question, and somebody to answer.
+func (q questionnaire) asks(flag string) bool {
+	return q.terminal() != nil && slices.ContainsFunc(q.questions, func(o question) bool { return o.flag == flag })
+}
+
 func (q questionnaire) ask() error {
-	in, ok := q.cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
+	in := q.terminal()
+	if in == nil {
 		return nil
 	}
 	stderr, lines := q.cmd.ErrOrStderr(), bufio.NewReader(in)
@@ -260,6 +277,9 @@ func (q questionnaire) ask() error {
 				return hint.New("ended before the last question was answered, and nothing was written", "")
 			} else if err != nil && !errors.Is(err, io.EOF) {
 				return err
+			}
+			if answer == "" && question.flag == "kind" {
+				answer = question.def
 			}
 			if answer == "" && (question.flag != "region" || !account) {
 				break
