@@ -21,7 +21,10 @@ func reference(t *testing.T) string {
 	t.Helper()
 	b := &strings.Builder{}
 	b.WriteString("# The commands of ekskms\n\n" +
-		"Written from the commands themselves by `make goldens`, and held fresh by a test.\n\n")
+		"Written from the commands themselves by `make goldens`, and held fresh by a test.\n\n" +
+		"Results go to stdout, everything else to stderr, as `ekskms: <what>` and, where a fix is known, `hint: <what to do>`. The exit code is 0 when the work was done, " +
+		"1 when it failed or found something, 2 when the command line or an input is wrong, and 128 and the number of a signal that ended it; then nothing was written. " +
+		"Colour and width follow the terminal: `NO_COLOR`, `CLICOLOR_FORCE`, `COLUMNS`. `JSII_NODE` names a Node other than that of the `PATH`.\n")
 	root := newRoot()
 	var all []*cobra.Command
 	walk(root, func(cmd *cobra.Command) {
@@ -29,10 +32,6 @@ func reference(t *testing.T) string {
 			all = append(all, cmd)
 		}
 	})
-	for _, cmd := range all {
-		anchor := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
-		fmt.Fprintf(b, "- [%s](#%s): %s\n", cmd.CommandPath(), anchor, cmd.Short)
-	}
 	for _, cmd := range all {
 		fmt.Fprintf(b, "\n## %s\n\n```\n%s```\n", cmd.CommandPath(), helpText(cmd, terminal.Style{Width: helpWidth}, cmd == root))
 	}
