@@ -58,7 +58,12 @@ func Main() {
 			sayInterrupted(stderr)
 			os.Exit(interrupted)
 		}
-		if code = <-done; code != exitDone {
+		select {
+		case code = <-done:
+		case <-signals: // once more
+			os.Exit(interrupted)
+		}
+		if code != exitDone {
 			sayInterrupted(stderr)
 			code = interrupted
 		}
