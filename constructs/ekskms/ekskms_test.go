@@ -460,7 +460,7 @@ func TestKeyElsewhere(t *testing.T) {
 }
 
 // TestKeyOfAnotherAccount: alarms on such a key are the owner's affair, and
-// anyone who deploys is told.
+// the user is told.
 func TestKeyOfAnotherAccount(t *testing.T) {
 	for account, want := range map[string]int{"444455556666": 1, "111122223333": 0} {
 		stack := newStack(t)

@@ -5,7 +5,7 @@
 //
 //	ekskms.yaml:7: clusters[0].key.rotationPeriodDays: 30: must be 90 to 2560 days
 //
-// A model that [Parse] returns is complete: every default is filled in, so anyone who
+// A model that [Parse] returns is complete: every default is filled in, so a caller that
 // renders it never has to choose one.
 //
 // The limits of a field stand once, in its struct tags and in the rules these name.

@@ -406,11 +406,11 @@ func (c *comparison) alarms() {
 			}
 			for _, name := range []string{"FilterPattern", "LogGroupName", "Endpoint", "Protocol", "TopicArn"} {
 				if old, new := before.Settings[name], now.Settings[name]; !reflect.DeepEqual(old, new) {
-					c.find("alarm-removed", now, "%s changes: anyone who was told before may not be told any more", name)
+					c.find("alarm-removed", now, "%s changes: who was told before may no longer be told", name)
 				}
 			}
 			if now.Settings["FilterPolicy"] != nil && !reflect.DeepEqual(before.Settings["FilterPolicy"], now.Settings["FilterPolicy"]) {
-				c.find("alarm-removed", now, "FilterPolicy changes: anyone who was told before may not be told any more")
+				c.find("alarm-removed", now, "FilterPolicy changes: who was told before may no longer be told")
 			}
 		}
 	}

@@ -85,7 +85,7 @@ var refusalSentences = map[string]sentences{
 		"AWS KMS does not know the key of cluster {cluster}: if it was deleted, its API server can't start again and what the key encrypted is lost",
 		"AWS documents none for a deleted key (KMS_KEY_NOT_FOUND: delete and recreate the cluster), so back up all objects while the API server still answers; if it was not deleted, check account, Region and ID of {key}"},
 	classPermissionDenied: {"AccessDenied",
-		"the plugin may no longer use the KMS key of cluster {cluster}: anyone who changed that may have shut EKS out too, and the plugin can't see it",
+		"the plugin may no longer use the KMS key of cluster {cluster}: the change may have shut EKS out too, and the plugin can't see it",
 		"deploy the stack again, or let the policy of {key} allow the plugin's role kms:DescribeKey, and kms:GenerateDataKey and kms:Decrypt under its encryption context (kms-plugin doctor prints the statement that is missing)"},
 	classWrongKeyType: {"KeyTypeInvalid",
 		"the KMS key that the plugin watches for cluster {cluster} is not one that EKS can encrypt with",

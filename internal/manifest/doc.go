@@ -1,5 +1,5 @@
 // Package manifest holds the Kubernetes objects of the KMS plugin as typed
-// values. It knows nothing of AWS clients or the CDK: anyone who renders a cluster,
+// values. It knows nothing of AWS clients or the CDK: the renderer of a cluster,
 // as CloudFormation, Terraform or YAML, takes the objects from here.
 //
 // # What the modes are for

@@ -313,7 +313,7 @@ func (in PluginInput) deployment() *appsv1.Deployment {
 // apiToken is the token of the Kubernetes API, with what a client needs beside
 // it, as the API server would mount it by itself, but for ten minutes and not for
 // an hour: that is the shortest it makes (TokenRequest's expirationSeconds). The
-// kubelet renews it, so anyone who reads it must read it again.
+// kubelet renews it, so a reader must read it again.
 func apiToken() corev1.Volume {
 	return corev1.Volume{Name: "api-token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 		Sources: []corev1.VolumeProjection{

@@ -127,7 +127,7 @@ func read(t *testing.T, path string) []byte {
 	return data
 }
 
-// TestBadConfiguration: a fault in the file reaches anyone who runs the CDK CLI.
+// TestBadConfiguration: a fault in the file reaches the user of the CDK CLI.
 func TestBadConfiguration(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bad.yaml")
 	if err := os.WriteFile(path, []byte("clusters:\n  - name: demo\n    key:\n      rotationPeriodDays: 30\n"), 0o600); err != nil {

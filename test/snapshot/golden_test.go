@@ -18,7 +18,7 @@ import (
 )
 
 // TestGolden holds every template against its golden, so that a change of
-// CDK or of a construct is seen by anyone who makes it. What matters in the
+// CDK or of a construct is seen by its author. What matters in the
 // goldens is said in the properties.
 func TestGolden(t *testing.T) {
 	for name, template := range templates {

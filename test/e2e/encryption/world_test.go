@@ -33,7 +33,7 @@ const (
 	secrets = "/registry/secrets/default/"
 )
 
-// quick makes the plugin look at its key every second: anyone who waits for a
+// quick makes the plugin look at its key every second: a test that waits for a
 // minute learns nothing by it.
 var quick = []string{"--poll-interval", "1s", "--vouch-for", "3s"}
 
