@@ -367,11 +367,8 @@ func builtFrom() string {
 		return "" // a release, or -trimpath
 	}
 	root := filepath.Dir(filepath.Dir(filepath.Dir(source)))
-	if _, err := os.Stat(filepath.Join(root, ".git")); err != nil {
-		return "" // the module cache
-	}
-	if _, err := checkoutFrom(root, "."); err != nil {
-		return ""
+	if _, err := checkoutFrom(root, "."); err != nil || strings.Contains(filepath.Base(root), "@") {
+		return "" // gone, or the module cache
 	}
 	return root
 }
