@@ -40,6 +40,9 @@ var mutated = []string{"03_node_group", "04_tenants_and_secrets"}
 // resources and locals at a time: each break is another fact than the template's, or
 // stands in the list of what no fact is made of.
 func TestBrokenModule(t *testing.T) {
+	if estatetest.Race {
+		return // it is many templates, one after the other
+	}
 	all := cases(t)
 	n, passed, done := 0, map[string]bool{}, map[string]bool{}
 	for _, name := range mutated {
@@ -166,6 +169,9 @@ func change(v cty.Value, text string) string {
 // TestBrokenTemplate does the same to the template: one leaf of the properties of the
 // resources that Terraform makes too.
 func TestBrokenTemplate(t *testing.T) {
+	if estatetest.Race {
+		return // it is many templates, one after the other
+	}
 	n, passed := 0, map[string]bool{}
 	for _, name := range mutated {
 		golden := estatetest.Golden(t, name)
