@@ -33,7 +33,7 @@ var heading = regexp.MustCompile(`^#+ (.*)`)
 
 func blocks(t *testing.T, document string) []block {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("../../../docs", document))
+	data, err := os.ReadFile(filepath.Join("../../../docs/howto", document))
 	if err != nil {
 		t.Fatal(err)
 	}
