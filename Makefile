@@ -171,7 +171,8 @@ generate: ## Generate what is generated: the JSON Schema, docs/reference/checks.
 .PHONY: goldens
 goldens: ## Rewrite the golden files and the generated pages
 	go test ./test/snapshot ./test/deps ./internal/calls ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli ./internal/scaffold -update
-	go test ./internal/explain ./test/parity -update # which read the templates
+	go test ./internal/explain ./internal/reveal ./test/parity -update # which read the templates
+	cd test/e2e && CDK_VALIDATION=false go test ./nag -update
 
 .PHONY: bench
 bench: node_modules .cache/node24 ## Measure ekskms synth beside a JavaScript app that builds the same template

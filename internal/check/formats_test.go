@@ -56,7 +56,7 @@ suppressed: audit-log-off at Stack/Open: the control-plane logs are [], without 
 2 findings: 1 high, 1 medium, and 1 suppressed. Looked at 1 cluster, 0 keys, 0 trails, 0 Kubernetes objects.
 `
 	text := func(w io.Writer) error {
-		return sample(t).WriteText(w, terminal.Style{}, func(file string, line int) string {
+		return sample(t).WriteText(w, terminal.Style{}, func(_ string, line int) string {
 			return map[int]string{3: "  Open:"}[line]
 		})
 	}

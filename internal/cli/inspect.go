@@ -194,7 +194,7 @@ func printInspected(stdout io.Writer, style terminal.Style, r *inspect.Report, o
 			row(inspect.Printable(res.Name), 0, "")
 		}
 		for _, g := range res.Live {
-			row(inspect.Printable(res.Name), g.Count, g.Storage.String())
+			row(inspect.Printable(res.Name), g.Count, g.String())
 		}
 	}
 	p("%s", style.Table("", rows))
@@ -207,7 +207,7 @@ func printInspected(stdout io.Writer, style terminal.Style, r *inspect.Report, o
 					p("\n%s\n", title)
 					title = ""
 				}
-				row(inspect.Printable(res.Name), g.Count, g.Storage.String())
+				row(inspect.Printable(res.Name), g.Count, g.String())
 			}
 		}
 		p("%s", style.Table("", rows))

@@ -55,15 +55,14 @@ func (w *Work) End() {
 	w.abandon()
 }
 
-// abandon discards the work, and tells whether it was too late for that.
-func (w *Work) abandon() (published bool) {
+// abandon discards the work, unless it is published.
+func (w *Work) abandon() {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	if !w.over && !w.published {
 		w.discard()
 	}
 	w.over = true
-	return w.published
 }
 
 // Abandon discards the works that are going on. If one is in its place already,

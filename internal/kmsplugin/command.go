@@ -52,12 +52,12 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // NewCommand builds the command tree. Anyone who writes a command line for the
 // plugin can check it here: serve judges all its values in PreRunE.
 func NewCommand() *cobra.Command {
+	var version bool
 	root := &cobra.Command{
 		Use:                        "kms-plugin",
 		Short:                      "A Kubernetes KMS v2 plugin backed by AWS KMS",
 		SilenceErrors:              true,
 		SilenceUsage:               true,
-		Version:                    Version().String(),
 		SuggestionsMinimumDistance: 2,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -72,15 +72,20 @@ func NewCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), Version())
+				return err
+			}
 			return hint.Usage("no command", "see kms-plugin help")
 		},
 	}
+	// Not cobra's own: its template brings text/template, and with that 4 MB.
+	root.Flags().BoolVar(&version, "version", false, "print version and revision")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		what, _, _ := strings.Cut(err.Error(), "=") // a value may be secret
 		return hint.Usage(what, "see "+cmd.CommandPath()+" --help")
 	})
-	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(serveCommand(), doctorCommand(), probeCommand(), benchCommand(), versionCommand())
 	return root

@@ -1,4 +1,4 @@
-// Command benchplugin measures kms-plugin as it is shipped: the binary of the
+// Command plugin measures kms-plugin as it is shipped: the binary of the
 // Dockerfile's flags, serving its unix socket, with a fake AWS KMS behind it
 // that answers at once or after 5 ms. Beside it stands the floor, a gRPC server
 // that does nothing: what a KMS v2 plugin on this machine can't be faster than.

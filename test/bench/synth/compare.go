@@ -29,7 +29,7 @@ func (b *bench) compare() error {
 		return err
 	}
 	if diff := cmp.Diff(fromGo, fromJS); diff != "" {
-		return fmt.Errorf("test/bench/app.js makes another template than ekskms synth, bring it up to date (-ekskms +app.js):\n%s", diff)
+		return fmt.Errorf("test/bench/synth/app.js makes another template than ekskms synth, bring it up to date (-ekskms +app.js):\n%s", diff)
 	}
 	return nil
 }

@@ -3,9 +3,9 @@
 // templates are equal, runs the two in turn, and prints the times, their ratio,
 // and where the time goes.
 //
-//	go run ./test/bench                          # with node, or JSII_NODE
-//	go run ./test/bench -node node -node PATH    # make bench: with each of them
-//	go run ./test/bench -compare-only            # the check alone
+//	go run ./test/bench/synth                          # with node, or JSII_NODE
+//	go run ./test/bench/synth -node node -node PATH    # make bench: with each of them
+//	go run ./test/bench/synth -compare-only            # the check alone
 //
 // It needs the node_modules of the repository. Times are printed and never
 // judged by the exit code: they depend on the machine.
@@ -152,7 +152,7 @@ func newBench(ctx context.Context, dir, node string) (*bench, error) {
 		dir:    dir,
 		ekskms: filepath.Join(dir, "ekskms"),
 		node:   node,
-		app:    filepath.Join(root, "test", "bench", "app.js"),
+		app:    filepath.Join(root, "test", "bench", "synth", "app.js"),
 		input:  filepath.Join(dir, "input.json"),
 	}
 	// The folder without an ekskms.yaml in which the programs run.
