@@ -150,7 +150,7 @@ func TestApply(t *testing.T) {
 // TestPreventDestroy: Terraform refuses to destroy what CloudFormation would keep.
 func TestPreventDestroy(t *testing.T) {
 	c := find(t)
-	output, _, _, err := c.apply(t, modules(t)["01_minimal"])
+	output, _, _, err := c.apply(t, modules(t)["default"])
 	if err == nil || !strings.Contains(output, "1 passed, 0 failed") || !strings.Contains(output, "Instance cannot be destroyed") {
 		t.Fatalf("%v\n%s", err, output)
 	}
