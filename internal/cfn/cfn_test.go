@@ -2,6 +2,7 @@ package cfn
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -208,6 +209,50 @@ func TestAssembly(t *testing.T) {
 	}
 	if a.Templates[0].Assumed || !a.Templates[2].Assumed {
 		t.Error("Assumed does not say whose environment is made up")
+	}
+}
+
+// TestExportsOfPlaces: stacks of several accounts and Regions may export under one name,
+// and each imports that of its own.
+func TestExportsOfPlaces(t *testing.T) {
+	dir := t.TempDir()
+	artifacts := map[string]any{}
+	write := func(name, environment, text string) {
+		artifacts[name] = map[string]any{"type": "aws:cloudformation:stack", "environment": "aws://" + environment, "properties": map[string]any{"templateFile": name + ".json"}}
+		if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const (
+		exports = `{"Resources":{"Key":{"Type":"AWS::KMS::Key"}},"Outputs":{"K":{"Value":{"Fn::GetAtt":["Key","Arn"]},"Export":{"Name":"key"}}}}`
+		imports = `{"Resources":{"Y":{"Type":"T","Properties":{"P":{"Fn::ImportValue":"key"}}}}}`
+	)
+	for i, place := range []string{"111122223333/eu-central-1", "111122223333/us-east-1", "444455556666/us-east-1"} {
+		write(fmt.Sprint("E", i), place, exports)
+		write(fmt.Sprint("I", i), place, imports)
+	}
+	write("I8", "444455556666/eu-west-1", imports)
+	write("I9", "unknown-account/unknown-region", imports)
+	manifest, err := json.Marshal(map[string]any{"artifacts": artifacts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.json"), manifest, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := Load(dir, Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := value.Unknown{Expression: "Fn::ImportValue key"}
+	want := map[string]any{
+		"I0": "arn:aws:kms:eu-central-1:111122223333:key/E0-Key", "I1": "arn:aws:kms:us-east-1:111122223333:key/E1-Key",
+		"I2": "arn:aws:kms:us-east-1:444455556666:key/E2-Key", "I8": unknown, "I9": unknown,
+	}
+	for _, template := range a.Templates {
+		if r := template.Resources["Y"]; r != nil && !reflect.DeepEqual(r.Properties["P"], want[template.Name]) {
+			t.Errorf("%s imports %v, want %v", template.Name, r.Properties["P"], want[template.Name])
+		}
 	}
 }
 

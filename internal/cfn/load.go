@@ -69,6 +69,7 @@ type loader struct {
 	open      []question
 	undecided bool // tells that there were some
 	resolvers []*resolver
+	exports   map[string][]exported // by their names, once one is imported
 	depth     int
 	ahead     map[string]file // what was read already
 }

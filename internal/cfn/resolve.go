@@ -238,7 +238,7 @@ func (r *resolver) function(name string, argument any) any {
 		}
 	case "Fn::ImportValue":
 		export := str(r.value(argument))
-		if value, ok := r.loader.export(export); ok {
+		if value, ok := r.loader.export(r, export); ok {
 			return value
 		}
 		return r.unknown("Fn::ImportValue " + export)
@@ -317,28 +317,49 @@ func (r *resolver) sub(argument any) any {
 	})
 }
 
-// export returns what a stack of the assembly exports under a name.
-func (l *loader) export(name string) (any, bool) {
-	for _, r := range l.resolvers {
-		for _, id := range slices.Sorted(maps.Keys(r.raw.outputs)) {
-			output := r.raw.outputs[id]
-			export, _ := output["Export"].(map[string]any)
-			if export == nil || r.busy["export "+id] {
-				continue
-			}
-			r.busy["export "+id] = true
-			found := str(r.value(export["Name"])) == name
-			var value any
-			if found {
-				value = r.value(output["Value"])
-			}
-			delete(r.busy, "export "+id)
-			if found {
-				return value, true
+// exported is an output that its stack exports.
+type exported struct {
+	from *resolver
+	id   string
+}
+
+// export returns what a stack of the assembly exports under a name, in the account and
+// the Region of the stack that imports it: a name is one of those. Where one of the two
+// does not say where it is, the export counts if it is the only one.
+func (l *loader) export(to *resolver, name string) (any, bool) {
+	if l.exports == nil {
+		l.exports = map[string][]exported{} // and no name of an export imports one
+		all := map[string][]exported{}
+		for _, r := range l.resolvers {
+			for _, id := range slices.Sorted(maps.Keys(r.raw.outputs)) {
+				if export, _ := r.raw.outputs[id]["Export"].(map[string]any); export != nil {
+					name := str(r.value(export["Name"]))
+					all[name] = append(all[name], exported{r, id})
+				}
 			}
 		}
+		l.exports = all
 	}
-	return nil, false
+	var here, perhaps []exported
+	for _, e := range l.exports[name] {
+		switch t := e.from.template; {
+		case e.from.busy["export "+e.id]:
+		case t.Account == to.template.Account && t.Region == to.template.Region:
+			here = append(here, e)
+		case t.Assumed || to.template.Assumed:
+			perhaps = append(perhaps, e)
+		}
+	}
+	if len(here) == 0 && len(perhaps) == 1 {
+		here = perhaps
+	}
+	if len(here) == 0 {
+		return nil, false
+	}
+	r, at := here[0].from, "export "+here[0].id
+	r.busy[at] = true
+	defer delete(r.busy, at)
+	return r.value(r.raw.outputs[here[0].id]["Value"]), true
 }
 
 // truth is the value of a condition.
