@@ -20,7 +20,9 @@ import (
 
 // FromFile adds a stack for each cluster that a file such as ekskms.yaml describes,
 // under the name ekskms-<name of the cluster>, and returns them. They are the
-// stacks of `ekskms synth`.
+// stacks of `ekskms synth`. Those of a wave depend on those of the wave before it. With
+// several clusters, each account and Region has two more: ekskms-shared with the record,
+// on which those of the clusters depend, and ekskms-alarms, which depends on them.
 //
 // The error names every fault of the file, with its line. With a file that can be
 // read, it panics as [NewEncryptedClusterStack] does.
@@ -35,30 +37,65 @@ func FromFile(scope constructs.Construct, path string) ([]*EncryptedClusterStack
 // FromConfig is [FromFile] for a file that was read already, which only this module
 // can do.
 func FromConfig(scope constructs.Construct, file *config.File) []*EncryptedClusterStack {
+	f := &fleet{file: file}
+	f.record(scope)
 	var all []*EncryptedClusterStack
 	for _, cluster := range file.Clusters {
-		all = append(all, configured(scope, cluster.Blueprint()))
+		all = append(all, f.configured(scope, cluster))
 	}
+	f.alarms(scope, all)
+	f.order(all)
 	return all
 }
 
 // configured is the stack of a cluster whose every default is filled in.
-func configured(scope constructs.Construct, c blueprint.Cluster) *EncryptedClusterStack {
-	props := &awscdk.StackProps{}
-	if c.At.Region != nil {
-		props.Env = &awscdk.Environment{Account: jsii.String(c.At.Account.Text()), Region: jsii.String(c.At.Region.Text())}
+func (f *fleet) configured(scope constructs.Construct, cluster config.Cluster) *EncryptedClusterStack {
+	c := cluster.Blueprint()
+	s := newStack(scope, jsii.String(c.StackName()), c.Name, stackProps(cluster, c.Tags))
+	if creator := c.CDK.Creator(placeOf(s)); creator != "" && len(c.Creators) == 0 {
+		c.Creators = []string{creator}
 	}
-	if len(c.Tags) > 0 {
+	props := &EncryptedClusterStackProps{Cluster: s.configuredCluster(c), Key: s.configuredKey(c), Secrets: configuredSecrets(c.Secrets, c.Applied)}
+	if e := f.environment(cluster.Account, cluster.Region); e != nil {
+		s.shares = true
+		props.Cluster.AuditTrail = ekskms.AuditTrail_FromSharedAuditTrailAttributes(s, jsii.String("AuditTrail"), &ekskms.SharedAuditTrailAttributes{
+			HomeRegion: text(e.HomeRegion), TrailArn: text(f.file.Shared.Audit.TrailARN),
+		})
+	} else {
+		props.Audit = s.configuredAudit(c)
+	}
+	s.build(props)
+	return s
+}
+
+// stackProps are those of a stack in the place of a cluster, and deployed as it is.
+func stackProps(c config.Cluster, tags map[string]string) *awscdk.StackProps {
+	props := &awscdk.StackProps{}
+	if c.Region != "" {
+		props.Env = &awscdk.Environment{Account: jsii.String(c.Account), Region: jsii.String(c.Region)}
+	}
+	if d := blueprint.CDK(c.CDK); d.OwnRoles() {
+		role := func(name string) *string {
+			if name == "" {
+				return nil
+			}
+			return jsii.String(d.RoleARN(name))
+		}
+		props.Synthesizer = awscdk.NewDefaultStackSynthesizer(&awscdk.DefaultStackSynthesizerProps{
+			Qualifier: text(d.Qualifier), CloudFormationExecutionRole: role(d.ExecutionRole), DeployRoleArn: role(d.DeployRole),
+			LookupRoleArn: role(d.LookupRole), FileAssetPublishingRoleArn: role(d.FilePublishingRole), ImageAssetPublishingRoleArn: role(d.ImagePublishingRole),
+		})
+	}
+	if name := c.CDK.PermissionsBoundary; name != "" {
+		props.PermissionsBoundary = awscdk.PermissionsBoundary_FromName(jsii.String(name))
+	}
+	if len(tags) > 0 {
 		props.Tags = &map[string]*string{}
-		for key, value := range c.Tags {
+		for key, value := range tags {
 			(*props.Tags)[key] = jsii.String(value)
 		}
 	}
-	s := newStack(scope, jsii.String(c.StackName()), c.Name, props)
-	s.build(&EncryptedClusterStackProps{
-		Cluster: s.configuredCluster(c), Key: s.configuredKey(c), Audit: s.configuredAudit(c), Secrets: configuredSecrets(c.Secrets, c.Applied),
-	})
-	return s
+	return props
 }
 
 func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.EncryptedClusterProps {
@@ -159,6 +196,11 @@ func configuredSecrets(secrets blueprint.Secrets, applied bool) *ekskms.SecretsR
 			return reader
 		}),
 	}
+}
+
+// placeOf is where a stack is.
+func placeOf(s awscdk.Stack) place.Place {
+	return place.Place{Partition: place.Literal(*s.Partition()), Account: place.Literal(*s.Account()), Region: place.Literal(*s.Region()), DNSSuffix: place.Literal(*s.UrlSuffix())}
 }
 
 // each makes a list of props, or nil of nothing.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ekskms/ekskms/constructs/ekskms"
 	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // EncryptedClusterStackProps configures an [EncryptedClusterStack]: the props of the
@@ -42,7 +43,10 @@ type EncryptedClusterStackProps struct {
 // termination, and tells by its outputs what was made.
 type EncryptedClusterStack struct {
 	awscdk.Stack
+	name    string // of the cluster
 	cluster *ekskms.EncryptedCluster
+	// shares tells that the record is shared, and exports what its alarms need.
+	shares bool
 }
 
 const stackType = "EncryptedClusterStack"
@@ -71,7 +75,7 @@ func newStack(scope constructs.Construct, id *string, cluster string, given *aws
 		props.Description = jsii.String(blueprint.Cluster{Name: cluster}.StackDescription())
 	}
 	props.TerminationProtection = jsii.Bool(true)
-	s := &EncryptedClusterStack{}
+	s := &EncryptedClusterStack{name: cluster}
 	awscdk.NewStack_Override(s, scope, id, &props)
 	return s
 }
@@ -179,15 +183,22 @@ func (s *EncryptedClusterStack) existingVpc(id *string, subnets *[]*string) (aws
 }
 
 func (s *EncryptedClusterStack) outputs() {
-	output := func(o blueprint.Output, value *string) {
-		awscdk.NewCfnOutput(s, jsii.String(o.ID), &awscdk.CfnOutputProps{Value: value, Description: jsii.String(o.Description)})
+	output := func(o blueprint.Output, value *string, export ...string) {
+		props := &awscdk.CfnOutputProps{Value: value, Description: jsii.String(o.Description)}
+		if s.shares && len(export) > 0 {
+			props.ExportName = &export[0]
+		}
+		awscdk.NewCfnOutput(s, jsii.String(o.ID), props)
 	}
 	if required := s.cluster.SecretsKey().RequiredKeyPolicyStatements(); required != nil {
 		output(blueprint.Outputs.ExistingKey, required)
 	}
 	output(blueprint.Outputs.ClusterName, s.cluster.Cluster().ClusterName())
 	output(blueprint.Outputs.UpdateKubeconfig, s.cluster.UpdateKubeconfigCommand())
-	output(blueprint.Outputs.KeyARN, s.cluster.SecretsKey().KeyArn())
+	output(blueprint.Outputs.KeyARN, s.cluster.SecretsKey().KeyArn(), place.KeyExport(s.name))
+	if s.shares {
+		output(blueprint.Outputs.LogsKeyARN, s.cluster.LogsKey().KeyArn(), place.LogsKeyExport(s.name))
+	}
 	output(blueprint.Outputs.TrailARN, s.cluster.AuditTrail().TrailArn())
 	output(blueprint.Outputs.TopicARN, s.cluster.AuditTrail().Topic().TopicArn())
 	if command := s.cluster.TestAlarmCommand(); command != nil {

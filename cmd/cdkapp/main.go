@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
@@ -28,8 +29,11 @@ func main() {
 
 func run() error {
 	app := awscdk.NewApp(nil)
-	path, _ := app.Node().TryGetContext(jsii.String("config")).(string)
-	file, _, err := config.LoadOrDefault(path)
+	var paths []string
+	if path, _ := app.Node().TryGetContext(jsii.String("config")).(string); path != "" {
+		paths = strings.Split(path, ",")
+	}
+	file, err := config.Load(paths...)
 	if err != nil {
 		return err
 	}

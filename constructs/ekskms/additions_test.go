@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
@@ -182,6 +183,62 @@ func TestOnTampering(t *testing.T) {
 			audit := ekskms.NewAuditTrail(s, jsii.String("Audit"), &ekskms.AuditTrailProps{SecretsKey: newKey(s)})
 			add(audit, awseventstargets.NewSqsQueue(awssqs.NewQueue(s, jsii.String("Q"), nil), nil))
 		})
+	}
+}
+
+// TestShared: the record of several clusters needs none of them, and the alarms on them
+// reach its topic, its log group and its queue.
+func TestShared(t *testing.T) {
+	stack := newStack(t)
+	audit := ekskms.NewSharedAuditTrail(stack, jsii.String("Audit"), &ekskms.SharedAuditTrailProps{
+		Functions: jsii.Strings("arn:aws:lambda:us-east-1:111122223333:function:ekskms-demo-kubectl")})
+	alarms := ekskms.NewSharedAlarms(stack, jsii.String("Alarms"), &ekskms.SharedAlarmsProps{Clusters: &[]*ekskms.WatchedCluster{
+		{ClusterName: jsii.String("a"), KeyArn: jsii.String("arn:aws:kms:eu-central-1:111122223333:key/a"), LogsKeyArn: jsii.String("arn:aws:kms:eu-central-1:111122223333:key/al")},
+		{ClusterName: jsii.String("b"), KeyArn: jsii.String("arn:aws:kms:eu-central-1:111122223333:key/b"), LogsKeyArn: jsii.String("arn:aws:kms:eu-central-1:111122223333:key/bl"), KeyAlias: jsii.String(""), KubectlHandler: jsii.Bool(false)},
+	}})
+	alarms.OnTampering(jsii.String("Queue"), awseventstargets.NewSqsQueue(awssqs.NewQueue(stack, jsii.String("Queue"), nil), nil))
+	template := assertions.Template_FromStack(stack, nil)
+	rules := toJSON(t, template.FindResources(jsii.String("AWS::Events::Rule"), map[string]any{"Properties": map[string]any{"Name": "ekskms-shared-AliasChanged1"}}))
+	for _, want := range []string{
+		`"ARN":["arn:aws:kms:eu-central-1:111122223333:key/a",`, `:alias/eks/a"]]},"arn:aws:kms:eu-central-1:111122223333:key/b"]`,
+		`"Id":"Queue"`, `:ekskms-shared-undelivered"`, `log-group:/aws/events/ekskms/shared/alarms`, `"keyid":"$.detail.requestParameters.keyId"`,
+	} {
+		if !strings.Contains(rules, want) {
+			t.Errorf("no %s in %s", want, rules)
+		}
+	}
+	if arn := *audit.TrailArn(); !strings.HasSuffix(arn, ":cloudtrail:eu-central-1:111122223333:trail/ekskms-shared-eu-central-1") {
+		t.Errorf("the trail is %s", arn)
+	}
+	if text := toJSON(t, template.ToJSON()); !strings.Contains(text, `"Values":["arn:aws:lambda:us-east-1:111122223333:function:ekskms-demo-kubectl"]`) {
+		t.Error("the trail does not record the function")
+	}
+	imported := ekskms.AuditTrail_FromSharedAuditTrailAttributes(stack, jsii.String("Imported"), &ekskms.SharedAuditTrailAttributes{HomeRegion: jsii.String("us-east-1")})
+	if arn := *imported.TrailArn(); !strings.HasSuffix(arn, ":cloudtrail:us-east-1:111122223333:trail/ekskms-shared-us-east-1") {
+		t.Errorf("the imported trail is %s", arn)
+	}
+	if arn := *imported.Topic().TopicArn(); !strings.HasSuffix(arn, ":sns:eu-central-1:111122223333:ekskms-shared-alarms") {
+		t.Errorf("the imported topic is %s", arn)
+	}
+
+	name, arn := jsii.String("demo"), jsii.String("arn:aws:kms:eu-central-1:111122223333:key/a")
+	for want, build := range map[string]func(awscdk.Stack){
+		"ekskms.SharedAlarms: Clusters is missing, it has no default": func(s awscdk.Stack) { ekskms.NewSharedAlarms(s, jsii.String("X"), nil) },
+		"ekskms.SharedAlarms: Clusters[0].LogsKeyArn is missing, it has no default": func(s awscdk.Stack) {
+			ekskms.NewSharedAlarms(s, jsii.String("X"), &ekskms.SharedAlarmsProps{Clusters: &[]*ekskms.WatchedCluster{{ClusterName: name, KeyArn: arn}}})
+		},
+		`ekskms.SharedAuditTrail: Name is "a b", must be 1 to 100 letters, digits, hyphens and underscores, and begin with a letter or digit`: func(s awscdk.Stack) {
+			ekskms.NewSharedAuditTrail(s, jsii.String("X"), &ekskms.SharedAuditTrailProps{Name: jsii.String("a b")})
+		},
+		"ekskms.SharedAuditTrail: Emails is set beside ExistingTopic, but belongs to its owner: remove it": func(s awscdk.Stack) {
+			ekskms.NewSharedAuditTrail(s, jsii.String("X"), &ekskms.SharedAuditTrailProps{
+				Emails: jsii.Strings("a@example.com"), ExistingTopic: awssns.Topic_FromTopicArn(s, jsii.String("T"), jsii.String("arn:aws:sns:eu-central-1:111122223333:t"))})
+		},
+		"ekskms.EncryptedCluster: AuditTrail watches another key, must watch the SecretsKey of this cluster: pass that too": func(s awscdk.Stack) {
+			ekskms.NewEncryptedCluster(s, jsii.String("X"), &ekskms.EncryptedClusterProps{ClusterName: name, AuditTrail: ekskms.NewSharedAuditTrail(s, jsii.String("Y"), nil)})
+		},
+	} {
+		refused(t, want, build)
 	}
 }
 

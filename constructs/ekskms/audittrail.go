@@ -103,7 +103,7 @@ type AuditTrail struct {
 	fallback awssns.ITopic // tells of alarms that did not arrive
 	queue    awssqs.Queue
 	log      awslogs.LogGroup
-	alarms   []*alarm
+	alarms   alarms
 	others   []target
 }
 
@@ -112,6 +112,8 @@ type alarm struct {
 	rule    awsevents.CfnRule
 	targets []any // *awsevents.CfnRule_TargetProperty
 }
+
+type alarms []*alarm
 
 // target is one beside those that every alarm has.
 type target struct {
@@ -131,13 +133,7 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		props = &AuditTrailProps{}
 	}
 	require(auditTrailType, "SecretsKey", props.SecretsKey != nil)
-	if props.ExistingTrail != nil && (props.Retention != nil || props.Readers != nil || props.CloudWatchLogs != "") {
-		reject(auditTrailType, "Retention, Readers or CloudWatchLogs", "is set beside ExistingTrail, but belongs to its owner: remove it")
-	}
-	if props.ExistingTopic != nil && props.Emails != nil {
-		reject(auditTrailType, "Emails", "is set beside ExistingTopic, but belongs to its owner: remove it")
-	}
-
+	props.check(auditTrailType)
 	key := props.SecretsKey.secretsKey()
 	a := &AuditTrail{watch: key, c: key.c, topic: props.ExistingTopic}
 	constructs.NewConstruct_Override(a, scope, id)
@@ -146,6 +142,18 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 		reject(auditTrailType, "SecretsKey", "is in a stack of another account or Region: what is done to the key is an event there, so make the AuditTrail there")
 	}
 	a.c.At = at.Place
+	a.make(props)
+	a.raise(a, a.c.Alarms())
+	if a.trail != nil {
+		a.Node().SetDefaultChild(a.trail)
+	} else {
+		a.Node().SetDefaultChild(a.alarms[0].rule)
+	}
+	return a
+}
+
+// make makes all but the alarms.
+func (a *AuditTrail) make(props *AuditTrailProps) {
 	a.c.Audit = blueprint.Audit{Readers: principalARNs(auditTrailType, "Readers", props.Readers)}
 	if props.CloudWatchLogs != "" {
 		a.c.Audit.CloudWatchLogsRetentionDays = place.LogDays(string(props.CloudWatchLogs))
@@ -178,13 +186,16 @@ func NewAuditTrail(scope constructs.Construct, id *string, props *AuditTrailProp
 				"kms:GenerateDataKey* to both. Without that no alarm arrives.")
 	}
 	a.createWaysOut()
-	a.raise(a, a.c.Alarms())
-	if a.trail != nil {
-		a.Node().SetDefaultChild(a.trail)
-	} else {
-		a.Node().SetDefaultChild(a.alarms[0].rule)
+}
+
+// check refuses what belongs to the owner of an existing trail or topic.
+func (props *AuditTrailProps) check(typ string) {
+	if props.ExistingTrail != nil && (props.Retention != nil || props.Readers != nil || props.CloudWatchLogs != "") {
+		reject(typ, "Retention, Readers or CloudWatchLogs", "is set beside ExistingTrail, but belongs to its owner: remove it")
 	}
-	return a
+	if props.ExistingTopic != nil && props.Emails != nil {
+		reject(typ, "Emails", "is set beside ExistingTopic, but belongs to its owner: remove it")
+	}
 }
 
 // warnOfHomeRegion says when nobody will see that the trail is tampered with: the
@@ -194,6 +205,12 @@ func (a *AuditTrail) warnOfHomeRegion() {
 	here := a.c.At.Region
 	if home := token(arn.Region); !ok || !home.Known() || !here.Known() || arn.Region == here.Text() {
 		return
+	}
+	if there := (blueprint.Cluster{Name: a.c.Name, At: a.c.At}); a.c.Shared {
+		there.At.Region = token(arn.Region)
+		if there.Trail().ARN == a.c.Audit.TrailARN {
+			return // that of the shared one there, which has the rules
+		}
 	}
 	warn(a, "trail-home-region",
 		"The existing trail has its home in "+arn.Region+". Alarms on the trail itself need rules there: those of this stack, in "+
@@ -332,21 +349,27 @@ func (a *AuditTrail) createWaysOut() {
 
 // raise makes the rules of alarms, with all targets that the others have.
 func (a *AuditTrail) raise(scope constructs.Construct, specs []tamper.Rule) {
-	topic := topicTarget(a.topic)
-	log := &awsevents.CfnRule_TargetProperty{Id: jsii.String("Log"), Arn: jsii.String(a.c.At.ARN("logs", "log-group:"+*a.log.LogGroupName()))}
+	topic, log := alarmTargets(a.topic.TopicArn(), a.c.At.ARN("logs", "log-group:"+*a.log.LogGroupName()), a.queue.QueueArn())
+	for _, rule := range newAlarms(scope, specs, topic, log) {
+		for _, other := range a.others {
+			rule.add(auditTrailType+".OnTampering", other)
+		}
+		a.alarms = append(a.alarms, rule)
+	}
+}
+
+// alarmTargets are the topic and the log group of alarms, with the queue for what does not
+// reach them.
+func alarmTargets(topicARN *string, logARN string, queueARN *string) (topic, log *awsevents.CfnRule_TargetProperty) {
+	topic, log = topicTarget(topicARN), &awsevents.CfnRule_TargetProperty{Id: jsii.String("Log"), Arn: jsii.String(logARN)}
 	for _, to := range []*awsevents.CfnRule_TargetProperty{topic, log} {
-		to.DeadLetterConfig = &awsevents.CfnRule_DeadLetterConfigProperty{Arn: a.queue.QueueArn()}
+		to.DeadLetterConfig = &awsevents.CfnRule_DeadLetterConfigProperty{Arn: queueARN}
 		to.RetryPolicy = &awsevents.CfnRule_RetryPolicyProperty{
 			MaximumEventAgeInSeconds: jsii.Number(60 * blueprint.DeliveryMinutes),
 			MaximumRetryAttempts:     jsii.Number(blueprint.DeliveryAttempts),
 		}
 	}
-	for _, rule := range newAlarms(scope, specs, topic, log) {
-		for _, other := range a.others {
-			rule.add(other)
-		}
-		a.alarms = append(a.alarms, rule)
-	}
+	return topic, log
 }
 
 // recordFunctions records what is a data event, and in no trail otherwise.
@@ -364,16 +387,16 @@ func (a *AuditTrail) recordFunctions(arns []string) {
 	})
 }
 
-func topicTarget(topic awssns.ITopic) *awsevents.CfnRule_TargetProperty {
-	return &awsevents.CfnRule_TargetProperty{
-		Id:  jsii.String("Topic"),
-		Arn: topic.TopicArn(),
-	}
+func topicTarget(arn *string) *awsevents.CfnRule_TargetProperty {
+	return &awsevents.CfnRule_TargetProperty{Id: jsii.String("Topic"), Arn: arn}
 }
 
-func newAlarms(scope constructs.Construct, specs []tamper.Rule, topic *awsevents.CfnRule_TargetProperty, others ...*awsevents.CfnRule_TargetProperty) (alarms []*alarm) {
-	paths := stringMap(tamper.Paths())
+func newAlarms(scope constructs.Construct, specs []tamper.Rule, topic *awsevents.CfnRule_TargetProperty, others ...*awsevents.CfnRule_TargetProperty) (made alarms) {
 	for _, spec := range specs {
+		paths := stringMap(spec.Paths)
+		if spec.Paths == nil {
+			paths = stringMap(tamper.Paths())
+		}
 		to := *topic
 		to.InputTransformer = &awsevents.CfnRule_InputTransformerProperty{
 			InputPathsMap: paths,
@@ -390,9 +413,9 @@ func newAlarms(scope constructs.Construct, specs []tamper.Rule, topic *awsevents
 			EventPattern: spec.Pattern,
 			Targets:      &targets,
 		})
-		alarms = append(alarms, &alarm{rule, targets})
+		made = append(made, &alarm{rule, targets})
 	}
-	return alarms
+	return made
 }
 
 // OnTampering has every alarm go to a further target, such as a Lambda function or a
@@ -402,19 +425,24 @@ func newAlarms(scope constructs.Construct, specs []tamper.Rule, topic *awsevents
 // It panics with a [*PropError] when the target or its ID is missing, or the ID is that
 // of another target.
 func (a *AuditTrail) OnTampering(id *string, to awsevents.IRuleTarget) {
-	const typ = auditTrailType + ".OnTampering"
+	a.others = append(a.others, a.alarms.add(auditTrailType, id, to))
+}
+
+// add adds a target to all rules.
+func (all alarms) add(typ string, id *string, to awsevents.IRuleTarget) target {
+	typ += ".OnTampering"
 	require(typ, "id", id != nil && *id != "")
 	require(typ, "target", to != nil)
 	another := target{*id, to}
-	for _, rule := range a.alarms {
-		rule.add(another)
+	for _, rule := range all {
+		rule.add(typ, another)
 	}
-	a.others = append(a.others, another)
+	return another
 }
 
 // add adds a target to a rule.
-func (a *alarm) add(another target) {
-	const typ, most = auditTrailType + ".OnTampering", 5
+func (a *alarm) add(typ string, another target) {
+	const most = 5
 	for _, other := range a.targets {
 		if *other.(*awsevents.CfnRule_TargetProperty).Id == another.id {
 			reject(typ, "id", "is %q, which is that of another target: give it one of its own", another.id)
@@ -511,7 +539,8 @@ func (a *AuditTrail) TopicKey() awskms.IKey {
 // Topic returns the topic that receives the alarms.
 func (a *AuditTrail) Topic() awssns.ITopic { return a.topic }
 
-func (a *AuditTrail) watches(key *SecretsKey) bool { return a.watch == key }
+// watches is false for a shared one: the alarms on a cluster are in another stack.
+func (a *AuditTrail) watches(key *SecretsKey) bool { return a.watch == key && !a.c.Shared }
 
 // AuditTrailAttributes describe an [AuditTrail] that was made elsewhere.
 type AuditTrailAttributes struct {
@@ -541,6 +570,8 @@ type importedTrail struct {
 	constructs.Construct
 	trailARN *string
 	topic    awssns.ITopic
+	// shared tells that a [SharedAlarms] has the alarms of the cluster too.
+	shared bool
 }
 
 func (t *importedTrail) TrailArn() *string    { return t.trailARN }
@@ -553,7 +584,9 @@ func (t *importedTrail) GrantRead(grantee awsiam.IGrantable) awsiam.Grant {
 func (t *importedTrail) watches(*SecretsKey) bool { return true }
 
 func (t *importedTrail) raise(scope constructs.Construct, specs []tamper.Rule) {
-	newAlarms(scope, specs, topicTarget(t.topic))
+	if !t.shared {
+		newAlarms(scope, specs, topicTarget(t.topic.TopicArn()))
+	}
 }
 
 func (t *importedTrail) recordFunctions([]string) {}

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
@@ -186,6 +187,32 @@ func ExampleNewAuditTrail_existingTrail() {
 	})
 	fmt.Println(trail.Bucket() == nil)
 	// Output: true
+}
+
+// Several clusters of one account and Region: the record first, then the clusters, each of
+// which refers to it by its name, then the alarms on all of them.
+func ExampleNewSharedAlarms() {
+	app := awscdk.NewApp(&awscdk.AppProps{Outdir: &assemblies})
+	shared := awscdk.NewStack(app, jsii.String("shared"), nil)
+	ekskms.NewSharedAuditTrail(shared, jsii.String("AuditTrail"), nil)
+
+	alarms := awscdk.NewStack(app, jsii.String("alarms"), nil)
+	watched := []*ekskms.WatchedCluster{}
+	for _, name := range []string{"payments", "orders"} {
+		stack := awscdk.NewStack(app, jsii.String(name), nil)
+		stack.AddStackDependency(shared, nil)
+		cluster := ekskms.NewEncryptedCluster(stack, jsii.String("EncryptedCluster"), &ekskms.EncryptedClusterProps{
+			ClusterName: jsii.String(name),
+			SecretsKey:  ekskms.NewSecretsKey(stack, jsii.String("SecretsKey"), &ekskms.SecretsKeyProps{ClusterName: jsii.String(name)}),
+			AuditTrail:  ekskms.AuditTrail_FromSharedAuditTrailAttributes(stack, jsii.String("AuditTrail"), nil),
+		})
+		watched = append(watched, &ekskms.WatchedCluster{
+			ClusterName: jsii.String(name), KeyArn: cluster.SecretsKey().KeyArn(), LogsKeyArn: cluster.LogsKey().KeyArn(),
+		})
+	}
+	ekskms.NewSharedAlarms(alarms, jsii.String("Alarms"), &ekskms.SharedAlarmsProps{Clusters: &watched})
+	fmt.Println(len(*assertions.Template_FromStack(alarms, nil).FindResources(jsii.String("AWS::Events::Rule"), nil)), "rules")
+	// Output: 12 rules
 }
 
 // Hosted control planes on the cluster: the plugin of each is a sidecar in the pods of its

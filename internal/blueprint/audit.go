@@ -146,7 +146,7 @@ type MetricAlarm struct {
 func (c Cluster) Undelivered() MetricAlarm {
 	return MetricAlarm{
 		place.UndeliveredAlarm(c.Name),
-		"EKS cluster " + c.Name + ": an alarm did not arrive. Read it with 'aws sqs receive-message', or in the log group " + c.AlarmLog().Name + ", and find out why.",
+		c.subject() + ": an alarm did not arrive. Read it with 'aws sqs receive-message', or in the log group " + c.AlarmLog().Name + ", and find out why.",
 		"ApproximateNumberOfMessagesVisible", 60,
 	}
 }
@@ -177,6 +177,12 @@ func (c Cluster) Alarms() []tamper.Rule {
 		MetricAlarm: c.Undelivered().Name,
 		RulePrefix:  place.AlarmPrefix(c.Name),
 	}
+	if c.Shared {
+		in.Shared, in.LogGroups = true, in.LogGroups[1:]
+		if !c.trailIsHere() {
+			in.TrailName, in.TrailARN = "", ""
+		}
+	}
 	if group, copied := c.TrailCopy(); copied {
 		in.LogGroups = append(in.LogGroups, group.Name)
 	}
@@ -188,7 +194,7 @@ func (c Cluster) Alarms() []tamper.Rule {
 			in.AuditKeyARNs = append(in.AuditKeyARNs, key.Text())
 		}
 	}
-	if alias := c.Alias(); alias != "" {
+	if alias := c.Alias(); alias != "" && !c.Shared {
 		in.AliasARN = c.At.ARN("kms", alias)
 	}
 	return tamper.Rules(in)
@@ -202,6 +208,42 @@ func (c Cluster) ClusterAlarms() []tamper.Rule {
 		in.HandlerNames = c.Kubectl().Functions
 	}
 	return tamper.Rules(in)
+}
+
+// trailIsHere tells whether the calls on a shared trail are events of this account and
+// Region, as far as that is known.
+func (c Cluster) trailIsHere() bool {
+	trail, ok := place.ParseARN(c.Audit.TrailARN)
+	return c.NewTrail() || !ok || trail.Region == c.At.Region.Text() && trail.AccountID == c.At.Account.Text()
+}
+
+// FleetAlarms are the alarms on clusters whose record and alarms are shared: on their keys,
+// their logs, and the functions that apply their objects. They belong to the shared ones
+// of [Cluster.Alarms].
+func (c Cluster) FleetAlarms(clusters []Cluster) []tamper.Rule {
+	shared := tamper.Input{ClusterName: c.Name, RulePrefix: place.AlarmPrefix(c.Name)}
+	var all []tamper.Input
+	for _, o := range clusters {
+		in := tamper.Input{
+			ClusterName: o.Name, KeyARN: o.KeyARN(), LogsKeyARN: text(o.Refs.LogsKey), LogGroups: []string{o.ControlPlaneLogs().Name},
+		}
+		if alias := o.Alias(); alias != "" {
+			in.AliasARN = c.At.ARN("kms", alias)
+		}
+		if o.KubectlHandler {
+			in.HandlerNames = o.Kubectl().Functions
+		}
+		all = append(all, in)
+	}
+	return tamper.FleetRules(shared, all)
+}
+
+// subject is what texts speak of.
+func (c Cluster) subject() string {
+	if c.Shared {
+		return "the EKS clusters of this account and Region"
+	}
+	return "EKS cluster " + c.Name
 }
 
 // RolesTopic is the topic of the alarms on roles, in the Region that has the events of IAM.

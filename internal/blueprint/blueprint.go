@@ -10,6 +10,9 @@
 package blueprint
 
 import (
+	"cmp"
+	"strings"
+
 	"github.com/ekskms/ekskms/internal/manifest"
 	"github.com/ekskms/ekskms/internal/place"
 )
@@ -19,6 +22,9 @@ import (
 type Cluster struct {
 	Name string
 	At   place.Place
+	// Shared tells that this is no cluster, but the record and the alarms that the
+	// clusters of an account and Region share: see [Shared].
+	Shared bool
 
 	KubernetesVersion string
 	// SupportType is STANDARD, EXTENDED, or empty for the default of EKS. Source: AWS
@@ -44,8 +50,45 @@ type Cluster struct {
 	// KubectlHandler tells that there is one: the CDK has it, where it has objects to apply.
 	KubectlHandler bool
 	Tags           map[string]string
+	CDK            CDK
 
 	Refs Refs
+}
+
+// CDK says how the CDK deploys, where that is not its default: names of roles may have its
+// placeholders.
+type CDK struct {
+	Qualifier, PermissionsBoundary                                                 string
+	ExecutionRole, DeployRole, LookupRole, FilePublishingRole, ImagePublishingRole string
+}
+
+// OwnRoles tells whether a role or the qualifier is another than by default.
+func (c CDK) OwnRoles() bool {
+	c.PermissionsBoundary = ""
+	return c != CDK{}
+}
+
+// RoleARN is the ARN of a role by its name, with the placeholders of the CDK.
+func (CDK) RoleARN(name string) string {
+	return "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/" + name
+}
+
+// Creator is the ARN of the role with which CloudFormation works in a place, or "" where
+// only the CDK knows it.
+func (c CDK) Creator(at place.Place) string {
+	switch {
+	case c.ExecutionRole != "":
+		return c.Role(at, c.ExecutionRole)
+	case c.Qualifier != "":
+		return at.ExecutionRole(c.Qualifier)
+	}
+	return ""
+}
+
+// Role is the ARN of a role by its name, in a place.
+func (c CDK) Role(at place.Place, name string) string {
+	return at.IAM("role/" + strings.NewReplacer("${AWS::AccountId}", at.Account.Text(), "${AWS::Region}", at.Region.Text(),
+		"${Qualifier}", cmp.Or(c.Qualifier, place.BootstrapQualifier)).Replace(name))
 }
 
 // Refs are what is known once a renderer has made it. What is nil is not made, or not

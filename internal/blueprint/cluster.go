@@ -190,11 +190,12 @@ type Output struct{ ID, Description string }
 
 // Outputs are those of a finished stack or module.
 var Outputs = struct {
-	ClusterName, UpdateKubeconfig, KeyARN, TrailARN, TopicARN, TestAlarm, PluginRoleARN, ExistingKey Output
+	ClusterName, UpdateKubeconfig, KeyARN, LogsKeyARN, TrailARN, TopicARN, TestAlarm, PluginRoleARN, ExistingKey Output
 }{
 	Output{"ClusterName", "Name of the EKS cluster"},
 	Output{"UpdateKubeconfig", "Command that makes kubectl talk to the cluster"},
 	Output{"KeyArn", "ARN of the key that encrypts the secrets"},
+	Output{"LogsKeyArn", "ARN of the key that encrypts the logs of the control plane"},
 	Output{"TrailArn", "ARN of the trail that records every use of the key"},
 	Output{"TopicArn", "ARN of the topic that receives the alarms"},
 	Output{"TestAlarm", "Command that changes nothing and raises the alarm AliasChanged, to see one arrive"},
@@ -206,6 +207,13 @@ var Outputs = struct {
 func (c Cluster) StackDescription() string {
 	return "EKS cluster " + c.Name + " with secrets encrypted under a customer-managed key (ekskms)"
 }
+
+// SharedDescription is that of the stack with the record of several clusters, and
+// AlarmsDescription that of the one with their alarms.
+const (
+	SharedDescription = "Audit trail and alarm topic of the EKS clusters in this account and Region (ekskms)"
+	AlarmsDescription = "Alarms on the keys of the EKS clusters in this account and Region (ekskms)"
+)
 
 // StackName is that of the stack.
 func (c Cluster) StackName() string { return place.Stack(c.Name) }

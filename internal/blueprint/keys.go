@@ -49,7 +49,7 @@ func (c Cluster) AuditKey() (KeySpec, bool) {
 	if c.Audit.CloudWatchLogsRetentionDays != 0 {
 		key.LogsService, key.LogGroupARN = c.At.Service("logs"), c.logGroupARN(place.TrailLogGroup(c.Name))
 	}
-	return supportKey(place.AuditAlias(c.Name), "Encrypts the audit trail of EKS cluster "+c.Name, key.Statements()), true
+	return supportKey(place.AuditAlias(c.Name), "Encrypts the audit trail of "+c.subject(), key.Statements()), true
 }
 
 // TopicKey is the key of the alarms' topic. The second result is false if that exists
@@ -59,7 +59,7 @@ func (c Cluster) TopicKey() (KeySpec, bool) {
 		return KeySpec{}, false
 	}
 	key := keypolicy.TopicKey{RootARN: c.At.IAM("root"), TopicARN: c.Topic().ARN}
-	return supportKey(place.AlarmsAlias(c.Name), "Encrypts the alarms of EKS cluster "+c.Name, key.Statements()), true
+	return supportKey(place.AlarmsAlias(c.Name), "Encrypts the alarms of "+c.subject(), key.Statements()), true
 }
 
 // LogsKey is the key of the control plane's logs, and of those of the kubectl handler.

@@ -47,7 +47,7 @@ func newCheck() *cobra.Command {
 		RunE: flags.run,
 	}
 	set := cmd.Flags()
-	set.StringVarP(&flags.file, "file", "f", "", "check what this configuration `file` makes, or - for standard input")
+	flags.addFile(set, "check what this configuration `file` makes, or - for standard input; of several, later ones merge over earlier ones")
 	flags.addCommon(set)
 	return cmd
 }
@@ -60,8 +60,8 @@ type checkFlags struct {
 	organization      []iampolicy.NamedDocument
 	environment       cfn.Environment
 	least             finding.Severity
-	// places are those of the configuration. Nil for templates.
-	places *places
+	// named are the places of the configuration. Nil for templates.
+	named *places
 }
 
 // addCommon adds the flags that all commands have that report findings.
@@ -122,19 +122,21 @@ func (f *checkFlags) path(cmd *cobra.Command, args []string) ([]string, error) {
 	switch {
 	case len(args) == 0:
 		return nil, nil
-	case f.file != "":
+	case len(f.files) > 0:
 		return nil, hint.Usage("--file and PATH are both given, must be one of them", helpHint(cmd))
 	case isConfiguration(args[0]):
-		f.file = args[0]
+		f.files = args[:1]
 		return nil, nil
+	case len(f.only) > 0:
+		return nil, hint.Usage("--only is for the clusters of an ekskms.yaml, and PATH is "+args[0], "name stacks to the CDK CLI, or leave --only out")
 	}
 	return args, nil
 }
 
 // finish writes the report. The error says that something was found.
 func (f *checkFlags) finish(cmd *cobra.Command, report *finding.Report) error {
-	if f.places != nil {
-		f.places.name(report)
+	if f.named != nil {
+		f.named.name(report)
 	}
 	out, err := cmd.OutOrStdout(), error(nil)
 	switch f.output {
@@ -176,10 +178,16 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	opts.Organization = f.organization
 	done := progress(cmd, "checking")
-	report, err := check.Run(estate.FromTemplates(assembly), opts)
+	there := estate.FromTemplates(assembly)
+	report, err := check.Run(there, opts)
 	done()
 	if err != nil {
 		return err
+	}
+	if f.output == "text" {
+		if err := writeFleet(cmd.OutOrStdout(), styleOf(cmd, cmd.OutOrStdout()), there, report); err != nil {
+			return err
+		}
 	}
 	return f.finish(cmd, report)
 }
@@ -272,16 +280,22 @@ func (f *checkFlags) place(cmd *cobra.Command, assembly *cfn.Assembly) cfn.Envir
 // synthesized makes the cloud assembly of the configuration in a temporary
 // folder, which remove removes, and returns its source with what the configuration
 // accepts. Findings name the templates as 'ekskms synth' would name them.
-func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions []finding.Suppression, remove func(), err error) {
+func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, remove func(), err error) {
 	clusters, err := f.load(cmd)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
+	read, _, remove, err = f.synthesizedFile(cmd, clusters)
+	return read, remove, err
+}
+
+// synthesizedFile is synthesized for a configuration that was read already.
+func (f *checkFlags) synthesizedFile(cmd *cobra.Command, clusters *config.File) (read source, suppressions []finding.Suppression, remove func(), err error) {
 	if suppressions, err = accepted(clusters); err != nil {
 		return nil, nil, nil, err
 	}
-	f.places = placesOf(f.file, clusters)
-	outdir, remove, err := synthesizeAside(cmd, clusters)
+	f.named = placesOf(f.configuration)
+	outdir, remove, err := synthesizeAside(cmd, clusters, synth.Options{})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -301,12 +315,13 @@ func (f *checkFlags) synthesized(cmd *cobra.Command) (read source, suppressions 
 
 // synthesizeAside makes the cloud assembly of a configuration in a temporary folder,
 // which remove removes.
-func synthesizeAside(cmd *cobra.Command, clusters *config.File) (outdir string, remove func(), err error) {
+func synthesizeAside(cmd *cobra.Command, clusters *config.File, opts synth.Options) (outdir string, remove func(), err error) {
 	outdir = filepath.Join(os.TempDir(), "ekskms-"+cmd.Name()+"-"+rand.Text())
 	work := files.Begin(func() { _ = os.RemoveAll(outdir) })
 	remove = work.End
 	done := progress(cmd, "synthesizing")
-	_, err = synth.Run(cmd.Context(), clusters, synth.Options{Outdir: outdir})
+	opts.Outdir = outdir
+	_, err = synth.Run(cmd.Context(), clusters, opts)
 	done()
 	if err != nil {
 		remove()
@@ -315,7 +330,15 @@ func synthesizeAside(cmd *cobra.Command, clusters *config.File) (outdir string, 
 }
 
 func (f *checkFlags) synthesize(cmd *cobra.Command) (*cfn.Assembly, []finding.Suppression, error) {
-	read, suppressions, remove, err := f.synthesized(cmd)
+	clusters, err := f.load(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f.synthesizeFile(cmd, clusters)
+}
+
+func (f *checkFlags) synthesizeFile(cmd *cobra.Command, clusters *config.File) (*cfn.Assembly, []finding.Suppression, error) {
+	read, suppressions, remove, err := f.synthesizedFile(cmd, clusters)
 	if err != nil {
 		return nil, nil, err
 	}

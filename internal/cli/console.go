@@ -177,6 +177,14 @@ func flagRows(set *pflag.FlagSet) [][]string {
 	return rows
 }
 
+// headings is the first row of a table.
+func headings(style terminal.Style, words ...string) []string {
+	for i, word := range words {
+		words[i] = style.Paint(terminal.Bold, word)
+	}
+	return words
+}
+
 // sourceLine returns a line of a file, from 1, and "" for one that can't be read.
 // Each file is read once.
 func sourceLine() func(file string, line int) string {

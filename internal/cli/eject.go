@@ -25,11 +25,11 @@ func newEject() *cobra.Command {
 			"In a project of 'ekskms init' it takes the place of main.go: the test, cdk.json and go.mod stay.",
 		Example: "  ekskms eject --file ekskms.yaml --out .",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			clusters, err := from.load(cmd)
+			cluster, err := from.loadAlone(cmd)
 			if err != nil {
 				return err
 			}
-			code, err := scaffold.Eject(clusters.Clusters[0].Blueprint())
+			code, err := scaffold.Eject(cluster.Blueprint())
 			if err != nil {
 				return err
 			}

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/estimate"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/terminal"
@@ -24,6 +26,8 @@ func newEstimate() *cobra.Command {
 		Long: "Estimate, from ekskms.yaml and a few numbers, what the keys, the KMS requests, the trail, the\n" +
 			"logs and the alarms cost a month, what decryption adds to the start of an API server, and\n" +
 			"whether AWS's default quotas suffice. Each number comes with its arithmetic and its source.\n" +
+			"\n" +
+			"Of clusters that share their record it is by account, in which each is taken as the numbers say.\n" +
 			"\n" +
 			"The exit code is 1 if a quota does not suffice.",
 		Example: "  ekskms estimate\n" +
@@ -44,17 +48,27 @@ func newEstimate() *cobra.Command {
 			if load.Latency < time.Microsecond || load.Latency > time.Minute {
 				return hint.Usage(fmt.Sprintf("--latency is %s, must be 1µs to 1m", load.Latency), "")
 			}
-			clusters, err := from.load(cmd)
+			file, err := from.load(cmd)
 			if err != nil {
 				return err
 			}
-			report := estimate.Make(clusters.Clusters[0].Blueprint(), load, estimate.ReadPrices())
-			if err := writeEstimate(cmd.OutOrStdout(), styleOf(cmd, cmd.OutOrStdout()), report, output); err != nil {
+			if file.Shared != nil && cmd.Flags().Changed("clusters") {
+				return hint.Usage("--clusters is for a cluster alone, and the configuration has the clusters of this account and Region itself", "leave --clusters out")
+			}
+			var accounts []account
+			if file.Shared == nil {
+				accounts = []account{{Report: estimate.Make(file.Clusters[0].Blueprint(), load, estimate.ReadPrices())}}
+			} else {
+				accounts = estimates(file, load)
+			}
+			if err := writeEstimates(cmd.OutOrStdout(), styleOf(cmd, cmd.OutOrStdout()), accounts, output); err != nil {
 				return err
 			}
-			for _, q := range report.Quotas {
-				if !q.Suffices {
-					return errFindings
+			for _, a := range accounts {
+				for _, q := range a.Quotas {
+					if !q.Suffices {
+						return errFindings
+					}
 				}
 			}
 			return nil
@@ -63,7 +77,7 @@ func newEstimate() *cobra.Command {
 	flags := cmd.Flags()
 	from.add(cmd)
 	choice(flags, &output, "output", "`form` of the estimate", "text", "json")
-	flags.IntVar(&load.Clusters, "clusters", load.Clusters, "`number` of clusters like this one, in one account and Region")
+	flags.IntVar(&load.Clusters, "clusters", load.Clusters, "`number` of clusters like this one, in one account and Region, for a file with one")
 	flags.IntVar(&load.APIServers, "api-servers", load.APIServers, "`number` of API servers of each control plane")
 	flags.IntVar(&load.Secrets, "secrets", load.Secrets, "`number` of secrets, or what else is encrypted, in each control plane")
 	flags.Float64Var(&load.Writes, "writes", load.Writes, "`number` of writes of such objects a second")
@@ -76,6 +90,69 @@ func newEstimate() *cobra.Command {
 	flags.IntVar(&load.Alarms, "alarms", load.Alarms, "`number` of alarms of each cluster a month")
 	flags.DurationVar(&load.Latency, "latency", load.Latency, "`duration` of a KMS request")
 	return cmd
+}
+
+// account is the estimate of an account, whose number is empty for a cluster alone.
+type account struct {
+	Account string `json:"account"`
+	estimate.Report
+}
+
+// estimates are those of all accounts with clusters that are meant.
+func estimates(file *config.File, load estimate.Load) (all []account) {
+	sites := map[string][]estimate.Site{}
+	var order []string
+	for _, e := range file.Environments() {
+		site := estimate.Site{Shared: e.Shared(file.Shared)}
+		for _, c := range e.Clusters {
+			if slices.ContainsFunc(file.Clusters, func(o config.Cluster) bool { return o.Name == c.Name }) {
+				site.Clusters = append(site.Clusters, c.Blueprint())
+			}
+		}
+		if !e.Chosen && !e.Records {
+			continue
+		}
+		if sites[e.Account] == nil {
+			order = append(order, e.Account)
+		}
+		sites[e.Account] = append(sites[e.Account], site)
+	}
+	for _, name := range order {
+		all = append(all, account{name, estimate.MakeAccount(sites[name], load, estimate.ReadPrices())})
+	}
+	return all
+}
+
+// writeEstimates writes the sums of several accounts first, and then each of them.
+func writeEstimates(w io.Writer, style terminal.Style, accounts []account, output string) error {
+	if len(accounts) == 1 {
+		return writeEstimate(w, style, accounts[0].Report, output)
+	}
+	sum := 0.0
+	rows := [][]string{headings(style, "USD a month", "Account", "Clusters", "Regions")}
+	for _, a := range accounts {
+		sum += a.USD
+		rows = append(rows, []string{fmt.Sprintf("%11.2f", a.USD), a.Account, strconv.Itoa(a.Load.Clusters), a.Region})
+	}
+	if output == "json" {
+		return printJSON(w, struct {
+			USD      float64   `json:"usdPerMonth"`
+			Accounts []account `json:"accounts"`
+		}{sum, accounts})
+	}
+	rows = append(rows, []string{style.Paint(terminal.Bold, fmt.Sprintf("%11.2f", sum)), "in all"})
+	if _, err := io.WriteString(w, style.Table("", rows)); err != nil {
+		return err
+	}
+	for _, a := range accounts {
+		if _, err := fmt.Fprintf(w, "\n%s\n\n", style.Paint(terminal.Bold, "Account "+a.Account)); err != nil {
+			return err
+		}
+		if err := writeEstimate(w, style, a.Report, output); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeEstimate(w io.Writer, style terminal.Style, r estimate.Report, output string) error {

@@ -43,7 +43,7 @@ func newExplain() *cobra.Command {
 		RunE: flags.run,
 	}
 	set := cmd.Flags()
-	set.StringVarP(&flags.file, "file", "f", "", "explain what this configuration `file` makes, or - for standard input")
+	flags.addFile(set, "explain what this configuration `file` makes, or - for standard input; of several, later ones merge over earlier ones")
 	set.StringVar(&flags.policy, "policy", "", "key policy, a JSON `file`, also as 'aws kms get-key-policy' prints it")
 	set.StringArrayVar(&flags.identities, "identity-policy", nil, "IAM policy of a principal, as `ARN=file`; can be repeated")
 	flags.addOrganization(set)
@@ -136,7 +136,7 @@ func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Inpu
 	switch {
 	case len(args) > 0:
 		assembly, err = f.templates(cmd, args[0])
-	case f.policy == "" || f.file != "":
+	case f.policy == "" || len(f.files) > 0:
 		assembly, _, err = f.synthesize(cmd)
 	}
 	if err != nil {

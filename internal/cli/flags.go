@@ -187,37 +187,116 @@ func notEmpty(cmd *cobra.Command) (err error) {
 
 // configuration is the ekskms.yaml that a command reads: FILE, --file, or the one
 // in the working directory.
-type configuration struct{ file string }
+type configuration struct {
+	files, only []string
+	// atLeastOne lets the file lack some of only.
+	atLeastOne bool
+	// whole is the file with all of its clusters, and places say where what it says
+	// stands. Both are set by load.
+	whole  *config.File
+	places map[string]config.Place
+}
 
-// add gives the command FILE and --file.
+// add gives the command FILE, --file and --only.
 func (c *configuration) add(cmd *cobra.Command) {
 	cmd.Use += " [FILE]"
-	cmd.Flags().StringVarP(&c.file, "file", "f", "", "configuration `file`, the same as FILE; - for standard input. Default: ekskms.yaml here, or a built-in default")
+	c.addFile(cmd.Flags(), "configuration `file`, the same as FILE; - for standard input; of several, later ones merge over earlier ones. Default: ekskms.yaml here, or a built-in default")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) == 0:
-		case c.file != "":
+		case len(c.files) > 0:
 			return hint.Usage("--file and FILE are both given, must be one of them", helpHint(cmd))
 		default:
-			c.file = args[0]
+			c.files = args[:1]
 		}
 		return upToOne(cmd, args)
 	}
 }
 
-// load reads the configuration.
+// addFile adds the flags without FILE.
+func (c *configuration) addFile(set *pflag.FlagSet, usage string) {
+	set.StringArrayVarP(&c.files, "file", "f", nil, usage)
+	set.StringArrayVar(&c.only, "only", nil, "clusters of the configuration that are meant: a `name`, or a label as key=value; can be repeated. Default: all")
+}
+
+// load reads the configuration, with the clusters that are meant.
 func (c *configuration) load(cmd *cobra.Command) (*config.File, error) {
-	if c.file == "-" {
-		return config.Read("<stdin>", cmd.InOrStdin())
+	var sources []config.Source
+	for i, name := range c.files {
+		source, err := config.Source{}, error(nil)
+		switch {
+		case name != "-":
+			source, err = config.Open(name)
+		case slices.Contains(c.files[:i], name):
+			return nil, hint.Usage("--file is - twice, and there is one standard input", helpHint(cmd))
+		default:
+			source, err = config.Read("<stdin>", cmd.InOrStdin())
+		}
+		if err != nil {
+			return nil, err
+		}
+		if config.IsTemplate(source.Data) {
+			return nil, hint.Usage(source.Name+" is a CloudFormation template, and must be an ekskms.yaml", "'ekskms check "+name+"' says what is wrong in it, 'ekskms explain' who may use its keys")
+		}
+		sources = append(sources, source)
 	}
-	if data, err := os.ReadFile(c.file); err == nil && config.IsTemplate(data) {
-		return nil, hint.Usage(c.file+" is a CloudFormation template, and must be an ekskms.yaml", "'ekskms check "+c.file+"' says what is wrong in it, 'ekskms explain' who may use its keys")
+	sources, builtIn, err := config.OrDefault(sources...)
+	if err != nil {
+		return nil, err
 	}
-	file, builtIn, err := config.LoadOrDefault(c.file)
+	if c.whole, c.places, err = config.Resolve(sources...); err != nil {
+		return nil, err
+	}
 	if builtIn {
 		notice(cmd, "there is no "+config.FileName+" here, so this is the built-in default", "")
 	}
-	return file, err
+	only := c.only
+	if c.atLeastOne {
+		only = slices.DeleteFunc(slices.Clone(only), func(name string) bool {
+			return !slices.ContainsFunc(c.whole.Clusters, func(c config.Cluster) bool { return c.Name == name })
+		})
+		if len(only) == 0 && len(c.only) > 0 {
+			return nil, hint.Usage("the other side has no cluster "+listed(c.only)+", so there is nothing to compare", "")
+		}
+	}
+	file, err := c.whole.Only(only...)
+	if err != nil {
+		return nil, hint.Usage(err.Error(), "")
+	}
+	return file, nil
+}
+
+// loadOne reads the one cluster that is meant.
+func (c *configuration) loadOne(cmd *cobra.Command) (config.Cluster, error) {
+	file, err := c.load(cmd)
+	if err != nil {
+		return config.Cluster{}, err
+	}
+	if n := len(file.Clusters); n > 1 {
+		var names []string
+		for _, cluster := range file.Clusters {
+			names = append(names, cluster.Name)
+		}
+		return config.Cluster{}, hint.Usage(fmt.Sprintf("there are %d clusters, and '%s' is for one", n, cmd.CommandPath()), "name it with --only: "+listed(names))
+	}
+	return file.Clusters[0], nil
+}
+
+// loadAlone is loadOne for a command that makes the record with the cluster.
+func (c *configuration) loadAlone(cmd *cobra.Command) (config.Cluster, error) {
+	cluster, err := c.loadOne(cmd)
+	if err == nil {
+		err = c.alone(cmd)
+	}
+	return cluster, err
+}
+
+// alone refuses a configuration whose clusters share their record.
+func (c *configuration) alone(cmd *cobra.Command) error {
+	if c.whole.Shared == nil {
+		return nil
+	}
+	return hint.Usage("'"+cmd.CommandPath()+"' is for a cluster with a record of its own, and these share theirs", "use 'ekskms synth', or give the cluster a file of its own, without 'shared'")
 }
 
 // isConfiguration tells whether a file is an ekskms.yaml and no template.

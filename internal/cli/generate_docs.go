@@ -35,11 +35,7 @@ func newGenerateDocs() *cobra.Command {
 			"without an account and a Region is read as for those of --account and --region.",
 		Example: "  ekskms generate docs --file ekskms.yaml --out docs.md",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			assembly, suppressions, err := f.synthesize(cmd)
-			if err != nil {
-				return err
-			}
-			page, err := auditPage(estate.FromTemplates(assembly), suppressions)
+			page, err := f.pages(cmd)
 			if err != nil {
 				return err
 			}
@@ -96,6 +92,32 @@ type page struct {
 	Cluster  *estate.Cluster
 	Report   *finding.Report
 	Matrices []string
+}
+
+// pages are those of all clusters that are meant, each with what it shares, one after the
+// other.
+func (f *checkFlags) pages(cmd *cobra.Command) ([]byte, error) {
+	file, err := f.load(cmd)
+	if err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	for _, c := range file.Clusters {
+		one, err := f.whole.Only(c.Name)
+		if err != nil {
+			return nil, err
+		}
+		assembly, suppressions, err := f.synthesizeFile(cmd, one)
+		if err != nil {
+			return nil, err
+		}
+		page, err := auditPage(estate.FromTemplates(assembly), suppressions)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page)
+	}
+	return bytes.Join(all, []byte("\n")), nil
 }
 
 func auditPage(there *estate.Estate, suppressions []finding.Suppression) ([]byte, error) {

@@ -70,11 +70,10 @@ func newGenerateManifests() *cobra.Command {
 			if err := f.check(cmd); err != nil {
 				return err
 			}
-			file, err := f.load(cmd)
+			cluster, err := f.loadOne(cmd)
 			if err != nil {
 				return err
 			}
-			cluster := file.Clusters[0]
 			cluster.Plugin.Enabled = true // here, by another way than the stack
 			artifacts, err := f.generate(cmd, cluster.Blueprint())
 			if err != nil {

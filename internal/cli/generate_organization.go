@@ -44,6 +44,9 @@ func newGenerateOrganizationPolicy() *cobra.Command {
 		Example: "  ekskms generate organization-policy --file ekskms.yaml --account 111122223333 --region eu-central-1 --except arn:aws:iam::111122223333:role/break-glass",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := at.cluster(cmd)
+			if err == nil {
+				err = at.alone(cmd)
+			}
 			if err != nil {
 				return err
 			}
@@ -58,7 +61,9 @@ func newGenerateOrganizationPolicy() *cobra.Command {
 			if err := roleNames(roles); err != nil {
 				return err
 			}
-			nameCreators(cmd, &c)
+			if err := nameCreators(cmd, &c); err != nil {
+				return err
+			}
 			return organizationPolicy(cmd, c, except, roles, bucket, statement)
 		},
 	}
@@ -90,6 +95,9 @@ func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except, roles [
 			all = append(all, strings.Replace(role, "-cfn-exec-role-", "-deploy-role-", 1))
 		}
 		all = append(all, role)
+	}
+	if name := c.CDK.DeployRole; name != "" {
+		all = append(all, c.CDK.Role(c.At, name))
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)

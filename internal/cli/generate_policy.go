@@ -14,6 +14,7 @@ import (
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/place"
+	"github.com/ekskms/ekskms/internal/synth"
 )
 
 // placeFlags say where a cluster is, where its configuration does not.
@@ -40,11 +41,11 @@ func where(c blueprint.Cluster) (account, region string) {
 
 // cluster reads the configuration and puts the cluster in its place.
 func (f *placeFlags) cluster(cmd *cobra.Command) (blueprint.Cluster, error) {
-	file, err := f.load(cmd)
+	cluster, err := f.loadOne(cmd)
 	if err != nil {
 		return blueprint.Cluster{}, err
 	}
-	return f.place(file.Clusters[0].Blueprint())
+	return f.place(cluster.Blueprint())
 }
 
 func (f *placeFlags) place(c blueprint.Cluster) (blueprint.Cluster, error) {
@@ -149,7 +150,9 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	if c.Plugin == nil && plugin != "" {
 		return hint.Usage("--plugin-role-arn is given, and the configuration has plugin.enabled: false", "leave --plugin-role-arn out")
 	}
-	nameCreators(cmd, c)
+	if err := nameCreators(cmd, c); err != nil {
+		return err
+	}
 	if c.Plugin != nil && plugin == "" {
 		warn(cmd, "the policy is printed without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
 	}
@@ -165,11 +168,17 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 }
 
 // nameCreators takes CDK's own role where the configuration names no creators.
-func nameCreators(cmd *cobra.Command, c *blueprint.Cluster) {
+func nameCreators(cmd *cobra.Command, c *blueprint.Cluster) error {
 	if len(c.Creators) == 0 {
-		c.Creators = []string{c.At.ExecutionRole(place.BootstrapQualifier)}
+		qualifier, err := synth.Qualifier()
+		if err != nil {
+			return err
+		}
+		c.CDK.Qualifier = cmp.Or(c.CDK.Qualifier, qualifier)
+		c.Creators = []string{c.CDK.Creator(c.At)}
 		notice(cmd, "the configuration names no creators, so the one who may create the cluster is CDK's own role, "+c.Creators[0], "")
 	}
+	return nil
 }
 
 // tenantNames are the names of the tenants, in their order.
@@ -246,11 +255,11 @@ func newGenerateIAMPolicy() *cobra.Command {
 // withKey is [placeFlags.cluster] for a command with a flag --key, whose ARN says
 // where the cluster is too: a new key is in the account of its cluster.
 func (f *placeFlags) withKey(cmd *cobra.Command, key string) (blueprint.Cluster, arn.ARN, error) {
-	file, err := f.load(cmd)
+	cluster, err := f.loadOne(cmd)
 	if err != nil {
 		return blueprint.Cluster{}, arn.ARN{}, err
 	}
-	return f.atKey(file.Clusters[0].Blueprint(), key)
+	return f.atKey(cluster.Blueprint(), key)
 }
 
 func (f *placeFlags) atKey(c blueprint.Cluster, key string) (blueprint.Cluster, arn.ARN, error) {

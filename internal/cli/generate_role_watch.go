@@ -46,7 +46,9 @@ func newGenerateRoleWatch() *cobra.Command {
 			if region == "" {
 				return hint.Usage(fmt.Sprintf("it is not known here which Region of the partition %s has the events of IAM", partition), "")
 			}
-			nameCreators(cmd, &c)
+			if err := nameCreators(cmd, &c); err != nil {
+				return err
+			}
 			if len(c.Audit.Emails) == 0 {
 				warn(cmd, "nobody is told: audit.emails is empty", "subscribe to the topic "+c.RolesTopic().Name+" in "+region)
 			}

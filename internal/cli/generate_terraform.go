@@ -27,11 +27,11 @@ func newGenerateTerraform() *cobra.Command {
 		Example: "  ekskms generate terraform --out terraform\n" +
 			"  ekskms generate terraform --file ekskms.yaml --key-only --out key",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			clusters, err := from.load(cmd)
+			from, err := from.loadAlone(cmd)
 			if err != nil {
 				return err
 			}
-			cluster := clusters.Clusters[0].Blueprint()
+			cluster := from.Blueprint()
 			generate, what := terraform.Generate, "cluster "+cluster.Name
 			if keyOnly {
 				generate, what = terraform.GenerateKey, "the key of cluster "+cluster.Name

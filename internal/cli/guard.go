@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -50,7 +50,7 @@ func newGuard() *cobra.Command {
 		RunE: flags.run,
 	}
 	set := cmd.Flags()
-	set.StringVarP(&flags.file, "file", "f", "", "compare what this configuration `file` makes")
+	flags.addFile(set, "compare what this configuration `file` makes; of several, later ones merge over earlier ones")
 	set.StringVar(&flags.against, "against", "", "deployed template or cloud assembly, a `path`")
 	set.StringVar(&flags.base, "base", "", "git `revision` that is deployed")
 	set.StringArrayVar(&flags.accepted, "accept", nil, "finding that is meant, as `id[@resource]=reason`; can be repeated")
@@ -152,7 +152,7 @@ func (f *guardFlags) changed(cmd *cobra.Command, args []string) (read source, re
 		read, err = from(cmd, args[0])
 		return read, func() {}, err
 	}
-	read, _, remove, err = f.synthesized(cmd)
+	read, remove, err = f.synthesized(cmd)
 	return read, remove, err
 }
 
@@ -162,23 +162,19 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 	if f.against != "" {
 		if isConfiguration(f.against) {
 			old := f.checkFlags
-			old.file = f.against
-			read, _, remove, err = old.synthesized(cmd)
+			old.files = []string{f.against}
+			old.only, old.atLeastOne = f.chosen(), true
+			read, remove, err = old.synthesized(cmd)
 			return read, remove, err
 		}
 		read, err = from(cmd, f.against)
 		return read, func() {}, err
 	}
-	name := cmp.Or(f.file, config.FileName)
+	names := f.files
 	if len(args) > 0 {
-		name = args[0]
-	}
-	if name == "-" {
-		return nil, nil, hint.Usage("a revision has no standard input", "name a file")
-	}
-	revision, err := findRevision(cmd, f.base, name)
-	if err != nil {
-		return nil, nil, err
+		names = args
+	} else if len(names) == 0 {
+		names = []string{config.FileName}
 	}
 	folder := filepath.Join(os.TempDir(), "ekskms-guard-"+rand.Text())
 	removeFolder := files.Begin(func() { _ = os.RemoveAll(folder) }).End
@@ -187,18 +183,47 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 			removeFolder()
 		}
 	}()
-	if err := revision.extract(cmd, folder); err != nil {
+	if err := os.Mkdir(folder, 0o700); err != nil {
 		return nil, nil, err
 	}
-	extracted := filepath.Join(folder, revision.path)
+	var extracted []string
+	for i, name := range names {
+		if name == "-" {
+			return nil, nil, hint.Usage("a revision has no standard input", "name a file")
+		}
+		revision, err := findRevision(cmd, f.base, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		below := filepath.Join(folder, strconv.Itoa(i))
+		if err := revision.extract(cmd, below); err != nil {
+			return nil, nil, err
+		}
+		extracted = append(extracted, filepath.Join(below, revision.path))
+	}
 	if len(args) > 0 {
-		read, err = from(cmd, extracted)
+		read, err = from(cmd, extracted[0])
 		return read, removeFolder, err
 	}
 	old := f.checkFlags
-	old.file = extracted
-	read, _, removeAssembly, err := old.synthesized(cmd)
+	old.files, old.only, old.atLeastOne = extracted, f.chosen(), true
+	read, removeAssembly, err := old.synthesized(cmd)
 	return read, func() { removeAssembly(); removeFolder() }, err
+}
+
+// chosen are the names of the clusters that --only means, of which the other side may
+// lack some.
+func (f *guardFlags) chosen() []string {
+	if len(f.only) == 0 || f.whole == nil {
+		return nil
+	}
+	var names []string
+	if chosen, err := f.whole.Only(f.only...); err == nil {
+		for _, c := range chosen.Clusters {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // revision is a path in a revision of a git repository.

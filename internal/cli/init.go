@@ -147,7 +147,7 @@ func (f *initFlags) configuration() (*config.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Read("ekskms.yaml as the flags make it", bytes.NewReader(text))
+	return config.Parse(config.Source{Name: "ekskms.yaml as the flags make it", Data: text})
 }
 
 // refuse says what is wrong with the flags, and which files are in the way.
@@ -433,7 +433,7 @@ var assetHash = regexp.MustCompile(`[0-9a-f]{64}`)
 // snapshotOf synthesizes a file, and returns the template as the project's test
 // writes it.
 func snapshotOf(cmd *cobra.Command, file *config.File) ([]byte, error) {
-	out, remove, err := synthesizeAside(cmd, file)
+	out, remove, err := synthesizeAside(cmd, file, synth.Options{Context: synth.Context()})
 	if err != nil {
 		return nil, err
 	}

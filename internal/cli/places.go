@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"cmp"
 	"fmt"
-	"os"
 
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/finding"
@@ -43,19 +41,22 @@ var fieldOf = map[string][]string{
 // places are those of a configuration, which findings name in place of the template that is
 // made of it and that nobody sees.
 type places struct {
-	file  string
-	lines map[string]int
+	file string
+	at   map[string]config.Place
 	// clusters are the paths of clusters by their stacks.
 	clusters map[string]string
 }
 
-func placesOf(file string, clusters *config.File) *places {
-	p := &places{file: cmp.Or(file, config.FileName), clusters: map[string]string{}}
-	if data, err := os.ReadFile(p.file); err == nil { // standard input is read only once
-		p.lines = config.Lines(data)
+func placesOf(from configuration) *places {
+	p := &places{file: config.FileName, at: from.places, clusters: map[string]string{}}
+	if len(from.files) > 0 {
+		p.file = from.files[0]
 	}
-	for i, c := range clusters.Clusters {
+	for i, c := range from.whole.Clusters {
 		p.clusters[place.Stack(c.Name)] = fmt.Sprintf("clusters[%d]", i)
+	}
+	for _, e := range from.whole.Environments() {
+		p.clusters[place.SharedStack(e.Account, e.Region)], p.clusters[place.AlarmsStack(e.Account, e.Region)] = "shared", "shared"
 	}
 	return p
 }
@@ -70,14 +71,21 @@ func (p *places) name(report *finding.Report) {
 		if cluster == "" {
 			continue
 		}
+		stands := func(field string) bool { return p.at[field] != config.Place{} }
 		f.Field = cluster
 		for _, field := range fieldOf[f.Rule] {
-			if f.Field == cluster || p.lines[cluster+"."+field] > 0 && p.lines[f.Field] == 0 {
+			if f.Field == cluster || stands(cluster+"."+field) && !stands(f.Field) {
 				f.Field = cluster + "." + field
 			}
 		}
-		for at := f.Field; at != "" && f.Line == 0; at = config.Parent(at) {
-			f.Line = p.lines[at]
+		for at := f.Field; at != ""; at = config.Parent(at) {
+			if found := p.at[at]; stands(at) {
+				f.File, f.Line = found.File, found.Line
+				if at == f.Field {
+					f.Field = found.Path // which may be that of the defaults
+				}
+				break
+			}
 		}
 	}
 }

@@ -53,21 +53,31 @@ func TestFields(t *testing.T) {
 // TestPlaces: a finding names the field that is written, or else the one to write, with
 // the line of what holds it.
 func TestPlaces(t *testing.T) {
-	lines := config.Lines([]byte("clusters:\n  - name: a\n  - name: b\n    endpoint:\n      access: publicAndPrivate\n    key: {multiRegion: true}\n"))
-	p := &places{file: "f.yaml", lines: lines, clusters: map[string]string{"ekskms-a": "clusters[0]", "ekskms-b": "clusters[1]"}}
+	sources := []config.Source{
+		{Name: "f.yaml", Data: []byte("clusters:\n  - name: a\n  - name: b\n    endpoint:\n      access: private\n    key: {multiRegion: true}\ndefaults:\n  kubernetesVersion: \"1.34\"\n")},
+		{Name: "g.yaml", Data: []byte("clusters: [{name: a, key: {alias: alias/x}}]")},
+	}
+	whole, at, err := config.Resolve(sources...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := placesOf(configuration{files: []string{"f.yaml", "g.yaml"}, whole: whole, places: at})
 	for _, c := range []struct {
-		stack, rule, field string
-		line               int
+		stack, rule, field, file string
+		line                     int
 	}{
-		{"ekskms-a", "endpoint-public", "clusters[0].endpoint.publicCidrs", 2},
-		{"ekskms-b", "endpoint-public", "clusters[1].endpoint.access", 5},
-		{"ekskms-b", "key-rotation-slow", "clusters[1].key.rotationPeriodDays", 6},
-		{"ekskms-b", "policy-widened", "clusters[1]", 3},
-		{"ekskms-gone", "key-deleted", "", 0},
+		{"ekskms-a", "endpoint-public", "clusters[0].endpoint.publicCidrs", "g.yaml", 1},
+		{"ekskms-b", "endpoint-public", "clusters[1].endpoint.access", "f.yaml", 5},
+		{"ekskms-b", "key-rotation-slow", "clusters[1].key.rotationPeriodDays", "f.yaml", 6},
+		{"ekskms-b", "policy-widened", "clusters[1]", "f.yaml", 3},
+		{"ekskms-b", "kubernetes-version-ended", "defaults.kubernetesVersion", "f.yaml", 8},
+		{"ekskms-a", "alias-moved", "clusters[0].key.alias", "g.yaml", 1},
+		{"ekskms-shared", "trail-weakened", "shared.audit", "f.yaml", 0},
+		{"ekskms-gone", "key-deleted", "", "f.yaml", 0},
 	} {
 		report := finding.Report{Findings: []finding.Finding{{Rule: c.rule, Place: finding.Place{Stack: c.stack, File: "cdk.out/x.json", Line: 99}}}}
 		p.name(&report)
-		if f := report.Findings[0]; f.File != "f.yaml" || f.Field != c.field || f.Line != c.line {
+		if f := report.Findings[0]; f.File != c.file || f.Field != c.field || f.Line != c.line {
 			t.Errorf("%s of %s: %s:%d %s, want line %d, %s", c.rule, c.stack, f.File, f.Line, f.Field, c.line, c.field)
 		}
 	}

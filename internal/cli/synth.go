@@ -26,7 +26,7 @@ const cdkCLI = "aws-cdk@2.1148.1"
 func newSynth() *cobra.Command {
 	var from configuration
 	var output string
-	var resources bool
+	var resources, details bool
 	var opts synth.Options
 	cmd := &cobra.Command{
 		Use:   "synth",
@@ -48,19 +48,20 @@ func newSynth() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printReport(cmd, result, output, resources, clusters)
+			return printReport(cmd, result, output, resources, details || len(clusters.Clusters) == 1, clusters)
 		},
 	}
 	flags := cmd.Flags()
 	from.add(cmd)
 	flags.StringVarP(&opts.Outdir, "out", "o", "cdk.out", "`folder` of the cloud assembly")
 	flags.BoolVar(&resources, "resources", false, "list in the report what resources there are")
+	flags.BoolVar(&details, "details", false, "report on each of several clusters as on one")
 	flags.BoolVar(&opts.Validate, "validate", false, "judge the template with CDK's validator, which takes some seconds; an error makes the exit code 1")
 	choice(flags, &output, "output", "`format` of the report", "text", "json")
 	return cmd
 }
 
-func printReport(cmd *cobra.Command, r *synth.Report, output string, resources bool, clusters *config.File) error {
+func printReport(cmd *cobra.Command, r *synth.Report, output string, resources, details bool, clusters *config.File) error {
 	stdout := cmd.OutOrStdout()
 	switch {
 	case output == "json":
@@ -70,9 +71,15 @@ func printReport(cmd *cobra.Command, r *synth.Report, output string, resources b
 	case !quiet(cmd):
 		w := &strings.Builder{}
 		style := styleOf(cmd, stdout)
-		printText(w, style, r, resources)
-		for _, c := range clusters.Clusters {
-			printPlugin(w, style, c.Plugin)
+		if !details {
+			printSummary(w, style, r)
+			printNext(w, style, r)
+		} else {
+			printText(w, style, r, resources)
+			printNext(w, style, r)
+			for _, c := range clusters.Clusters {
+				printPlugin(w, style, c.Plugin)
+			}
 		}
 		if _, err := io.WriteString(stdout, w.String()); err != nil {
 			return err
@@ -99,16 +106,13 @@ func printReport(cmd *cobra.Command, r *synth.Report, output string, resources b
 func printText(w io.Writer, style terminal.Style, r *synth.Report, resources bool) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	title := func(text string) { p("\n%s\n", style.Paint(terminal.Bold, text)) }
-	names := make([]string, len(r.Stacks))
-	docker := false
 	for i, s := range r.Stacks {
-		names[i] = s.Name
-		docker = docker || s.NeedsDocker
 		if i > 0 {
 			p("\n")
 		}
 		p("%s, for %s\n", style.Paint(terminal.Bold, s.Name), environment(s.Environment))
 		switch {
+		case s.Kind != synth.KindCluster:
 		case s.ExistingKey:
 			title("What the owner of the existing key must add to its policy")
 			p("%s\n", style.Wrap("  ", "  ", "As JSON in the output "+blueprint.Outputs.ExistingKey.ID+". Add what names a role of this stack after the deployment, which makes that role, and all else before it."))
@@ -116,26 +120,60 @@ func printText(w io.Writer, style terminal.Style, r *synth.Report, resources boo
 			title("Who may do what with the key of the secrets")
 			p("%s\n", style.Wrap("  ", "  ", fmt.Sprintf("%s, which rotates every %d days", s.KeyPath, s.RotationDays)))
 		}
-		p("%s", style.Table("  ", policyRows(s.KeyPolicy)))
-		title("Who may create the cluster")
-		for _, creator := range s.Creators {
-			p("  %s\n", creator)
-		}
-		p("%s\n", style.Wrap("  ", "  ", "Deployed by any other principal, the stack fails at the cluster, with access denied on kms:CreateGrant. Name others under 'creators' in ekskms.yaml."))
-		total := 0
-		for _, n := range s.Resources {
-			total += n
+		if s.Kind == synth.KindCluster {
+			p("%s", style.Table("  ", policyRows(s.KeyPolicy)))
+			title("Who may create the cluster")
+			for _, creator := range s.Creators {
+				p("  %s\n", creator)
+			}
+			p("%s\n", style.Wrap("  ", "  ", "Deployed by any other principal, the stack fails at the cluster, with access denied on kms:CreateGrant. Name others under 'creators' in ekskms.yaml."))
 		}
 		if !resources {
-			p("\n%d resources; --resources lists them.\n", total)
+			p("\n%d resources; --resources lists them.\n", s.Total())
 			continue
 		}
-		title(fmt.Sprintf("%d resources", total))
+		title(fmt.Sprintf("%d resources", s.Total()))
 		var rows [][]string
 		for _, kind := range slices.Sorted(maps.Keys(s.Resources)) {
 			rows = append(rows, []string{kind, strconv.Itoa(s.Resources[kind])})
 		}
 		p("%s", style.Table("  ", rows))
+	}
+}
+
+// printSummary is the report on several clusters.
+func printSummary(w io.Writer, style terminal.Style, r *synth.Report) {
+	rows := [][]string{headings(style, "Stack", "For", "Key", "Resources")}
+	inOrder := slices.Clone(r.Stacks)
+	deployed := []string{synth.KindRecord, synth.KindCluster, synth.KindAlarms}
+	slices.SortStableFunc(inOrder, func(a, b synth.StackReport) int {
+		return cmp.Or(strings.Compare(a.Environment, b.Environment), cmp.Compare(slices.Index(deployed, a.Kind), slices.Index(deployed, b.Kind)))
+	})
+	for _, s := range inOrder {
+		key := "-"
+		switch {
+		case s.Kind != synth.KindCluster:
+		case s.ExistingKey:
+			key = "existing"
+		default:
+			key = fmt.Sprintf("new, rotates every %d days", s.RotationDays)
+		}
+		rows = append(rows, []string{s.Name, environment(s.Environment), key, strconv.Itoa(s.Total())})
+	}
+	_, _ = io.WriteString(w, style.Table("", rows)+"\nThe key policy of each is in its template; --details prints them, --only chooses clusters.\n")
+}
+
+// printNext says what was written, and what to do with it.
+func printNext(w io.Writer, style terminal.Style, r *synth.Report) {
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	names := make([]string, len(r.Stacks))
+	docker := false
+	for i, s := range r.Stacks {
+		names[i] = s.Name
+		docker = docker || s.NeedsDocker
+	}
+	if len(names) > 1 {
+		names = []string{"'**'"}
 	}
 	p("\nWrote %s\n", r.Outdir)
 	p("%s npx %s deploy --app %s %s\n", style.Paint(terminal.Bold, "Next:"), cdkCLI, r.Outdir, strings.Join(names, " "))

@@ -8,6 +8,22 @@ import (
 	"github.com/ekskms/ekskms/internal/place"
 )
 
+// Shared is the record of the clusters in a place as its renderers take it.
+func (e Environment) Shared(shared *Shared) blueprint.Cluster {
+	audit := shared.Audit
+	b := blueprint.Cluster{Name: place.Shared, Shared: true, Tags: shared.Tags, Audit: blueprint.Audit{
+		TrailARN: audit.TrailARN, RetentionDays: audit.RetentionDays, CloudWatchLogsRetentionDays: audit.CloudWatchLogsRetentionDays,
+		Emails: audit.Emails, Readers: audit.Readers,
+	}}
+	if e.Region != "" {
+		b.At = place.In(e.Account, e.Region)
+	}
+	if audit.TrailARN == "" && e.Region != e.HomeRegion {
+		b.Audit.TrailARN = blueprint.Cluster{Name: place.Shared, At: place.In(e.Account, e.HomeRegion)}.Trail().ARN
+	}
+	return b
+}
+
 // Blueprint is the cluster as its renderers take it. It is in its place only if the
 // configuration says where that is.
 func (c Cluster) Blueprint() blueprint.Cluster {
@@ -24,6 +40,7 @@ func (c Cluster) Blueprint() blueprint.Cluster {
 		Audit:             blueprint.Audit(c.Audit),
 		Secrets:           blueprint.Secrets{Guard: manifest.Guard(c.Secrets.Guard), GuardExemptions: c.Secrets.GuardExemptions},
 		Tags:              c.Tags,
+		CDK:               blueprint.CDK(c.CDK),
 	}
 	if c.Region != "" {
 		b.At = place.In(c.Account, c.Region)

@@ -23,17 +23,17 @@ func (d *decoder) cluster(c *Cluster, path string) {
 	d.hostPaths(c.Plugin, path+".plugin")
 	d.secrets(c, path)
 	d.checks(c.Checks, path+".checks")
-	first := map[string]int{}
+	first := map[string]*yaml.Node{}
 	for i, e := range c.AccessEntries {
 		at := fmt.Sprintf("%s.accessEntries[%d].principalArn", path, i)
 		if !d.ok(at) {
 			continue
 		}
-		if line := first[e.PrincipalARN]; line > 0 {
-			d.faultAt(at, "has an entry already, on line %d: a principal can have one", line)
+		if other := first[e.PrincipalARN]; other != nil {
+			d.faultAt(at, "has an entry already, on %s: a principal can have one", d.line(other))
 			continue
 		}
-		first[e.PrincipalARN] = d.nodes[at].Line
+		first[e.PrincipalARN] = d.nodes[at]
 	}
 	for _, other := range []string{place.AuditAlias(c.Name), place.AlarmsAlias(c.Name), place.LogsAlias(c.Name)} {
 		if at := path + ".key.alias"; c.Key.Alias == other && d.ok(at) {
@@ -195,18 +195,18 @@ func (d *decoder) nodeGroup(c *Cluster, g *NodeGroup, path string) {
 // tenants checks that no two share what tells them apart.
 func (d *decoder) tenants(p Plugin, path string) {
 	if at := path + ".tenants"; !p.Enabled && d.ok(path+".enabled") && len(p.Tenants) > 0 {
-		d.faultAt(at, "can't stand beside enabled: false (line %d): remove one of them", d.nodes[path+".enabled"].Line)
+		d.faultAt(at, "can't stand beside enabled: false (%s): remove one of them", d.line(d.nodes[path+".enabled"]))
 	}
 	pods := map[[2]string]string{{manifest.DefaultNamespace, manifest.DefaultServiceAccount}: "the plugin itself"}
-	names, text := map[string]int{}, 0
+	names, text := map[string]*yaml.Node{}, 0
 	for i, t := range p.Tenants {
 		at := fmt.Sprintf("%s.tenants[%d]", path, i)
 		text += len(t.Name) + len(t.Namespace) + len(t.ServiceAccount)
 		if name := at + ".name"; d.ok(name) {
-			if line := names[t.Name]; line > 0 {
-				d.faultAt(name, "is the name of another tenant, on line %d: give each its own", line)
+			if other := names[t.Name]; other != nil {
+				d.faultAt(name, "is the name of another tenant, on %s: give each its own", d.line(other))
 			} else {
-				names[t.Name] = d.nodes[name].Line
+				names[t.Name] = d.nodes[name]
 			}
 		}
 		account := at + ".serviceAccount"
@@ -218,7 +218,7 @@ func (d *decoder) tenants(p Plugin, path string) {
 			d.faultAt(account, "is in namespace %s that of %s: give each tenant its own", t.Namespace, other)
 			continue
 		}
-		pods[pod] = fmt.Sprintf("another tenant, on line %d", d.nodes[account].Line)
+		pods[pod] = "another tenant, on " + d.line(d.nodes[account])
 	}
 	if at := path + ".tenants"; d.ok(at) && text > blueprint.MaxTenantText {
 		d.faultAt(at, "has names, namespaces and service accounts of %d characters in all, must be at most %d: shorten them", text, blueprint.MaxTenantText)
@@ -241,24 +241,24 @@ func (d *decoder) hostPaths(p Plugin, path string) {
 
 // secrets checks the readers, and fills in the namespaces of service accounts.
 func (d *decoder) secrets(c *Cluster, path string) {
-	entries := map[string]int{} // lines
+	entries := map[string]*yaml.Node{}
 	for i, e := range c.AccessEntries {
 		if at := fmt.Sprintf("%s.accessEntries[%d].principalArn", path, i); d.ok(at) {
-			entries[e.PrincipalARN] = d.nodes[at].Line
+			entries[e.PrincipalARN] = d.nodes[at]
 		}
 	}
 	path += ".secrets"
 	if at := path + ".guardExemptions"; c.Secrets.Guard == GuardOff && !d.bad[path+".guard"] && len(c.Secrets.GuardExemptions) > 0 {
 		d.faultAt(at, "means nothing with guard: off: set guard to warn or deny, or remove this")
 	}
-	names := map[string]int{}
+	names := map[string]*yaml.Node{}
 	for i, r := range c.Secrets.Readers {
 		at := fmt.Sprintf("%s.readers[%d]", path, i)
 		if name := at + ".name"; d.ok(name) {
-			if line := names[r.Name]; line > 0 {
-				d.faultAt(name, "is the name of another reader, on line %d: give each its own", line)
+			if other := names[r.Name]; other != nil {
+				d.faultAt(name, "is the name of another reader, on %s: give each its own", d.line(other))
 			} else {
-				names[r.Name] = d.nodes[name].Line
+				names[r.Name] = d.nodes[name]
 			}
 		}
 		if len(r.Groups)+len(r.ServiceAccounts) == 0 && !d.bad[at] {
@@ -266,11 +266,11 @@ func (d *decoder) secrets(c *Cluster, path string) {
 		}
 		for j, arn := range r.PrincipalARNs {
 			principal := fmt.Sprintf("%s.principalArns[%d]", at, j)
-			if line := entries[arn]; line > 0 && d.ok(principal) {
-				d.faultAt(principal, "has an access entry already, on line %d: a principal can have one, so write the groups there and remove this", line)
+			if other := entries[arn]; other != nil && d.ok(principal) {
+				d.faultAt(principal, "has an access entry already, on %s: a principal can have one, so write the groups there and remove this", d.line(other))
 			}
 		}
-		accounts := map[ServiceAccount]int{}
+		accounts := map[ServiceAccount]*yaml.Node{}
 		for j := range r.ServiceAccounts {
 			account, where := &r.ServiceAccounts[j], fmt.Sprintf("%s.serviceAccounts[%d]", at, j)
 			if d.nodes[where+".namespace"] == nil {
@@ -279,11 +279,11 @@ func (d *decoder) secrets(c *Cluster, path string) {
 			if !d.ok(where) || d.bad[at+".namespace"] {
 				continue
 			}
-			if line := accounts[*account]; line > 0 {
-				d.faultAt(where+".name", "stands here twice, first on line %d", line)
+			if other := accounts[*account]; other != nil {
+				d.faultAt(where+".name", "stands here twice, first on %s", d.line(other))
 				continue
 			}
-			accounts[*account] = d.nodes[where].Line
+			accounts[*account] = d.nodes[where]
 		}
 	}
 }
@@ -292,16 +292,16 @@ func (d *decoder) secrets(c *Cluster, path string) {
 // never be read.
 func (d *decoder) checks(c Checks, path string) {
 	type place struct{ id, resource string }
-	first := map[place]int{} // lines
+	first := map[place]*yaml.Node{}
 	for i, s := range c.Suppress {
 		at := fmt.Sprintf("%s.suppress[%d]", path, i)
 		if !d.ok(at+".id") || d.bad[at+".resource"] {
 			continue
 		}
-		if line := first[place{s.ID, s.Resource}]; line > 0 {
-			d.faultAt(at+".id", "is suppressed there already, on line %d: remove one of them", line)
+		if other := first[place{s.ID, s.Resource}]; other != nil {
+			d.faultAt(at+".id", "is suppressed there already, on %s: remove one of them", d.line(other))
 			continue
 		}
-		first[place{s.ID, s.Resource}] = d.nodes[at+".id"].Line
+		first[place{s.ID, s.Resource}] = d.nodes[at+".id"]
 	}
 }

@@ -37,14 +37,71 @@ const (
 
 // File is the content of an ekskms.yaml.
 type File struct {
-	// The clusters to build. This version takes exactly one. Required.
-	Clusters []Cluster `yaml:"clusters" jsonschema:"required,minItems=1,maxItems=1"`
+	// What every cluster has unless it says otherwise: any field of a cluster but its name. It is merged field by field; a list of the cluster replaces the whole list. A field that can't stand beside one of the cluster's own gives way to it. Default: nothing.
+	Defaults *Cluster `yaml:"defaults,omitempty" config:"part"`
+
+	// The clusters to build: at most 1,000. Required.
+	Clusters []Cluster `yaml:"clusters" jsonschema:"required,minItems=1,maxItems=1000"`
+
+	// What the clusters of an account and Region share: the record and the alarms. With several clusters they always share it. Default: for a cluster alone, its own.
+	Shared *Shared `yaml:"shared,omitempty" config:"optional"`
+
+	// The order in which the clusters are deployed: a wave waits for the one before it. Default: all at once.
+	Waves []Wave `yaml:"waves,omitempty" jsonschema:"maxItems=50"`
+
+	// All are all clusters of the file, where Clusters are some of them: see [File.Only].
+	All []Cluster `yaml:"-"`
+}
+
+// Shared is what the clusters of an account and Region share, in stacks of its own.
+type Shared struct {
+	// How the use of the keys, and tampering with them, is recorded and reported. Default: one new trail for each account, no notifications by e-mail.
+	Audit SharedAudit `yaml:"audit"`
+
+	// Home Regions of the new trails, by account. A trail can't move. Default: the Region of the account's first cluster.
+	HomeRegions map[string]string `yaml:"homeRegions,omitempty" jsonschema:"maxProperties=1000" config:"keyRule=account,rule=region"`
+
+	// Tags for every resource of the shared stacks that can have them, as those of a cluster. Default: none.
+	Tags map[string]string `yaml:"tags,omitempty" jsonschema:"maxProperties=50" config:"keyRule=tagKey,rule=tagValue"`
+}
+
+// SharedAudit says how the use of the keys of several clusters, and tampering with them, is recorded and reported.
+type SharedAudit struct {
+	// ARN of an existing CloudTrail trail that records management events of KMS in all accounts and Regions here, such as one of the organization. No trail is made then. Default: a new trail in each account.
+	TrailARN string `yaml:"trailArn,omitempty" config:"rule=trailARN"`
+
+	// Days that the log bucket of a new trail keeps its objects, 1 to 36500. Not with trailArn. Default: 365.
+	RetentionDays int `yaml:"retentionDays,omitempty" config:"is=trailDays,unless=trailArn"`
+
+	// Days that a copy of a new trail is kept in CloudWatch Logs, one of the periods that it has. Any principal that IAM lets read the log group reads the copy, whatever readers says. Every management event of the account is ingested, and billed. Not with trailArn. Default: no copy.
+	CloudWatchLogsRetentionDays int `yaml:"cloudWatchLogsRetentionDays,omitempty" config:"is=copyDays,rule=logRetention,unless=trailArn"`
+
+	// E-mail addresses that the notification topics of all accounts and Regions send alarms to. Each must confirm each subscription. Default: none.
+	Emails []string `yaml:"emails,omitempty" jsonschema:"uniqueItems=true" config:"rule=email"`
+
+	// ARNs of IAM roles that may decrypt the logs of the new trails of their partition. Not with trailArn. Default: none.
+	Readers []string `yaml:"readers,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN,unless=trailArn"`
+}
+
+// Wave is a step of a rollout. It names clusters, or labels, or both.
+type Wave struct {
+	// Name of the wave, which no other has: 1 to 63 lowercase letters, digits and hyphens. Required.
+	Name string `yaml:"name" jsonschema:"required" config:"rule=waveName"`
+
+	// Names of clusters of the wave. Default: those that have the labels.
+	Clusters []string `yaml:"clusters,omitempty" jsonschema:"minItems=1,uniqueItems=true" config:"rule=clusterName"`
+
+	// Labels of the wave's clusters: those that have them all and are in no earlier wave. Default: the named clusters alone.
+	Labels map[string]string `yaml:"labels,omitempty" jsonschema:"maxProperties=20" config:"keyRule=labelKey,rule=labelValue"`
 }
 
 // Cluster is an EKS cluster with its secrets key, its audit trail and its KMS plugin.
 type Cluster struct {
 	// Name of the cluster: 1 to 100 letters, digits, hyphens and underscores, beginning with a letter or a digit. Required.
 	Name string `yaml:"name" jsonschema:"required" config:"rule=clusterName"`
+
+	// Labels such as env: prod, by which --only and waves choose clusters: at most 20. They are no tags: nothing on AWS has them. Default: none.
+	Labels map[string]string `yaml:"labels,omitempty" jsonschema:"maxProperties=20" config:"keyRule=labelKey,rule=labelValue"`
 
 	// AWS account to deploy to: 12 digits, quoted. Given together with region, or not at all. Default: the account of the credentials that deploy.
 	Account string `yaml:"account,omitempty" config:"rule=account,needs=region"`
@@ -87,6 +144,9 @@ type Cluster struct {
 
 	// Who may read which Kubernetes secrets, and what becomes of roles that let others read them all. Default: no roles are made, and none is looked at.
 	Secrets Secrets `yaml:"secrets"`
+
+	// How the CDK deploys, where the account and the Region were not bootstrapped with its defaults. All clusters of an account and Region have the same. Default: what cdk.json says, or the defaults of the CDK.
+	CDK CDK `yaml:"cdk,omitempty"`
 
 	// What ekskms check accepts. Default: no finding.
 	Checks Checks `yaml:"checks,omitempty"`
@@ -300,6 +360,30 @@ type ServiceAccount struct {
 
 	// Namespace of the service account. Default: that of the reader.
 	Namespace string `yaml:"namespace,omitempty" config:"rule=namespace"`
+}
+
+// CDK says how the CDK deploys. A name of a role may have a path before it, and hold ${AWS::AccountId}, ${AWS::Region} and ${Qualifier}.
+type CDK struct {
+	// Qualifier of the bootstrap stack: 1 to 10 lowercase letters and digits. Default: that of cdk.json, or hnb659fds.
+	Qualifier string `yaml:"qualifier,omitempty" config:"rule=qualifier"`
+
+	// Name of the IAM policy of the account that bounds the permissions of every role that is made. Default: none.
+	PermissionsBoundary string `yaml:"permissionsBoundary,omitempty" config:"rule=policyName"`
+
+	// Name of the role with which CloudFormation works, which may create the cluster then. Default: cdk-${Qualifier}-cfn-exec-role-${AWS::AccountId}-${AWS::Region}.
+	ExecutionRole string `yaml:"executionRole,omitempty" config:"rule=cdkRole"`
+
+	// Name of the role that the CDK CLI deploys as. Default: cdk-${Qualifier}-deploy-role-${AWS::AccountId}-${AWS::Region}.
+	DeployRole string `yaml:"deployRole,omitempty" config:"rule=cdkRole"`
+
+	// Name of the role that the CDK CLI looks things up as. Default: cdk-${Qualifier}-lookup-role-${AWS::AccountId}-${AWS::Region}.
+	LookupRole string `yaml:"lookupRole,omitempty" config:"rule=cdkRole"`
+
+	// Name of the role that uploads files. Default: cdk-${Qualifier}-file-publishing-role-${AWS::AccountId}-${AWS::Region}.
+	FilePublishingRole string `yaml:"filePublishingRole,omitempty" config:"rule=cdkRole"`
+
+	// Name of the role that uploads container images. Default: cdk-${Qualifier}-image-publishing-role-${AWS::AccountId}-${AWS::Region}.
+	ImagePublishingRole string `yaml:"imagePublishingRole,omitempty" config:"rule=cdkRole"`
 }
 
 // Checks says which findings of ekskms check are accepted.

@@ -78,7 +78,7 @@ func schemaError(t *testing.T, s *jsonschema.Schema, text string) error {
 
 func parseFaults(t *testing.T, text string) config.Faults {
 	t.Helper()
-	f, err := config.Parse("f.yaml", []byte(text))
+	f, err := config.Parse(config.Source{Name: "f.yaml", Data: []byte(text)})
 	var faults config.Faults
 	if !errors.As(err, &faults) {
 		t.Fatalf("got the error %v, want config.Faults", err)
@@ -183,7 +183,7 @@ func TestAccepted(t *testing.T) {
 	for _, c := range accepted {
 		t.Run(c.name, func(t *testing.T) {
 			text := document(c.yaml)
-			f, err := config.Parse("f.yaml", []byte(text))
+			f, err := config.Parse(config.Source{Name: "f.yaml", Data: []byte(text)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,7 +203,7 @@ func checkRoundTrip(t *testing.T, f *config.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := config.Parse("again.yaml", out)
+	again, err := config.Parse(config.Source{Name: "again.yaml", Data: out})
 	if err != nil {
 		t.Fatalf("the written model does not parse: %v\n%s", err, out)
 	}
@@ -215,10 +215,16 @@ func checkRoundTrip(t *testing.T, f *config.File) {
 // checkComplete makes sure that a renderer finds everything that it needs.
 func checkComplete(t *testing.T, f *config.File) {
 	t.Helper()
-	if len(f.Clusters) != 1 {
-		t.Fatalf("got %d clusters, want one", len(f.Clusters))
+	if len(f.Clusters) == 0 || f.Defaults != nil {
+		t.Fatalf("got %d clusters, and the defaults %v that are to be in them", len(f.Clusters), f.Defaults)
 	}
-	c := f.Clusters[0]
+	for _, c := range f.Clusters {
+		checkCluster(t, c, f.Shared != nil)
+	}
+}
+
+func checkCluster(t *testing.T, c config.Cluster, shares bool) {
+	t.Helper()
 	for what, missing := range map[string]bool{
 		"name":                         c.Name == "",
 		"kubernetesVersion":            c.KubernetesVersion == "",
@@ -227,7 +233,7 @@ func checkComplete(t *testing.T, f *config.File) {
 		"endpoint.access":              c.Endpoint.Access == "",
 		"capacity.nodeGroup":           (c.Capacity.Mode == config.CapacityNodeGroup) != (c.Capacity.NodeGroup != nil),
 		"key":                          (c.Key.ARN == "") == (c.Key.Alias == "" || c.Key.RotationPeriodDays == 0 || c.Key.PendingWindowDays == 0),
-		"audit.retentionDays":          (c.Audit.TrailARN == "") == (c.Audit.RetentionDays == 0),
+		"audit.retentionDays":          (c.Audit.TrailARN == "" && !shares) == (c.Audit.RetentionDays == 0),
 		"controlPlaneLogRetentionDays": c.Audit.ControlPlaneLogRetentionDays == 0,
 		"plugin":                       c.Plugin.Mode == "" || c.Plugin.Architecture == "",
 		"plugin.tenants":               (c.Plugin.Mode == config.PluginSidecar) != (len(c.Plugin.Tenants) > 0),
@@ -362,7 +368,7 @@ func TestDefaultYAMLUncommented(t *testing.T) {
 		}
 		b.WriteString(line)
 	}
-	f, err := config.Parse("default.yaml", []byte(b.String()))
+	f, err := config.Parse(config.Source{Name: "default.yaml", Data: []byte(b.String())})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, b.String())
 	}
@@ -373,10 +379,10 @@ func TestDefaultYAMLUncommented(t *testing.T) {
 
 // Where something exists already, the fields of a new one stay empty.
 func TestNoDefaultsBesideExisting(t *testing.T) {
-	f, err := config.Parse("f.yaml", []byte(document(`  vpc: {id: vpc-12345678, subnetIds: [subnet-11111111, subnet-22222222]}
-  key: {arn: "`+key+`"}
+	f, err := config.Parse(config.Source{Name: "f.yaml", Data: []byte(document(`  vpc: {id: vpc-12345678, subnetIds: [subnet-11111111, subnet-22222222]}
+  key: {arn: "` + key + `"}
   audit: {trailArn: "arn:aws:cloudtrail:eu-central-1:111122223333:trail/management"}
-`)))
+`))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +393,7 @@ func TestNoDefaultsBesideExisting(t *testing.T) {
 }
 
 func TestDefaultsFromOtherFields(t *testing.T) {
-	f, err := config.Parse("f.yaml", []byte("clusters:\n- name: blue\n  capacity: {mode: nodeGroup, nodeGroup: {minSize: 3}}\n"))
+	f, err := config.Parse(config.Source{Name: "f.yaml", Data: []byte("clusters:\n- name: blue\n  capacity: {mode: nodeGroup, nodeGroup: {minSize: 3}}\n")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -474,8 +480,8 @@ func TestSchemaIsClosedAndExplained(t *testing.T) {
 		t.Errorf("$schema is %q", root.Schema)
 	}
 	root.Defs["File"] = root.object
-	if len(root.Defs) != 17 {
-		t.Errorf("got %d objects, want 17", len(root.Defs))
+	if len(root.Defs) != 29 {
+		t.Errorf("got %d objects, want 29", len(root.Defs))
 	}
 	for name, o := range root.Defs {
 		if o.AdditionalProperties != false {
@@ -519,7 +525,7 @@ func TestWords(t *testing.T) {
 		{"  accessEntries: [{principalArn: \"arn:aws:iam::111122223333:role/a\", policy: AmazonEKSViewPolicy, scope: {type: %s, namespaces: [a]}}]\n", config.ScopeNamespace},
 	}
 	for _, w := range words {
-		if _, err := config.Parse("f.yaml", []byte(document(fmt.Sprintf(w.format, w.word)))); err != nil {
+		if _, err := config.Parse(config.Source{Name: "f.yaml", Data: []byte(document(fmt.Sprintf(w.format, w.word)))}); err != nil {
 			t.Errorf("%s: %v", w.word, err)
 		}
 	}
@@ -582,7 +588,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := config.Parse("f.yaml", data)
+		file, err := config.Parse(config.Source{Name: "f.yaml", Data: data})
 		if err == nil {
 			checkRoundTrip(t, file)
 			checkComplete(t, file)

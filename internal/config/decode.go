@@ -16,21 +16,76 @@ import (
 // A decoder fills the model from YAML nodes, as the tags of the model tell it. It
 // goes on after a fault, so that one run finds them all.
 type decoder struct {
-	file   string
-	faults Faults
-	nodes  map[string]*yaml.Node // what stands in the file, by path
-	bad    map[string]bool       // paths with a fault at or below them
+	sources []Source
+	origins origins
+	faults  Faults
+	seen    map[string]int        // indexes of faults, by their texts
+	nodes   map[string]*yaml.Node // what stands in the file, by path
+	bad     map[string]bool       // paths with a fault at or below them
+	// names are those of the clusters, where there are several.
+	names []string
+	// partial is set while the defaults are decoded, which are parts of clusters.
+	partial bool
 }
 
-// fault records what is wrong with the value n at path.
+// fault records what is wrong with the value n at path. What several clusters take
+// from one place is one fault.
 func (d *decoder) fault(n *yaml.Node, path, value, format string, args ...any) {
-	d.faults = append(d.faults, Fault{
-		File: d.file, Line: max(1, n.Line), Column: n.Column,
-		Path: path, Value: value, Message: fmt.Sprintf(format, args...),
-	})
 	for p := path; p != ""; p = parent(p) {
 		d.bad[p] = true
 	}
+	at := d.place(n, path)
+	f := Fault{File: at.File, Line: max(1, at.Line), Column: at.Column, Path: at.Path, Value: value, Message: fmt.Sprintf(format, args...)}
+	cluster, same := d.clusterOf(path), fmt.Sprint(f.Column, " ", f)
+	if i, found := d.seen[same]; found {
+		if have := &d.faults[i]; len(have.Clusters) > 0 && !slices.Contains(have.Clusters, cluster) {
+			have.Clusters = append(have.Clusters, cluster)
+		}
+		return
+	}
+	d.seen[same] = len(d.faults)
+	if cluster != "" {
+		f.Clusters = []string{cluster}
+	}
+	d.faults = append(d.faults, f)
+}
+
+// clusterOf is the name of the cluster to which a path belongs, where there are
+// several.
+func (d *decoder) clusterOf(path string) string {
+	var i int
+	if n, _ := fmt.Sscanf(path, "clusters[%d]", &i); n == 1 && i < len(d.names) {
+		return d.names[i]
+	}
+	return ""
+}
+
+// place is where a node stands that is taken for the value, or the key, at path.
+func (d *decoder) place(n *yaml.Node, path string) Place {
+	o, found := d.origins[n]
+	if !found {
+		o.Place = Place{File: d.sources[len(d.sources)-1].Name, Line: n.Line, Column: n.Column}
+	}
+	step := func(p string) string { return strings.TrimLeft(p[len(parent(p)):], ".[") }
+	if n.Kind == yaml.ScalarNode && step(o.Path) == step(path) {
+		return o.Place
+	}
+	// Otherwise it is for what is not there, below something that is.
+	for at := path; ; at = parent(at) {
+		if above, ok := d.origins[d.nodes[at]]; ok || at == "" {
+			o.Path = strings.TrimPrefix(above.Path+path[len(at):], ".")
+			return o.Place
+		}
+	}
+}
+
+// line says where a node stands, for a message about another.
+func (d *decoder) line(n *yaml.Node) string {
+	text := fmt.Sprintf("line %d", n.Line)
+	if o := d.origins[n]; len(d.sources) > 1 && o.File != "" {
+		text += " of " + o.File
+	}
+	return text
 }
 
 // parent cuts the last step off a path.
@@ -120,18 +175,18 @@ func (d *decoder) key(n *yaml.Node, path string) (string, bool) {
 
 // entries calls f for each entry of a mapping, duplicates excepted.
 func (d *decoder) entries(n *yaml.Node, path string, f func(name string, key, value *yaml.Node)) {
-	lines := map[string]int{}
+	first := map[string]*yaml.Node{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		name, ok := d.key(key, path)
 		if !ok {
 			continue
 		}
-		if line := lines[name]; line > 0 {
-			d.fault(key, join(path, name), show(value), "stands here twice, first on line %d", line)
+		if other := first[name]; other != nil {
+			d.fault(key, join(path, name), show(value), "stands here twice, first on %s", d.line(other))
 			continue
 		}
-		lines[name] = key.Line
+		first[name] = key
 		f(name, key, value)
 	}
 }
@@ -157,8 +212,14 @@ func (d *decoder) object(n *yaml.Node, path string, v reflect.Value) {
 			return
 		}
 		given[name] = key
+		if fields[i].Part {
+			return // it is merged into the others already
+		}
 		d.value(value, join(path, name), v.Field(fields[i].Index), &fields[i])
 	})
+	if d.partial {
+		return // what is missing is in the clusters
+	}
 	// Fields that choose between others stand before them in the model, so their
 	// defaults are set when those are looked at.
 	for i := range fields {
@@ -170,7 +231,7 @@ func (d *decoder) object(n *yaml.Node, path string, v reflect.Value) {
 
 // absent fills in the default of a field that was not given.
 func (d *decoder) absent(n *yaml.Node, path string, v reflect.Value, f *rules.Field, given map[string]*yaml.Node) {
-	if given[f.Name] != nil || given[f.Unless] != nil || f.When != "" && !holds(v, f) {
+	if f.Part || f.Optional || given[f.Name] != nil || given[f.Unless] != nil || f.When != "" && !holds(v, f) {
 		return
 	}
 	at := join(path, f.Name)
@@ -179,7 +240,7 @@ func (d *decoder) absent(n *yaml.Node, path string, v reflect.Value, f *rules.Fi
 		return
 	}
 	fv := v.Field(f.Index)
-	empty := &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column}
+	empty := d.origins.like(&yaml.Node{Kind: yaml.MappingNode}, n)
 	switch fv.Kind() {
 	case reflect.Struct:
 		d.object(empty, at, fv)
@@ -234,7 +295,7 @@ func (d *decoder) between(n *yaml.Node, path string, v reflect.Value, f *rules.F
 		return
 	}
 	if other := given[f.Unless]; other != nil {
-		d.fault(key, at, show(d.nodes[at]), "can't stand beside %s (line %d): remove one of them", f.Unless, other.Line)
+		d.fault(key, at, show(d.nodes[at]), "can't stand beside %s (%s): remove one of them", f.Unless, d.line(other))
 	}
 	if f.Needs != "" && given[f.Needs] == nil {
 		d.fault(key, at, show(d.nodes[at]), "needs %s beside it: give both or neither", f.Needs)
@@ -280,11 +341,7 @@ func items(n int) string {
 
 func (d *decoder) list(n *yaml.Node, path string, v reflect.Value, f *rules.Field) {
 	count := len(n.Content)
-	switch one := f.MinItems == 1 && f.MaxItems == 1; {
-	case one && count > 1:
-		d.fault(n.Content[1], path, items(count), "this version takes exactly one")
-	case one && count == 0:
-		d.fault(n, path, items(0), "must have exactly one")
+	switch {
 	case count < f.MinItems:
 		d.fault(n, path, items(count), "must have at least %d", f.MinItems)
 	case f.MaxItems > 0 && count > f.MaxItems:
@@ -295,17 +352,19 @@ func (d *decoder) list(n *yaml.Node, path string, v reflect.Value, f *rules.Fiel
 	}
 	// Places matter to the paths of later faults, so a bad item keeps its own.
 	v.Set(reflect.MakeSlice(v.Type(), count, count))
-	lines := map[string]int{}
+	defer func(partial bool) { d.partial = partial }(d.partial)
+	d.partial = false // a list is taken whole
+	first := map[string]*yaml.Node{}
 	for i, item := range n.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		ok := d.value(item, at, v.Index(i), f)
 		if !ok || !f.UniqueItems {
 			continue
 		}
-		if line := lines[item.Value]; line > 0 {
-			d.fault(item, at, show(item), "stands here twice, first on line %d", line)
+		if other := first[item.Value]; other != nil {
+			d.fault(item, at, show(item), "stands here twice, first on %s", d.line(other))
 		} else {
-			lines[item.Value] = item.Line
+			first[item.Value] = item
 		}
 	}
 }

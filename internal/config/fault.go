@@ -21,6 +21,8 @@ type Fault struct {
 	Value string
 	// Message says what is allowed instead.
 	Message string
+	// Clusters are the names of those that have the fault, where there are others.
+	Clusters []string
 }
 
 func (f Fault) String() string {
@@ -33,10 +35,17 @@ func (f Fault) String() string {
 		b.WriteString(f.Value + ": ")
 	}
 	b.WriteString(f.Message)
+	switch n := len(f.Clusters); {
+	case n == 1:
+		b.WriteString(" (cluster " + printable(f.Clusters[0]) + ")")
+	case n > 1:
+		b.WriteString(" (" + strconv.Itoa(n) + " clusters, " + printable(f.Clusters[0]) + " first)")
+	}
 	return b.String()
 }
 
-// Faults is everything that is wrong with a file, in the order of its lines.
+// Faults is everything that is wrong with a file, or with files that merge, in the
+// order of their lines.
 type Faults []Fault
 
 // Error gives each fault a line of its own.
@@ -48,9 +57,12 @@ func (fs Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-func (fs Faults) sort() {
+func (fs Faults) sort(sources []Source) {
+	file := func(f Fault) int {
+		return slices.IndexFunc(sources, func(s Source) bool { return s.Name == f.File })
+	}
 	slices.SortStableFunc(fs, func(a, b Fault) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(file(a), file(b)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 }
 

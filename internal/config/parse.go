@@ -32,7 +32,7 @@ func DefaultYAML() []byte { return bytes.Clone(defaultYAML) }
 
 // Default returns the model of [DefaultYAML].
 func Default() *File {
-	f, err := Parse("default.yaml", defaultYAML)
+	f, err := Parse(Source{"default.yaml", defaultYAML})
 	if err != nil {
 		panic(fmt.Errorf("config: the embedded default: %w", err))
 	}
@@ -43,43 +43,61 @@ func Default() *File {
 // JSON Schema can say; [Parse] also checks what lies between fields.
 func Schema() []byte { return bytes.Clone(schema) }
 
-// Load reads and parses a file.
-func Load(path string) (*File, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("there is no %s: %w", path, fs.ErrNotExist)
+// FileName is the file that is read where none is named.
+const FileName = "ekskms.yaml"
+
+// Load reads and parses files, of which later ones merge over earlier ones. Without a
+// path it reads [FileName] in the working directory, and takes the built-in default if
+// that is not there.
+func Load(paths ...string) (*File, error) {
+	var sources []Source
+	for _, path := range paths {
+		source, err := Open(path)
+		if err != nil {
+			return nil, err
 		}
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		sources = append(sources, source)
+	}
+	sources, _, err := OrDefault(sources...)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(sources...)
+}
+
+// Open reads a file, and does not parse it.
+func Open(path string) (Source, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Source{}, fmt.Errorf("there is no %s: %w", path, fs.ErrNotExist)
+	} else if err != nil {
+		return Source{}, fmt.Errorf("reading the configuration: %w", err)
 	}
 	defer f.Close()
 	return Read(path, f)
 }
 
-// FileName is the file that is read where none is named.
-const FileName = "ekskms.yaml"
-
-// LoadOrDefault reads the file that is named, or [FileName] in the working
-// directory if the path is empty, or takes the built-in default if there is none.
-func LoadOrDefault(path string) (file *File, builtIn bool, err error) {
-	if path == "" {
-		path = FileName
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return Default(), true, nil
-		}
-	}
-	file, err = Load(path)
-	return file, false, err
-}
-
-// Read reads and parses all that r gives. filename is for messages only.
-func Read(filename string, r io.Reader) (*File, error) {
+// Read reads all that r gives, and does not parse it. name is for messages only.
+func Read(name string, r io.Reader) (Source, error) {
 	// One byte more than Parse takes is enough for it to refuse the file.
 	data, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return Source{}, fmt.Errorf("reading the configuration: %w", err)
 	}
-	return Parse(filename, data)
+	return Source{name, data}, nil
+}
+
+// OrDefault are the sources, or if there are none [FileName] in the working directory,
+// or the built-in default if that is not there.
+func OrDefault(sources ...Source) (found []Source, builtIn bool, err error) {
+	if len(sources) > 0 {
+		return sources, false, nil
+	}
+	source, err := Open(FileName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return []Source{{"default.yaml", defaultYAML}}, true, nil
+	}
+	return []Source{source}, false, err
 }
 
 // Is tells whether a file is meant as an ekskms.yaml, right or wrong, and not as
@@ -98,30 +116,56 @@ func has(data []byte, field string) bool {
 	return found
 }
 
-// Parse reads a configuration and fills in its defaults. filename is for messages
-// only. An error is always [Faults], and holds everything that is wrong.
-func Parse(filename string, data []byte) (*File, error) {
-	d := &decoder{file: filename, nodes: map[string]*yaml.Node{}, bad: map[string]bool{}}
+// Parse reads a configuration and fills in its defaults. Later sources merge over
+// earlier ones: field by field, a list whole, clusters by their names. An error is
+// always [Faults], and holds everything that is wrong.
+func Parse(sources ...Source) (*File, error) {
+	file, _, err := Resolve(sources...)
+	return file, err
+}
+
+// Resolve is [Parse], and tells where each value stands, by its path in the result. Of
+// what can't be read it tells nothing.
+func Resolve(sources ...Source) (*File, map[string]Place, error) {
+	d := &decoder{sources: sources, origins: origins{}, seen: map[string]int{}, nodes: map[string]*yaml.Node{}, bad: map[string]bool{}}
+	var roots []*yaml.Node
+	for _, s := range sources {
+		if root := d.document(s); root != nil {
+			d.origins.add(s.Name, root, "", root.Line)
+			roots = append(roots, root)
+		}
+	}
 	file := &File{}
-	if root := d.document(data); root != nil {
+	if len(roots) == len(sources) {
+		root := d.merge(roots)
+		d.nameClusters(root)
 		d.value(root, "", reflect.ValueOf(file).Elem(), nil)
 		for i := range file.Clusters {
 			d.cluster(&file.Clusters[i], fmt.Sprintf("clusters[%d]", i))
 		}
+		d.fleet(file)
+	}
+	places := map[string]Place{}
+	for path, n := range d.nodes {
+		if o, ok := d.origins[n]; ok {
+			o.Line = o.field
+			places[path] = o.Place
+		}
 	}
 	if len(d.faults) > 0 {
-		d.faults.sort()
-		return nil, d.faults
+		d.faults.sort(sources)
+		return nil, places, d.faults
 	}
-	return file, nil
+	return file, places, nil
 }
 
-// document returns the top node of the one document in data, or nil after a fault.
-func (d *decoder) document(data []byte) *yaml.Node {
+// document returns the top node of the one document in a source, or nil after a fault.
+func (d *decoder) document(source Source) *yaml.Node {
+	data := source.Data
 	fail := func(line int, message string) *yaml.Node {
 		// The YAML package may point behind the end.
 		line = max(1, min(line, 1+bytes.Count(bytes.TrimRight(data, "\n"), []byte("\n"))))
-		d.faults = append(d.faults, Fault{File: d.file, Line: line, Message: message})
+		d.faults = append(d.faults, Fault{File: source.Name, Line: line, Message: message})
 		return nil
 	}
 	if len(data) > maxSize {

@@ -74,15 +74,17 @@ Without a file, this is what is built:
 			}
 			fmt.Fprintf(&b, "| `%s` | %s |\n", strings.TrimPrefix(name, "clusters[]."), strings.ReplaceAll(text, "|", `\|`))
 			rows++
-			if field.Items != nil {
+			switch {
+			case name == "defaults": // which has the fields of a cluster
+			case field.Items != nil:
 				walk(*field.Items, name+"[].")
-			} else {
+			default:
 				walk(field, name+".")
 			}
 		}
 	}
 	walk(schema.node, "")
-	b.WriteString("\nPaths are those below a cluster. A cluster of which nothing else is said has `name` alone.\n")
+	b.WriteString("\nPaths without `defaults`, `clusters` and `waves` before them are those below a cluster. A cluster of which nothing else is said has `name` alone.\n")
 	if rows < 70 {
 		t.Errorf("only %d fields", rows)
 	}

@@ -10,6 +10,7 @@ import (
 	_ "embed"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -172,11 +173,83 @@ const (
 
 // Make estimates what clusters like the one of a configuration cost.
 func Make(c blueprint.Cluster, load Load, prices Prices) Report {
-	e := estimator{c: c, l: load, p: prices, r: Report{Prices: prices.Date, Load: load}}
 	if c.At.Region == nil {
-		e.c.At = place.In("", prices.Region)
+		c.At = place.In("", prices.Region)
 	}
-	e.r.Region = e.c.At.Region.Text()
+	all := part{c: c, n: load.Clusters, unit: "cluster"}
+	return estimator{clusters: []part{all}, records: []part{all}, l: load, p: prices}.report()
+}
+
+// Site is what the clusters of an account and Region share, and the clusters.
+type Site struct {
+	Shared   blueprint.Cluster
+	Clusters []blueprint.Cluster
+}
+
+// MakeAccount estimates what all clusters of an account cost, which share their record.
+// Those that cost the same are one position.
+func MakeAccount(sites []Site, load Load, prices Prices) Report {
+	e := estimator{l: load, p: prices}
+	shapes := map[string]int{}
+	e.l.Clusters = 0
+	for _, site := range sites {
+		if site.Shared.At.Region == nil {
+			site.Shared.At = place.In("", prices.Region)
+		}
+		site.Clusters = slices.Clone(site.Clusters)
+		for i := range site.Clusters {
+			site.Clusters[i].At = site.Shared.At
+		}
+		e.sites = append(e.sites, site)
+		e.records = append(e.records, part{c: site.Shared, n: 1, unit: "Region"})
+		for _, c := range site.Clusters {
+			c.Audit.TrailARN, c.Audit.TopicARN = "shared", "shared"
+			watching, onNodes, tenants := c.KMSCalls(load.Nodes, load.APIServers)
+			shape := fmt.Sprint(c.Key.ARN == "", c.Key.RotationPeriodDays, watching, onNodes, tenants, c.Audit.ControlPlaneLogRetentionDays)
+			at, found := shapes[shape]
+			if !found {
+				at = len(e.clusters)
+				shapes[shape] = at
+				e.clusters = append(e.clusters, part{c: c, unit: "cluster"})
+			}
+			e.clusters[at].n++
+			e.clusters[at].names = append(e.clusters[at].names, c.Name)
+			e.l.Clusters++
+		}
+	}
+	return e.report()
+}
+
+// part are clusters, or records, that cost the same.
+type part struct {
+	c     blueprint.Cluster
+	n     int
+	unit  string
+	names []string
+}
+
+func (p part) times() string { return plural(p.n, p.unit) }
+
+type estimator struct {
+	clusters, records []part
+	// sites are those of an account whose clusters share their record.
+	sites []Site
+	l     Load
+	p     Prices
+	r     Report
+
+	requestsInAll float64
+}
+
+func (e estimator) report() Report {
+	e.r = Report{Prices: e.p.Date, Load: e.l}
+	var regions []string
+	for _, r := range e.records {
+		if region := r.c.At.Region.Text(); !slices.Contains(regions, region) {
+			regions = append(regions, region)
+		}
+	}
+	e.r.Region = strings.Join(regions, ", ")
 	e.keys()
 	e.requests()
 	e.trail()
@@ -192,13 +265,35 @@ func Make(c blueprint.Cluster, load Load, prices Prices) Report {
 	return e.r
 }
 
-type estimator struct {
-	c blueprint.Cluster
-	l Load
-	p Prices
-	r Report
+// of tells one of several parts apart.
+func (e *estimator) of(p part) string {
+	if len(e.clusters) < 2 || len(p.names) == 0 {
+		return ""
+	}
+	names := p.names[:min(len(p.names), 3)]
+	text := " of " + strings.Join(names, ", ")
+	if more := len(p.names) - len(names); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
 
-	requestsInAll float64
+// made is the number of records with a new trail, of which one is returned.
+func (e *estimator) made() (n int, one blueprint.Cluster) {
+	for _, r := range e.records {
+		if r.c.NewTrail() {
+			n, one = n+r.n, r.c
+		}
+	}
+	return n, one
+}
+
+// places is the number of records.
+func (e *estimator) places() (n int) {
+	for _, r := range e.records {
+		n += r.n
+	}
+	return n
 }
 
 // cents rounds as a bill does.
@@ -239,35 +334,43 @@ func (p Prices) MailCharge(mails float64) float64 {
 	return max(0, mails-p.SNS.FreeEmails) / 100000 * p.SNS.Per100000Emails
 }
 
-func (e *estimator) clusters() float64 { return float64(e.l.Clusters) }
+func (e *estimator) key(name string, p part, days int) {
+	rotations := int(float64(e.l.Age) * daysOfMonth / float64(days))
+	charge := e.p.KMS.KeyMonth + e.p.RotationCharge(rotations)
+	what := fmt.Sprintf("%s for the key", money(e.p.KMS.KeyMonth))
+	if rotations > 0 {
+		what += fmt.Sprintf(" + %d × %s for rotations", min(rotations, e.p.KMS.ChargedRotations), money(e.p.KMS.KeyMonth))
+	}
+	if rotations > e.p.KMS.ChargedRotations {
+		what += fmt.Sprintf(" (%d by now; those after the first %d are free)", rotations, e.p.KMS.ChargedRotations)
+	}
+	e.line("CMK of the "+name+e.of(p), e.p.KMS.Source, float64(p.n)*charge, "%s × (%s)", p.times(), what)
+}
 
 func (e *estimator) keys() {
-	type key struct {
-		name string
-		days int
-	}
-	var keys []key
-	if e.c.Key.ARN == "" {
-		keys = append(keys, key{"secrets", e.c.SecretsKey().RotationDays})
-	}
-	if audit, needed := e.c.AuditKey(); needed {
-		keys = append(keys, key{"audit", audit.RotationDays})
-	}
-	if alarms, needed := e.c.TopicKey(); needed {
-		keys = append(keys, key{"alarms", alarms.RotationDays})
-	}
-	keys = append(keys, key{"logs", e.c.LogsKey().RotationDays})
-	for _, k := range keys {
-		rotations := int(float64(e.l.Age) * daysOfMonth / float64(k.days))
-		charge := e.p.KMS.KeyMonth + e.p.RotationCharge(rotations)
-		what := fmt.Sprintf("%s for the key", money(e.p.KMS.KeyMonth))
-		if rotations > 0 {
-			what += fmt.Sprintf(" + %d × %s for rotations", min(rotations, e.p.KMS.ChargedRotations), money(e.p.KMS.KeyMonth))
+	for _, p := range e.clusters {
+		if p.c.Key.ARN == "" {
+			e.key("secrets", p, p.c.SecretsKey().RotationDays)
 		}
-		if rotations > e.p.KMS.ChargedRotations {
-			what += fmt.Sprintf(" (%d by now; those after the first %d are free)", rotations, e.p.KMS.ChargedRotations)
+	}
+	audit, alarms := part{unit: e.records[0].unit}, part{unit: e.records[0].unit}
+	days := 0
+	for _, r := range e.records {
+		if spec, needed := r.c.AuditKey(); needed {
+			audit.n, days = audit.n+r.n, spec.RotationDays
 		}
-		e.line("CMK of the "+k.name, e.p.KMS.Source, e.clusters()*charge, "%s × (%s)", plural(e.l.Clusters, "cluster"), what)
+		if spec, needed := r.c.TopicKey(); needed {
+			alarms.n, days = alarms.n+r.n, spec.RotationDays
+		}
+	}
+	if audit.n > 0 {
+		e.key("audit", audit, days)
+	}
+	if alarms.n > 0 {
+		e.key("alarms", alarms, days)
+	}
+	for _, p := range e.clusters {
+		e.key("logs", p, p.c.LogsKey().RotationDays)
 	}
 }
 
@@ -278,33 +381,38 @@ func (e *estimator) add(of string, number float64, arithmetic string, args ...an
 
 func (e *estimator) requests() {
 	l := e.l
-	watching, onNodes, ofTenants := e.c.KMSCalls(l.Nodes, l.APIServers)
-	tenants := 0
-	if e.c.Plugin != nil {
-		tenants = len(e.c.Plugin.Tenants)
+	seeds := min(l.Secrets, l.APIServers*(1+l.Restarts*l.Age)) // one for each start, as long as an object under it is left
+	for _, p := range e.clusters {
+		watching, onNodes, ofTenants := p.c.KMSCalls(l.Nodes, l.APIServers)
+		n, tenants := float64(p.n), 0
+		if p.c.Plugin != nil {
+			tenants = len(p.c.Plugin.Tenants)
+		}
+		if watching > 0 {
+			e.add("plugin, watching the key"+e.of(p), n*float64(watching)*minutes,
+				"%s × %d pods × %d calls a minute × %s minutes", p.times(), blueprint.Replicas, watching/blueprint.Replicas, whole(minutes))
+		}
+		if onNodes > 0 {
+			e.add("plugin, on the nodes"+e.of(p), n*float64(onNodes)*minutes,
+				"%s × %s × %d calls a minute × %s minutes", p.times(), plural(l.Nodes, "node"), blueprint.ProbeCalls, whole(minutes))
+		}
+		if ofTenants > 0 {
+			e.add("plugins of the tenants"+e.of(p), n*float64(ofTenants)*minutes,
+				"%s × %s × %s × %d calls a minute × %s minutes", p.times(), plural(tenants, "tenant"), plural(l.APIServers, "API server"), blueprint.ProbeCalls, whole(minutes))
+		}
+		planes := 1 + tenants
+		starts := float64(p.n * planes * l.APIServers * l.Restarts)
+		e.add("API servers, starting"+e.of(p), starts*float64(1+seeds),
+			"%s × %s × %s × %d restarts × (1 seed encrypted + %s decrypted)", p.times(), plural(planes, "control plane"), plural(l.APIServers, "API server"), l.Restarts, whole(float64(seeds)))
 	}
-	if watching > 0 {
-		e.add("plugin, watching the key", e.clusters()*float64(watching)*minutes,
-			"%s × %d pods × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), blueprint.Replicas, watching/blueprint.Replicas, whole(minutes))
-	}
-	if onNodes > 0 {
-		e.add("plugin, on the nodes", e.clusters()*float64(onNodes)*minutes,
-			"%s × %s × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), plural(l.Nodes, "node"), blueprint.ProbeCalls, whole(minutes))
-	}
-	if ofTenants > 0 {
-		e.add("plugins of the tenants", e.clusters()*float64(ofTenants)*minutes,
-			"%s × %s × %s × %d calls a minute × %s minutes", plural(l.Clusters, "cluster"), plural(tenants, "tenant"), plural(l.APIServers, "API server"), blueprint.ProbeCalls, whole(minutes))
-	}
-	// A seed for each start of an API server, as long as an object under it is left.
-	planes := 1 + tenants
-	seeds := min(l.Secrets, l.APIServers*(1+l.Restarts*l.Age))
-	starts := float64(l.Clusters * planes * l.APIServers * l.Restarts)
-	e.add("API servers, starting", starts*float64(1+seeds),
-		"%s × %s × %s × %d restarts × (1 seed encrypted + %s decrypted)", plural(l.Clusters, "cluster"), plural(planes, "control plane"), plural(l.APIServers, "API server"), l.Restarts, whole(float64(seeds)))
 	e.add("writes", 0, "%v a second × 0: the API server derives a key for each object from a seed that it has", l.Writes)
-	if e.c.NewTrail() {
-		e.add("CloudTrail, encrypting log files", e.clusters()*logFiles,
-			"%s × a file every 5 minutes, in one Region", plural(l.Clusters, "cluster"))
+	if made, _ := e.made(); made > 0 {
+		files := part{n: e.places(), unit: e.records[0].unit}
+		in := ""
+		if files.unit == "cluster" {
+			in = ", in one Region"
+		}
+		e.add("CloudTrail, encrypting log files", float64(files.n)*logFiles, "%s × a file every 5 minutes%s", files.times(), in)
 	}
 	e.line("KMS requests", e.p.KMS.Source, e.p.RequestCharge(e.requestsInAll), "(%s − %s free) ÷ 10,000 × %s", whole(e.requestsInAll), whole(e.p.KMS.FreeRequests), money(e.p.KMS.Per10000Requests))
 
@@ -316,10 +424,7 @@ func (e *estimator) requests() {
 }
 
 func (e *estimator) trail() {
-	made := 0
-	if e.c.NewTrail() {
-		made = e.l.Clusters
-	}
+	made, record := e.made()
 	events := e.l.Events + e.requestsInAll
 	before, after := e.p.CopyCharge(e.l.Events, e.l.Trails), e.p.CopyCharge(events, e.l.Trails+made)
 	arithmetic := fmt.Sprintf("%s further than the first × %s events (%s others + %s KMS requests) ÷ 100,000 × %s",
@@ -331,18 +436,23 @@ func (e *estimator) trail() {
 	if made == 0 {
 		return
 	}
-	stored := float64(made) * events * eventGB * packed * float64(e.c.Audit.RetentionDays) / daysOfMonth
-	e.line("S3, the trail's files", e.p.S3.Source, stored*e.p.S3.StoreGBMonth+float64(made)*logFiles/1000*e.p.S3.Per1000Puts,
-		"%s GB kept for %s × %s + %s files ÷ 1,000 × %s", short(stored), plural(e.c.Audit.RetentionDays, "day"), money(e.p.S3.StoreGBMonth), whole(float64(made)*logFiles), money(e.p.S3.Per1000Puts))
+	files := float64(e.places()) * logFiles
+	stored := float64(made) * events * eventGB * packed * float64(record.Audit.RetentionDays) / daysOfMonth
+	e.line("S3, the trail's files", e.p.S3.Source, stored*e.p.S3.StoreGBMonth+files/1000*e.p.S3.Per1000Puts,
+		"%s GB kept for %s × %s + %s files ÷ 1,000 × %s", short(stored), plural(record.Audit.RetentionDays, "day"), money(e.p.S3.StoreGBMonth), whole(files), money(e.p.S3.Per1000Puts))
 }
 
 func (e *estimator) logs() {
-	ingested := e.clusters() * e.l.LogGB
-	stored := ingested * float64(e.c.Audit.ControlPlaneLogRetentionDays) / daysOfMonth
-	if days := e.c.Audit.CloudWatchLogsRetentionDays; days > 0 {
-		trail := e.clusters() * (e.l.Events + e.requestsInAll) * eventGB
+	ingested, stored := 0.0, 0.0
+	for _, p := range e.clusters {
+		gb := float64(p.n) * e.l.LogGB
+		ingested += gb
+		stored += gb * float64(p.c.Audit.ControlPlaneLogRetentionDays) / daysOfMonth
+	}
+	if made, record := e.made(); record.Audit.CloudWatchLogsRetentionDays > 0 {
+		trail := float64(made) * (e.l.Events + e.requestsInAll) * eventGB
 		ingested += trail
-		stored += trail * float64(days) / daysOfMonth
+		stored += trail * float64(record.Audit.CloudWatchLogsRetentionDays) / daysOfMonth
 	}
 	ingest, store := e.p.LogCharge(ingested, stored)
 	source := e.p.CloudWatchLogs.Source
@@ -351,62 +461,95 @@ func (e *estimator) logs() {
 }
 
 func (e *estimator) mail() {
-	if !e.c.NewTopic() {
+	record := e.records[0].c
+	if !record.NewTopic() {
 		return
 	}
-	mails := e.clusters() * float64(e.l.Alarms*len(e.c.Audit.Emails))
+	mails := float64(e.l.Clusters * e.l.Alarms * len(record.Audit.Emails))
 	e.line("SNS e-mails", e.p.SNS.Source, e.p.MailCharge(mails), "(%s × %s × %s = %s, %s are free) ÷ 100,000 × %s",
-		plural(e.l.Clusters, "cluster"), plural(e.l.Alarms, "alarm"), plural(len(e.c.Audit.Emails), "address"), whole(mails), whole(e.p.SNS.FreeEmails), money(e.p.SNS.Per100000Emails))
+		plural(e.l.Clusters, "cluster"), plural(e.l.Alarms, "alarm"), plural(len(record.Audit.Emails), "address"), whole(mails), whole(e.p.SNS.FreeEmails), money(e.p.SNS.Per100000Emails))
 }
 
 // lost is the CloudWatch alarm on alarms that did not arrive.
 func (e *estimator) lost() {
 	p := e.p.CloudWatch
-	e.line("CloudWatch alarm on lost alarms", p.Source, float64(max(0, e.l.Clusters-p.FreeAlarms))*p.AlarmMonth, "(%s − %d free) × %s",
-		plural(e.l.Clusters, "alarm"), p.FreeAlarms, money(p.AlarmMonth))
+	e.line("CloudWatch alarm on lost alarms", p.Source, float64(max(0, e.places()-p.FreeAlarms))*p.AlarmMonth, "(%s − %d free) × %s",
+		plural(e.places(), "alarm"), p.FreeAlarms, money(p.AlarmMonth))
 }
 
 func (e *estimator) quota(name, source string, need, limit float64, arithmetic string, args ...any) {
 	e.r.Quotas = append(e.r.Quotas, Quota{name, need, limit, fmt.Sprintf(arithmetic, args...), need <= limit, source})
 }
 
+// watched has what alarms are on.
+func watched(c blueprint.Cluster) blueprint.Cluster {
+	made := place.Literal("made")
+	c.Refs.Key, c.Refs.LogsKey = made, made
+	if c.NewTrail() || c.NewTopic() {
+		c.Refs.AuditKey = made
+	}
+	return c
+}
+
+// servers are the API servers of clusters, those of tenants among them.
+func (e *estimator) servers(c blueprint.Cluster, n int) int {
+	planes := 1
+	if c.Plugin != nil {
+		planes += len(c.Plugin.Tenants)
+	}
+	return n * planes * e.l.APIServers
+}
+
 func (e *estimator) quotas() {
 	q := e.p.Quotas
-	limit := q.KMSRequests
-	if more, ok := q.KMSRequestsIn[e.r.Region]; ok {
-		limit = more
+	starting := func(in string, servers int, region string) {
+		limit := q.KMSRequests
+		if more, ok := q.KMSRequestsIn[region]; ok {
+			limit = more
+		}
+		e.quota("KMS requests a second, all API servers starting at once"+in, q.KMSSource, math.Ceil(float64(servers)/e.l.Latency.Seconds()), limit,
+			"%s, each with one request at a time of %s", plural(servers, "API server"), e.l.Latency)
 	}
-	planes := 1
-	if e.c.Plugin != nil {
-		planes += len(e.c.Plugin.Tenants)
+	made, _ := e.made()
+	trails := func() {
+		e.quota("trails in the Region", q.TrailSource, float64(e.l.Trails+made), blueprint.TrailsInRegion, "%d there already + %d made", e.l.Trails, made)
 	}
-	servers := e.l.Clusters * planes * e.l.APIServers
-	e.quota("KMS requests a second, all API servers starting at once", q.KMSSource, math.Ceil(float64(servers)/e.l.Latency.Seconds()), limit,
-		"%s, each with one request at a time of %s", plural(servers, "API server"), e.l.Latency)
-	trails := e.l.Trails
-	if e.c.NewTrail() {
-		trails += e.l.Clusters
+	if len(e.sites) == 0 {
+		one := e.clusters[0]
+		starting("", e.servers(one.c, one.n), e.r.Region)
+		trails()
+		c := watched(one.c)
+		rules := len(c.Alarms()) + len(c.ClusterAlarms())
+		e.quota("EventBridge rules on the default bus", q.RuleSource, float64(rules*one.n), blueprint.RulesOnBus, "%s × %d alarms", one.times(), rules)
+		return
 	}
-	e.quota("trails in the Region", q.TrailSource, float64(trails), blueprint.TrailsInRegion, "%d there already + %d made", e.l.Trails, trails-e.l.Trails)
-	made := place.Literal("made") // there is something to watch
-	e.c.Refs.Key, e.c.Refs.LogsKey = made, made
-	if e.c.NewTrail() || e.c.NewTopic() {
-		e.c.Refs.AuditKey = made
+	trails()
+	for _, site := range e.sites {
+		region, servers := site.Shared.At.Region.Text(), 0
+		var all []blueprint.Cluster
+		for _, c := range site.Clusters {
+			servers += e.servers(c, 1)
+			all = append(all, watched(c))
+		}
+		starting(" in "+region, servers, region)
+		shared := watched(site.Shared)
+		shared.Refs.Key, shared.Refs.LogsKey = nil, nil
+		own, ofClusters := len(shared.Alarms()), len(shared.FleetAlarms(all))
+		e.quota("EventBridge rules on the default bus in "+region, q.RuleSource, float64(own+ofClusters), blueprint.RulesOnBus,
+			"%d on the record + %d on %s", own, ofClusters, plural(len(all), "cluster"))
 	}
-	rules := len(e.c.Alarms()) + len(e.c.ClusterAlarms())
-	e.quota("EventBridge rules on the default bus", q.RuleSource, float64(rules*e.l.Clusters), blueprint.RulesOnBus, "%s × %d alarms", plural(e.l.Clusters, "cluster"), rules)
 }
 
 func (e *estimator) notes() {
 	note := func(format string, args ...any) { e.r.Notes = append(e.r.Notes, fmt.Sprintf(format, args...)) }
 	note("Prices of %s in %s, in USD, before taxes and discounts. A month has 30 days.", e.p.Date, e.p.Region)
 	if e.r.Region != e.p.Region {
-		note("The cluster is in %s, where prices differ.", e.r.Region)
+		note("%s in %s, where prices differ.", map[bool]string{true: "The clusters are", false: "The cluster is"}[len(e.sites) > 0], e.r.Region)
 	}
 	note("Free tiers are those of the account: they are taken as unused by anything else.")
 	note("Not counted: the cluster's hours, nodes, NAT gateways, traffic; what CloudWatch Logs asks of its key; a copy of each alarm in a log group, and what a deployment's calls of the kubectl handler log and have CloudTrail record as data events, which is cents.")
 	note("That the requests of EKS's own API servers are on your bill is inferred, as is that they ask for one seed after another. The latency of a request is yours to say: nothing was measured against AWS.")
-	if e.c.NewTrail() && (e.l.Trails > 0 || e.l.Clusters > 1) {
+	if made, _ := e.made(); made > 0 && len(e.sites) == 0 && (e.l.Trails > 0 || e.l.Clusters > 1) {
 		note("With audit.trailArn, the clusters share a trail that exists: no further copy, no further bucket.")
 	}
 }

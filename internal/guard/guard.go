@@ -104,6 +104,11 @@ func compare(before, after *estate.Estate, organization []iampolicy.NamedDocumen
 	if err := c.checks(); err != nil {
 		return nil, err
 	}
+	c.movedAlarms("the rule hears less")
+	c.movedAlarms("EventSelectors ")
+	c.movedRecord()
+	c.movedAlarms("the rule goes")
+	c.goneClusters()
 	c.withStack()
 	return &c.report, nil
 }
@@ -114,12 +119,16 @@ func (c *comparison) match() {
 		return
 	}
 	for _, b := range c.before.Stacks {
+		moved := false
 		for _, a := range c.after.Stacks {
-			if a.Name == b.Name {
+			if a.Name != b.Name {
+				continue
+			}
+			if moved = elsewhere(b, a); !moved {
 				c.stacks[b] = a
 			}
 		}
-		if c.stacks[b] == nil {
+		if c.stacks[b] == nil && !moved {
 			c.note("", "stack %s is not among the new templates: CloudFormation keeps it until somebody deletes it", b.Name)
 		}
 	}
@@ -152,7 +161,7 @@ func (c *comparison) gone(r *estate.Thing) string {
 	t := c.stacks[r.In]
 	switch {
 	case t == nil:
-		return fmt.Sprintf("its stack %s is not among the new templates", r.In.Name)
+		return notAmong(r.In)
 	case t.Things[r.LogicalID] != nil:
 		return fmt.Sprintf("its logical ID %s is now a %s", r.LogicalID, t.Things[r.LogicalID].Type)
 	case strings.HasPrefix(r.Deletion, "Retain"):
@@ -162,10 +171,13 @@ func (c *comparison) gone(r *estate.Thing) string {
 }
 
 func (c *comparison) find(id string, r *estate.Thing, format string, args ...any) {
-	i := slices.IndexFunc(rules, func(rule finding.Rule) bool { return rule.ID == id })
-	rule := rules[i]
+	c.report.Add(c.rule(id), r.Place, format, args...)
+}
+
+func (c *comparison) rule(id string) finding.Rule {
+	rule := rules[slices.IndexFunc(rules, func(rule finding.Rule) bool { return rule.ID == id })]
 	rule.Controls = nil
-	c.report.Add(rule, r.Place, format, args...)
+	return rule
 }
 
 // lost reports a setting that is not known any more: it counts as changed.

@@ -289,7 +289,8 @@ func TestMutations(t *testing.T) {
 		})
 	}
 	for _, rule := range guard.Rules() {
-		if !reached[rule.ID] {
+		// Those two are of several stacks: test/snapshot, TestGuardOfFleets.
+		if !reached[rule.ID] && rule.ID != "cluster-moved" && rule.ID != "record-moved" {
 			t.Errorf("no mutation reaches %s", rule.ID)
 		}
 	}

@@ -23,6 +23,16 @@ var rules = []finding.Rule{
 		Fix: "Keep the resource under its logical ID. To move it, use CloudFormation's stack refactoring or import.",
 	},
 	{
+		ID: "cluster-moved", Title: "The stack of the cluster is for another account or Region", Severity: finding.Critical,
+		Why: "A stack can't move. Deployed in the other place, it makes another cluster under another key; the running cluster stays where it is, with its key and its data, and nothing here describes it any more.",
+		Fix: "Give the new cluster a name of its own beside this one, move what runs on it, and then take this one out.",
+	},
+	{
+		ID: "record-moved", Title: "The trail and the alarms go to another stack", Severity: finding.Medium,
+		Why: "Deployed in the wrong order, there is a time without a record, or without alarms. Subscriptions by e-mail must be confirmed again, and the old logs stay behind outside any stack.",
+		Fix: "Deploy in the order of docs/howto/one-to-several.md: the stack with the new record first, this one then.",
+	},
+	{
 		ID: "key-replaced", Title: "The key can't be updated", Severity: finding.Critical,
 		Why: "KeySpec, KeyUsage, Origin and MultiRegion of a key can't be changed: KMS refuses, and the stack's update fails and rolls back.",
 		Fix: "Leave the property as it is. A cluster can't change its key either.",

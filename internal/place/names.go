@@ -23,6 +23,31 @@ func Stack(cluster string) string {
 	return "ekskms-" + strings.ReplaceAll(cluster, "_", "-") + "-" + ShortHash(cluster)
 }
 
+// Shared is what stands in place of a cluster's name in the names of what several
+// clusters share.
+const Shared = "shared"
+
+// SharedStack is the stack with the record of the clusters in an account and Region, and
+// AlarmsStack that with the alarms on them.
+func SharedStack(account, region string) string { return ofPlace("ekskms-shared", account, region) }
+
+// AlarmsStack is described at [SharedStack].
+func AlarmsStack(account, region string) string { return ofPlace("ekskms-alarms", account, region) }
+
+func ofPlace(name, account, region string) string {
+	if account == "" {
+		return name
+	}
+	return name + "-" + account + "-" + region
+}
+
+// KeyExport is the name under which the stack of a cluster that shares its record exports
+// the ARN of its key, and LogsKeyExport that of the key of its logs.
+func KeyExport(cluster string) string { return Stack(cluster) + "-KeyArn" }
+
+// LogsKeyExport is described at [KeyExport].
+func LogsKeyExport(cluster string) string { return Stack(cluster) + "-LogsKeyArn" }
+
 // SecretsAlias is the alias of a new secrets key that is given none.
 func SecretsAlias(cluster string) string { return "alias/eks/" + cluster }
 

@@ -45,7 +45,7 @@ var ejected = template.FuncMap{
 		return "jsii.Strings(" + each(values, strconv.Quote, ", ") + ")"
 	},
 	"principals": func(arns []string) string {
-		return "&[]awsiam.IGrantable{\n" + each(arns, func(arn string) string { return "awsiam.NewArnPrincipal(" + str(arn) + "),\n" }, "") + "}"
+		return "&[]awsiam.IGrantable{\n" + each(arns, func(arn string) string { return "awsiam.NewArnPrincipal(" + ofStack.Replace(str(arn)) + "),\n" }, "") + "}"
 	},
 	"constant": func(kind string, value any) string {
 		v := fmt.Sprint(value)
@@ -59,6 +59,13 @@ var ejected = template.FuncMap{
 		return fmt.Sprintf("{%q, %q, %s},", o.ID, o.Description, value)
 	},
 }
+
+// anywhere is the place of a stack that may be deployed anywhere, and ofStack what the
+// program has for it: no value of a configuration has such a text.
+var (
+	anywhere = place.Place{Partition: place.Literal("${AWS::Partition}"), Account: place.Literal("${AWS::AccountId}"), Region: place.Literal("${AWS::Region}")}
+	ofStack  = strings.NewReplacer("${AWS::Partition}", `" + *stack.Partition() + "`, "${AWS::AccountId}", `" + *stack.Account() + "`, "${AWS::Region}", `" + *stack.Region() + "`)
+)
 
 func str(v string) string { return "jsii.String(" + strconv.Quote(v) + ")" }
 
@@ -74,6 +81,15 @@ func each(values []string, to func(string) string, between string) string {
 // alone, every value spelled out. Its template is that of the configuration, byte
 // for byte: the constructs have the IDs that package stacks gives them.
 func Eject(cluster blueprint.Cluster) ([]byte, error) {
+	if len(cluster.Creators) == 0 {
+		at := cluster.At
+		if at.Region == nil {
+			at = anywhere
+		}
+		if creator := cluster.CDK.Creator(at); creator != "" {
+			cluster.Creators = []string{creator}
+		}
+	}
 	t, err := template.New("eject").Funcs(ejected).Parse(ejectTemplate)
 	if err != nil {
 		return nil, err

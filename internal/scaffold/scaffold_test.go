@@ -100,7 +100,7 @@ func TestConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		file, err := config.Parse("ekskms.yaml", text)
+		file, err := config.Parse(config.Source{Name: "ekskms.yaml", Data: text})
 		if err != nil {
 			t.Errorf("%+v: %v\n%s", p, err, text)
 			continue
@@ -124,7 +124,7 @@ func TestConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := config.Parse("ekskms.yaml", text); err == nil {
+		if _, err := config.Parse(config.Source{Name: "ekskms.yaml", Data: text}); err == nil {
 			t.Errorf("%q is the name of a cluster", name)
 		}
 	}

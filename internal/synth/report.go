@@ -23,9 +23,19 @@ type Report struct {
 	Findings []Finding     `json:"findings"`
 }
 
+// The kinds of stacks: that of a cluster, and those with the record and with the alarms
+// of several.
+const (
+	KindCluster = "cluster"
+	KindRecord  = "record"
+	KindAlarms  = "alarms"
+)
+
 // StackReport is one stack of the assembly.
 type StackReport struct {
 	Name string `json:"name"`
+	// Kind is one of the kinds of stacks.
+	Kind string `json:"kind"`
 	// Environment is aws://account/region, or aws://unknown-account/unknown-region.
 	Environment string `json:"environment"`
 	Template    string `json:"template"`
@@ -43,6 +53,15 @@ type StackReport struct {
 	Creators []string `json:"creators"`
 	// NeedsDocker tells whether a container image is built at deployment.
 	NeedsDocker bool `json:"needsDocker"`
+}
+
+// Total is the number of resources.
+func (s StackReport) Total() int {
+	total := 0
+	for _, n := range s.Resources {
+		total += n
+	}
+	return total
 }
 
 // Permission is what a statement of the key policy gives a principal.
@@ -158,6 +177,18 @@ func (s *StackReport) readTemplate() error {
 		if resource.Type == "AWS::EKS::Cluster" {
 			keyID = secretsKeyID(resource.Properties)
 		}
+	}
+	switch {
+	case s.Resources["AWS::EKS::Cluster"] > 0:
+		s.Kind = KindCluster
+	case s.Resources["AWS::Events::Rule"] == s.Total()-s.Resources["AWS::CDK::Metadata"]:
+		s.Kind = KindAlarms
+	default:
+		s.Kind = KindRecord
+	}
+	if s.Kind != KindCluster {
+		s.KeyPolicy = []Permission{}
+		return nil
 	}
 	var statements any
 	if requested, ok := template.Outputs[blueprint.Outputs.ExistingKey.ID]; ok {

@@ -26,6 +26,8 @@ import (
 type Options struct {
 	// Outdir is the folder of the cloud assembly. It is made if need be.
 	Outdir string
+	// Context is the CDK context. Default: that of [AppContext].
+	Context map[string]any
 	// Validate runs CDK's template validator, which takes seconds.
 	Validate bool
 }
@@ -52,7 +54,7 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 	if err := StartKernel(opts.Validate); err != nil {
 		return nil, err
 	}
-	if err := Recover(func() error { return synthesize(file, stage.dir) }); err != nil {
+	if err := Recover(func() error { return synthesize(file, stage.dir, opts.Context) }); err != nil {
 		return nil, err
 	}
 	if err := stage.work.Publish(stage.publish); err != nil {
@@ -80,8 +82,13 @@ func versionWarnings(file *config.File) []Finding {
 	return all
 }
 
-func synthesize(file *config.File, outdir string) error {
-	appContext := Context()
+func synthesize(file *config.File, outdir string, appContext map[string]any) error {
+	if appContext == nil {
+		var err error
+		if appContext, err = AppContext(); err != nil {
+			return err
+		}
+	}
 	// The findings are read from the report that CDK writes, and not printed
 	// by CDK.
 	appContext["@aws-cdk/core:failSynthOnValidationErrors"] = false
@@ -134,7 +141,7 @@ func StartKernel(validate bool) error {
 		}
 	}
 	// What a surrounding CDK CLI told its app must not reach this one.
-	for _, name := range []string{"CDK_CONTEXT_JSON", "CDK_OUTDIR"} {
+	for _, name := range []string{contextOfCLI, "CDK_OUTDIR"} {
 		if err := os.Unsetenv(name); err != nil {
 			return err
 		}

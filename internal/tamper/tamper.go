@@ -16,6 +16,7 @@ package tamper
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,6 +43,9 @@ type Input struct {
 	MetricAlarm string
 	// RulePrefix is how the names of the alarms' rules begin; their IDs follow.
 	RulePrefix string
+	// Shared tells that this is what several clusters share, and no cluster: the clusters
+	// are in [FleetRules].
+	Shared bool
 	// HandlerNames are the names of the Lambda functions that apply Kubernetes objects.
 	HandlerNames []string
 	// RoleNames are the names of IAM roles, without their paths, and RolePrefixes how those
@@ -59,6 +63,9 @@ type Rule struct {
 	Description string
 	// Pattern is the EventBridge event pattern.
 	Pattern map[string]any
+	// Paths are the placeholders of the Template and the fields of the event that stand for
+	// them. Nil for those of [Paths].
+	Paths map[string]string
 	// Template is the text of the message, with <placeholders>, in the syntax
 	// of an EventBridge input template: each line in double quotes.
 	Template string
@@ -125,11 +132,13 @@ var (
 // without a key gives those of the rest.
 func Rules(in Input) []Rule {
 	var rules []Rule
-	for _, s := range append(keySpecs(in), otherSpecs(in)...) {
-		rules = append(rules, s.rule(in))
+	for _, s := range specs(in) {
+		rules = append(rules, s.rule(in, in.ClusterName))
 	}
 	return rules
 }
+
+func specs(in Input) []spec { return append(keySpecs(in), otherSpecs(in)...) }
 
 // MaxPattern is the size of a pattern, in characters. Source: Amazon EventBridge User Guide,
 // "Amazon EventBridge quotas".
@@ -156,7 +165,7 @@ func RoleRules(in Input) (rules []Rule) {
 			what:   "A role that may use the key, the cluster or its record was changed, deleted or made again.",
 			danger: "Others may now act as that role, or it may do more than before. A role that is deleted and made again loses its rights in a key policy.",
 			todo:   "If this was not a deployment of yours, compare its trust policy, its policies and its tags with the template.",
-		}.rule(in)
+		}.rule(in, in.ClusterName)
 		rule.Template += "\n" + lines("Role: <role>")
 		rules = append(rules, rule)
 		chunk, size = nil, 0
@@ -180,7 +189,7 @@ func RoleRules(in Input) (rules []Rule) {
 // keySpecs are on the key of the secrets, and the trail that records its use.
 func keySpecs(in Input) []spec {
 	if in.KeyARN == "" {
-		return nil
+		return trailSpecs(in)
 	}
 	key := resource(in.KeyARN)
 	aliased := key
@@ -189,7 +198,7 @@ func keySpecs(in Input) []spec {
 		// new key, not the key that loses it.
 		aliased = resource(in.KeyARN, in.AliasARN)
 	}
-	return []spec{
+	return append([]spec{
 		{
 			id: "KeyDisabled", sources: kms, events: []string{"DisableKey"}, filter: key,
 			what:   "The key that encrypts the secrets was disabled.",
@@ -243,6 +252,15 @@ func keySpecs(in Input) []spec {
 			danger: "EKS does not use the alias, but people and tools that do may now act on another key.",
 			todo:   "Check with 'aws kms list-aliases' that the alias of the template points to the key of the template.",
 		},
+	}, trailSpecs(in)...)
+}
+
+// trailSpecs are on the trail that records the use of keys.
+func trailSpecs(in Input) []spec {
+	if in.TrailName == "" {
+		return nil
+	}
+	return []spec{
 		{
 			id: "TrailTampered", sources: []string{"cloudtrail"}, events: []string{"StopLogging", "DeleteTrail", "UpdateTrail"},
 			filter: map[string]any{"requestParameters": map[string]any{"name": []string{in.TrailName, in.TrailARN}}},
@@ -312,7 +330,7 @@ func otherSpecs(in Input) (specs []spec) {
 	if in.MetricAlarm != "" {
 		alarms = append(alarms, field("alarmName", in.MetricAlarm), field("alarmNames", in.MetricAlarm))
 	}
-	add(in.RulePrefix != "" && in.KeyARN != "", spec{
+	add(in.RulePrefix != "" && (in.KeyARN != "" || in.Shared), spec{
 		id: "AlarmsTampered", sources: []string{"events", "sns", "monitoring"},
 		events: append(ruleEvents[:len(ruleEvents):len(ruleEvents)],
 			"SetTopicAttributes", "DeleteTopic", "AddPermission", "RemovePermission", "Subscribe", "Unsubscribe", "SetSubscriptionAttributes",
@@ -322,7 +340,7 @@ func otherSpecs(in Input) (specs []spec) {
 		danger: "Alarms may no longer be raised, or no longer reach you.",
 		todo:   "If this was not a deployment of yours, deploy the template again, and look in CloudTrail for what happened since.",
 	})
-	add(in.RulePrefix != "" && in.KeyARN != "", spec{
+	add(in.RulePrefix != "" && (in.KeyARN != "" || in.Shared), spec{
 		id: "WatcherTampered", sources: []string{"events"}, events: ruleEvents,
 		filter: asks(field("name", in.RulePrefix+"AlarmsTampered"), field("rule", in.RulePrefix+"AlarmsTampered")),
 		what:   "The rule that watches over the alarms was changed or removed.",
@@ -361,8 +379,27 @@ func field(name string, values ...string) map[string]any {
 
 func startsWith(prefix string) []any { return []any{map[string]any{"prefix": prefix}} }
 
-func (s spec) rule(in Input) Rule {
-	cluster := in.ClusterName
+// rule is the alarm for one cluster or, where it is shared, for several.
+func (s spec) rule(in Input, clusters ...string) Rule {
+	var of, grant string
+	var paths map[string]string
+	var which []string
+	if !in.Shared {
+		of = "EKS cluster " + clusters[0]
+		grant = clusters[0]
+	} else {
+		of, grant = "One of several EKS clusters", "NAME"
+		paths = Paths()
+		var about []string
+		for _, parameter := range whatIsAsked[s.sources[0]] {
+			paths[strings.ToLower(parameter)] = "$.detail.requestParameters." + parameter
+			about = append(about, "<"+strings.ToLower(parameter)+">")
+		}
+		which = []string{"Which: " + strings.Join(about, " ")}
+		if clusters[0] != in.ClusterName {
+			which = append(which, "Watched by this rule: "+strings.Join(clusters, ", "))
+		}
+	}
 	var sources, services []string
 	for _, source := range s.sources {
 		sources, services = append(sources, "aws."+source), append(services, source+".amazonaws.com")
@@ -371,21 +408,20 @@ func (s spec) rule(in Input) Rule {
 	return Rule{
 		ID:          s.id,
 		Name:        in.RulePrefix + s.id,
-		Description: "EKS cluster " + cluster + ": " + s.what,
+		Description: of + ": " + s.what,
 		Pattern: map[string]any{
 			"source":      sources,
 			"detail-type": []string{"AWS API Call via CloudTrail"},
 			"detail":      both(detail, s.filter),
 		},
-		Template: lines(
-			"EKS cluster "+cluster+" is in danger: <action>",
-			s.what,
+		Paths: paths,
+		Template: lines(slices.Concat([]string{of + " is in danger: <action>", s.what}, which, []string{
 			"Who: <who> <service> (principal <principal> of account <caller>) from <from>",
 			"When: <when> in account <account>, Region <region> (CloudTrail event <event>)",
 			"Error, if the call was refused: <error>",
-			"What it means: "+strings.ReplaceAll(s.danger, "<cluster>", cluster),
-			"What to do: "+s.todo,
-		),
+			"What it means: " + strings.ReplaceAll(s.danger, "eks-grant-<cluster>", "eks-grant-"+grant),
+			"What to do: " + s.todo,
+		})...),
 	}
 }
 

@@ -44,7 +44,7 @@ func modules(t *testing.T) map[string][]terraform.File {
 		t.Fatalf("found %d examples: %v", len(paths), err)
 	}
 	for _, path := range paths {
-		file, _, err := config.LoadOrDefault(path)
+		file, err := config.Load(path)
 		if err != nil {
 			t.Fatal(err)
 		}

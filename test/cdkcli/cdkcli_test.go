@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -115,6 +116,32 @@ func TestSameTemplates(t *testing.T) {
 				t.Errorf("the CDK CLI gives another template (-golden +cdk synth):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestFleet: the CDK CLI lists the stacks of many clusters and synthesizes them, with the
+// templates that 'ekskms synth' writes.
+func TestFleet(t *testing.T) {
+	const fleet = "examples/06_fleet/fleet.yaml"
+	out, own := t.TempDir(), t.TempDir()
+	if stderr, err := cdk(t, root, "synth", "**", "--quiet", "--no-notices", "--output", out, "--context", "config="+fleet); err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
+	}
+	run(t, t.TempDir(), nil, built.ekskms, "synth", filepath.Join(root, fleet), "--out", own)
+	templates, err := filepath.Glob(filepath.Join(own, "*.template.json"))
+	if err != nil || len(templates) != 30 {
+		t.Fatalf("%d templates: %v", len(templates), err)
+	}
+	for _, path := range templates {
+		if want, got := read(t, path), read(t, filepath.Join(out, filepath.Base(path))); !bytes.Equal(want, got) {
+			t.Errorf("%s (-ekskms +cdk):\n%s", filepath.Base(path), cmp.Diff(string(want), string(got)))
+		}
+	}
+	list := exec.Command(filepath.Join(root, "node_modules", ".bin", "cdk"), "ls", "--app", out, "--no-notices")
+	list.Dir, list.Env = root, append(os.Environ(), "CDK_DISABLE_VERSION_CHECK=1", "CDK_DISABLE_CLI_TELEMETRY=true", "CI=true")
+	names, err := list.Output()
+	if err != nil || len(strings.Fields(string(names))) != 30 || !strings.Contains(string(names), "ekskms-payments-eu\n") {
+		t.Errorf("cdk ls: %v\n%s", err, names)
 	}
 }
 

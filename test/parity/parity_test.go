@@ -93,7 +93,7 @@ func cases(t *testing.T) map[string]config.Cluster {
 		t.Fatalf("found %d examples: %v", len(paths), err)
 	}
 	for _, path := range paths {
-		file, _, err := config.LoadOrDefault(path)
+		file, err := config.Load(path)
 		if err != nil {
 			t.Fatal(err)
 		}

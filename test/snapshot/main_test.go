@@ -111,7 +111,7 @@ func synthesize(dir string, file *config.File, validate bool) (template, *synth.
 // mustSynthesize synthesizes a configuration that a test makes up.
 func mustSynthesize(t *testing.T, yaml string) template {
 	t.Helper()
-	file, err := config.Parse("ekskms.yaml", []byte(yaml))
+	file, err := config.Parse(config.Source{Name: "ekskms.yaml", Data: []byte(yaml)})
 	if err != nil {
 		t.Fatal(err)
 	}

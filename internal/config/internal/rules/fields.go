@@ -35,6 +35,10 @@ type Field struct {
 	// field to be allowed. RequiredWhen makes the field necessary then.
 	When, WhenValue string
 	RequiredWhen    bool
+	// Part marks the field that holds a part of what another one has in full.
+	Part bool
+	// Optional marks a mapping that is not there if it is not given.
+	Optional bool
 }
 
 var cache sync.Map // reflect.Type to []Field
@@ -49,6 +53,9 @@ func Fields(t reflect.Type) []Field {
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		name, _, _ := strings.Cut(sf.Tag.Get("yaml"), ",")
+		if name == "-" {
+			continue
+		}
 		f := Field{Name: name, Index: i}
 		for _, kv := range split(sf.Tag.Get("jsonschema")) {
 			f.schemaKeyword(t, kv)
@@ -166,6 +173,10 @@ func (f *Field) configKeyword(t reflect.Type, kv [2]string) {
 		f.KeyRule = rule()
 	case "is":
 		f.fact(t, kv[1])
+	case "part":
+		f.Part = true
+	case "optional":
+		f.Optional = true
 	case "unless":
 		f.Unless = kv[1]
 	case "needs":

@@ -91,6 +91,33 @@ var byName = map[string]*Rule{
 		Want:    "1 to 100 letters, digits, hyphens and underscores, beginning with a letter or a digit",
 		Pattern: place.ClusterNamePattern,
 	},
+	// Source: AWS CDK, cdk bootstrap --qualifier, and the AllowedPattern in its template.
+	"qualifier": {
+		Want:    "1 to 10 lowercase letters and digits",
+		Pattern: `^[a-z0-9]{1,10}$`,
+	},
+	"policyName": {
+		Want:    "the name of an IAM policy, of 1 to 128 letters, digits and +=,.@_-, without the ARN",
+		Pattern: `^([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,128}$`,
+	},
+	"cdkRole": {
+		Want:      "the name of an IAM role without the ARN, such as deployer-${AWS::Region}",
+		Pattern:   `^([A-Za-z0-9_+=,.@-]|\$\{AWS::AccountId\}|\$\{AWS::Region\}|\$\{Qualifier\}|[A-Za-z0-9]/)+$`,
+		MaxLength: 200,
+	},
+	"waveName": {
+		Want:    "1 to 63 lowercase letters, digits and hyphens, beginning and ending with a letter or a digit",
+		Pattern: `^` + dnsLabel + `$`,
+	},
+	// As the names of Kubernetes labels, without a prefix.
+	"labelKey": {
+		Want:    "1 to 63 letters, digits, hyphens, underscores and dots, beginning and ending with a letter or a digit",
+		Pattern: `^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`,
+	},
+	"labelValue": {
+		Want:    "1 to 63 letters, digits, hyphens, underscores and dots, beginning and ending with a letter or a digit",
+		Pattern: `^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`,
+	},
 	"account": {
 		Want:    "an AWS account ID of 12 digits",
 		Pattern: `^` + account + `$`,

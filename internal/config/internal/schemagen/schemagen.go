@@ -39,6 +39,7 @@ func Generate() ([]byte, error) {
 	root.Title = "ekskms.yaml"
 	limit(root, file)
 	addDefinitions(root.Definitions, file)
+	addParts(root)
 	out, err := json.MarshalIndent(root, "", "  ")
 	// The escapes are for HTML, and only make the patterns hard to read.
 	text := strings.NewReplacer(`\u0026`, "&", `\u003c`, "<", `\u003e`, ">").Replace(string(out))
@@ -47,8 +48,11 @@ func Generate() ([]byte, error) {
 
 // addDefinitions puts the limits into the definition of every struct below t.
 func addDefinitions(defs jsonschema.Definitions, t reflect.Type) {
-	for i := range t.NumField() {
-		ft := t.Field(i).Type
+	for _, f := range rules.Fields(t) {
+		ft := t.Field(f.Index).Type
+		if f.Part {
+			continue
+		}
 		for ft.Kind() == reflect.Slice || ft.Kind() == reflect.Pointer {
 			ft = ft.Elem()
 		}
@@ -57,6 +61,55 @@ func addDefinitions(defs jsonschema.Definitions, t reflect.Type) {
 			addDefinitions(defs, ft)
 		}
 	}
+}
+
+// addParts lets the defaults have parts of what a cluster has and, with defaults, a
+// cluster too: what is missing in one may be in the other. Without defaults a cluster is
+// looked at as a whole.
+func addParts(root *jsonschema.Schema) {
+	const prefix = "#/$defs/"
+	defs := root.Definitions
+	var part func(name string) string
+	part = func(name string) string {
+		whole := *defs[name]
+		changed := whole.Required != nil || whole.If != nil || whole.DependentRequired != nil || whole.DependentSchemas != nil
+		whole.Required, whole.If, whole.Then, whole.Else, whole.DependentRequired, whole.DependentSchemas = nil, nil, nil, nil, nil, nil
+		properties := jsonschema.NewProperties()
+		for p := whole.Properties.Oldest(); p != nil; p = p.Next() {
+			value := *p.Value
+			if below, ok := strings.CutPrefix(value.Ref, prefix); ok {
+				value.Ref = prefix + part(below)
+				changed = changed || value.Ref != p.Value.Ref
+			}
+			properties.Set(p.Key, &value)
+		}
+		if !changed {
+			return name
+		}
+		whole.Properties = properties
+		defs[name+"Part"] = &whole
+		return name + "Part"
+	}
+	name := part("Cluster")
+	defaults := *defs[name]
+	defaults.Properties = jsonschema.NewProperties()
+	for p := defs[name].Properties.Oldest(); p != nil; p = p.Next() {
+		if p.Key != "name" {
+			defaults.Properties.Set(p.Key, p.Value)
+		}
+	}
+	defs["Defaults"] = &defaults
+	defs[name].Required = []string{"name"}
+
+	d, _ := root.Properties.Get("defaults")
+	d.Ref = prefix + "Defaults"
+	clusters, _ := root.Properties.Get("clusters")
+	whole := clusters.Items
+	clusters.Items = &jsonschema.Schema{Ref: prefix + name}
+	alone := jsonschema.NewProperties()
+	alone.Set("clusters", &jsonschema.Schema{Items: whole})
+	root.If = &jsonschema.Schema{Required: []string{"defaults"}}
+	root.Else = &jsonschema.Schema{Properties: alone}
 }
 
 // limit adds what the reflector does not know: the rules, and what holds between
