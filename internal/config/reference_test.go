@@ -84,7 +84,7 @@ Without a file, this is what is built:
 		}
 	}
 	walk(schema.node, "")
-	b.WriteString("\nPaths without `defaults`, `clusters` and `waves` before them are those below a cluster. A cluster of which nothing else is said has `name` alone.\n")
+	b.WriteString("\nPaths without `shared` or `waves` before them are those below a cluster. A cluster needs its `name` alone.\n")
 	if rows < 70 {
 		t.Errorf("only %d fields", rows)
 	}
