@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +21,23 @@ var whatIsAsked = map[string][]string{
 	"lambda":     {"functionName"},
 }
 
-// roomOfToken is more than any ARN of a key has: what a token stands for is known later.
-const roomOfToken = 95
+// A token of the CDK stands for what is known later: an ARN of a key, which has fewer
+// characters than roomOfARN, or within a text a partition, an account or a Region. How long
+// a token is itself must not matter: it has a number, which depends on what else an app has.
+const (
+	roomOfARN  = 95
+	roomOfPart = 20
+)
+
+var token = regexp.MustCompile(`\$\{Token\[[^\]]*\]\}`)
+
+// room is how many characters a text has at most once it is deployed.
+func room(text string) int {
+	if token.FindString(text) == text && text != "" {
+		return roomOfARN
+	}
+	return len(token.ReplaceAllString(text, strings.Repeat("x", roomOfPart)))
+}
 
 // FleetRules are the alarms for several clusters, each with its key, its logs and its
 // functions, whose record and alarms are shared: [Rules] has those on that. Each rule is
@@ -92,9 +108,7 @@ func (s spec) size() int {
 				walk(e)
 			}
 		case string:
-			if strings.Contains(v, "${") && len(v) < roomOfToken {
-				size += roomOfToken - len(v)
-			}
+			size += room(v) - len(v)
 		}
 	}
 	var plain any

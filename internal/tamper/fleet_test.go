@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -105,6 +107,40 @@ func TestFleetRules(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[int]int{1: 18, 2: 18, 12: 19, 60: 46}, counts); diff != "" {
 		t.Errorf("rules by clusters (-want +got):\n%s", diff)
+	}
+}
+
+// TestRoom: a rule is for as many clusters however the tokens of the CDK are numbered, and
+// for no more than with the longest ARNs.
+func TestRoom(t *testing.T) {
+	rules := func(key, partition string) []Rule {
+		shared, clusters := fleet(40)
+		for i := range clusters {
+			clusters[i].KeyARN = strings.ReplaceAll(key, "#", strconv.Itoa(i))
+			clusters[i].AliasARN = strings.Replace(clusters[i].AliasARN, ":aws:", ":"+partition+":", 1)
+		}
+		return FleetRules(shared, clusters)
+	}
+	names := func(rules []Rule) (all []string) {
+		for _, r := range rules {
+			all = append(all, r.ID+strings.SplitN(r.Template, "Watched by this rule", 2)[1][:60])
+		}
+		return all
+	}
+	short, long := rules("${Token[TOKEN.#]}", "${Token[AWS.Partition.3]}"), rules("${Token[TOKEN.99999#]}", "${Token[AWS.Partition.99999]}")
+	if diff := cmp.Diff(names(short), names(long)); diff != "" {
+		t.Errorf("(-short +long):\n%s", diff)
+	}
+	for _, r := range short {
+		data, err := json.Marshal(r.Pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		deployed := strings.ReplaceAll(string(data), "${Token[AWS.Partition.3]}", "aws-us-gov")
+		deployed = regexp.MustCompile(`\$\{Token\[TOKEN\.[0-9]+\]\}`).ReplaceAllString(deployed, "arn:aws-us-gov:kms:ap-southeast-5:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab")
+		if len(deployed) > MaxPattern {
+			t.Errorf("%s has %d characters", r.ID, len(deployed))
+		}
 	}
 }
 
