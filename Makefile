@@ -178,6 +178,10 @@ goldens: ## Rewrite the golden files and the generated pages
 bench: node_modules .cache/node24 ## Measure ekskms synth beside a JavaScript app that builds the same template
 	go run ./test/bench/synth -node node -node .cache/node24/node
 
+.PHONY: bench-fleet
+bench-fleet: node_modules ## Measure ekskms synth of 1 to 1,000 clusters beside a JavaScript app
+	go run ./test/bench/synth -fleet
+
 .PHONY: bench-plugin
 bench-plugin: ## Measure kms-plugin beside an empty KMS v2 server; PEER=path adds the binary of another plugin
 	go run ./test/bench/plugin $(if $(PEER),-peer $(abspath $(PEER)))

@@ -2,7 +2,9 @@
 // what the benchmark compares with. It builds the same construct tree, so that
 // the template is the same; main.go checks that.
 //
-// usage: node app.js input.json outdir
+// usage: node app.js input.json outdir [fleet]
+//
+// With fleet it builds the clusters of the input that share their record.
 
 const fs = require('node:fs');
 const cdk = require('aws-cdk-lib');
@@ -21,7 +23,7 @@ const sns = require('aws-cdk-lib/aws-sns');
 const sqs = require('aws-cdk-lib/aws-sqs');
 const { Construct } = require('constructs');
 
-const clusterName = 'ekskms';
+let clusterName = 'ekskms'; // of the stack that is being built
 const namespace = 'ekskms-system';
 const serviceAccount = 'kms-plugin';
 
@@ -173,7 +175,7 @@ class AuditTrail extends Construct {
     this.key = new kms.Key(this, 'Key', {
       ...rotatingKey,
       alias: `alias/eks/${clusterName}/audit`,
-      description: `Encrypts the audit trail of EKS cluster ${clusterName}`,
+      description: `Encrypts the audit trail of ${subject(secretsKey)}`,
       policy: policyDocument([
         accountAdministration(stack),
         {
@@ -203,7 +205,7 @@ class AuditTrail extends Construct {
     this.topicKey = new kms.Key(this, 'AlarmsKey', {
       ...rotatingKey,
       alias: `alias/eks/${clusterName}/alarms`,
-      description: `Encrypts the alarms of EKS cluster ${clusterName}`,
+      description: `Encrypts the alarms of ${subject(secretsKey)}`,
       policy: policyDocument([
         accountAdministration(stack),
         {
@@ -219,7 +221,16 @@ class AuditTrail extends Construct {
     const lostTopicName = `ekskms-${clusterName}-undelivered`;
     const lostTopicArn = arn(stack, 'sns', lostTopicName);
     this.createTopics(stack, topicName, topicArn, lostTopicName, lostTopicArn);
-    this.createWaysOut(stack);
+    this.createWaysOut(stack, subject(secretsKey));
+    if (!secretsKey) {
+      this.raise(this, stack, input.alarmPaths, fill(input.fleet.shared, {
+        ...places(stack),
+        '@BUCKET@': this.bucket.bucketName,
+        '@AUDIT_KEY_ARN@': this.key.keyArn,
+        '@ALARMS_KEY_ARN@': this.topicKey.keyArn,
+      }));
+      return;
+    }
     this.raise(this, stack, input.alarmPaths, fill(input.alarms, {
       '@KEY_ARN@': secretsKey.key.keyArn,
       '@ALIAS_ARN@': arn(stack, 'kms', secretsKey.aliasName),
@@ -320,7 +331,7 @@ class AuditTrail extends Construct {
     );
   }
 
-  createWaysOut(stack) {
+  createWaysOut(stack, subject) {
     const ruleArns = arn(stack, 'events', `rule/ekskms-${clusterName}-*`);
     this.queue = new sqs.Queue(this, 'UndeliveredQueue', {
       queueName: `ekskms-${clusterName}-undelivered`,
@@ -348,7 +359,7 @@ class AuditTrail extends Construct {
     const logGroupName = `/aws/events/ekskms/${clusterName}/alarms`;
     new cloudwatch.CfnAlarm(this, 'UndeliveredAlarm', {
       alarmName: `ekskms-${clusterName}-undelivered`,
-      alarmDescription: `EKS cluster ${clusterName}: an alarm did not arrive. Read it with 'aws sqs receive-message', or in the log group ${logGroupName}, and find out why.`,
+      alarmDescription: `${subject}: an alarm did not arrive. Read it with 'aws sqs receive-message', or in the log group ${logGroupName}, and find out why.`,
       namespace: 'AWS/SQS',
       metricName: 'ApproximateNumberOfMessagesVisible',
       dimensions: [{ name: 'QueueName', value: this.queue.queueName }],
@@ -387,24 +398,38 @@ class AuditTrail extends Construct {
   // raise makes the rules of the input: their texts are long, and belong into a file of
   // their own.
   raise(scope, stack, inputPathsMap, rules) {
-    const delivery = {
-      deadLetterConfig: { arn: this.queue.queueArn },
-      retryPolicy: { maximumEventAgeInSeconds: 3600, maximumRetryAttempts: 185 },
-    };
-    for (const rule of rules) {
-      new events.CfnRule(scope, `Alarm${rule.ID}`, {
-        name: rule.Name,
-        description: rule.Description,
-        state: 'ENABLED',
-        eventPattern: rule.Pattern,
-        targets: [
-          { id: 'Topic', arn: this.topic.topicArn, inputTransformer: { inputPathsMap, inputTemplate: rule.Template }, ...delivery },
-          { id: 'Log', arn: arn(stack, 'logs', `log-group:${this.log.logGroupName}`), ...delivery },
-        ],
-      });
-    }
+    raise(scope, inputPathsMap, rules, {
+      topic: this.topic.topicArn, log: arn(stack, 'logs', `log-group:${this.log.logGroupName}`), queue: this.queue.queueArn,
+    });
   }
 }
+
+function raise(scope, inputPathsMap, rules, { topic, log, queue }) {
+  const delivery = {
+    deadLetterConfig: { arn: queue },
+    retryPolicy: { maximumEventAgeInSeconds: 3600, maximumRetryAttempts: 185 },
+  };
+  for (const rule of rules) {
+    new events.CfnRule(scope, `Alarm${rule.ID}`, {
+      name: rule.Name,
+      description: rule.Description,
+      state: 'ENABLED',
+      eventPattern: rule.Pattern,
+      targets: [
+        { id: 'Topic', arn: topic, inputTransformer: { inputPathsMap: rule.Paths ?? inputPathsMap, inputTemplate: rule.Template }, ...delivery },
+        { id: 'Log', arn: log, ...delivery },
+      ],
+    });
+  }
+}
+
+// subject is what a shared record speaks of, or that of one cluster.
+const subject = (secretsKey) => secretsKey ? `EKS cluster ${clusterName}` : 'the EKS clusters of this account and Region';
+
+// places are what the texts of a fleet have for the place of a stack.
+const places = (stack) => ({
+  '${Token[partition]}': stack.partition, '${Token[account]}': stack.account, '${Token[region]}': stack.region,
+});
 
 // createRole makes a role whose trust policy is exactly the statement.
 function createRole(scope, id, props, trust) {
@@ -448,6 +473,7 @@ class KmsPlugin extends Construct {
       roleArn: this.role.roleArn,
     });
     const manifest = fill(input.plugin, {
+      'the-name-of-the-cluster': clusterName,
       '@IMAGE@': image.imageUri,
       '@KEY_ARN@': secretsKey.key.keyArn,
       '@CLUSTER_ARN@': clusterArn(stack),
@@ -534,13 +560,14 @@ class EncryptedCluster extends Construct {
     const resource = this.cluster.node.defaultChild;
     resource.deletionProtection = true;
     resource.node.addDependency(logGroup, role);
-    auditTrail.raise(this, stack, input.alarmPaths, fill(input.clusterAlarms, { '@LOGS_KEY_ARN@': logsKey.keyArn }));
+    this.logsKey = logsKey;
+    auditTrail?.raise(this, stack, input.alarmPaths, fill(input.clusterAlarms, { '@LOGS_KEY_ARN@': logsKey.keyArn }));
     this.pinHandler(stack, auditTrail, logsKey);
 
     this.plugin = new KmsPlugin(this, 'KmsPlugin', { cluster: this.cluster, secretsKey, input });
     const networkPolicies = new eks.KubernetesManifest(this, 'NetworkPolicies', {
       cluster: this.cluster,
-      manifest: input.networkPolicies,
+      manifest: fill(input.networkPolicies, {}), // a copy, to which the CDK adds a label
     });
     this.plugin.manifest.node.addDependency(networkPolicies);
   }
@@ -568,7 +595,7 @@ class EncryptedCluster extends Construct {
         Condition: { StringEquals: { 'aws:SourceAccount': stack.account } },
       }]);
     }
-    auditTrail.trail.addEventSelector(
+    auditTrail?.trail.addEventSelector(
       cloudtrail.DataResourceType.LAMBDA_FUNCTION,
       names.map((name) => arn(stack, 'lambda', `function:${name}`)),
       { includeManagementEvents: false, readWriteType: cloudtrail.ReadWriteType.ALL },
@@ -577,7 +604,7 @@ class EncryptedCluster extends Construct {
 }
 
 class EncryptedClusterStack extends cdk.Stack {
-  constructor(scope, id, input) {
+  constructor(scope, id, input, shares = false) {
     super(scope, id, {
       description: `EKS cluster ${clusterName} with secrets encrypted under a customer-managed key (ekskms)`,
       terminationProtection: true,
@@ -589,24 +616,54 @@ class EncryptedClusterStack extends cdk.Stack {
       restrictDefaultSecurityGroup: true,
     });
     const secretsKey = new SecretsKey(this, 'SecretsKey');
-    const auditTrail = new AuditTrail(this, 'AuditTrail', { secretsKey, input });
-    const { cluster, plugin } = new EncryptedCluster(this, 'EncryptedCluster', { vpc, secretsKey, auditTrail, input });
+    const auditTrail = shares ? undefined : new AuditTrail(this, 'AuditTrail', { secretsKey, input });
+    const { cluster, plugin, logsKey } = new EncryptedCluster(this, 'EncryptedCluster', { vpc, secretsKey, auditTrail, input });
 
-    const output = (outputId, description, value) => new cdk.CfnOutput(this, outputId, { description, value });
+    const output = (outputId, description, value, exported) =>
+      new cdk.CfnOutput(this, outputId, { description, value, exportName: shares && exported ? `${id}-${outputId}` : undefined });
     output('ClusterName', 'Name of the EKS cluster', cluster.clusterName);
     output('UpdateKubeconfig', 'Command that makes kubectl talk to the cluster',
       `aws eks update-kubeconfig --name ${cluster.clusterName} --region ${this.region}`);
-    output('KeyArn', 'ARN of the key that encrypts the secrets', secretsKey.key.keyArn);
-    output('TrailArn', 'ARN of the trail that records every use of the key', auditTrail.trailArn);
-    output('TopicArn', 'ARN of the topic that receives the alarms', auditTrail.topic.topicArn);
+    output('KeyArn', 'ARN of the key that encrypts the secrets', secretsKey.key.keyArn, true);
+    if (shares) output('LogsKeyArn', 'ARN of the key that encrypts the logs of the control plane', logsKey.keyArn, true);
+    output('TrailArn', 'ARN of the trail that records every use of the key',
+      auditTrail?.trailArn ?? arn(this, 'cloudtrail', `trail/ekskms-shared-${this.region}`));
+    output('TopicArn', 'ARN of the topic that receives the alarms', auditTrail?.topic.topicArn ?? arn(this, 'sns', 'ekskms-shared-alarms'));
     output('TestAlarm', 'Command that changes nothing and raises the alarm AliasChanged, to see one arrive',
       `aws kms update-alias --alias-name ${secretsKey.aliasName} --target-key-id ${secretsKey.key.keyArn} --region ${this.region}`);
     output('PluginRoleArn', "ARN of the KMS plugin's IAM role", plugin.role.roleArn);
   }
 }
 
-const [inputFile, outdir] = process.argv.slice(2);
+// fleet builds clusters that share their record, with the stacks around them.
+function fleet(app, input) {
+  const protectedStack = (id, description) => new cdk.Stack(app, id, { description, terminationProtection: true });
+  clusterName = 'shared';
+  const shared = protectedStack('ekskms-shared', 'Audit trail and alarm topic of the EKS clusters in this account and Region (ekskms)');
+  const { trail } = new AuditTrail(shared, 'AuditTrail', { input });
+  const functions = input.fleet.names.flatMap((name) => [`ekskms-${name}-kubectl`, `ekskms-${name}-kubectl-framework`]);
+  trail.addEventSelector(
+    cloudtrail.DataResourceType.LAMBDA_FUNCTION,
+    functions.map((name) => arn(shared, 'lambda', `function:${name}`)),
+    { includeManagementEvents: false, readWriteType: cloudtrail.ReadWriteType.ALL },
+  );
+  const alarms = protectedStack('ekskms-alarms', 'Alarms on the keys of the EKS clusters in this account and Region (ekskms)');
+  const values = places(alarms);
+  for (const name of input.fleet.names) {
+    clusterName = name;
+    new EncryptedClusterStack(app, `ekskms-${name}`, input, true).addStackDependency(shared);
+    for (const key of ['KeyArn', 'LogsKeyArn']) values['${Token[' + key + ' ' + name + ']}'] = cdk.Fn.importValue(`ekskms-${name}-${key}`);
+  }
+  raise(new Construct(alarms, 'Alarms'), input.alarmPaths, fill(input.fleet.alarms, values), {
+    topic: arn(alarms, 'sns', 'ekskms-shared-alarms'),
+    log: arn(alarms, 'logs', 'log-group:/aws/events/ekskms/shared/alarms'),
+    queue: arn(alarms, 'sqs', 'ekskms-shared-undelivered'),
+  });
+}
+
+const [inputFile, outdir, what] = process.argv.slice(2);
 const input = JSON.parse(fs.readFileSync(inputFile, 'utf8'));
 const app = new cdk.App({ outdir, context: input.context, analyticsReporting: false });
-new EncryptedClusterStack(app, `ekskms-${clusterName}`, input);
+if (what === 'fleet') fleet(app, input);
+else new EncryptedClusterStack(app, `ekskms-${clusterName}`, input);
 app.synth();

@@ -71,13 +71,19 @@ func readAssets(assembly string) (assetManifest, error) {
 
 // readTemplate reads a template with the names of its assets in place of their
 // hashes.
-func readTemplate(assembly string) (any, error) {
-	assets, err := readAssets(assembly)
+func readTemplate(assembly string) (any, error) { return templateOf(assembly, "") }
+
+// templateOf is [readTemplate] for one of several stacks.
+func templateOf(assembly, stack string) (any, error) {
+	data, err := readFile(assembly, stack+".assets.json")
 	if err != nil {
 		return nil, err
 	}
-	data, err := readFile(assembly, ".template.json")
-	if err != nil {
+	var assets assetManifest
+	if err := json.Unmarshal(data, &assets); err != nil {
+		return nil, err
+	}
+	if data, err = readFile(assembly, stack+".template.json"); err != nil {
 		return nil, err
 	}
 	text := string(data)

@@ -28,6 +28,18 @@ type input struct {
 	KubectlLayer    layer             `json:"kubectlLayer"`
 	Plugin          []map[string]any  `json:"plugin"` // the same
 	NetworkPolicies []map[string]any  `json:"networkPolicies"`
+	Fleet           fleet             `json:"fleet"`
+}
+
+// nameOfCluster stands for the name of a cluster in the plugin's objects.
+const nameOfCluster = "the-name-of-the-cluster"
+
+func (in input) write(path string) error {
+	data, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o600)
 }
 
 type layer struct {
@@ -37,12 +49,12 @@ type layer struct {
 	Hash string `json:"hash"`
 }
 
-// writeInput writes the input of app.js to path, and the sources of the plugin's
-// image to imageDir. root is the repository, assembly what ekskms made.
-func writeInput(path, root, imageDir, assembly string) error {
+// newInput makes the input of app.js, and writes the sources of the plugin's image to
+// imageDir. root is the repository, assembly what ekskms made.
+func newInput(root, imageDir, assembly string) (in input, err error) {
 	cluster := config.Default().Clusters[0]
 	objects, err := manifest.Plugin(manifest.PluginInput{
-		ClusterName:       cluster.Name,
+		ClusterName:       nameOfCluster,
 		ClusterARN:        "@CLUSTER_ARN@",
 		KeyARN:            "@KEY_ARN@",
 		Image:             "@IMAGE@",
@@ -51,9 +63,9 @@ func writeInput(path, root, imageDir, assembly string) error {
 		Architecture:      cluster.Plugin.Architecture,
 	})
 	if err != nil {
-		return err
+		return in, err
 	}
-	in := input{
+	in = input{
 		ImageDir:   imageDir,
 		AlarmPaths: tamper.Paths(),
 		Alarms: tamper.Rules(tamper.Input{
@@ -78,35 +90,31 @@ func writeInput(path, root, imageDir, assembly string) error {
 	}
 	flags, err := os.ReadFile(filepath.Join(root, "internal", "synth", "context.json"))
 	if err != nil {
-		return err
+		return in, err
 	}
 	if err := json.Unmarshal(flags, &in.Context); err != nil {
-		return err
+		return in, err
 	}
 	// As internal/synth sets them beside the feature flags.
 	in.Context["@aws-cdk/core:failSynthOnValidationErrors"] = false
 	in.Context["aws:cdk:enable-path-metadata"] = true
 	in.Context["aws:cdk:disable-creation-stack-traces"] = true
 	if in.Plugin, err = manifest.Maps(objects); err != nil {
-		return err
+		return in, err
 	}
 	if in.NetworkPolicies, err = manifest.Maps([]runtime.Object{manifest.EnableNetworkPolicies()}); err != nil {
-		return err
+		return in, err
 	}
 	if err := os.Mkdir(imageDir, 0o755); err != nil {
-		return err
+		return in, err
 	}
 	if err := buildcontext.Write(imageDir); err != nil {
-		return err
+		return in, err
 	}
 	if in.KubectlLayer, err = kubectlLayer(assembly); err != nil {
-		return err
+		return in, err
 	}
-	data, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o644)
+	return in, nil
 }
 
 func kubectlLayer(assembly string) (layer, error) {

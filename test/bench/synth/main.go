@@ -6,6 +6,7 @@
 //	go run ./test/bench/synth                          # with node, or JSII_NODE
 //	go run ./test/bench/synth -node node -node PATH    # make bench: with each of them
 //	go run ./test/bench/synth -compare-only            # the check alone
+//	go run ./test/bench/synth -fleet                   # make bench-fleet: up to 1,000 clusters
 //
 // It needs the node_modules of the repository. Times are printed and never
 // judged by the exit code: they depend on the machine.
@@ -47,6 +48,7 @@ const targetVersion = 100 * time.Millisecond
 
 func main() {
 	n := flag.Int("n", 7, "`runs` of each program, for each setting")
+	fleets := flag.Bool("fleet", false, "measure fleets of 1 to 1,000 clusters instead")
 	compareOnly := flag.Bool("compare-only", false, "only check that both programs make the same template")
 	var nodes []string
 	flag.Func("node", "run with this Node, a `path`; can be given several times (default JSII_NODE or node)", func(path string) error {
@@ -60,7 +62,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var err error
 	for _, node := range nodes {
-		if err = run(ctx, os.Stdout, node, max(*n, 1), *compareOnly); err != nil {
+		if err = run(ctx, os.Stdout, node, max(*n, 1), *compareOnly, *fleets); err != nil {
 			break
 		}
 	}
@@ -71,7 +73,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out io.Writer, node string, n int, compareOnly bool) (err error) {
+func run(ctx context.Context, out io.Writer, node string, n int, compareOnly, fleets bool) (err error) {
 	dir, err := scratch.Dir("")
 	if err != nil {
 		return err
@@ -81,7 +83,10 @@ func run(ctx context.Context, out io.Writer, node string, n int, compareOnly boo
 	if err != nil {
 		return err
 	}
-	if err := b.compare(); err != nil {
+	if fleets {
+		return b.fleets(out)
+	}
+	if err := errors.Join(b.compare(), b.compareFleet(3)); err != nil {
 		return err
 	}
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format, args...) }
@@ -126,7 +131,9 @@ type bench struct {
 	node   string
 	app    string // app.js
 	input  string // what app.js reads
-	runs   int
+	// content is what is in it.
+	content input
+	runs    int
 }
 
 // newBench builds ekskms and prepares the input of app.js, for which ekskms runs
@@ -168,7 +175,10 @@ func newBench(ctx context.Context, dir, node string) (*bench, error) {
 	if _, err := b.measure(b.synth(assembly, false)); err != nil {
 		return nil, err
 	}
-	return b, writeInput(b.input, root, filepath.Join(dir, "image"), assembly)
+	if b.content, err = newInput(root, filepath.Join(dir, "image"), assembly); err != nil {
+		return nil, err
+	}
+	return b, b.content.write(b.input)
 }
 
 func (b *bench) workdir() string { return filepath.Join(b.dir, "work") }
@@ -220,7 +230,10 @@ func (b *bench) fresh(cmd func(outdir string) *exec.Cmd, use func(outdir string)
 }
 
 // sample is what one run took. CPU is that of all its processes.
-type sample struct{ wall, cpu time.Duration }
+type sample struct {
+	wall, cpu time.Duration
+	memory    int64 // of the largest process
+}
 
 func (b *bench) measure(cmd *exec.Cmd) (sample, error) {
 	var output bytes.Buffer
@@ -231,7 +244,7 @@ func (b *bench) measure(cmd *exec.Cmd) (sample, error) {
 	if err != nil {
 		return s, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, output.String())
 	}
-	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	s.cpu, s.memory = cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), largest(cmd.ProcessState)
 	return s, nil
 }
 
