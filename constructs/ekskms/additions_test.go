@@ -213,6 +213,16 @@ func TestShared(t *testing.T) {
 	if text := toJSON(t, template.ToJSON()); !strings.Contains(text, `"Values":["arn:aws:lambda:us-east-1:111122223333:function:ekskms-demo-kubectl"]`) {
 		t.Error("the trail does not record the function")
 	}
+	// More functions than a trail can name are all functions.
+	many := make([]string, 251)
+	for i := range many {
+		many[i] = fmt.Sprintf("arn:aws:lambda:us-east-1:111122223333:function:f%d", i)
+	}
+	large := newStack(t)
+	ekskms.NewSharedAuditTrail(large, jsii.String("Audit"), &ekskms.SharedAuditTrailProps{Functions: jsii.Strings(many...)})
+	if text := toJSON(t, assertions.Template_FromStack(large, nil).ToJSON()); !strings.Contains(text, `{"Ref":"AWS::Partition"},":lambda"`) || strings.Contains(text, "function:f0") {
+		t.Error("the trail does not record all functions")
+	}
 	imported := ekskms.AuditTrail_FromSharedAuditTrailAttributes(stack, jsii.String("Imported"), &ekskms.SharedAuditTrailAttributes{HomeRegion: jsii.String("us-east-1")})
 	if arn := *imported.TrailArn(); !strings.HasSuffix(arn, ":cloudtrail:us-east-1:111122223333:trail/ekskms-shared-us-east-1") {
 		t.Errorf("the imported trail is %s", arn)

@@ -47,7 +47,9 @@ type SharedAuditTrailProps struct {
 	// Default: none.
 	Emails *[]*string
 	// Functions are the ARNs of the kubectl handlers of the clusters, of all Regions,
-	// each invocation of which a new trail records.
+	// each invocation of which a new trail records. With more than 250, all functions of the
+	// account are recorded, and a warning says so. Source: AWS CloudTrail User Guide,
+	// "Quotas in AWS CloudTrail".
 	// Default: none.
 	Functions *[]*string
 }
@@ -56,6 +58,9 @@ const sharedAuditTrailType = "SharedAuditTrail"
 
 // sharedName is the default Name.
 const sharedName = "shared"
+
+// mostFunctions is how many data resources the selectors of a trail can name.
+const mostFunctions = 250
 
 // NewSharedAuditTrail makes for several clusters of one account and Region what
 // [NewAuditTrail] makes for one: the trail, the topics, and the alarms on these. It needs
@@ -86,6 +91,11 @@ func NewSharedAuditTrail(scope constructs.Construct, id *string, props *SharedAu
 		for i, arn := range functions {
 			require(sharedAuditTrailType, "Functions["+strconv.Itoa(i)+"]", arn != nil)
 			arns[i] = *arn
+		}
+		if len(arns) > mostFunctions {
+			arns = []string{"arn:" + a.c.At.Partition.Text() + ":lambda"}
+			warn(a, "all-functions", "The trail records the invocations of all Lambda functions of the account, since CloudTrail takes "+
+				strconv.Itoa(mostFunctions)+" by their names: more data events are recorded, and billed.")
 		}
 		a.recordFunctions(arns)
 	}
