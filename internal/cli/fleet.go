@@ -45,10 +45,10 @@ func writeFleet(w io.Writer, style terminal.Style, there *estate.Estate, report 
 		rows = append(rows, []string{p.account, p.region, strconv.Itoa(found[p]), strings.Join(clusters[p], ", ")})
 	}
 	text := style.Table("", rows) + "\n"
-	for _, line := range differences(there.Clusters) {
-		text += style.Wrap("", "  ", line) + "\n"
-	}
-	if len(differences(there.Clusters)) > 0 {
+	if lines := differences(there.Clusters); len(lines) > 0 {
+		for _, line := range lines {
+			text += style.Wrap("", "  ", line) + "\n"
+		}
 		text += "\n"
 	}
 	_, err := io.WriteString(w, text)

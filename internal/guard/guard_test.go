@@ -197,6 +197,18 @@ var mutations = []struct {
 	{"alarm disabled", estatetest.Property(keyDisabled, "State", "DISABLED"), one("alarm-removed"), "disabled"},
 	{"alarm to nobody", estatetest.Property(keyDisabled, "Targets", nil), one("alarm-removed"), "target"},
 	{"alarm for one Region", estatetest.Property(keyDisabled, "EventPattern.detail.awsRegion", []any{"eu-west-1"}), one("alarm-removed"), "awsRegion is asked for"},
+	{"alarm for one account", estatetest.Property(keyDisabled, "EventPattern.account", []any{"444455556666"}), one("alarm-removed"), "hears less"},
+	{"alarm for one kind of key", estatetest.Property(keyDisabled, "EventPattern.detail.resources.type", []any{"AWS::KMS::ReplicaKey"}), one("alarm-removed"), "hears less"},
+	{"alarm under another ID that tells nobody it told", estatetest.All(estatetest.Drop(keyDisabled), estatetest.Add("Other", "AWS::Events::Rule", map[string]any{
+		"Name": "other", "State": "ENABLED", "Targets": []any{map[string]any{"Id": "Q", "Arn": "arn:aws:sqs:eu-central-1:111122223333:nobody-reads"}},
+		"EventPattern": map[string]any{
+			"source": []any{"aws.kms"}, "detail-type": []any{"AWS API Call via CloudTrail"},
+			"detail": map[string]any{
+				"eventSource": []any{"kms.amazonaws.com"}, "eventName": []any{"DisableKey"},
+				"resources": map[string]any{"ARN": []any{map[string]any{"Fn::GetAtt": []any{"SecretsKeyE4821A66", "Arn"}}}},
+			},
+		},
+	})), one("alarm-removed"), "the rule goes"},
 	{"alarm for another event", estatetest.Property(keyDisabled, "EventPattern.detail.eventName", []any{"EnableKey"}), one("alarm-removed"), "no longer has DisableKey"},
 	{"a finding accepted", estatetest.Attribute(cluster, "Metadata", map[string]any{"ekskms:checks": map[string]any{"suppress": []any{map[string]any{"id": "endpoint-public", "reason": "soon"}}}}), one("check-suppressed"), "endpoint-public is accepted: soon"},
 	{"a secret in a manifest", estatetest.Add("Leak", "Custom::AWSCDK-EKS-KubernetesResource", map[string]any{"Manifest": `[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"data":{"b":"cGFzc3dvcmQ="}}]`}), one("check-regressed"), "secret-in-template"},

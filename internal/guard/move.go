@@ -134,12 +134,15 @@ func (c *comparison) movedAlarms(what string) {
 	c.drop(func(f finding.Finding) bool { return strings.HasPrefix(f.Message, what) && c.goesWith(f, nil) })
 }
 
-// heard tells whether rules after hear what a rule before has heard, but for what has gone.
+// heard tells whether rules after hear what a rule before has heard, and tell whom it has
+// told, but for what has gone.
 func (c *comparison) heard(old *estate.Thing, gone []string) bool {
 	hears := map[string]bool{}
+	told := slices.DeleteFunc(targets(old), func(arn string) bool { return isOf(arn, gone) })
 	for _, rule := range c.after.Of(estate.KindRule) {
-		targets, _ := rule.Settings["Targets"].([]any)
-		if rule.In.Account != old.In.Account || rule.In.Region != old.In.Region || len(targets) == 0 || rule.Settings["State"] == "DISABLED" {
+		tells := targets(rule)
+		if rule.In.Account != old.In.Account || rule.In.Region != old.In.Region || len(tells) == 0 || rule.Settings["State"] == "DISABLED" ||
+			slices.ContainsFunc(told, func(arn string) bool { return !slices.Contains(tells, arn) }) {
 			continue
 		}
 		for _, a := range alternatives(rule) {
@@ -153,6 +156,15 @@ func (c *comparison) heard(old *estate.Thing, gone []string) bool {
 		}
 	}
 	return len(all) > 0
+}
+
+// targets are the ARNs of those that a rule tells.
+func targets(rule *estate.Thing) (arns []string) {
+	list, _ := rule.Settings["Targets"].([]any)
+	for _, t := range list {
+		arns = append(arns, value.Text(value.At(t, "Arn")))
+	}
+	return arns
 }
 
 // alternative is an event that a rule hears: its name, and one of the values that the
@@ -172,8 +184,10 @@ func alternatives(rule *estate.Thing) (all []alternative) {
 	}
 	rest := maps.Clone(detail)
 	delete(rest, "eventName")
+	pattern := maps.Clone(rule.Settings["EventPattern"].(map[string]any))
 	for _, one := range spread(rest) {
-		data, err := json.Marshal(one)
+		pattern["detail"] = one // and what else limits it, with the bus on which it listens
+		data, err := json.Marshal([]any{rule.Settings["EventBusName"], pattern})
 		if err != nil {
 			return nil
 		}
@@ -196,7 +210,8 @@ func spread(detail map[string]any) []map[string]any {
 		all[path[0]] = inner
 		return all
 	}
-	if arns, ok := value.At(detail, "resources", "ARN").([]any); ok {
+	resources, _ := detail["resources"].(map[string]any)
+	if arns, ok := resources["ARN"].([]any); ok && len(resources) == 1 {
 		var all []map[string]any
 		for _, arn := range arns {
 			all = append(all, with([]string{"resources", "ARN"}, []any{arn}))
@@ -221,7 +236,7 @@ func spread(detail map[string]any) []map[string]any {
 		for name, values := range fields {
 			list, ok := values.([]any)
 			if !ok {
-				list = []any{values}
+				all = append(all, with([]string{"requestParameters"}, one))
 			}
 			for _, v := range list {
 				all = append(all, with([]string{"requestParameters", name}, []any{v}))
