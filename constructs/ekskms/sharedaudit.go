@@ -3,13 +3,12 @@ package ekskms
 import (
 	"strconv"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/interfaces/interfacesawscloudtrail"
-
-	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
@@ -55,9 +54,6 @@ type SharedAuditTrailProps struct {
 }
 
 const sharedAuditTrailType = "SharedAuditTrail"
-
-// sharedName is the default Name.
-const sharedName = "shared"
 
 // mostFunctions is how many data resources the selectors of a trail can name.
 const mostFunctions = 250
@@ -107,7 +103,7 @@ func NewSharedAuditTrail(scope constructs.Construct, id *string, props *SharedAu
 }
 
 func sharedBlueprint(typ string, name *string, scope constructs.Construct) blueprint.Cluster {
-	name = orDefault(name, sharedName)
+	name = orDefault(name, place.Shared)
 	if *awscdk.Token_IsUnresolved(name) || !place.IsClusterName(*name) {
 		reject(typ, "Name", "is %q, must be 1 to 100 letters, digits, hyphens and underscores, and begin with a letter or digit", *name)
 	}

@@ -136,10 +136,9 @@ func givesWay(fields []rules.Field, below, above *yaml.Node) map[string]bool {
 // merge puts the sources over each other, each over those before it, and the defaults
 // below each cluster. Clusters are the same if they have the same name.
 func (d *decoder) merge(roots []*yaml.Node) *yaml.Node {
-	t := reflect.TypeFor[File]()
 	var root *yaml.Node
 	for _, next := range roots {
-		root = d.origins.overlayFile(t, root, next)
+		root = d.origins.overlayFile(root, next)
 	}
 	defaults, clusters := entry(root, "defaults"), entry(root, "clusters")
 	if defaults != nil {
@@ -171,8 +170,8 @@ func (d *decoder) merge(roots []*yaml.Node) *yaml.Node {
 }
 
 // overlayFile is overlay for whole files.
-func (o origins) overlayFile(t reflect.Type, below, above *yaml.Node) *yaml.Node {
-	merged := o.overlay(t, below, above)
+func (o origins) overlayFile(below, above *yaml.Node) *yaml.Node {
+	merged := o.overlay(reflect.TypeFor[File](), below, above)
 	old, changed := entry(below, "clusters"), entry(above, "clusters")
 	if old == nil || changed == nil || old.Kind != yaml.SequenceNode || changed.Kind != yaml.SequenceNode {
 		return merged
