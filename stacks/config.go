@@ -1,6 +1,10 @@
 package stacks
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
@@ -65,7 +69,20 @@ func (f *fleet) configured(scope constructs.Construct, cluster config.Cluster) *
 		props.Audit = s.configuredAudit(c)
 	}
 	s.build(props)
+	if c.Network.Isolated {
+		awscdk.Annotations_Of(s.cluster.Cluster()).AcknowledgeWarning(jsii.String("@aws-cdk/aws-eks:isolatedSubnetsForKubectlPrivateSubnets"),
+			jsii.String("The VPC has endpoints for what the handler calls."))
+	}
+	s.override(c.Overrides)
 	return s
+}
+
+// override sets properties of the cluster's resource that no field has.
+func (s *EncryptedClusterStack) override(properties map[string]string) {
+	resource := s.cluster.Cluster().Node().DefaultChild().(awseksv2.CfnCluster)
+	for _, path := range slices.Sorted(maps.Keys(properties)) {
+		resource.AddPropertyOverride(jsii.String(path), blueprint.OverrideValue(properties[path]))
+	}
 }
 
 // stackProps are those of a stack in the place of a cluster, and deployed as it is.
@@ -89,12 +106,7 @@ func stackProps(c config.Cluster, tags map[string]string) *awscdk.StackProps {
 	if name := c.CDK.PermissionsBoundary; name != "" {
 		props.PermissionsBoundary = awscdk.PermissionsBoundary_FromName(jsii.String(name))
 	}
-	if len(tags) > 0 {
-		props.Tags = &map[string]*string{}
-		for key, value := range tags {
-			(*props.Tags)[key] = jsii.String(value)
-		}
-	}
+	props.Tags = texts(tags)
 	return props
 }
 
@@ -110,16 +122,26 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 	}
 	if n := c.Network; n.ID != "" {
 		props.Vpc, props.VpcSubnets = s.existingVpc(text(n.ID), list(n.SubnetIDs))
+		props.SecurityGroups = s.existingGroups(n.SecurityGroupIDs)
 	} else {
 		s.chooseAvailabilityZones(list(n.AvailabilityZones))
-		props.Vpc = ekskms.NewClusterVpc(s, jsii.String("Vpc"), &ekskms.ClusterVpcProps{
-			Cidr: text(n.CIDR), AvailabilityZones: list(n.AvailabilityZones), NatGateways: jsii.Number(n.NATGateways),
-		})
+		vpc := &ekskms.ClusterVpcProps{Cidr: text(n.CIDR), AvailabilityZones: list(n.AvailabilityZones)}
+		if n.Isolated {
+			vpc.Isolated = jsii.Bool(true)
+			props.VpcSubnets = &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PRIVATE_ISOLATED}
+		} else {
+			vpc.NatGateways = jsii.Number(n.NATGateways)
+		}
+		props.Vpc = ekskms.NewClusterVpc(s, jsii.String("Vpc"), vpc)
 	}
-	if g := c.NodeGroup; g != nil {
-		props.Nodegroup = &awseksv2.NodegroupOptions{MinSize: jsii.Number(g.MinSize), MaxSize: jsii.Number(g.MaxSize), DesiredSize: jsii.Number(g.DesiredSize)}
-		props.Nodegroup.InstanceTypes = each(g.InstanceTypes, func(name string) awsec2.InstanceType { return awsec2.NewInstanceType(text(name)) })
-	}
+	configuredCapacity(props, c.Capacity)
+	props.AddOns = each(c.MoreAddOns, func(a blueprint.AddOn) *ekskms.AddOn {
+		addOn := &ekskms.AddOn{Name: text(a.Name), Version: text(a.Version), ServiceAccount: text(a.ServiceAccount), Role: text(a.RoleARN)}
+		if a.Settings != nil {
+			addOn.ConfigurationValues = &a.Settings
+		}
+		return addOn
+	})
 	if p := c.Plugin; p != nil {
 		props.Plugin = &ekskms.KmsPluginOptions{
 			Image: text(p.Image), Architecture: ekskms.PluginArchitecture(p.Architecture), Mode: ekskms.PluginMode(p.Mode),
@@ -143,17 +165,66 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 	return props
 }
 
+// existingGroups are security groups to which nothing is added.
+func (s *EncryptedClusterStack) existingGroups(ids []string) *[]awsec2.ISecurityGroup {
+	return each(ids, func(id string) awsec2.ISecurityGroup {
+		return awsec2.SecurityGroup_FromSecurityGroupId(s, jsii.String("SecurityGroup-"+id), text(id), &awsec2.SecurityGroupImportOptions{Mutable: jsii.Bool(false)})
+	})
+}
+
+func configuredCapacity(props *ekskms.EncryptedClusterProps, c blueprint.Capacity) {
+	if c.NodePools != "" && c.NodePools != blueprint.BothPools {
+		props.NodePools = ekskms.NodePools(c.NodePools)
+	}
+	props.NodeRoles = list(c.NodeRoles)
+	props.FargateProfiles = each(c.FargateProfiles, func(p blueprint.FargateProfile) *ekskms.FargateProfile {
+		return &ekskms.FargateProfile{Id: text(p.Name), Selectors: each(p.Selectors, func(s blueprint.FargateSelector) *awseksv2.Selector {
+			return &awseksv2.Selector{Namespace: text(s.Namespace), Labels: texts(s.Labels)}
+		})}
+	})
+	groups := []*ekskms.Nodegroup{}
+	for _, g := range c.NodeGroups {
+		if g.Name == "" {
+			props.Nodegroup = nodegroupOptions(g)
+			return
+		}
+		groups = append(groups, &ekskms.Nodegroup{
+			Id: text(g.Name), Options: nodegroupOptions(g), KubernetesVersion: awseksv2.KubernetesVersion_Of(text(g.KubernetesVersion)),
+		})
+	}
+	if c.Mode == blueprint.NodeGroups || c.Mode == blueprint.NoNodes {
+		props.Nodegroups = &groups
+	}
+}
+
+func nodegroupOptions(g blueprint.NodeGroup) *awseksv2.NodegroupOptions {
+	options := &awseksv2.NodegroupOptions{
+		MinSize: jsii.Number(g.MinSize), MaxSize: jsii.Number(g.MaxSize), DesiredSize: jsii.Number(g.DesiredSize),
+		InstanceTypes: each(g.InstanceTypes, func(name string) awsec2.InstanceType { return awsec2.NewInstanceType(text(name)) }),
+		CapacityType:  awseksv2.CapacityType(g.CapacityType),
+		AmiType:       awseksv2.NodegroupAmiType(strings.ToUpper(g.AMIType)), // as jsii spells it
+		Labels:        texts(g.Labels),
+		Taints: each(g.Taints, func(t blueprint.Taint) *awseksv2.TaintSpec {
+			return &awseksv2.TaintSpec{Key: text(t.Key), Value: text(t.Value), Effect: awseksv2.TaintEffect(t.Effect)}
+		}),
+	}
+	if g.DiskSizeGiB > 0 {
+		options.DiskSize = jsii.Number(g.DiskSizeGiB)
+	}
+	return options
+}
+
 func (s *EncryptedClusterStack) configuredKey(c blueprint.Cluster) *ekskms.SecretsKeyProps {
 	props := &ekskms.SecretsKeyProps{
-		Administrators: principals(c.Administrators),
-		Creators:       principals(c.Creators),
+		Administrators: principals(s, c.Administrators),
+		Creators:       principals(s, c.Creators),
 		StrictGrants:   jsii.Bool(c.Key.StrictGrants),
 	}
 	if c.Key.ARN != "" {
 		props.ExistingKey = awskms.Key_FromKeyArn(s, jsii.String("ExistingKey"), text(c.Key.ARN))
 		return props
 	}
-	props.BreakGlass = principals(c.Key.BreakGlass)
+	props.BreakGlass = principals(s, c.Key.BreakGlass)
 	props.Alias = text(c.Key.Alias)
 	props.RotationPeriod = awscdk.Duration_Days(jsii.Number(c.Key.RotationPeriodDays))
 	props.PendingWindow = awscdk.Duration_Days(jsii.Number(c.Key.PendingWindowDays))
@@ -162,7 +233,7 @@ func (s *EncryptedClusterStack) configuredKey(c blueprint.Cluster) *ekskms.Secre
 }
 
 func (s *EncryptedClusterStack) configuredAudit(c blueprint.Cluster) *ekskms.AuditTrailProps {
-	props := &ekskms.AuditTrailProps{Readers: principals(c.Audit.Readers), Emails: list(c.Audit.Emails)}
+	props := &ekskms.AuditTrailProps{Readers: principals(s, c.Audit.Readers), Emails: list(c.Audit.Emails)}
 	if c.NewTrail() {
 		props.Retention = awscdk.Duration_Days(jsii.Number(c.Audit.RetentionDays))
 		props.CloudWatchLogs = retention(c.Audit.CloudWatchLogsRetentionDays)
@@ -215,10 +286,10 @@ func each[F, T any](from []F, to func(F) T) *[]T {
 	return &all
 }
 
-// principals takes roles by their ARNs. They may belong to other accounts, and none is
+// principals takes roles by their ARNs, or permission sets. They may belong to other accounts, and none is
 // changed from here.
-func principals(arns []string) *[]awsiam.IGrantable {
-	return each(arns, func(arn string) awsiam.IGrantable { return awsiam.NewArnPrincipal(text(arn)) })
+func principals(s awscdk.Stack, arns []string) *[]awsiam.IGrantable {
+	return each(arns, func(arn string) awsiam.IGrantable { return awsiam.NewArnPrincipal(text(placeOf(s).Role(arn))) })
 }
 
 func text(s string) *string {
@@ -226,6 +297,18 @@ func text(s string) *string {
 		return nil
 	}
 	return jsii.String(s)
+}
+
+// texts are those of a map, or nil of nothing.
+func texts(values map[string]string) *map[string]*string {
+	if len(values) == 0 {
+		return nil
+	}
+	all := map[string]*string{}
+	for key, value := range values {
+		all[key] = jsii.String(value)
+	}
+	return &all
 }
 
 func list(values []string) *[]*string { return each(values, text) }

@@ -58,7 +58,7 @@ func (f *fleet) record(scope constructs.Construct) {
 		} else {
 			props.Retention = awscdk.Duration_Days(jsii.Number(audit.RetentionDays))
 			props.CloudWatchLogs = retention(audit.CloudWatchLogsRetentionDays)
-			props.Readers = principals(ofPartition(audit.Readers, e.Region))
+			props.Readers = principals(s, ofPartition(audit.Readers, e.Region))
 			props.Functions = f.functions(s, e.Account)
 		}
 		ekskms.NewSharedAuditTrail(s, jsii.String("AuditTrail"), props)

@@ -494,9 +494,10 @@ func (a *AuditTrail) GrantRead(grantee awsiam.IGrantable) awsiam.Grant {
 		return cannotRead(a, grantee)
 	}
 	given := a.bucket.GrantRead(grantee, nil)
-	read := keypolicy.LogReaders([]string{principalARN(auditTrailType+".GrantRead", "grantee", grantee)})
-	read.Sid = "" // there may be many, and a Sid is unique
-	a.key.AddToResourcePolicy(policyStatement(read), jsii.Bool(false))
+	for _, read := range keypolicy.LogReaders([]string{principalARN(auditTrailType+".GrantRead", "grantee", grantee)}) {
+		read.Sid = "" // there may be many, and a Sid is unique
+		a.key.AddToResourcePolicy(policyStatement(read), jsii.Bool(false))
+	}
 	return given
 }
 

@@ -48,6 +48,59 @@ const (
 	SupportPolicyExtended SupportPolicy = "EXTENDED"
 )
 
+// NodePools are built-in node pools of EKS Auto Mode.
+type NodePools string
+
+const (
+	// NodePoolsBoth are general-purpose and system.
+	NodePoolsBoth NodePools = blueprint.BothPools
+	// NodePoolsGeneralPurpose is the one for workloads.
+	NodePoolsGeneralPurpose NodePools = "general-purpose"
+	// NodePoolsSystem is the one for critical add-ons: other pods do not tolerate its taint.
+	NodePoolsSystem NodePools = "system"
+	// NodePoolsNone leaves both out: pods wait for node pools of your own.
+	NodePoolsNone NodePools = blueprint.NoPools
+)
+
+// Nodegroup is one of several managed node groups.
+type Nodegroup struct {
+	// Id tells it apart from the others, as a part of the ID of its construct: another Id
+	// is another node group. Required.
+	Id *string
+	// Options of the group. What they leave open is as with EncryptedClusterProps.Nodegroup.
+	// Default: those.
+	Options *awseksv2.NodegroupOptions
+	// KubernetesVersion of the nodes.
+	// Default: that of the cluster, which the nodes follow.
+	KubernetesVersion awseksv2.KubernetesVersion
+}
+
+// FargateProfile says which pods AWS Fargate runs.
+type FargateProfile struct {
+	// Id tells it apart from the others, as a part of the ID of its construct. Required.
+	Id *string
+	// Selectors choose the pods: 1 to 5. Required.
+	Selectors *[]*awseksv2.Selector
+}
+
+// AddOn is an EKS add-on.
+type AddOn struct {
+	// Name of the add-on, such as coredns. Required.
+	Name *string
+	// Version of the add-on.
+	// Default: the one that EKS takes for the version of Kubernetes.
+	Version *string
+	// ConfigurationValues are its settings.
+	// Default: none.
+	ConfigurationValues *map[string]interface{}
+	// ServiceAccount of its pods that gets the Role by Pod Identity. Given with Role.
+	// Default: none.
+	ServiceAccount *string
+	// Role is the ARN of the IAM role of the ServiceAccount.
+	// Default: none.
+	Role *string
+}
+
 // EncryptedClusterProps configures an [EncryptedCluster].
 type EncryptedClusterProps struct {
 	// ClusterName names the cluster. It is part of the names and ARNs that the
@@ -70,6 +123,10 @@ type EncryptedClusterProps struct {
 	// the kubectl handler.
 	// Default: the private subnets with egress.
 	VpcSubnets *awsec2.SubnetSelection
+	// SecurityGroups of the network interfaces of the control plane, beside the one that
+	// EKS makes: at most 4.
+	// Default: a new one without rules.
+	SecurityGroups *[]awsec2.ISecurityGroup
 	// PublicAccessCidrs opens the Kubernetes API to these address ranges
 	// besides the VPC. 0.0.0.0/0 is refused.
 	// Default: the API can be reached from the VPC only.
@@ -79,6 +136,27 @@ type EncryptedClusterProps struct {
 	// nodes, the VpcSubnets.
 	// Default: EKS Auto Mode.
 	Nodegroup *awseksv2.NodegroupOptions
+	// Nodegroups are several managed node groups, with one role unless their options name
+	// others. An empty list makes none: Karpenter, Fargate or nodes of your own come later.
+	// Not beside Nodegroup.
+	// Default: that of Nodegroup.
+	Nodegroups *[]*Nodegroup
+	// NodePools are the built-in ones of Auto Mode. Not beside Nodegroup or Nodegroups.
+	// Default: NodePoolsBoth.
+	NodePools NodePools
+	// FargateProfiles say which pods AWS Fargate runs. Fargate has no Pod Identity: the
+	// plugin can't run there.
+	// Default: none.
+	FargateProfiles *[]*FargateProfile
+	// NodeRoles are the ARNs of the IAM roles of nodes that come later. Each gets the
+	// access entry with which its nodes join the cluster: of type EC2 with Auto Mode, and
+	// EC2_LINUX otherwise. Source: Amazon EKS User Guide, "Create access entries".
+	// Default: none.
+	NodeRoles *[]*string
+	// AddOns are EKS add-ons. One of those that nodes of one's own get in any case, the
+	// Pod Identity agent and the VPC CNI, is added to what that has.
+	// Default: no others.
+	AddOns *[]*AddOn
 	// SecretsKey encrypts the secrets. Make one with [NewSecretsKey] to choose
 	// its props; its ClusterName must be that of this cluster.
 	// Default: a new key with default props.
@@ -126,6 +204,7 @@ type EncryptedCluster struct {
 	cluster    awseksv2.Cluster
 	vpc        awsec2.IVpc
 	role       awsiam.Role
+	nodeRole   awsiam.Role // of several node groups
 	secretsKey ISecretsKey
 	auditTrail IAuditTrail
 	plugin     *KmsPlugin
@@ -141,8 +220,9 @@ const encryptedClusterType = "EncryptedCluster"
 // It panics with a [*PropError] when ClusterName is missing or not a name that
 // EKS takes, when the SecretsKey is for another cluster, when PublicAccessCidrs
 // is empty or open to much of the world, when the SecretsKey is in another
-// account or Region, when an access entry is incomplete, and when the Architecture
-// of the Plugin is not that of the Nodegroup.
+// account or Region, when an access entry, a node group, a Fargate profile or an add-on
+// is incomplete or stands twice, and when the Architecture of the Plugin is that of no
+// node group.
 func NewEncryptedCluster(scope constructs.Construct, id *string, props *EncryptedClusterProps) *EncryptedCluster {
 	if props == nil {
 		props = &EncryptedClusterProps{}
@@ -152,7 +232,7 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	c := &EncryptedCluster{secretsKey: props.SecretsKey, auditTrail: props.AuditTrail, vpc: props.Vpc}
 	constructs.NewConstruct_Override(c, scope, id)
 	at := siteOf(c)
-	group := nodegroup(props.Nodegroup, props.subnets())
+	groups := props.nodegroups()
 
 	if c.vpc == nil {
 		c.vpc = NewClusterVpc(c, jsii.String("Vpc"), nil)
@@ -166,11 +246,9 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	}
 	c.c = key.c
 	c.c.At = at.Place
-	if group != nil {
-		c.c.NodeGroup = &blueprint.NodeGroup{InstanceTypes: instanceNames(group)}
-	}
+	c.c.Capacity, c.c.MoreAddOns = props.capacity(groups), props.addOns()
 	c.role = newRole(key.roleScope(c, at), "ClusterRole", c.c.ClusterRole())
-	c.role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String(c.c.ClusterRole().Managed[0])))
+	attach(c.role, c.c.ClusterRole().Managed[0])
 	key.GrantClusterRole(c.role)
 	options := orDefault(props.Plugin, KmsPluginOptions{})
 	c.c.KubectlHandler = *orDefault(props.KubectlHandler, props.KubectlLayer != nil || !options.none && *orDefault(options.ApplyObjects, true))
@@ -179,9 +257,7 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	for _, entry := range *orDefault(props.AccessEntries, nil) {
 		c.addAccess(entry)
 	}
-	if group != nil {
-		c.addNodes(group)
-	}
+	c.addNodes(groups, props)
 	if c.auditTrail == nil {
 		c.auditTrail = NewAuditTrail(c, jsii.String("AuditTrail"), &AuditTrailProps{SecretsKey: c.secretsKey})
 	}
@@ -229,12 +305,20 @@ func (props *EncryptedClusterProps) check() {
 			}
 		}
 	}
+	if groups := *orDefault(props.SecurityGroups, nil); len(groups) > blueprint.MaxSecurityGroups {
+		reject(typ, "SecurityGroups", "has %d elements, must have at most %d", len(groups), blueprint.MaxSecurityGroups)
+	} else {
+		for i, g := range groups {
+			require(typ, "SecurityGroups["+strconv.Itoa(i)+"]", g != nil)
+		}
+	}
 	if p := props.SupportPolicy; !slices.Contains([]SupportPolicy{"", SupportPolicyStandard, SupportPolicyExtended}, p) {
 		reject(typ, "SupportPolicy", "is %q, must be STANDARD or EXTENDED", p)
 	}
 	for i, entry := range *orDefault(props.AccessEntries, nil) {
 		entry.check("AccessEntries[" + strconv.Itoa(i) + "]")
 	}
+	props.checkCapacity()
 }
 
 func (entry *AccessEntry) check(at string) {
@@ -303,16 +387,25 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps) {
 		endpoint = awseksv2.EndpointAccess_PUBLIC_AND_PRIVATE().OnlyFrom(*props.PublicAccessCidrs...)
 	}
 	capacity, instances := awseksv2.DefaultCapacityType_AUTOMODE, (*float64)(nil)
+	var compute *awseksv2.ComputeConfig
 	if !c.c.AutoMode() {
-		// The node group is made by this construct, with all its settings.
+		// The node groups are made by this construct, with all their settings.
 		capacity, instances = awseksv2.DefaultCapacityType_NODEGROUP, jsii.Number(0)
+	} else if pools := c.c.Capacity.Pools(); len(pools) < len(blueprint.NodePools) {
+		compute = &awseksv2.ComputeConfig{NodePools: jsii.Strings(pools...)}
 	}
 	var handler *awseksv2.KubectlProviderOptions
 	if c.c.KubectlHandler {
 		handler = &awseksv2.KubectlProviderOptions{KubectlLayer: layer}
 	}
+	groups := *orDefault(props.SecurityGroups, nil)
+	var first awsec2.ISecurityGroup
+	if len(groups) > 0 {
+		first = groups[0]
+	}
 	c.cluster = awseksv2.NewCluster(c, jsii.String("Cluster"), &awseksv2.ClusterProps{
 		ClusterName:         props.ClusterName,
+		SecurityGroup:       first,
 		Version:             version,
 		Vpc:                 c.vpc,
 		VpcSubnets:          &[]*awsec2.SubnetSelection{props.subnets()},
@@ -320,6 +413,7 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps) {
 		Role:                c.role,
 		DefaultCapacityType: capacity,
 		DefaultCapacity:     instances,
+		Compute:             compute,
 		ClusterLogging: &[]awseksv2.ClusterLoggingTypes{
 			awseksv2.ClusterLoggingTypes_API,
 			awseksv2.ClusterLoggingTypes_AUDIT,
@@ -334,6 +428,13 @@ func (c *EncryptedCluster) createCluster(props *EncryptedClusterProps) {
 	})
 	resource := c.cluster.Node().DefaultChild().(awseksv2.CfnCluster)
 	resource.SetDeletionProtection(jsii.Bool(true))
+	if len(groups) > 1 { // of which the CDK takes one
+		ids := []*string{}
+		for _, g := range groups {
+			ids = append(ids, g.SecurityGroupId())
+		}
+		resource.AddPropertyOverride(jsii.String("ResourcesVpcConfig.SecurityGroupIds"), &ids)
+	}
 	if props.SupportPolicy != "" {
 		resource.SetUpgradePolicy(&awseksv2.CfnCluster_UpgradePolicyProperty{SupportType: jsii.String(string(props.SupportPolicy))})
 	}
@@ -356,64 +457,6 @@ func (c *EncryptedCluster) addAccess(entry *AccessEntry) {
 	if entry.Groups != nil {
 		resource := c.cluster.Node().FindChild(id).Node().DefaultChild().(awseksv2.CfnAccessEntry)
 		resource.SetKubernetesGroups(entry.Groups)
-	}
-}
-
-// nodegroup fills in what the options of a node group leave open, in a copy.
-func nodegroup(given *awseksv2.NodegroupOptions, subnets *awsec2.SubnetSelection) *awseksv2.NodegroupOptions {
-	if given == nil {
-		return nil
-	}
-	group := *given
-	if group.InstanceTypes == nil || len(*group.InstanceTypes) == 0 {
-		group.InstanceTypes = &[]awsec2.InstanceType{awsec2.NewInstanceType(jsii.String(blueprint.DefaultInstanceType))}
-	}
-	for i, t := range *group.InstanceTypes {
-		require(encryptedClusterType, "Nodegroup.InstanceTypes["+strconv.Itoa(i)+"]", t != nil)
-	}
-	if group.AmiType == "" && group.LaunchTemplateSpec == nil {
-		// Not left to a feature flag of the app: without it CDK takes Amazon Linux 2.
-		group.AmiType = awseksv2.NodegroupAmiType_AL2023_X86_64_STANDARD
-		if blueprint.ArchitectureOf(instanceNames(&group)[0]) == blueprint.ARM64 {
-			group.AmiType = awseksv2.NodegroupAmiType_AL2023_ARM_64_STANDARD
-		}
-	}
-	if group.MinSize == nil {
-		group.MinSize = jsii.Number(blueprint.MinNodes.Default)
-	}
-	if group.MaxSize == nil {
-		group.MaxSize = jsii.Number(max(float64(blueprint.MaxNodes.Default), *group.MinSize))
-	}
-	if group.DesiredSize == nil {
-		group.DesiredSize = group.MinSize
-	}
-	if group.Subnets == nil {
-		group.Subnets = subnets
-	}
-	return &group
-}
-
-func instanceNames(group *awseksv2.NodegroupOptions) []string {
-	names := make([]string, len(*group.InstanceTypes))
-	for i, t := range *group.InstanceTypes {
-		names[i] = *t.ToString()
-	}
-	return names
-}
-
-// addNodes adds the nodes, and the add-ons that Auto Mode has built in.
-func (c *EncryptedCluster) addNodes(group *awseksv2.NodegroupOptions) {
-	nodes := c.cluster.AddNodegroupCapacity(jsii.String("Nodes"), group)
-	for _, spec := range c.c.AddOns() {
-		props := &awseksv2.AddonProps{Cluster: c.cluster, AddonName: jsii.String(spec.Name)}
-		if spec.Settings != nil {
-			props.ConfigurationValues = &spec.Settings
-		}
-		addon := awseksv2.NewAddon(c, jsii.String(spec.ID), props)
-		if spec.Overwrite {
-			addon.Node().DefaultChild().(awseksv2.CfnAddon).SetResolveConflicts(jsii.String("OVERWRITE"))
-			nodes.Node().AddDependency(addon)
-		}
 	}
 }
 
@@ -444,14 +487,12 @@ func (c *EncryptedCluster) pinHandler() {
 
 func (c *EncryptedCluster) addPlugin(options *KmsPluginOptions) {
 	architecture := options.Architecture
-	if !c.c.AutoMode() { // whose nodes are of any
-		nodes := PluginArchitecture(c.c.NodeGroup.Architecture())
-		switch architecture {
-		case "":
-			architecture = nodes
-		case nodes:
-		default:
-			reject(encryptedClusterType, "Plugin.Architecture", "is %q, must be %q as the instance types of Nodegroup are", architecture, nodes)
+	if groups := c.c.Capacity.NodeGroups; len(groups) > 0 { // the nodes of Auto Mode are of any
+		switch first := PluginArchitecture(groups[0].Architecture()); {
+		case architecture == "":
+			architecture = first
+		case !slices.ContainsFunc(groups, func(g blueprint.NodeGroup) bool { return PluginArchitecture(g.Architecture()) == architecture }):
+			reject(encryptedClusterType, "Plugin.Architecture", "is %q, must be %q as the instance types of Nodegroup are", architecture, first)
 		}
 	}
 	c.plugin = NewKmsPlugin(c, jsii.String("KmsPlugin"), &KmsPluginProps{

@@ -375,6 +375,13 @@ func newRole(scope constructs.Construct, id string, spec blueprint.Role) awsiam.
 	return role
 }
 
+// attach gives a role policies of AWS.
+func attach(role awsiam.Role, policies ...string) {
+	for _, name := range policies {
+		role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String(name)))
+	}
+}
+
 func (p *KmsPlugin) deploy(image string) {
 	everywhere, node, err := manifest.PluginParts(p.c.PluginInput(image))
 	if err != nil {

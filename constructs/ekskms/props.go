@@ -119,6 +119,21 @@ func principalARN(typ, prop string, grantee awsiam.IGrantable) string {
 	return *arns[0]
 }
 
+// PermissionSet is a permission set of IAM Identity Center, where the key policy names
+// roles: as one of the Administrators, Creators, Readers or BreakGlass. It stands for the
+// set's role in the account of the scope, whatever characters its name ends with; the set
+// must allow the actions too. The scope is a stack, or anything in one.
+//
+// It panics with a [*PropError] when the name is not that of a permission set: 1 to 32
+// letters, digits and +=,.@_-.
+func PermissionSet(scope constructs.Construct, name *string) awsiam.IGrantable {
+	require("PermissionSet", "name", name != nil)
+	if !place.IsPermissionSet(*name) {
+		reject("PermissionSet", "name", "is %q, must be 1 to 32 letters, digits and +=,.@_-", *name)
+	}
+	return awsiam.NewArnPrincipal(jsii.String(siteOf(scope).Role(place.PermissionSetPrefix + *name)))
+}
+
 func principalARNs(typ, prop string, grantees *[]awsiam.IGrantable) []string {
 	var arns []string
 	for i, grantee := range *orDefault(grantees, nil) {

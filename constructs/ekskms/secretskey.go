@@ -292,7 +292,7 @@ func policyARNs(prop string, grantees *[]awsiam.IGrantable, most, text int) []st
 	if n := len(arns); n > most {
 		reject(secretsKeyType, prop, "has %d roles, must have at most %d", n, most)
 	}
-	if n := len(strings.Join(arns, "")); n > text {
+	if n := keypolicy.RoleText(arns); n > text {
 		reject(secretsKeyType, prop, "has ARNs of %d characters in all, must have at most %d", n, text)
 	}
 	return arns

@@ -33,8 +33,11 @@ type Cluster struct {
 	Network     Network
 	// PublicCIDRs are who reaches the API besides the VPC. Nobody, if it is empty.
 	PublicCIDRs []string
-	// NodeGroup is the capacity. Nil is EKS Auto Mode.
-	NodeGroup *NodeGroup
+	Capacity    Capacity
+	// MoreAddOns are those of the user's: see [Cluster.AddOns].
+	MoreAddOns []AddOn
+	// Overrides are properties of the CloudFormation resource, by their paths.
+	Overrides map[string]string
 
 	Key Key
 	// Administrators and Creators are the ARNs of roles: see package keypolicy.
@@ -119,6 +122,10 @@ type Network struct {
 	CIDR              string
 	AvailabilityZones []string
 	NATGateways       int
+	// Isolated has no way to the internet: see [Endpoints].
+	Isolated bool
+	// SecurityGroupIDs are further ones of the control plane.
+	SecurityGroupIDs []string
 }
 
 // Zones is the number of Availability Zones of a new VPC.
@@ -127,12 +134,6 @@ func (n Network) Zones() int {
 		return zones
 	}
 	return DefaultZones
-}
-
-// NodeGroup is a managed node group.
-type NodeGroup struct {
-	InstanceTypes                 []string
-	MinSize, MaxSize, DesiredSize int
 }
 
 // Key is an existing key, or a new one.

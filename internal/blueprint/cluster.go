@@ -1,7 +1,6 @@
 package blueprint
 
 import (
-	"regexp"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -12,62 +11,8 @@ import (
 	"github.com/ekskms/ekskms/internal/place"
 )
 
-// NodePools are the built-in ones of Auto Mode.
-var NodePools = []string{"general-purpose", "system"}
-
 // AuthenticationMode of the API: access entries alone.
 const AuthenticationMode = "API"
-
-// AddOn is an add-on of EKS.
-type AddOn struct {
-	// ID tells it apart in a template.
-	ID, Name string
-	Settings map[string]any
-	// Overwrite has it take over from the copy with which EKS starts a cluster.
-	Overwrite bool
-}
-
-// AddOns are those that Auto Mode has built in and nodes of one's own need: the Pod
-// Identity agent, and network policies in the VPC CNI.
-func (c Cluster) AddOns() []AddOn {
-	if c.AutoMode() {
-		return nil
-	}
-	return []AddOn{
-		{ID: "PodIdentityAgent", Name: "eks-pod-identity-agent"},
-		{ID: "VpcCni", Name: "vpc-cni", Settings: map[string]any{"enableNetworkPolicy": "true"}, Overwrite: true},
-	}
-}
-
-// Graviton families have a g behind their generation: m7g, c8gn, im4gn. a1 is the one
-// older family.
-var graviton = regexp.MustCompile(`^(a1|[a-z]+[0-9]+g[a-z]*)\.`)
-
-// The processor architectures, as Kubernetes names them.
-const (
-	AMD64 = "amd64"
-	ARM64 = "arm64"
-)
-
-// ArchitectureOf is that of an instance type.
-func ArchitectureOf(instanceType string) string {
-	if graviton.MatchString(instanceType) {
-		return ARM64
-	}
-	return AMD64
-}
-
-// Architecture is that of the group's instance types.
-func (g NodeGroup) Architecture() string { return ArchitectureOf(g.InstanceTypes[0]) }
-
-// AMIType is the Amazon Linux 2023 of an architecture. There is no image of Amazon
-// Linux 2, which the CDK takes by default, for these versions of Kubernetes.
-func AMIType(architecture string) string {
-	if architecture == ARM64 {
-		return "AL2023_ARM_64_STANDARD"
-	}
-	return "AL2023_x86_64_STANDARD"
-}
 
 // Kubectl is the handler with which the CDK applies Kubernetes objects: an administrator
 // of the cluster, as which any principal that may invoke it acts. EKS has no narrower access policy

@@ -45,7 +45,7 @@ func (c Cluster) AuditKey() (KeySpec, bool) {
 	if !c.NewTrail() {
 		return KeySpec{}, false
 	}
-	key := keypolicy.AuditKey{RootARN: c.At.IAM("root"), TrailARN: c.Trail().ARN, ReaderARNs: c.Audit.Readers}
+	key := keypolicy.AuditKey{RootARN: c.At.IAM("root"), TrailARN: c.Trail().ARN, ReaderARNs: c.roles(c.Audit.Readers)}
 	if c.Audit.CloudWatchLogsRetentionDays != 0 {
 		key.LogsService, key.LogGroupARN = c.At.Service("logs"), c.logGroupARN(place.TrailLogGroup(c.Name))
 	}
@@ -110,7 +110,7 @@ func (c Cluster) AccountStatements() []iampolicy.Statement {
 		owner.Account = place.Literal(key.AccountID)
 	}
 	if len(c.Key.BreakGlass) > 0 {
-		return keypolicy.AccountWithBreakGlass(owner.IAM("root"), c.Key.MultiRegion, c.Key.BreakGlass)
+		return keypolicy.AccountWithBreakGlass(owner.IAM("root"), c.Key.MultiRegion, c.roles(c.Key.BreakGlass))
 	}
 	return []iampolicy.Statement{keypolicy.Account(owner.IAM("root"), c.Key.MultiRegion)}
 }
@@ -132,12 +132,25 @@ func (c Cluster) AddedStatements() []iampolicy.Statement {
 func (c Cluster) ManagerStatements() []iampolicy.Statement {
 	var all []iampolicy.Statement
 	if len(c.Administrators) > 0 {
-		all = append(all, keypolicy.Administrators(c.Administrators, c.Key.MultiRegion))
+		all = append(all, keypolicy.Administrators(c.roles(c.Administrators), c.Key.MultiRegion)...)
 	}
 	if len(c.Creators) > 0 {
 		all = append(all, c.CreatorStatements()...)
 	}
 	return all
+}
+
+// roles are ARNs, and the patterns of those of permission sets.
+func (c Cluster) roles(names []string) (arns []string) {
+	for _, name := range names {
+		arns = append(arns, c.At.Role(name))
+	}
+	return arns
+}
+
+// RoleText is the number of characters that roles take in a key policy, in any place.
+func RoleText(names []string) int {
+	return keypolicy.RoleText(Cluster{At: place.In("111122223333", "us-gov-west-1")}.roles(names))
 }
 
 // CreatorStatements let the creators create the cluster.
@@ -146,7 +159,7 @@ func (c Cluster) CreatorStatements() []iampolicy.Statement {
 	if c.Key.StrictGrants {
 		strict = &keypolicy.StrictGrants{Account: c.At.Account.Text(), EKSService: c.At.Service("eks")}
 	}
-	return keypolicy.ClusterCreators(c.Creators, strict, len(c.Key.BreakGlass) > 0)
+	return keypolicy.ClusterCreators(c.roles(c.Creators), strict, len(c.Key.BreakGlass) > 0)
 }
 
 // ClusterRoleStatements let the cluster's role see the key. A policy that must be there

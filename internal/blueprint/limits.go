@@ -42,11 +42,26 @@ var NATGateways = Number{1, 1, 6, ""}
 // DefaultInstanceType is that of a node group.
 const DefaultInstanceType = "m7i.large"
 
-// Sizes of a node group.
+// Sizes of a node group, and of the disks of its nodes. The images need 20 GiB, which are
+// the default of EKS; a gp3 volume has at most 16,384 everywhere.
 var (
-	MinNodes = Number{2, 1, 100000, "nodes"}
+	MinNodes = Number{2, 0, 100000, "nodes"}
 	MaxNodes = Number{4, 1, 100000, "nodes"}
+	DiskSize = Number{0, 20, 16384, "GiB"}
 )
+
+// Quotas of EKS. Source: Amazon EKS User Guide, "View and manage Amazon EKS and Fargate
+// service quotas".
+const (
+	MaxNodeGroups       = 30
+	MaxSecurityGroups   = 4
+	MaxFargateProfiles  = 10
+	MaxFargateSelectors = 5
+)
+
+// NodeSkew is how many minor versions nodes may be behind the control plane. Source:
+// Kubernetes, "Version Skew Policy".
+const NodeSkew = 3
 
 // What may be listed. Administrators, creators and tenants share the 32 KB of a key
 // policy: see package keypolicy.

@@ -18,9 +18,6 @@ type Role struct {
 	Policy []iampolicy.Statement
 }
 
-// AutoMode tells whether EKS runs the nodes.
-func (c Cluster) AutoMode() bool { return c.NodeGroup == nil }
-
 // ClusterRole is the role with which EKS runs the cluster. Source of what Auto Mode
 // needs: Amazon EKS User Guide, "Amazon EKS Auto Mode cluster IAM role".
 func (c Cluster) ClusterRole() Role {
@@ -73,6 +70,18 @@ func (c Cluster) NodeRole() Role {
 		r.Managed = []string{"AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryReadOnly"}
 	}
 	return r
+}
+
+// FargateRole is the role with which Fargate runs pods. Source: Amazon EKS User Guide,
+// "Amazon EKS Pod execution IAM role".
+func (c Cluster) FargateRole() Role {
+	t := trust("eks-fargate-pods.amazonaws.com")
+	t.Condition = iampolicy.Condition{"ArnLike": {"aws:SourceArn": {c.At.ARN("eks", "fargateprofile/"+c.Name+"/*")}}}
+	return Role{
+		Description: "Runs the Fargate pods of EKS cluster " + c.Name,
+		Trust:       t,
+		Managed:     []string{"AmazonEKSFargatePodExecutionRolePolicy"},
+	}
 }
 
 // TrailRole lets CloudTrail write the copy of the trail to its log group.

@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 )
 
@@ -27,6 +31,9 @@ func newGenerateEksctl() *cobra.Command {
 			c, k, err := at.withKey(cmd, key)
 			if err != nil {
 				return err
+			}
+			if c.Network.Isolated {
+				return hint.Usage(`vpc.isolated has no place in a file of eksctl`, "make the VPC with its endpoints first, and give its id and subnetIds")
 			}
 			keyARN := k.String()
 			for flag, value := range map[string]string{"cluster-role-arn": clusterRole, "plugin-role-arn": pluginRole} {
@@ -77,6 +84,14 @@ func eksctlComments(c blueprint.Cluster, keyARN, clusterRole, pluginRole string)
 	if c.SupportType != "" {
 		lines = append(lines, "Then:    supportPolicy has no place here: aws eks update-cluster-config --name "+c.Name+" --upgrade-policy supportType="+c.SupportType)
 	}
+	if roles := c.Capacity.NodeRoles; len(roles) > 0 {
+		entryType, _ := c.NodeEntry()
+		lines = append(lines, "Then:    an access entry of type "+entryType+" for each of nodeRoles, which eksctl's file has no place for: aws eks create-access-entry")
+	}
+	lines = append(lines, versionsOfGroups(c)...)
+	if len(c.Overrides) > 0 {
+		lines = append(lines, "Not here: overrides, which are properties of CloudFormation.")
+	}
 	lines = append(lines, "Next:    eksctl create cluster -f FILE")
 	if c.Plugin != nil {
 		lines = append(lines, "         ekskms generate manifests --key "+keyARN+" --image IMAGE | kubectl apply --server-side -f -")
@@ -84,6 +99,20 @@ func eksctlComments(c blueprint.Cluster, keyARN, clusterRole, pluginRole string)
 	return append(lines,
 		"         eksctl makes no audit trail, no alarms and no key for the log group, and leaves the cluster",
 		"         unprotected against deletion.")
+}
+
+// versionsOfGroups are the images and versions of node groups that eksctl chooses by
+// itself.
+func versionsOfGroups(c blueprint.Cluster) (lines []string) {
+	for _, g := range c.Capacity.NodeGroups {
+		if g.KubernetesVersion != "" && g.KubernetesVersion != c.KubernetesVersion {
+			lines = append(lines, "Not here: kubernetesVersion of node group "+g.Name+": eksctl makes it with that of the cluster.")
+		}
+		if g.AMIType != "" {
+			lines = append(lines, "Not here: amiType of node group "+cmp.Or(g.Name, "nodes")+": eksctl chooses the image by amiFamily and instance types.")
+		}
+	}
+	return lines
 }
 
 // eksctlConfig is a ClusterConfig. Source of the fields: the schema of eksctl
@@ -130,32 +159,100 @@ func eksctlConfig(c blueprint.Cluster, keyARN, clusterRole, pluginRole string) m
 	if len(c.Network.AvailabilityZones) > 0 {
 		cluster["availabilityZones"] = c.Network.AvailabilityZones
 	}
-	group := c.NodeGroup
-	if group == nil {
-		cluster["autoModeConfig"] = map[string]any{"enabled": true, "nodePools": blueprint.NodePools}
-		return cluster
+	if c.AutoMode() {
+		cluster["autoModeConfig"] = map[string]any{"enabled": true, "nodePools": append([]string{}, c.Capacity.Pools()...)}
 	}
-	cluster["managedNodeGroups"] = []any{map[string]any{
-		"name": "nodes", "amiFamily": "AmazonLinux2023", "instanceTypes": group.InstanceTypes, "privateNetworking": true,
-		"minSize": group.MinSize, "maxSize": group.MaxSize, "desiredCapacity": group.DesiredSize,
-	}}
+	var groups []any
+	for _, g := range c.Capacity.NodeGroups {
+		groups = append(groups, eksctlNodeGroup(g))
+	}
+	if groups != nil {
+		cluster["managedNodeGroups"] = groups
+	}
+	var profiles []any
+	for _, p := range c.Capacity.FargateProfiles {
+		var selectors []any
+		for _, s := range p.Selectors {
+			selector := map[string]any{"namespace": s.Namespace}
+			if len(s.Labels) > 0 {
+				selector["labels"] = s.Labels
+			}
+			selectors = append(selectors, selector)
+		}
+		profiles = append(profiles, map[string]any{"name": p.Name, "selectors": selectors})
+	}
+	if profiles != nil {
+		cluster["fargateProfiles"] = profiles
+	}
 	var addons []any
 	for _, a := range c.AddOns() {
-		addon := map[string]any{"name": a.Name}
-		if a.Settings != nil {
-			settings, err := json.Marshal(a.Settings)
-			if err != nil {
-				panic(err) // a map of texts
-			}
-			addon["configurationValues"] = string(settings)
-		}
-		if a.Overwrite {
-			addon["resolveConflicts"] = "overwrite"
-		}
-		addons = append(addons, addon)
+		addons = append(addons, eksctlAddOn(a))
 	}
-	cluster["addons"] = append(addons, map[string]any{"name": "coredns"}, map[string]any{"name": "kube-proxy"})
+	if !c.AutoMode() {
+		for _, name := range []string{"coredns", "kube-proxy"} { // which eksctl would add too, and say so
+			if !slices.ContainsFunc(c.MoreAddOns, func(a blueprint.AddOn) bool { return a.Name == name }) {
+				addons = append(addons, map[string]any{"name": name})
+			}
+		}
+	}
+	if addons != nil {
+		cluster["addons"] = addons
+	}
 	return cluster
+}
+
+func eksctlNodeGroup(g blueprint.NodeGroup) map[string]any {
+	group := map[string]any{
+		"name": cmp.Or(g.Name, "nodes"), "amiFamily": "AmazonLinux2023", "instanceTypes": g.InstanceTypes, "privateNetworking": true,
+		"minSize": g.MinSize, "maxSize": g.MaxSize, "desiredCapacity": g.DesiredSize,
+	}
+	if strings.HasPrefix(g.AMIType, "BOTTLEROCKET") {
+		group["amiFamily"] = "Bottlerocket"
+	}
+	if g.CapacityType == "SPOT" {
+		group["spot"] = true
+	}
+	if g.DiskSizeGiB > 0 {
+		group["volumeSize"] = g.DiskSizeGiB
+	}
+	if len(g.Labels) > 0 {
+		group["labels"] = g.Labels
+	}
+	var taints []any
+	for _, t := range g.Taints {
+		effect := ""
+		for name, of := range blueprint.Effects {
+			if of == t.Effect {
+				effect = name
+			}
+		}
+		taints = append(taints, map[string]any{"key": t.Key, "value": t.Value, "effect": effect})
+	}
+	if taints != nil {
+		group["taints"] = taints
+	}
+	return group
+}
+
+func eksctlAddOn(a blueprint.AddOn) map[string]any {
+	addon := map[string]any{"name": a.Name}
+	if a.Version != "" {
+		addon["version"] = a.Version
+	}
+	if a.Settings != nil {
+		settings, err := json.Marshal(a.Settings)
+		if err != nil {
+			panic(err) // which was read from text
+		}
+		addon["configurationValues"] = string(settings)
+	}
+	if a.Overwrite {
+		addon["resolveConflicts"] = "overwrite"
+	}
+	if a.RoleARN != "" {
+		addon["podIdentityAssociations"] = []any{map[string]any{"serviceAccountName": a.ServiceAccount, "roleARN": a.RoleARN}}
+	}
+	return addon
 }
 
 func eksctlVPC(c blueprint.Cluster) map[string]any {
@@ -175,6 +272,9 @@ func eksctlVPC(c blueprint.Cluster) map[string]any {
 	subnets := map[string]any{}
 	for i, id := range c.Network.SubnetIDs {
 		subnets[fmt.Sprintf("private-%d", i+1)] = map[string]any{"id": id}
+	}
+	if groups := c.Network.SecurityGroupIDs; len(groups) > 0 {
+		vpc["controlPlaneSecurityGroupIDs"] = groups
 	}
 	vpc["id"], vpc["subnets"] = c.Network.ID, map[string]any{"private": subnets}
 	return vpc

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/hint"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // principalPattern is the ARN of a role or a user, with * and ? in what comes after the
@@ -91,6 +92,11 @@ func roleNames(roles []string) error {
 func organizationPolicy(cmd *cobra.Command, c blueprint.Cluster, except, roles []string, bucket, statement string) error {
 	var all []string
 	for _, role := range append(slices.Clone(c.Creators), except...) {
+		role = c.At.Role(role)
+		if patterns := place.RolePatterns(role); patterns != nil {
+			all = append(all, patterns...)
+			continue
+		}
 		if strings.Contains(role, ":role/cdk-") && strings.Contains(role, "-cfn-exec-role-") {
 			all = append(all, strings.Replace(role, "-cfn-exec-role-", "-deploy-role-", 1))
 		}

@@ -306,7 +306,7 @@ func keyOf(c blueprint.Cluster, flag, region string) (k arn.ARN, err error) {
 func iamStatements(c blueprint.Cluster, who, tenant string) ([]iampolicy.Statement, error) {
 	switch {
 	case who == forAdmin:
-		return []iampolicy.Statement{keypolicy.Administrators(nil, c.Key.MultiRegion)}, nil
+		return keypolicy.Administrators(nil, c.Key.MultiRegion), nil
 	case who == forCreator:
 		return c.CreatorStatements(), nil
 	case c.Plugin == nil:

@@ -16,14 +16,18 @@ import (
 func (d *decoder) cluster(c *Cluster, path string) {
 	d.location(c, path)
 	d.zones(c, path)
-	if g := c.Capacity.NodeGroup; g != nil {
-		d.nodeGroup(c, g, path)
-	}
+	d.capacity(c, path)
+	d.addOns(c, path)
 	d.tenants(c.Plugin, path+".plugin")
 	d.hostPaths(c.Plugin, path+".plugin")
 	d.secrets(c, path)
 	d.checks(c.Checks, path+".checks")
 	first := map[string]*yaml.Node{}
+	for i, arn := range c.Capacity.NodeRoles {
+		if at := fmt.Sprintf("%s.capacity.nodeRoles[%d]", path, i); d.ok(at) {
+			first[arn] = d.nodes[at]
+		}
+	}
 	for i, e := range c.AccessEntries {
 		at := fmt.Sprintf("%s.accessEntries[%d].principalArn", path, i)
 		if !d.ok(at) {
@@ -40,11 +44,17 @@ func (d *decoder) cluster(c *Cluster, path string) {
 			d.faultAt(at, "is the alias of another key of this cluster, must be a different one")
 		}
 	}
-	if n, at := len(strings.Join(c.Key.BreakGlass, "")), path+".key.breakGlass"; n > blueprint.MaxBreakGlassText && d.ok(at) {
-		d.faultAt(at, "has ARNs of %d characters in all, must have at most %d, or the key policy would be too long", n, blueprint.MaxBreakGlassText)
-	}
+	d.roleText(path+".administrators", c.Administrators, blueprint.MaxRoleText)
+	d.roleText(path+".creators", c.Creators, blueprint.MaxRoleText)
+	d.roleText(path+".key.breakGlass", c.Key.BreakGlass, blueprint.MaxBreakGlassText)
 	if c.Key.ARN == "" && c.Key.Alias == "" {
 		c.Key.Alias = place.SecretsAlias(c.Name)
+	}
+}
+
+func (d *decoder) roleText(at string, names []string, most int) {
+	if n := blueprint.RoleText(names); n > most && d.ok(at) {
+		d.faultAt(at, "has ARNs of %d characters in all, must have at most %d, or the key policy would be too long", n, most)
 	}
 }
 
@@ -77,7 +87,10 @@ func (d *decoder) location(c *Cluster, path string) {
 		if !d.ok(at) {
 			return
 		}
-		p, _ := place.ParseARN(value) // which the rule of the field has looked at
+		p, ok := place.ParseARN(value) // which the rule of the field has looked at
+		if !ok {
+			return // a permission set is of no partition
+		}
 		r := ref{path: at, value: value, partition: p.Partition}
 		if regional {
 			r.region = p.Region
@@ -99,6 +112,12 @@ func (d *decoder) location(c *Cluster, path string) {
 	list("audit.readers", c.Audit.Readers)
 	for i, e := range c.AccessEntries {
 		add(fmt.Sprintf("accessEntries[%d].principalArn", i), e.PrincipalARN, false)
+	}
+	list("capacity.nodeRoles", c.Capacity.NodeRoles)
+	for i, a := range c.AddOns {
+		if a.PodIdentity != nil {
+			add(fmt.Sprintf("addOns[%d].podIdentity.roleArn", i), a.PodIdentity.RoleARN, false)
+		}
 	}
 	for i, r := range c.Secrets.Readers {
 		list(fmt.Sprintf("secrets.readers[%d].principalArns", i), r.PrincipalARNs)
@@ -145,6 +164,15 @@ func (d *decoder) location(c *Cluster, path string) {
 }
 
 func (d *decoder) zones(c *Cluster, path string) {
+	if at := path + ".vpc.isolated"; c.VPC.Isolated {
+		if nat := path + ".vpc.natGateways"; d.ok(nat) {
+			d.faultAt(nat, "can't stand beside isolated: true (%s): remove one of them", d.line(d.nodes[at]))
+		}
+		if d.ok(path+".region") && place.Partition(c.Region) == "aws-cn" {
+			d.faultAt(at, "is not supported in China, where the names of endpoint services follow no rule: make the VPC with its endpoints yourself, and give id and subnetIds")
+		}
+		c.VPC.NATGateways = 0
+	}
 	v, at := c.VPC, path+".vpc.availabilityZones"
 	if c.Region == "" && d.ok(at) {
 		for i, zone := range v.AvailabilityZones[1:] {
@@ -155,40 +183,6 @@ func (d *decoder) zones(c *Cluster, path string) {
 	}
 	if n := path + ".vpc.natGateways"; d.ok(n) && !d.bad[at] && v.NATGateways > blueprint.Network(v).Zones() {
 		d.faultAt(n, "must be at most one for each of the %d Availability Zones", blueprint.Network(v).Zones())
-	}
-}
-
-func (d *decoder) nodeGroup(c *Cluster, g *NodeGroup, path string) {
-	at := path + ".capacity.nodeGroup"
-	sizes := !d.bad[at+".minSize"] && !d.bad[at+".maxSize"]
-	if sizes && g.MinSize > g.MaxSize {
-		sizes = false
-		if d.nodes[at+".minSize"] != nil {
-			d.faultAt(at+".minSize", "must be at most maxSize, which is %d", g.MaxSize)
-		} else {
-			d.faultAt(at+".maxSize", "must be at least minSize, which is %d", g.MinSize)
-		}
-	}
-	switch desired := at + ".desiredSize"; {
-	case d.nodes[desired] == nil:
-		g.DesiredSize = g.MinSize
-	case sizes && d.ok(desired) && (g.DesiredSize < g.MinSize || g.DesiredSize > g.MaxSize):
-		d.faultAt(desired, "must be from minSize to maxSize, %d to %d", g.MinSize, g.MaxSize)
-	}
-
-	if d.bad[at+".instanceTypes"] || d.bad[path+".capacity"] {
-		return
-	}
-	architecture := blueprint.NodeGroup(*g).Architecture()
-	for i, t := range g.InstanceTypes {
-		if blueprint.ArchitectureOf(t) != architecture {
-			d.faultAt(fmt.Sprintf("%s.instanceTypes[%d]", at, i), "must be of one processor architecture with %s, which is %s", g.InstanceTypes[0], architecture)
-			return
-		}
-	}
-	// The plugin would be deployed and never start.
-	if c.Plugin.Enabled && !d.bad[path+".plugin"] && c.Plugin.Architecture != architecture {
-		d.faultAt(path+".plugin.architecture", "must be %s, the architecture of the node group's %s", architecture, g.InstanceTypes[0])
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	EndpointPublicAndPrivate = "publicAndPrivate"
 	CapacityAuto             = "auto"
 	CapacityNodeGroup        = "nodeGroup"
+	CapacityNone             = "none"
 	ScopeCluster             = "cluster"
 	ScopeNamespace           = "namespace"
 	PluginDeployment         = "deployment"
@@ -79,8 +80,8 @@ type SharedAudit struct {
 	// E-mail addresses that the notification topics of all accounts and Regions send alarms to. Each must confirm each subscription. Default: none.
 	Emails []string `yaml:"emails,omitempty" jsonschema:"uniqueItems=true" config:"rule=email"`
 
-	// ARNs of IAM roles that may decrypt the logs of the new trails of their partition. Not with trailArn. Default: none.
-	Readers []string `yaml:"readers,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN,unless=trailArn"`
+	// ARNs of IAM roles, or permission sets as permission-set/NAME, that may decrypt the logs of the new trails of their partition. Not with trailArn. Default: none.
+	Readers []string `yaml:"readers,omitempty" jsonschema:"uniqueItems=true" config:"rule=role,unless=trailArn"`
 }
 
 // Wave is a step of a rollout. It names clusters, or labels, or both.
@@ -124,14 +125,20 @@ type Cluster struct {
 	// What the pods run on. Default: EKS Auto Mode.
 	Capacity Capacity `yaml:"capacity"`
 
+	// EKS add-ons: at most 50. Nodes of your own have the Pod Identity agent and the VPC CNI in any case, and what stands here of these is added to that; Auto Mode has both built in, with kube-proxy, CoreDNS and the EBS CSI driver. Default: no others.
+	AddOns []AddOn `yaml:"addOns,omitempty" jsonschema:"maxItems=50"`
+
+	// Properties of the resource AWS::EKS::Cluster that no field has, by their paths, such as ZonalShiftConfig.Enabled, each with its value in text, which is taken as JSON where it is such: at most 50. What other fields say, or what keeps the secrets safe, can't be overridden. In CloudFormation only: Terraform has override files for that. Default: none.
+	Overrides map[string]string `yaml:"overrides,omitempty" jsonschema:"maxProperties=50" config:"keyRule=overridePath,rule=overrideValue"`
+
 	// KMS key that encrypts the secrets: an existing key, or a new one. Default: a new key.
 	Key Key `yaml:"key"`
 
-	// ARNs of IAM roles that may administer the key, of an existing key if its owner adds the statement. They can't encrypt or decrypt with it. The account itself can always administer it. At most 10. Default: none besides the account.
-	Administrators []string `yaml:"administrators,omitempty" jsonschema:"uniqueItems=true" config:"is=roles,rule=roleARN"`
+	// ARNs of IAM roles, or permission sets of IAM Identity Center as permission-set/NAME, that may administer the key, of an existing key if its owner adds the statement. They can't encrypt or decrypt with it. The account itself can always administer it. At most 10, whose ARNs have 1,400 characters in all, of which a permission set takes about 270. Default: none besides the account.
+	Administrators []string `yaml:"administrators,omitempty" jsonschema:"uniqueItems=true" config:"is=roles,rule=role"`
 
-	// ARNs of the IAM roles that may create a cluster under the key (kms:CreateGrant). Name every role whose credentials deploy the template. At most 10. Default: the CloudFormation execution role that CDK bootstrapped in the target environment.
-	Creators []string `yaml:"creators,omitempty" jsonschema:"uniqueItems=true" config:"is=roles,rule=roleARN"`
+	// ARNs of the IAM roles, or permission sets as permission-set/NAME, that may create a cluster under the key (kms:CreateGrant). Name every role whose credentials deploy the template. At most 10, as for administrators. Default: the CloudFormation execution role that CDK bootstrapped in the target environment.
+	Creators []string `yaml:"creators,omitempty" jsonschema:"uniqueItems=true" config:"is=roles,rule=role"`
 
 	// How the use of the key, and tampering with it, is recorded and reported. Default: a new trail, no notifications by e-mail.
 	Audit Audit `yaml:"audit"`
@@ -169,8 +176,14 @@ type VPC struct {
 	// Availability Zones of a new VPC: 2 to 6 of one Region. Not with id. Default: the first two of the Region.
 	AvailabilityZones []string `yaml:"availabilityZones,omitempty" jsonschema:"minItems=2,maxItems=6,uniqueItems=true" config:"rule=availabilityZone,unless=id"`
 
-	// Number of NAT gateways of a new VPC: at least 1, because nodes must reach the AWS APIs and their image registries; at most one for each Availability Zone. Not with id. Default: 1.
+	// Number of NAT gateways of a new VPC: at least 1, because nodes must reach the AWS APIs and their image registries, if it is not isolated; at most one for each Availability Zone. Not with id or isolated. Default: 1.
 	NATGateways int `yaml:"natGateways,omitempty" config:"is=natGateways,unless=id"`
+
+	// Whether a new VPC has no way to the internet: no NAT gateway, no public subnets, and VPC endpoints for what the cluster, its nodes and the plugin call. Images of other registries can't be pulled then. Not with id, and not in China. Default: false.
+	Isolated bool `yaml:"isolated,omitempty" jsonschema:"default=false" config:"unless=id"`
+
+	// IDs of 1 to 4 security groups of an existing VPC for the network interfaces of the control plane, beside the one that EKS makes. Default: a new one without rules in a template of the CDK, none in Terraform.
+	SecurityGroupIDs []string `yaml:"securityGroupIds,omitempty" jsonschema:"minItems=1,uniqueItems=true" config:"is=securityGroups,rule=securityGroupID,needs=id"`
 }
 
 // Endpoint says from where the Kubernetes API server can be reached.
@@ -184,19 +197,34 @@ type Endpoint struct {
 
 // Capacity says what the pods run on.
 type Capacity struct {
-	// auto: EKS Auto Mode. nodeGroup: one managed node group. Default: auto.
-	Mode string `yaml:"mode" jsonschema:"enum=auto,enum=nodeGroup,default=auto"`
+	// auto: EKS Auto Mode. nodeGroup: managed node groups. none: no nodes come with the cluster, but Fargate profiles may: Karpenter or nodes of your own come later. Default: auto.
+	Mode string `yaml:"mode" jsonschema:"enum=auto,enum=nodeGroup,enum=none,default=auto"`
 
-	// The managed node group. Only with mode nodeGroup. Default: the defaults of its fields.
-	NodeGroup *NodeGroup `yaml:"nodeGroup,omitempty" config:"when=mode:nodeGroup"`
+	// Built-in node pools of Auto Mode: both, general-purpose, system or none. With none, pods run on node pools of your own. Only with mode auto. Default: both.
+	NodePools string `yaml:"nodePools,omitempty" jsonschema:"enum=both,enum=general-purpose,enum=system,enum=none,default=both" config:"when=mode:auto"`
+
+	// The managed node group, where there is one. Only with mode nodeGroup. Default: the defaults of its fields.
+	NodeGroup *NodeGroup `yaml:"nodeGroup,omitempty" config:"when=mode:nodeGroup,unless=nodeGroups"`
+
+	// Several managed node groups: at most 30, with one role. One at least always has nodes that take any pod: minSize of 1 or more and no taints that keep pods off. A change that replaces a group makes the new one first. Only with mode nodeGroup. Default: one, that of nodeGroup.
+	NodeGroups []NodeGroup `yaml:"nodeGroups,omitempty" jsonschema:"minItems=1" config:"is=nodeGroups,when=mode:nodeGroup"`
+
+	// Pods that AWS Fargate runs, beside the nodes or in place of them: at most 10 profiles. Fargate has no Pod Identity: the plugin and its tenants can't run there. Default: none.
+	FargateProfiles []FargateProfile `yaml:"fargateProfiles,omitempty" config:"is=fargateProfiles"`
+
+	// ARNs of IAM roles of nodes that come later: those of Karpenter, your own, or node classes of Auto Mode. Each gets the access entry with which its nodes join the cluster. EKS takes none of a role that is not there. At most 10. Default: none.
+	NodeRoles []string `yaml:"nodeRoles,omitempty" jsonschema:"uniqueItems=true" config:"is=roles,rule=roleARN"`
 }
 
 // NodeGroup is a managed node group.
 type NodeGroup struct {
+	// Name of the group, a part of the name of its resource: 1 to 63 lower-case letters, digits and hyphens. Another name is another group. Required in nodeGroups, not allowed in nodeGroup.
+	Name string `yaml:"name,omitempty" config:"rule=dnsLabel"`
+
 	// EC2 instance types, all of one processor architecture. Default: m7i.large.
 	InstanceTypes []string `yaml:"instanceTypes" jsonschema:"minItems=1,uniqueItems=true" config:"is=instanceType,rule=instanceType"`
 
-	// Smallest number of nodes, at least 1. Default: 2.
+	// Smallest number of nodes: at least 1 in one group. Default: 2.
 	MinSize int `yaml:"minSize" config:"is=minNodes"`
 
 	// Largest number of nodes, at least minSize. Default: 4.
@@ -204,6 +232,78 @@ type NodeGroup struct {
 
 	// Number of nodes to begin with, from minSize to maxSize. Default: minSize.
 	DesiredSize int `yaml:"desiredSize" config:"is=desiredNodes"`
+
+	// onDemand, or spot: instances that AWS can take back at two minutes' notice. Default: onDemand.
+	CapacityType string `yaml:"capacityType,omitempty" jsonschema:"enum=onDemand,enum=spot"`
+
+	// Image of the nodes, of the architecture of the instance types. Default: Amazon Linux 2023 (AL2023_x86_64_STANDARD or AL2023_ARM_64_STANDARD).
+	AMIType string `yaml:"amiType,omitempty" config:"rule=amiType"`
+
+	// Size of a node's disk in GiB, 20 to 16384. Default: 20, that of EKS.
+	DiskSizeGiB int `yaml:"diskSizeGiB,omitempty" config:"is=diskSize"`
+
+	// Labels of the nodes: at most 50. Default: none.
+	Labels map[string]string `yaml:"labels,omitempty" jsonschema:"maxProperties=50" config:"keyRule=nodeLabelKey,rule=labelValue"`
+
+	// Taints, which keep pods off the nodes that do not tolerate them: at most 50. Default: none.
+	Taints []Taint `yaml:"taints,omitempty" jsonschema:"maxItems=50"`
+
+	// Kubernetes minor version of the nodes, quoted: that of the cluster, or up to three older while an upgrade goes on. Not in nodeGroup, whose nodes keep the version with which they were made. Default: that of the cluster, which the nodes follow.
+	KubernetesVersion string `yaml:"kubernetesVersion,omitempty" config:"rule=kubernetesVersion"`
+}
+
+// Taint keeps pods off a node that do not tolerate it.
+type Taint struct {
+	// Key of the taint. Required.
+	Key string `yaml:"key" jsonschema:"required" config:"rule=nodeLabelKey"`
+
+	// Value of the taint. Default: none.
+	Value string `yaml:"value,omitempty" config:"rule=labelValue"`
+
+	// NoSchedule: no such pod is put there. NoExecute: and those that run there leave. PreferNoSchedule: only if there is no other place. Required.
+	Effect string `yaml:"effect" jsonschema:"required,enum=NoSchedule,enum=NoExecute,enum=PreferNoSchedule"`
+}
+
+// FargateProfile says which pods Fargate runs.
+type FargateProfile struct {
+	// Name of the profile: 1 to 63 lower-case letters, digits and hyphens, not beginning with eks-. Another name is another profile. Required.
+	Name string `yaml:"name" jsonschema:"required" config:"rule=fargateProfile"`
+
+	// Which pods: those that one of 1 to 5 selectors chooses. Required.
+	Selectors []FargateSelector `yaml:"selectors" jsonschema:"required,minItems=1" config:"is=fargateSelectors"`
+}
+
+// FargateSelector chooses pods.
+type FargateSelector struct {
+	// Namespace of the pods, in which * stands for any characters and ? for one. Required.
+	Namespace string `yaml:"namespace" jsonschema:"required" config:"rule=namespacePattern"`
+
+	// Labels that the pods must have, all of them: at most 50. Default: none.
+	Labels map[string]string `yaml:"labels,omitempty" jsonschema:"maxProperties=50" config:"keyRule=nodeLabelKey,rule=labelValue"`
+}
+
+// AddOn is an EKS add-on.
+type AddOn struct {
+	// Name of the add-on, such as coredns: aws eks describe-addon-versions lists them. Required.
+	Name string `yaml:"name" jsonschema:"required" config:"rule=addOnName"`
+
+	// Version, such as v1.20.4-eksbuild.2. Default: the one that EKS takes for the cluster's Kubernetes version when the add-on is made.
+	Version string `yaml:"version,omitempty" config:"rule=addOnVersion"`
+
+	// Settings of the add-on, as text that is a mapping in YAML or JSON. Default: none.
+	Configuration string `yaml:"configuration,omitempty" config:"rule=addOnConfiguration"`
+
+	// The IAM role that its pods use, by Pod Identity. Default: none.
+	PodIdentity *PodIdentity `yaml:"podIdentity,omitempty" config:"optional"`
+}
+
+// PodIdentity gives the pods of a service account an IAM role.
+type PodIdentity struct {
+	// Name of the service account, such as ebs-csi-controller-sa. Required.
+	ServiceAccount string `yaml:"serviceAccount" jsonschema:"required" config:"rule=serviceAccount"`
+
+	// ARN of the IAM role, whose trust policy lets pods.eks.amazonaws.com assume it and tag the session. Required.
+	RoleARN string `yaml:"roleArn" jsonschema:"required" config:"rule=roleARN"`
 }
 
 // Key is the KMS key that encrypts the secrets: an existing key (arn), or a new one (the other fields).
@@ -226,8 +326,8 @@ type Key struct {
 	// Whether conditions limit the creators' kms:CreateGrant to grants that EKS asks for. Not tried on AWS: try it on a cluster that you can lose. Default: false.
 	StrictGrants bool `yaml:"strictGrants,omitempty" jsonschema:"default=false"`
 
-	// ARNs of IAM roles for an emergency. With any, only they, the administrators and the account's root user may disable a new key or schedule its deletion, and only they and the creators may change its policy or copy it to another Region: an IAM policy can give that to nobody else. At most 3, whose ARNs have 420 characters in all. Not with arn. Default: any principal that the account's IAM policies allow.
-	BreakGlass []string `yaml:"breakGlass,omitempty" jsonschema:"uniqueItems=true" config:"is=breakGlass,rule=roleARN,unless=arn"`
+	// ARNs of IAM roles, or permission sets as permission-set/NAME, for an emergency. With any, only they, the administrators and the account's root user may disable a new key or schedule its deletion, and only they and the creators may change its policy or copy it to another Region: an IAM policy can give that to nobody else. At most 3, whose ARNs have 420 characters in all, of which a permission set takes about 380. Not with arn. Default: any principal that the account's IAM policies allow.
+	BreakGlass []string `yaml:"breakGlass,omitempty" jsonschema:"uniqueItems=true" config:"is=breakGlass,rule=role,unless=arn"`
 }
 
 // Audit says how the use of the key, and tampering with it, is recorded and reported.
@@ -250,8 +350,8 @@ type Audit struct {
 	// ARN of an existing standard SNS topic in the cluster's Region to send alarms to. Its policy and the policy of its key must let EventBridge publish. Default: a new topic is made.
 	TopicARN string `yaml:"topicArn,omitempty" config:"rule=topicARN"`
 
-	// ARNs of IAM roles that may decrypt the logs of a new trail. Not with trailArn. Default: none.
-	Readers []string `yaml:"readers,omitempty" jsonschema:"uniqueItems=true" config:"rule=roleARN,unless=trailArn"`
+	// ARNs of IAM roles, or permission sets as permission-set/NAME, that may decrypt the logs of a new trail. Not with trailArn. Default: none.
+	Readers []string `yaml:"readers,omitempty" jsonschema:"uniqueItems=true" config:"rule=role,unless=trailArn"`
 }
 
 // AccessEntry lets an IAM principal use the Kubernetes API.

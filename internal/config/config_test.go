@@ -143,6 +143,18 @@ var accepted = []struct{ name, yaml string }{
 	{"node group of one node", "  capacity: {mode: nodeGroup, nodeGroup: {minSize: 1, maxSize: 1}}\n"},
 	{"node group on Graviton", "  capacity: {mode: nodeGroup, nodeGroup: {instanceTypes: [m7g.large, c8gn.large, t4g.small, a1.large]}}\n  plugin: {architecture: arm64}\n"},
 	{"node group of another architecture than a plugin that is off", "  capacity: {mode: nodeGroup, nodeGroup: {instanceTypes: [m7g.large]}}\n  plugin: {enabled: false}\n"},
+	{"node groups of all kinds", "  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - {name: a, minSize: 1}\n" +
+		"    - {name: 1b, instanceTypes: [m7g.large], amiType: BOTTLEROCKET_ARM_64, minSize: 0, maxSize: 1, capacityType: spot, diskSizeGiB: 20, labels: {example.com/a: b}, taints: [{key: a, value: b, effect: NoExecute}], kubernetesVersion: \"1.32\"}\n" +
+		"    fargateProfiles: [{name: f, selectors: [{namespace: \"*\", labels: {a: b}}, {namespace: \"jobs-?\"}]}]\n    nodeRoles: [\"arn:aws:iam::111122223333:role/n\"]\n"},
+	{"Auto Mode without pools of its own", "  capacity: {nodePools: none}\n"},
+	{"no nodes yet", "  capacity: {mode: none, fargateProfiles: [{name: f, selectors: [{namespace: a}]}]}\n"},
+	{"add-ons", "  capacity: {mode: nodeGroup}\n  addOns:\n  - {name: vpc-cni, version: v1.20.4-eksbuild.2, configuration: '{\"env\": {\"A\": \"b\"}}'}\n" +
+		"  - {name: aws-ebs-csi-driver, podIdentity: {serviceAccount: a, roleArn: \"arn:aws:iam::111122223333:role/a\"}}\n"},
+	{"an add-on for nodes beside Auto Mode", "  capacity: {nodeRoles: [\"arn:aws:iam::111122223333:role/n\"]}\n  addOns: [{name: coredns}]\n"},
+	{"overrides", "  overrides: {ZonalShiftConfig.Enabled: \"true\", A.0.B: text}\n"},
+	{"isolated", "  vpc: {isolated: true, cidr: 10.0.0.0/16}\n"},
+	{"security groups", "  vpc: {id: vpc-12345678, subnetIds: [subnet-12345678, subnet-0123456789abcdef0], securityGroupIds: [sg-12345678]}\n"},
+	{"permission sets", place + "us-gov-west-1\n  administrators: [permission-set/Admin, \"arn:aws-us-gov:iam::111122223333:role/Admin\"]\n  creators: [permission-set/a.b_c=d]\n  key: {breakGlass: [permission-set/Break]}\n  audit: {readers: [permission-set/Audit]}\n"},
 	{"rotation at its least", "  key: {rotationPeriodDays: 90, pendingWindowDays: 7}\n"},
 	{"rotation at its most", "  key: {rotationPeriodDays: 2560, pendingWindowDays: 30}\n"},
 	{"longest alias", "  key: {alias: alias/" + strings.Repeat("a", 250) + "}\n"},
@@ -228,10 +240,11 @@ func checkCluster(t *testing.T, c config.Cluster, shares bool) {
 	for what, missing := range map[string]bool{
 		"name":                         c.Name == "",
 		"kubernetesVersion":            c.KubernetesVersion == "",
-		"vpc":                          (c.VPC.ID == "") == (c.VPC.CIDR == "" || c.VPC.NATGateways == 0),
+		"vpc":                          (c.VPC.ID == "") == (c.VPC.CIDR == "" || (c.VPC.NATGateways == 0) != c.VPC.Isolated),
 		"subnetIds":                    (c.VPC.ID == "") != (len(c.VPC.SubnetIDs) == 0),
 		"endpoint.access":              c.Endpoint.Access == "",
-		"capacity.nodeGroup":           (c.Capacity.Mode == config.CapacityNodeGroup) != (c.Capacity.NodeGroup != nil),
+		"capacity.nodeGroup":           (c.Capacity.Mode == config.CapacityNodeGroup) != (c.Capacity.NodeGroup != nil || c.Capacity.NodeGroups != nil),
+		"capacity.nodePools":           (c.Capacity.Mode == config.CapacityAuto) != (c.Capacity.NodePools != ""),
 		"key":                          (c.Key.ARN == "") == (c.Key.Alias == "" || c.Key.RotationPeriodDays == 0 || c.Key.PendingWindowDays == 0),
 		"audit.retentionDays":          (c.Audit.TrailARN == "" && !shares) == (c.Audit.RetentionDays == 0),
 		"controlPlaneLogRetentionDays": c.Audit.ControlPlaneLogRetentionDays == 0,
@@ -243,8 +256,14 @@ func checkCluster(t *testing.T, c config.Cluster, shares bool) {
 			t.Errorf("%s has no default, or one where it means nothing:\n%+v", what, c)
 		}
 	}
-	if g := c.Capacity.NodeGroup; g != nil && (len(g.InstanceTypes) == 0 || g.MinSize == 0 || g.MaxSize == 0 || g.DesiredSize == 0) {
-		t.Errorf("the node group is incomplete: %+v", *g)
+	groups := c.Capacity.NodeGroups
+	if g := c.Capacity.NodeGroup; g != nil {
+		groups = []config.NodeGroup{*g}
+	}
+	for _, g := range groups {
+		if len(g.InstanceTypes) == 0 || g.MaxSize == 0 || g.DesiredSize < g.MinSize {
+			t.Errorf("the node group is incomplete: %+v", g)
+		}
 	}
 	for _, r := range c.Secrets.Readers {
 		for _, a := range r.ServiceAccounts {
@@ -480,8 +499,8 @@ func TestSchemaIsClosedAndExplained(t *testing.T) {
 		t.Errorf("$schema is %q", root.Schema)
 	}
 	root.Defs["File"] = root.object
-	if len(root.Defs) != 29 {
-		t.Errorf("got %d objects, want 29", len(root.Defs))
+	if len(root.Defs) != 34 {
+		t.Errorf("got %d objects, want 34", len(root.Defs))
 	}
 	for name, o := range root.Defs {
 		if o.AdditionalProperties != false {

@@ -107,7 +107,7 @@ var faultCases = []faultCase{
 		`3: clusters[0].vpc.subnetIDs: a list: unknown field, did you mean subnetIds?`,
 	}},
 	{"unknown field, nothing near", "", "  vpc:\n    flowLogs: true\n", []string{
-		`4: clusters[0].vpc.flowLogs: true: unknown field, allowed here: id, subnetIds, cidr, availabilityZones, natGateways`,
+		`4: clusters[0].vpc.flowLogs: true: unknown field, allowed here: id, subnetIds, cidr, availabilityZones, natGateways, isolated, securityGroupIds`,
 	}},
 	{"unknown field with odd letters", "", "  plugin: {\"no de\\n\": true}\n", []string{
 		`3: clusters[0].plugin["no de\n"]: true: unknown field, allowed here: enabled, image, mode, tenants, hostPaths, apply, architecture`,
@@ -251,10 +251,10 @@ var faultCases = []faultCase{
 		`5: clusters[0].endpoint.publicCidrs: 41 items: must have at most 40`,
 	}},
 	{"capacity mode unknown", "", "  capacity: {mode: fargate}\n", []string{
-		`3: clusters[0].capacity.mode: fargate: must be auto or nodeGroup`,
+		`3: clusters[0].capacity.mode: fargate: must be auto or nodeGroup or none`,
 	}},
 	{"capacity mode misspelt", "", "  capacity: {mode: nodegroup}\n", []string{
-		`3: clusters[0].capacity.mode: nodegroup: must be auto or nodeGroup: did you mean nodeGroup?`,
+		`3: clusters[0].capacity.mode: nodegroup: must be auto or nodeGroup or none: did you mean nodeGroup?`,
 	}},
 	{"node group with auto mode", "", "  capacity:\n    mode: auto\n    nodeGroup: {minSize: 1}\n", []string{
 		`5: clusters[0].capacity.nodeGroup: a mapping: is only allowed with mode: nodeGroup`,
@@ -271,8 +271,99 @@ var faultCases = []faultCase{
 	{"desired above maximum", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroup:\n      desiredSize: 9\n", []string{
 		`6: clusters[0].capacity.nodeGroup.desiredSize: 9: must be from minSize to maxSize, 2 to 4`,
 	}},
-	{"no nodes", "", "  capacity:\n    mode: nodeGroup\n    nodeGroup: {minSize: 0}\n", []string{
-		`5: clusters[0].capacity.nodeGroup.minSize: 0: must be 1 to 100000 nodes`,
+	{"no nodes", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroup: {minSize: 0}\n", []string{
+		`5: clusters[0].capacity.nodeGroup: a mapping: has no node for the pods of the cluster itself: a group needs minSize of 1 or more, and no taints of NoSchedule or NoExecute`,
+	}},
+	{"node groups that keep all pods off", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - {name: a, minSize: 0}\n    - {name: b, taints: [{key: k, effect: NoSchedule}]}\n", []string{
+		`6: clusters[0].capacity.nodeGroups: a list: has no node for the pods of the cluster itself: a group needs minSize of 1 or more, and no taints of NoSchedule or NoExecute`,
+	}},
+	{"node groups without names, and of one name", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - {minSize: 1}\n    - name: b\n    - name: b\n", []string{
+		`6: clusters[0].capacity.nodeGroups[0].name: is required`,
+		`8: clusters[0].capacity.nodeGroups[2].name: b: is the name of another group, on line 7: give each its own`,
+	}},
+	{"a name and a version for the only node group", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroup: {name: a, kubernetesVersion: \"1.35\"}\n", []string{
+		`5: clusters[0].capacity.nodeGroup.name: a: is for one of several groups: write the group in nodeGroups, which makes it anew, or remove this`,
+		`5: clusters[0].capacity.nodeGroup.kubernetesVersion: 1.35: is for one of several groups: write the group in nodeGroups, which makes it anew, or remove this`,
+	}},
+	{"one node group and several", "", "  capacity:\n    mode: nodeGroup\n    nodeGroup: {}\n    nodeGroups: [{name: a}]\n", []string{
+		`5: clusters[0].capacity.nodeGroup: a mapping: can't stand beside nodeGroups (line 6): remove one of them`,
+	}},
+	{"nodes newer than the cluster, and too old for it", "silent", "  kubernetesVersion: \"1.36\"\n  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - {name: a, kubernetesVersion: \"1.37\"}\n    - {name: b, kubernetesVersion: \"1.32\"}\n", []string{
+		`7: clusters[0].capacity.nodeGroups[0].kubernetesVersion: 1.37: is newer than the cluster, which is 1.36: upgrade that first`,
+		`8: clusters[0].capacity.nodeGroups[1].kubernetesVersion: 1.32: is 4 minor versions behind the cluster, which is 1.36: must be at most 3`,
+	}},
+	{"image of another architecture", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroups: [{name: a, amiType: AL2023_ARM_64_STANDARD}]\n", []string{
+		`5: clusters[0].capacity.nodeGroups[0].amiType: AL2023_ARM_64_STANDARD: must be an image for amd64, the architecture of m7i.large`,
+	}},
+	{"images that there are not", "", "  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - {name: a, amiType: AL2_x86_64}\n    - {name: b, amiType: CUSTOM}\n", []string{
+		`6: clusters[0].capacity.nodeGroups[0].amiType: AL2_x86_64: is Amazon Linux 2, of which EKS has no image for these versions of Kubernetes: give AL2023_x86_64_STANDARD or AL2023_ARM_64_STANDARD`,
+		`7: clusters[0].capacity.nodeGroups[1].amiType: CUSTOM: is not supported: make such a node group in Go, with EncryptedCluster.Cluster().AddNodegroupCapacity`,
+	}},
+	{"disk too small, label and taint malformed", "", "  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - name: a\n      diskSizeGiB: 8\n      labels: {a b: c}\n      taints: [{key: k, effect: NO_SCHEDULE}]\n", []string{
+		`7: clusters[0].capacity.nodeGroups[0].diskSizeGiB: 8: must be 20 to 16384 GiB`,
+		`8: clusters[0].capacity.nodeGroups[0].labels["a b"]: a b: must be the key of a Kubernetes label, such as team or example.com/team`,
+		`9: clusters[0].capacity.nodeGroups[0].taints[0].effect: NO_SCHEDULE: must be NoSchedule or NoExecute or PreferNoSchedule`,
+	}},
+	{"no node of the plugin's architecture", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - {name: a, instanceTypes: [m7g.large]}\n    - {name: b, minSize: 0}\n", []string{
+		`2: clusters[0].plugin.architecture: must be arm64, the architecture of the node group's m7g.large`,
+	}},
+	{"node pools with node groups", "", "  capacity:\n    mode: nodeGroup\n    nodePools: both\n", []string{
+		`5: clusters[0].capacity.nodePools: both: is only allowed with mode: auto`,
+	}},
+	{"node pool unknown", "", "  capacity: {nodePools: generalPurpose}\n", []string{
+		`3: clusters[0].capacity.nodePools: generalPurpose: must be both or general-purpose or system or none: did you mean general-purpose?`,
+	}},
+	{"Fargate for the plugin and for a tenant", "silent", "  capacity:\n    fargateProfiles:\n    - {name: all, selectors: [{namespace: \"*\"}]}\n    - {name: t, selectors: [{namespace: \"tenant-?\"}, {namespace: other}]}\n" +
+		"  plugin: {mode: sidecar, tenants: [{name: a, namespace: tenant-a, serviceAccount: a}]}\n", []string{
+		`5: clusters[0].capacity.fargateProfiles[0].selectors[0].namespace: *: chooses the pods of tenant a, which need Pod Identity, and Fargate has none: choose other namespaces, or labels`,
+		`6: clusters[0].capacity.fargateProfiles[1].selectors[0].namespace: tenant-?: chooses the pods of tenant a, which need Pod Identity, and Fargate has none: choose other namespaces, or labels`,
+	}},
+	{"Fargate profile with a reserved name and no selectors", "", "  capacity:\n    fargateProfiles: [{name: eks-a, selectors: []}]\n", []string{
+		`4: clusters[0].capacity.fargateProfiles[0].name: eks-a: must be 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or a digit, without the reserved prefix eks-`,
+		`4: clusters[0].capacity.fargateProfiles[0].selectors: 0 items: must have at least 1`,
+	}},
+	{"role of nodes with an entry already", "silent", "  capacity:\n    nodeRoles: [\"arn:aws:iam::111122223333:role/n\"]\n  accessEntries: [{principalArn: \"arn:aws:iam::111122223333:role/n\", policy: AmazonEKSViewPolicy}]\n", []string{
+		`5: clusters[0].accessEntries[0].principalArn: arn:aws:iam::111122223333:role/n: has an entry already, on line 4: a principal can have one`,
+	}},
+	{"add-on that Auto Mode has", "silent", "  addOns: [{name: coredns}]\n", []string{
+		`3: clusters[0].addOns[0].name: coredns: is built into Auto Mode: remove it`,
+	}},
+	{"add-on of no fixed version", "", "  addOns: [{name: a, version: latest}]\n", []string{
+		`3: clusters[0].addOns[0].version: latest: is another version tomorrow, and the template would not say so: give the version that aws eks describe-addon-versions prints first, or remove the field`,
+	}},
+	{"add-on twice", "silent", "  addOns: [{name: a}, {name: a}]\n", []string{
+		`3: clusters[0].addOns[1].name: a: is the name of another add-on, on line 3: give each its own`,
+	}},
+	{"add-on whose settings are no mapping", "silent", "  addOns: [{name: a, configuration: \"- a\"}]\n", []string{
+		`3: clusters[0].addOns[0].configuration: - a: must be text that is a mapping in YAML or JSON`,
+	}},
+	{"network policies switched off", "silent", "  capacity: {mode: nodeGroup}\n  addOns: [{name: vpc-cni, configuration: \"enableNetworkPolicy: false\"}]\n", []string{
+		`4: clusters[0].addOns[0].configuration: enableNetworkPolicy: false: must not switch enableNetworkPolicy off: the network policies of the plugin would mean nothing`,
+	}},
+	{"half of a Pod Identity", "", "  addOns: [{name: a, podIdentity: {serviceAccount: a}}]\n", []string{
+		`3: clusters[0].addOns[0].podIdentity.roleArn: is required`,
+	}},
+	{"overrides of what keeps the secrets safe", "", "  overrides:\n    EncryptionConfig.0.Provider.KeyArn: a\n    Logging: a\n    ResourcesVpcConfig.EndpointPublicAccess: \"true\"\n    zonalShiftConfig: a\n", []string{
+		`4: clusters[0].overrides["EncryptionConfig.0.Provider.KeyArn"]: EncryptionConfig.0.Provider.KeyArn: EncryptionConfig can't be overridden: use the field key`,
+		`5: clusters[0].overrides.Logging: Logging: Logging can't be overridden: it keeps the cluster safe`,
+		`6: clusters[0].overrides["ResourcesVpcConfig.EndpointPublicAccess"]: ResourcesVpcConfig.EndpointPublicAccess: ResourcesVpcConfig can't be overridden: use the field endpoint or the field vpc`,
+		`7: clusters[0].overrides.zonalShiftConfig: zonalShiftConfig: must be the path of a property, such as ZonalShiftConfig.Enabled`,
+	}},
+	{"isolated with NAT gateways", "silent", "  vpc: {isolated: true, natGateways: 1}\n", []string{
+		`3: clusters[0].vpc.natGateways: 1: can't stand beside isolated: true (line 3): remove one of them`,
+	}},
+	{"isolated in China", "silent", place + "cn-north-1\n  vpc: {isolated: true}\n", []string{
+		`5: clusters[0].vpc.isolated: true: is not supported in China, where the names of endpoint services follow no rule: make the VPC with its endpoints yourself, and give id and subnetIds`,
+	}},
+	{"security groups of a new VPC", "", "  vpc: {securityGroupIds: [sg-12345678]}\n", []string{
+		`3: clusters[0].vpc.securityGroupIds: a list: needs id beside it: give both or neither`,
+	}},
+	{"permission sets too long for the key policy", "silent", "  creators: [permission-set/a, permission-set/b, permission-set/c, permission-set/d, permission-set/e, permission-set/f, permission-set/g]\n", []string{
+		`3: clusters[0].creators: a list: has ARNs of 1559 characters in all, must have at most 1400, or the key policy would be too long`,
+	}},
+	{"permission set malformed", "", "  administrators: [\"permission-set/a b\", permission-set/]\n", []string{
+		`3: clusters[0].administrators[0]: permission-set/a b: must be the ARN of an IAM role, such as arn:aws:iam::111122223333:role/Admin, or a permission set, such as permission-set/AdministratorAccess`,
+		`3: clusters[0].administrators[1]: permission-set/: must be the ARN of an IAM role, such as arn:aws:iam::111122223333:role/Admin, or a permission set, such as permission-set/AdministratorAccess`,
 	}},
 	{"no instance types", "", "  capacity:\n    mode: nodeGroup\n    nodeGroup: {instanceTypes: []}\n", []string{
 		`5: clusters[0].capacity.nodeGroup.instanceTypes: 0 items: must have at least 1`,
@@ -383,7 +474,7 @@ var faultCases = []faultCase{
 		`4: clusters[0].creators[0]: arn:aws:sts::111122223333:federated-user/alice: is a federated session: give the ARN of an IAM role`,
 	}},
 	{"role name for a role", "", "  creators:\n  - Admin\n", []string{
-		`4: clusters[0].creators[0]: Admin: must be the ARN of an IAM role, such as arn:aws:iam::111122223333:role/Admin`,
+		`4: clusters[0].creators[0]: Admin: must be the ARN of an IAM role, such as arn:aws:iam::111122223333:role/Admin, or a permission set, such as permission-set/AdministratorAccess`,
 	}},
 	{"service ARN for a role", "", "  creators:\n  - arn:aws:s3:::bucket\n", []string{
 		`4: clusters[0].creators[0]: arn:aws:s3:::bucket: is an ARN of the service s3: must be the ARN of an IAM role`,

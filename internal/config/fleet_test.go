@@ -79,7 +79,7 @@ func TestDefaults(t *testing.T) {
 		{"labels", prod.Labels, map[string]string{"team": "payments", "env": "prod"}},
 		{"a list", staging.Creators, []string{"arn:aws:iam::111122223333:role/Deployer"}},
 		{"a list of the defaults", dev.Creators, []string{"arn:aws:iam::111122223333:role/Deployer", "arn:aws:iam::111122223333:role/Pipeline"}},
-		{"a part of another mode", staging.Capacity, config.Capacity{Mode: config.CapacityAuto}},
+		{"a part of another mode", staging.Capacity, config.Capacity{Mode: config.CapacityAuto, NodePools: "both"}},
 		{"a part below a part", *prod.Capacity.NodeGroup, config.NodeGroup{InstanceTypes: []string{"m7i.large"}, MinSize: 3, MaxSize: 9, DesiredSize: 3}},
 		{"what an existing key has not", prod.Key.RotationPeriodDays, 0},
 		{"what an existing VPC has not", prod.VPC.NATGateways, 0},

@@ -48,7 +48,7 @@ func (k AuditKey) Statements() []iampolicy.Statement {
 		statements = append(statements, logGroup("TrailLogGroup", k.LogsService, k.LogGroupARN))
 	}
 	if len(k.ReaderARNs) > 0 {
-		statements = append(statements, LogReaders(k.ReaderARNs))
+		statements = append(statements, LogReaders(k.ReaderARNs)...)
 	}
 	return statements
 }
@@ -84,8 +84,8 @@ func (k TopicKey) Statements() []iampolicy.Statement {
 
 // LogReaders lets roles decrypt what CloudTrail encrypted, and nothing else.
 // Source: AWS CloudTrail User Guide, "Granting decrypt permissions".
-func LogReaders(roleARNs []string) iampolicy.Statement {
-	return iampolicy.Statement{
+func LogReaders(roleARNs []string) []iampolicy.Statement {
+	return bySet(iampolicy.Statement{
 		Sid:       "LogReaders",
 		Effect:    iampolicy.Allow,
 		Principal: iampolicy.Principal{AWS: roleARNs},
@@ -94,7 +94,7 @@ func LogReaders(roleARNs []string) iampolicy.Statement {
 		Condition: iampolicy.Condition{"Null": {
 			"kms:EncryptionContext:aws:cloudtrail:arn": {"false"},
 		}},
-	}
+	})
 }
 
 // LogGroupKey describes the key that encrypts log groups of CloudWatch Logs.

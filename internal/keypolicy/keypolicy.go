@@ -7,7 +7,8 @@
 //   - no action is a wildcard and no principal is a wildcard;
 //   - the account root, and so any IAM policy of the account, gets
 //     administration only: it can't encrypt, decrypt, make data keys or make
-//     grants;
+//     grants, the last but for the roles of a permission set that is named as
+//     a creator;
 //   - each principal that may use the key is named, and a plugin only with the encryption
 //     context of its cluster or of its tenant.
 //
@@ -18,8 +19,10 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // The Sids of the secrets key's statements. They are part of the contract with
@@ -127,20 +130,64 @@ func AccountWithBreakGlass(rootARN string, multiRegion bool, roleARNs []string) 
 		}
 		return false
 	})
-	emergency.Condition = iampolicy.Condition{"ArnEquals": {"aws:PrincipalArn": append(iampolicy.Values{rootARN}, roleARNs...)}}
+	arns := iampolicy.Values{rootARN}
+	for _, arn := range roleARNs {
+		if patterns := place.RolePatterns(arn); patterns != nil {
+			arns = append(arns, patterns...) // ArnEquals reads them as ArnLike does
+			continue
+		}
+		arns = append(arns, arn)
+	}
+	emergency.Condition = iampolicy.Condition{"ArnEquals": {"aws:PrincipalArn": arns}}
 	return []iampolicy.Statement{account, emergency}
 }
 
 // Administrators lets the named roles administer the key, whatever their IAM
 // policies say.
-func Administrators(roleARNs []string, multiRegion bool) iampolicy.Statement {
-	return iampolicy.Statement{
+func Administrators(roleARNs []string, multiRegion bool) []iampolicy.Statement {
+	return bySet(iampolicy.Statement{
 		Sid:       SidAdministrators,
 		Effect:    iampolicy.Allow,
 		Principal: iampolicy.Principal{AWS: roleARNs},
 		Action:    Administration(multiRegion),
 		Resource:  onKey(),
+	})
+}
+
+// bySet splits a statement for roles into one for those that are named, and one for those
+// of permission sets, whose names nobody knows beforehand: it is for the account, whose
+// IAM policies must allow the actions too, as long as the caller is such a role.
+func bySet(statements ...iampolicy.Statement) (all []iampolicy.Statement) {
+	for _, s := range statements {
+		named, sets := s, s
+		named.Principal.AWS, sets.Principal.AWS = nil, nil
+		var patterns iampolicy.Values
+		for _, arn := range s.Principal.AWS {
+			more := place.RolePatterns(arn)
+			if more == nil {
+				named.Principal.AWS = append(named.Principal.AWS, arn)
+				continue
+			}
+			root, _, _ := strings.Cut(arn, ":role/")
+			if root += ":root"; !slices.Contains(sets.Principal.AWS, root) {
+				sets.Principal.AWS = append(sets.Principal.AWS, root)
+			}
+			patterns = append(patterns, more...)
+		}
+		if len(named.Principal.AWS) > 0 || patterns == nil {
+			all = append(all, named)
+		}
+		if patterns != nil {
+			sets.Sid += "BySet"
+			sets.Condition = maps.Clone(s.Condition)
+			if sets.Condition == nil {
+				sets.Condition = iampolicy.Condition{}
+			}
+			sets.Condition["ArnLike"] = map[string]iampolicy.Values{"aws:PrincipalArn": patterns}
+			all = append(all, sets)
+		}
 	}
+	return all
 }
 
 // StrictGrants holds the values that the conditions of strict grants compare
@@ -200,16 +247,13 @@ func ClusterCreators(roleARNs []string, strict *StrictGrants, breakGlass bool) [
 		// KMS requires GrantOperations in every CreateGrant.
 		grant.Condition["ForAllValues:StringEquals"] = map[string]iampolicy.Values{"kms:GrantOperations": {"Decrypt", "Encrypt"}}
 	}
-	return []iampolicy.Statement{
-		{
-			Sid:       SidDescribe,
-			Effect:    iampolicy.Allow,
-			Principal: principal,
-			Action:    own,
-			Resource:  onKey(),
-		},
-		grant,
-	}
+	return bySet(iampolicy.Statement{
+		Sid:       SidDescribe,
+		Effect:    iampolicy.Allow,
+		Principal: principal,
+		Action:    own,
+		Resource:  onKey(),
+	}, grant)
 }
 
 // ClusterRole lets the cluster's IAM role see the key and its grants: EKS
@@ -343,6 +387,34 @@ type Tenant struct {
 const (
 	MaxRoles    = 10
 	MaxRoleText = 1400
+)
+
+// RoleText is the number of characters that roles take of [MaxRoleText], or of
+// [MaxBreakGlassText]. A permission set has two patterns and, beside roles that are named,
+// statements of its own.
+func RoleText(arns []string) (n int) {
+	sets := 0
+	for _, arn := range arns {
+		n += len(arn)
+		if place.RolePatterns(arn) != nil {
+			n += len(arn) + len("*/")
+			sets++
+		}
+	}
+	if sets > 0 {
+		n += len("arn:aws-us-gov:iam::111122223333:root") + setCondition
+		if sets < len(arns) {
+			n += secondStatement
+		}
+	}
+	return n
+}
+
+// What JSON takes for the condition on permission sets, and for the longest statement
+// beside that of the named roles, with some to spare: a test adds it up.
+const (
+	setCondition    = 80
+	secondStatement = 800
 )
 
 // MaxBreakGlass is how many roles may be named for an emergency, and MaxBreakGlassText the

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +38,9 @@ const (
 
 var (
 	session = PodSession{ClusterARN: clusterARN, Namespace: "kube-system", ServiceAccount: "kms-plugin"}
+	// adminSet is what package place makes of a permission set.
+	adminSet = "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Admin_????????????????"
+
 	context = ClusterContext(clusterARN)
 	tenants = []Tenant{
 		{"acme", "arn:aws:iam::111122223333:role/demo-acme", PodSession{clusterARN, "tenant-acme", "vc-acme"}},
@@ -50,7 +54,7 @@ var (
 
 // secretsKey is the policy that the constructs put together.
 func secretsKey() []iampolicy.Statement {
-	statements := []iampolicy.Statement{Account(root, false), Administrators([]string{admin}, false)}
+	statements := append([]iampolicy.Statement{Account(root, false)}, Administrators([]string{admin}, false)...)
 	statements = append(statements, ClusterCreators([]string{creator, creator2}, nil, false)...)
 	statements = append(statements, ClusterRole(cluster))
 	statements = append(statements, PluginUse(plugin, context, &session)...)
@@ -114,7 +118,7 @@ func faults(statements []iampolicy.Statement, actions map[string]bool) (found []
 				fault(s, "no such action %s", a)
 			}
 			hands := use || a == "kms:CreateGrant" // hands out cryptographic use, or is one
-			if hands && slices.ContainsFunc(s.Principal.AWS, isAccount) {
+			if hands && !onlySets(s) && slices.ContainsFunc(s.Principal.AWS, isAccount) {
 				fault(s, "the account, and so any IAM policy, may %s", a)
 			}
 			if !use {
@@ -141,6 +145,14 @@ func faults(statements []iampolicy.Statement, actions map[string]bool) (found []
 	return found
 }
 
+// onlySets tells whether a statement is for the roles of permission sets alone.
+func onlySets(s iampolicy.Statement) bool {
+	arns := s.Condition["ArnLike"]["aws:PrincipalArn"]
+	return len(arns) > 0 && !slices.ContainsFunc(arns, func(arn string) bool {
+		return !regexp.MustCompile(`^arn:aws:iam::[0-9]{12}:role/aws-reserved/sso\.amazonaws\.com/(\*/)?AWSReservedSSO_[A-Za-z]+_\?{16}$`).MatchString(arn)
+	})
+}
+
 // isAccount knows both ways in which a policy names an account.
 func isAccount(principal string) bool {
 	return strings.HasSuffix(principal, ":root") || !strings.Contains(principal, ":")
@@ -150,7 +162,8 @@ func TestSecretsKeyRules(t *testing.T) {
 	actions := kmsActions(t)
 	for name, statements := range map[string][]iampolicy.Statement{
 		"default":      secretsKey(),
-		"multi-Region": {Account(root, true), Administrators([]string{admin}, true)},
+		"multi-Region": append([]iampolicy.Statement{Account(root, true)}, Administrators([]string{admin}, true)...),
+		"sets":         append(Administrators([]string{admin, adminSet}, false), ClusterCreators([]string{adminSet}, nil, false)...),
 		"strict":       ClusterCreators([]string{creator}, &strict, false),
 		"future role":  {FutureClusterRole(root, "arn:aws:iam::111122223333:role/ekskms/demo/*")},
 		"no session":   PluginUse(plugin, context, nil),
@@ -273,7 +286,7 @@ func documents() map[string][]iampolicy.Statement {
 		"secrets_key":             secretsKey(),
 		"account_multi_region":    one(Account(root, true)),
 		"account_china":           one(Account("arn:aws-cn:iam::"+account+":root", false)),
-		"administrators":          one(Administrators([]string{admin, admin + "2"}, true)),
+		"administrators":          Administrators([]string{admin, admin + "2", adminSet}, true),
 		"creators_strict":         ClusterCreators([]string{creator}, &strict, false),
 		"future_cluster_role":     one(FutureClusterRole(root, "arn:aws:iam::111122223333:role/ekskms/demo/*")),
 		"plugin_without_session":  PluginUse(plugin, context, nil),
@@ -289,7 +302,7 @@ func documents() map[string][]iampolicy.Statement {
 		"alarm_queue":             AlarmQueue("arn:aws:sqs:eu-central-1:111122223333:demo-lost", rulesARN),
 		"alarm_log_group":         AlarmLogGroup(groupARN, rulesARN),
 		"function_trust":          one(FunctionTrust(account)),
-		"log_readers":             one(LogReaders([]string{reader, reader + "2"})),
+		"log_readers":             LogReaders([]string{reader, reader + "2"}),
 		"alarm_topic":             AlarmTopic(topicARN),
 		"log_bucket":              LogBucket(bucketARN, account, trailARN),
 		"log_group_key": LogGroupKey{
@@ -578,26 +591,45 @@ func TestPolicySize(t *testing.T) {
 	)
 	role := func(i int) string { return longAccount + fmt.Sprintf("%064d", i) }
 	longCluster := "arn:aws-us-gov:eks:" + region + ":111122223333:cluster/" + strings.Repeat("c", 100)
-	// Ten ARNs, as many characters as are allowed together.
-	named := slices.Repeat([]string{strings.Repeat("r", MaxRoleText/MaxRoles)}, MaxRoles)
 	strictest := &StrictGrants{Account: account, EKSService: "eks." + region + ".amazonaws.com.cn"}
 	session := PodSession{ClusterARN: longCluster, Namespace: "ekskms-system", ServiceAccount: "kms-plugin"}
 
 	emergency := slices.Repeat([]string{strings.Repeat("r", MaxBreakGlassText/MaxBreakGlass)}, MaxBreakGlass)
-	statements := append(AccountWithBreakGlass("arn:aws-us-gov:iam::"+account+":root", true, emergency), Administrators(named, true))
-	statements = append(statements, ClusterCreators(named, strictest, true)...)
-	statements = append(statements, ClusterRole(role(0)))
-	statements = append(statements, PluginUse(role(1), ClusterContext(longCluster), &session)...)
-	var many []Tenant
-	for i := range MaxTenants {
-		part := MaxTenantText / MaxTenants / 3
-		text := fmt.Sprintf("%0*d", part, i)
-		many = append(many, Tenant{text, role(i), PodSession{longCluster, text, text}})
+	// Roles, as many characters as are allowed together: named, of permission sets, both.
+	set := strings.Replace(adminSet, "arn:aws:", "arn:aws-us-gov:", 1)
+	fill := func(first ...string) []string {
+		left := MaxRoleText - RoleText(append(slices.Clone(first), "r"))
+		if n := MaxRoles - len(first); n > 0 && left > 0 {
+			return append(slices.Repeat([]string{strings.Repeat("r", (left+1)/n)}, n), first...)
+		}
+		return first
 	}
-	statements = append(statements, TenantUse(many)...)
-	data, err := json.Marshal(iampolicy.NewDocument(statements...))
-	if err != nil || len(data) > 32*1024 {
-		t.Errorf("%d bytes, %v", len(data), err)
+	lists := map[string][]string{"named": fill(), "both": fill(set), "two sets": fill(set, set)}
+	for n := 1; RoleText(slices.Repeat([]string{set}, n)) <= MaxRoleText; n++ {
+		lists["sets"] = slices.Repeat([]string{set}, n)
 	}
-	t.Logf("%d bytes", len(data))
+	if len(lists["sets"]) < 4 {
+		t.Errorf("there is room for %d permission sets", len(lists["sets"]))
+	}
+	for name, roles := range lists {
+		if n := RoleText(roles); n > MaxRoleText {
+			t.Errorf("%s: %d characters", name, n)
+		}
+		statements := append(AccountWithBreakGlass("arn:aws-us-gov:iam::"+account+":root", true, emergency), Administrators(roles, true)...)
+		statements = append(statements, ClusterCreators(roles, strictest, true)...)
+		statements = append(statements, ClusterRole(role(0)))
+		statements = append(statements, PluginUse(role(1), ClusterContext(longCluster), &session)...)
+		var many []Tenant
+		for i := range MaxTenants {
+			part := MaxTenantText / MaxTenants / 3
+			text := fmt.Sprintf("%0*d", part, i)
+			many = append(many, Tenant{text, role(i), PodSession{longCluster, text, text}})
+		}
+		statements = append(statements, TenantUse(many)...)
+		data, err := json.Marshal(iampolicy.NewDocument(statements...))
+		if err != nil || len(data) > 32*1024 {
+			t.Errorf("%s: %d bytes, %v", name, len(data), err)
+		}
+		t.Logf("%s: %d bytes", name, len(data))
+	}
 }

@@ -133,6 +133,47 @@ func (p Place) IAM(resource string) string { return p.iam(p.Account.Text(), reso
 // ManagedPolicy returns the ARN of an IAM policy that AWS manages.
 func (p Place) ManagedPolicy(name string) string { return p.iam("aws", "policy/"+name) }
 
+// PermissionSetPrefix stands before the name of a permission set of IAM Identity Center
+// where a role may be named.
+const PermissionSetPrefix = "permission-set/"
+
+// PermissionSetPattern is what IAM Identity Center takes as the name of a permission set.
+// Source: IAM Identity Center API Reference, CreatePermissionSet.
+const PermissionSetPattern = `[A-Za-z0-9_+=,.@-]{1,32}`
+
+var permissionSet = regexp.MustCompile("^" + PermissionSetPattern + "$")
+
+// IsPermissionSet tells whether a text can be the name of a permission set.
+func IsPermissionSet(name string) bool { return permissionSet.MatchString(name) }
+
+// The role of a permission set: sixteen characters follow that are others
+// in each account, and new with each new role. They are written as sixteen ? and not as *,
+// which would take in the set Admin_Billing with the set Admin. Source: IAM Identity Center
+// User Guide, "Referencing permission sets in resource policies, Amazon EKS Cluster config
+// maps, and AWS KMS key policies".
+const (
+	setPath   = "aws-reserved/sso.amazonaws.com/"
+	setSuffix = "_????????????????"
+)
+
+// Role is the ARN of a role that is given as that, or as a permission set: then a pattern,
+// see [RolePatterns].
+func (p Place) Role(name string) string {
+	if set, ok := strings.CutPrefix(name, PermissionSetPrefix); ok {
+		return p.IAM("role/" + setPath + "AWSReservedSSO_" + set + setSuffix)
+	}
+	return name
+}
+
+// RolePatterns are all patterns of the role of a permission set: with the Region of Identity
+// Center in its path, and without it, which is so in us-east-1. Nil for the ARN of a role.
+func RolePatterns(arn string) []string {
+	if !strings.HasSuffix(arn, setSuffix) {
+		return nil
+	}
+	return []string{arn, strings.Replace(arn, setPath, setPath+"*/", 1)}
+}
+
 func (p Place) iam(account, resource string) string {
 	return arn.ARN{Partition: p.Partition.Text(), Service: "iam", AccountID: account, Resource: resource}.String()
 }

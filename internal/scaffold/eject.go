@@ -9,6 +9,8 @@ import (
 	"go/format"
 	"go/parser"
 	"go/token"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -53,6 +55,12 @@ var ejected = template.FuncMap{
 			v = "daemonSet"
 		}
 		return "ekskms." + kind + strings.ToUpper(v[:1]) + v[1:]
+	},
+	"upper":    strings.ToUpper,
+	"literal":  func(v any) string { return fmt.Sprintf("%#v", v) },
+	"override": blueprint.OverrideValue,
+	"texts": func(m map[string]string) string {
+		return "&map[string]*string{" + each(slices.Sorted(maps.Keys(m)), func(key string) string { return strconv.Quote(key) + ": " + str(m[key]) }, ", ") + "}"
 	},
 	"outputs": func() any { return blueprint.Outputs },
 	"output": func(o blueprint.Output, value string) string {

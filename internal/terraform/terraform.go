@@ -8,6 +8,7 @@ package terraform
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"regexp"
@@ -33,17 +34,21 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"ref":    ref,
 	"named":  func(name string) string { return hcl(map[string]string{"Name": name}) },
 	"prefix": prefix, "cut": cut, "snake": snake, "join": strings.Join,
-	"key":      func(name string, spec blueprint.KeySpec) any { return key{name, spec} },
-	"logGroup": func(resource string, g blueprint.LogGroup, key string) any { return logGroup{resource, g, key} },
-	"output":   func(o blueprint.Output, value string) any { return output{o, value} },
-	"outputs":  func() any { return blueprint.Outputs },
-	"maxRoles": func() int { return blueprint.MaxRoles },
-	"logTypes": func() []string { return blueprint.LogTypes }, "nodePools": func() []string { return blueprint.NodePools },
-	"authenticationMode": func() string { return blueprint.AuthenticationMode },
-	"seconds":            func(days int) int { return days * 24 * 60 * 60 },
-	"deliverySeconds":    func() int { return 60 * blueprint.DeliveryMinutes },
-	"deliveryAttempts":   func() int { return blueprint.DeliveryAttempts },
-	"amiType":            blueprint.AMIType, "paths": tamper.Paths,
+	"key":                  func(name string, spec blueprint.KeySpec) any { return key{name, spec} },
+	"logGroup":             func(resource string, g blueprint.LogGroup, key string) any { return logGroup{resource, g, key} },
+	"output":               func(o blueprint.Output, value string) any { return output{o, value} },
+	"outputs":              func() any { return blueprint.Outputs },
+	"maxRoles":             func() int { return blueprint.MaxRoles },
+	"logTypes":             func() []string { return blueprint.LogTypes },
+	"authenticationMode":   func() string { return blueprint.AuthenticationMode },
+	"seconds":              func(days int) int { return days * 24 * 60 * 60 },
+	"deliverySeconds":      func() int { return 60 * blueprint.DeliveryMinutes },
+	"deliveryAttempts":     func() int { return blueprint.DeliveryAttempts },
+	"paths":                tamper.Paths,
+	"addOn":                addOn,
+	"identifier":           identifier,
+	"endpointsDescription": func() string { return blueprint.EndpointsDescription },
+	"orNodes":              func(name string) string { return cmp.Or(name, "nodes") },
 }).ParseFS(folder, "module/*"))
 
 // What the parts of the templates are written from.
@@ -77,7 +82,12 @@ type File struct {
 }
 
 // Generate returns the root module of a cluster.
+//
+// The error tells of overrides, which are properties of CloudFormation.
 func Generate(cluster blueprint.Cluster) ([]File, error) {
+	if len(cluster.Overrides) > 0 {
+		return nil, fmt.Errorf("overrides of the configuration are properties of AWS::EKS::Cluster, of which Terraform knows none: remove them, and write a file cluster_override.tf beside the module")
+	}
 	m := newModule(cluster)
 	m.Root = true
 	if m.Key.ARN == "" { // else by its path: the role does not exist yet when the owner is asked
@@ -201,6 +211,26 @@ func snake(id string) string {
 	return b.String()
 }
 
+// addOn is the name of an add-on's resource.
+func addOn(id string) string {
+	if name, ok := strings.CutPrefix(id, "AddOn-"); ok {
+		return identifier(name)
+	}
+	return snake(id)
+}
+
+// identifier makes a name of the configuration one of Terraform's, which begins with no
+// digit.
+func identifier(name string) string {
+	switch {
+	case name == "":
+		return "this"
+	case name[0] >= '0' && name[0] <= '9':
+		return "_" + name
+	}
+	return name
+}
+
 // Role is a role with its policies of AWS and one of its own.
 func (m *module) Role(name string, r blueprint.Role, policyName, comment string) any {
 	if r.Path == "/" {
@@ -237,10 +267,42 @@ func (m *module) AsksZones() bool { return m.Network.ID == "" && len(m.Network.A
 
 // SubnetBits are those that the size of a subnet takes from the VPC's.
 func (m *module) SubnetBits() (bits int) {
-	for 1<<bits < 2*m.Network.Zones() {
+	kinds := 2
+	if m.Network.Isolated {
+		kinds = 1
+	}
+	for 1<<bits < kinds*m.Network.Zones() {
 		bits++
 	}
 	return bits
+}
+
+// endpoint is a VPC endpoint with the name of its service.
+type endpoint struct {
+	blueprint.Endpoint
+	Name string
+}
+
+// Endpoints are those of a VPC without a way to the internet.
+func (m *module) Endpoints() (all []endpoint) {
+	for _, e := range blueprint.Endpoints(false) {
+		all = append(all, endpoint{e, blueprint.EndpointService(m.At.Region.Text(), e.Service)})
+	}
+	return all
+}
+
+// Ways are how nodes reach AWS.
+func (m *module) Ways() (all []string) {
+	switch {
+	case m.Network.ID != "":
+	case m.Network.Isolated:
+		for _, e := range blueprint.Endpoints(false) {
+			all = append(all, "aws_vpc_endpoint."+snake(e.ID))
+		}
+	default:
+		all = append(all, "aws_route.private")
+	}
+	return all
 }
 
 // each numbers the zones from one, and gives of each what of returns for it.
@@ -357,6 +419,42 @@ func (m *module) AlarmsByID() map[string]any {
 // AsksImage tells that the plugin's image is a variable.
 func (m *module) AsksImage() bool { return m.Plugin != nil && m.Plugin.Image == "" }
 
+func (m *module) nodeGroups() (all []string) {
+	for _, g := range m.Capacity.NodeGroups {
+		all = append(all, "aws_eks_node_group."+identifier(g.Name))
+	}
+	return all
+}
+
+// RunsOn is what pods run on.
+func (m *module) RunsOn() []string {
+	all := m.nodeGroups()
+	for _, p := range m.Capacity.FargateProfiles {
+		all = append(all, "aws_eks_fargate_profile."+identifier(p.Name))
+	}
+	return all
+}
+
+// BeforeNodes is what nodes need from the first.
+func (m *module) BeforeNodes() (all []string) {
+	for _, a := range m.AddOns() {
+		if a.Overwrite && !a.OnNodes() {
+			all = append(all, "aws_eks_addon."+addOn(a.ID))
+		}
+	}
+	return append(all, "aws_iam_role_policy_attachment.nodes")
+}
+
+func (m *module) NodeEntryType() string {
+	entryType, _ := m.NodeEntry()
+	return entryType
+}
+
+func (m *module) NodePolicy() string {
+	_, policy := m.NodeEntry()
+	return policy
+}
+
 // ObjectsWait are the resources without which the objects can't be applied, or would
 // not work.
 func (m *module) ObjectsWait() (all []string) {
@@ -366,10 +464,7 @@ func (m *module) ObjectsWait() (all []string) {
 	if len(m.AllAccessEntries()) > 0 {
 		all = append(all, "aws_eks_access_policy_association.this")
 	}
-	if m.NodeGroup != nil {
-		all = append(all, "aws_eks_node_group.this")
-	}
-	return all
+	return append(all, m.nodeGroups()...)
 }
 
 func (m *module) UpdateKubeconfig() string {

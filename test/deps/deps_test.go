@@ -15,9 +15,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ekskms/ekskms/internal/blueprint"
 )
 
-var update = flag.Bool("update", false, "rewrite the table in CONTRIBUTING.md")
+var update = flag.Bool("update", false, "rewrite the tables in the documents")
 
 const module = "github.com/ekskms/ekskms"
 
@@ -88,7 +90,7 @@ var rooms = []room{
 	{"internal/hint", ground, "the one error with advice", nil, false},
 	{"internal/eksversion", ground, "the Kubernetes versions of EKS and their support", nil, false},
 	{"internal/iampolicy", ground, "IAM policies, and an evaluator of them with IAM's semantics", nil, false},
-	{"internal/keypolicy", ground, "who may do what with the keys, as data", []string{"internal/iampolicy"}, false},
+	{"internal/keypolicy", ground, "who may do what with the keys, as data", []string{"internal/iampolicy", "internal/place"}, false},
 	{"internal/tamper", ground, "which calls raise an alarm, as data", nil, false},
 	{"internal/reveal", ground, "which verbs and rights of Kubernetes lead to the contents of secrets", nil, false},
 	{"internal/buildcontext", ground, "the sources of the plugin's image", nil, false},
@@ -229,18 +231,8 @@ func TestHalves(t *testing.T) {
 	}
 }
 
-// TestTable holds the table in CONTRIBUTING.md to this one.
-func TestTable(t *testing.T) {
-	const path, begin, end = "../../CONTRIBUTING.md", "<!-- rooms: written by test/deps -->\n", "<!-- end of rooms -->"
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(data), begin)
-	old, after, closed := strings.Cut(rest, end)
-	if !ok || !closed {
-		t.Fatalf("%s has no place for the table", path)
-	}
+// TestTables holds the tables in the documents to what they are made of.
+func TestTables(t *testing.T) {
 	table := &strings.Builder{}
 	table.WriteString("| Package | Half | What is in it | Reaches CDK |\n| --- | --- | --- | --- |\n")
 	for _, r := range rooms {
@@ -250,11 +242,37 @@ func TestTable(t *testing.T) {
 		}
 		fmt.Fprintf(table, "| `%s` | %s | %s | %s |\n", r.name, r.half, r.what, cdk)
 	}
+	holdTable(t, "../../CONTRIBUTING.md", "rooms", table.String())
+
+	table.Reset()
+	table.WriteString("| Endpoint | Kind | For |\n| --- | --- | --- |\n")
+	for _, e := range blueprint.Endpoints(true) {
+		kind := "interface"
+		if e.Gateway {
+			kind = "gateway"
+		}
+		fmt.Fprintf(table, "| `%s` | %s | %s |\n", e.Service, kind, e.Why)
+	}
+	holdTable(t, "../../docs/howto/no-internet.md", "endpoints", table.String())
+}
+
+func holdTable(t *testing.T, path, name, table string) {
+	t.Helper()
+	begin, end := "<!-- "+name+": written by test/deps -->\n", "<!-- end of "+name+" -->"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(data), begin)
+	old, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("%s has no place for the table", path)
+	}
 	if *update {
-		if err := os.WriteFile(path, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(before+begin+table+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
-	} else if diff := cmp.Diff(table.String(), old); diff != "" {
-		t.Errorf("the table in CONTRIBUTING.md is stale, `make goldens` rewrites it (-want +got):\n%s", diff)
+	} else if diff := cmp.Diff(table, old); diff != "" {
+		t.Errorf("the table in %s is stale, `make goldens` rewrites it (-want +got):\n%s", path, diff)
 	}
 }

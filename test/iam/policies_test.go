@@ -5,6 +5,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 const (
@@ -111,6 +112,30 @@ var (
 	futureOutside   = principal{arn: "arn:aws:sts::444455556666:assumed-role/demo-role/session", roleARN: "arn:aws:iam::444455556666:role/ekskms/demo/demo-role", identity: "cluster"}
 )
 
+// Roles of permission sets, with kms:* in their own policies unless it is said.
+var (
+	setAdmin          = ofSet(account, "", "Admin", "all of KMS")
+	setAdminRegion    = ofSet(account, "eu-central-1/", "Admin", "all of KMS")
+	setAdminNoPolicy  = ofSet(account, "", "Admin", "")
+	setAdminBilling   = ofSet(account, "", "Admin_Billing", "all of KMS")
+	setAdminElsewhere = ofSet("444455556666", "", "Admin", "all of KMS")
+	setAdminLookAlike = principal{arn: "arn:aws:sts::" + account + ":assumed-role/AWSReservedSSO_Admin_0123456789abcdef/s", roleARN: roles + "AWSReservedSSO_Admin_0123456789abcdef", identity: "all of KMS"}
+	setDeploy         = ofSet(account, "us-west-2/", "Deploy", "all of KMS")
+	setAudit          = ofSet(account, "us-west-2/", "Audit", "all of KMS")
+)
+
+func ofSet(account, path, set, identity string) principal {
+	name := "AWSReservedSSO_" + set + "_0123456789abcdef"
+	return principal{
+		arn:      "arn:aws:sts::" + account + ":assumed-role/" + name + "/someone",
+		roleARN:  "arn:aws:iam::" + account + ":role/aws-reserved/sso.amazonaws.com/" + path + name,
+		identity: identity,
+	}
+}
+
+// setOf is a permission set in the lists of roles.
+func setOf(name string) string { return place.In(account, "eu-central-1").Role("permission-set/" + name) }
+
 // In what situation.
 var (
 	session = keypolicy.PodSession{ClusterARN: clusterARN, Namespace: "kube-system", ServiceAccount: "kms-plugin"}
@@ -148,10 +173,8 @@ func documents() map[string]iampolicy.Document {
 	context := keypolicy.ClusterContext(clusterARN)
 	return map[string]iampolicy.Document{
 		"secrets": iampolicy.NewDocument(slices.Concat(
-			[]iampolicy.Statement{
-				keypolicy.Account("arn:aws:iam::"+account+":root", false),
-				keypolicy.Administrators([]string{keyAdmin.roleARN}, false),
-			},
+			[]iampolicy.Statement{keypolicy.Account("arn:aws:iam::"+account+":root", false)},
+			keypolicy.Administrators([]string{keyAdmin.roleARN}, false),
 			keypolicy.ClusterCreators([]string{creator.roleARN}, nil, false),
 			[]iampolicy.Statement{keypolicy.ClusterRole(cluster.roleARN)},
 			keypolicy.PluginUse(plugin.roleARN, context, &session),
@@ -161,6 +184,11 @@ func documents() map[string]iampolicy.Document {
 		"break glass": iampolicy.NewDocument(slices.Concat(
 			keypolicy.AccountWithBreakGlass("arn:aws:iam::"+account+":root", true, []string{emergency.roleARN}),
 			keypolicy.ClusterCreators([]string{creator.roleARN}, nil, true),
+		)...),
+		"sets": iampolicy.NewDocument(slices.Concat(
+			keypolicy.Administrators([]string{setOf("Admin"), keyAdmin.roleARN}, false),
+			keypolicy.ClusterCreators([]string{setOf("Deploy")}, nil, false),
+			keypolicy.LogReaders([]string{setOf("Audit")}),
 		)...),
 		"no session":   iampolicy.NewDocument(keypolicy.PluginUse(plugin.roleARN, context, nil)...),
 		"multi-Region": iampolicy.NewDocument(keypolicy.Account("arn:aws:iam::"+account+":root", true)),
@@ -202,6 +230,19 @@ var (
 )
 
 var rows = []row{
+	// Permission sets.
+	{"set of administrators", "sets", setAdmin, right, administration, "in us-east-1 Identity Center's roles have no Region in their path"},
+	{"set of administrators, elsewhere", "sets", setAdminRegion, right, administration, "in other Regions they have"},
+	{"set of administrators without a policy", "sets", setAdminNoPolicy, right, none, "the set must allow it too"},
+	{"set that begins alike", "sets", setAdminBilling, right, none, "another set is another set"},
+	{"set of another account", "sets", setAdminElsewhere, right, none, "its role is not of this account"},
+	{"role that is named like a set's", "sets", setAdminLookAlike, right, none, "nobody but Identity Center can make a role below aws-reserved"},
+	{"key admin beside a set", "sets", keyAdmin, right, administration, "named, so it needs no IAM policy"},
+	{"set of creators", "sets", setDeploy, grantFromEKS, create, "as a role that is named"},
+	{"set of creators, for a tenant", "sets", setDeploy, with(acmeContext, request{"kms:GrantConstraintType": "EncryptionContextEquals", "kms:GrantOperations": []string{"Decrypt"}}), describe, "the tenant's data is not the creator's to open"},
+	{"set of auditors", "sets", setAudit, trailContext, []string{"kms:Decrypt"}, "it reads the trail"},
+	{"set of auditors, secrets", "sets", setAudit, right, none, "and nothing else"},
+
 	// The secrets key.
 	{"root user", "secrets", rootUser, right, administration, "the account can't be locked out, and can't use the key either"},
 	{"IAM admin", "secrets", iamAdmin, right, administration, "kms:* in IAM is worth what the key policy leaves to IAM: administration"},

@@ -42,12 +42,6 @@ var (
 		{"cluster: addresses", "EncryptedCluster/Cluster KubernetesNetworkConfig.IpFamily", "aws_eks_cluster.this kubernetes_network_config.ip_family"},
 		{"cluster: deletion protection", "EncryptedCluster/Cluster DeletionProtection", "aws_eks_cluster.this deletion_protection"},
 		{"cluster: kept", "EncryptedCluster/Cluster kept", "aws_eks_cluster.this kept"},
-		{"node group: instance types", "EncryptedCluster/Cluster/NodegroupNodes InstanceTypes", "aws_eks_node_group.this instance_types"},
-		{"node group: image", "EncryptedCluster/Cluster/NodegroupNodes AmiType", "aws_eks_node_group.this ami_type"},
-		{"node group: update by force", "EncryptedCluster/Cluster/NodegroupNodes ForceUpdateEnabled", "aws_eks_node_group.this force_update_version"},
-		{"node group: least size", "EncryptedCluster/Cluster/NodegroupNodes ScalingConfig.MinSize", "aws_eks_node_group.this scaling_config.min_size"},
-		{"node group: greatest size", "EncryptedCluster/Cluster/NodegroupNodes ScalingConfig.MaxSize", "aws_eks_node_group.this scaling_config.max_size"},
-		{"node group: size at first", "EncryptedCluster/Cluster/NodegroupNodes ScalingConfig.DesiredSize", "aws_eks_node_group.this scaling_config.desired_size"},
 		{"topic: name", "AuditTrail/Alarms TopicName", "aws_sns_topic.alarms name"},
 		{"topic: display name", "AuditTrail/Alarms DisplayName", "aws_sns_topic.alarms display_name"},
 		{"topic: key", "AuditTrail/Alarms KmsMasterKeyId", "aws_sns_topic.alarms kms_master_key_id"},
@@ -126,7 +120,33 @@ var (
 		{"log groups: key", "% KmsKeyId", "aws_cloudwatch_log_group.% kms_key_id"},
 		{"log groups: kept", "% kept", "aws_cloudwatch_log_group.% kept"},
 	}
+	ofNodeGroup = []pair{
+		{"node groups: instance types", "% InstanceTypes", "aws_eks_node_group.% instance_types"},
+		{"node groups: image", "% AmiType", "aws_eks_node_group.% ami_type"},
+		{"node groups: version", "% Version", "aws_eks_node_group.% version"},
+		{"node groups: spot", "% CapacityType", "aws_eks_node_group.% capacity_type"},
+		{"node groups: disk", "% DiskSize", "aws_eks_node_group.% disk_size"},
+		{"node groups: labels", "% Labels", "aws_eks_node_group.% labels"},
+		{"node groups: taint's key", "% Taints.0.Key", "aws_eks_node_group.% taint.key"},
+		{"node groups: taint's value", "% Taints.0.Value", "aws_eks_node_group.% taint.value"},
+		{"node groups: taint's effect", "% Taints.0.Effect", "aws_eks_node_group.% taint.effect"},
+		{"node groups: update by force", "% ForceUpdateEnabled", "aws_eks_node_group.% force_update_version"},
+		{"node groups: least size", "% ScalingConfig.MinSize", "aws_eks_node_group.% scaling_config.min_size"},
+		{"node groups: greatest size", "% ScalingConfig.MaxSize", "aws_eks_node_group.% scaling_config.max_size"},
+		{"node groups: size at first", "% ScalingConfig.DesiredSize", "aws_eks_node_group.% scaling_config.desired_size"},
+	}
+	ofFargate = []pair{
+		{"Fargate profiles: namespace", "% Selectors.0.Namespace", "aws_eks_fargate_profile.% selector.namespace"},
+		{"Fargate profiles: label", "% Selectors.0.Labels.0.Value", "aws_eks_fargate_profile.% selector.labels.runs-on"},
+	}
+	ofNodes = []pair{
+		{"access of nodes: type", "% Type", "aws_eks_access_entry.nodes type"},
+		{"access of nodes: policy", "% AccessPolicies.0.PolicyArn", "aws_eks_access_policy_association.nodes policy_arn"},
+	}
 	ofAddOn = []pair{
+		{"add-ons: version", "% AddonVersion", "aws_eks_addon.% addon_version"},
+		{"add-ons: role", "% PodIdentityAssociations.0.RoleArn", "aws_eks_addon.% pod_identity_association.role_arn"},
+		{"add-ons: service account", "% PodIdentityAssociations.0.ServiceAccount", "aws_eks_addon.% pod_identity_association.service_account"},
 		{"add-ons: name", "% AddonName", "aws_eks_addon.% addon_name"},
 		{"add-ons: configuration", "% ConfigurationValues", "aws_eks_addon.% configuration_values"},
 		{"add-ons: conflicts at first", "% ResolveConflicts", "aws_eks_addon.% resolve_conflicts_on_create"},
@@ -175,7 +195,9 @@ var (
 
 	// all are lists of resources: that neither side has one more.
 	all = []pair{
-		{"access entries: whose", "AWS::EKS::AccessEntry[*] PrincipalArn", "aws_eks_access_entry.this[*] principal_arn"},
+		{"access entries: whose", "AWS::EKS::AccessEntry[*] PrincipalArn", "aws_eks_access_entry[*] principal_arn"},
+		{"node groups: which", "AWS::EKS::Nodegroup[*] InstanceTypes", "aws_eks_node_group[*] instance_types"},
+		{"Fargate profiles: whose", "AWS::EKS::FargateProfile[*] PodExecutionRoleArn", "aws_eks_fargate_profile[*] pod_execution_role_arn"},
 		{"alarms: what there are", "AWS::Events::Rule[*] Description", "aws_cloudwatch_event_rule.alarm[*] description"},
 		{"topic: subscriptions", "AWS::SNS::Subscription[*] Endpoint", "aws_sns_topic_subscription[*] endpoint"},
 		{"topic: protocol", "AWS::SNS::Subscription[*] Protocol", "aws_sns_topic_subscription[*] protocol"},
@@ -193,6 +215,8 @@ var roles = map[string]string{
 	"AuditTrail/Trail/LogsRole":                             "trail",
 	"EncryptedCluster/Cluster/ClusternodePoolRole":          "nodes",
 	"EncryptedCluster/Cluster/NodegroupNodes/NodeGroupRole": "nodes",
+	"EncryptedCluster/NodeRole":                             "nodes",
+	"EncryptedCluster/FargateRole":                          "fargate",
 }
 
 // table is all pairs of a template.
@@ -210,6 +234,7 @@ func (c template) table() []pair {
 	of(ofLogGroup, "control plane", "EncryptedCluster/Logs", "control_plane")
 	of(ofLogGroup, "trail", "AuditTrail/TrailCopy", "trail")
 	of(ofLogGroup, "alarms", "AuditTrail/AlarmLog", "alarms")
+	of(ofNodeGroup, "nodes", "EncryptedCluster/Cluster/NodegroupNodes", "this")
 	of(ofAddOn, "pod identity", "EncryptedCluster/PodIdentityAgent", "pod_identity_agent")
 	of(ofAddOn, "network", "EncryptedCluster/VpcCni", "vpc_cni")
 	of(ofAssociation, "plugin", "EncryptedCluster/KmsPlugin/PodIdentity", "plugin")
@@ -235,6 +260,19 @@ func (c template) table() []pair {
 			key := fmt.Sprintf("tenant[%q]", tenant)
 			of(ofRole, tenant, below, key)
 			of(ofAssociation, tenant, parent+"TenantPodIdentity-"+tenant, key)
+		}
+		if name, ok := strings.CutPrefix(base, "NodegroupNodes-"); ok {
+			of(ofNodeGroup, name, below, name)
+		}
+		if name, ok := strings.CutPrefix(base, "Fargate-"); ok {
+			of(ofFargate, name, below, name)
+		}
+		if name, ok := strings.CutPrefix(base, "AddOn-"); ok {
+			of(ofAddOn, name, below, name)
+		}
+		if strings.HasPrefix(base, "NodeAccess") {
+			of(ofNodes, base, below, "nodes")
+			continue
 		}
 		if arn, ok := r.Properties["PrincipalArn"].(string); ok && !strings.Contains(below, handlersEntry) {
 			of(ofEntry, arn, below, fmt.Sprintf("this[%q]", arn))

@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -12,7 +13,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"go.yaml.in/yaml/v3"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/eksversion"
 	"github.com/ekskms/ekskms/internal/place"
 )
@@ -118,6 +121,54 @@ var byName = map[string]*Rule{
 		Want:    "1 to 63 letters, digits, hyphens, underscores and dots, beginning and ending with a letter or a digit",
 		Pattern: `^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`,
 	},
+	// Names of labels and taints, with or without a prefix. Source: "Labels and Selectors"
+	// in the Kubernetes documentation.
+	"nodeLabelKey": {
+		Want:      "the key of a Kubernetes label, such as team or example.com/team",
+		Pattern:   `^(` + dnsSubdomain + `/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`,
+		MaxLength: 317,
+	},
+	"amiType": {
+		Want:    "an image that EKS has for Linux nodes",
+		Strings: blueprint.AMITypes,
+		Judge:   judgeAMIType,
+	},
+	"fargateProfile": {
+		Want:       "1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or a digit, without the reserved prefix eks-",
+		Pattern:    `^` + dnsLabel + `$`,
+		NotPattern: `^eks-`,
+	},
+	// Source: Amazon EKS User Guide, "Define which Pods use AWS Fargate when launched".
+	"namespacePattern": {
+		Want:    "the name of a Kubernetes namespace, in which * and ? may stand for characters",
+		Pattern: `^[a-z0-9*?]([a-z0-9*?-]{0,61}[a-z0-9*?])?$`,
+	},
+	"addOnName": {
+		Want:    "the name of an EKS add-on, such as coredns: 1 to 100 letters, digits, hyphens and underscores",
+		Pattern: `^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`,
+	},
+	"addOnVersion": {
+		Want:    "the version of an EKS add-on, such as v1.20.4-eksbuild.2",
+		Pattern: `^v[0-9]+\.[0-9]+\.[0-9]+(-[A-Za-z0-9.-]+)?$`,
+		Judge:   judgeAddOnVersion,
+	},
+	"addOnConfiguration": {
+		Want:      "text that is a mapping in YAML or JSON",
+		MinLength: 1,
+		MaxLength: 10000,
+		Judge:     judgeMapping,
+	},
+	"overridePath": {
+		Want:       "the path of a property, such as ZonalShiftConfig.Enabled",
+		Pattern:    `^[A-Z][A-Za-z0-9]*(\.([A-Z][A-Za-z0-9]*|[0-9]+))*$`,
+		NotPattern: `^(` + strings.Join(slices.Sorted(maps.Keys(owned)), "|") + `)(\.|$)`,
+		Judge:      judgeOverride,
+	},
+	"overrideValue": {
+		Want:      "a value as text",
+		MinLength: 1,
+		MaxLength: 1000,
+	},
 	"account": {
 		Want:    "an AWS account ID of 12 digits",
 		Pattern: `^` + account + `$`,
@@ -139,6 +190,10 @@ var byName = map[string]*Rule{
 	"subnetID": {
 		Want:    "the ID of a subnet, such as subnet-0123456789abcdef0",
 		Pattern: `^subnet-([0-9a-f]{8}|[0-9a-f]{17})$`,
+	},
+	"securityGroupID": {
+		Want:    "the ID of a security group, such as sg-0123456789abcdef0",
+		Pattern: `^sg-([0-9a-f]{8}|[0-9a-f]{17})$`,
 	},
 	"vpcCIDR": {
 		Want:    "an IPv4 range in CIDR notation, /16 to /24, such as 10.0.0.0/16",
@@ -162,6 +217,11 @@ var byName = map[string]*Rule{
 		Want:    "the ARN of an IAM role, such as arn:aws:iam::111122223333:role/Admin",
 		Pattern: `^` + partition + `:iam::` + account + `:role/` + iamPath + `$`,
 		Judge:   judgeRoleARN,
+	},
+	"role": {
+		Want:    "the ARN of an IAM role, such as arn:aws:iam::111122223333:role/Admin, or a permission set, such as permission-set/AdministratorAccess",
+		Pattern: `^(` + partition + `:iam::` + account + `:role/` + iamPath + `|` + place.PermissionSetPrefix + place.PermissionSetPattern + `)$`,
+		Judge:   judgeRoleOrSet,
 	},
 	"principalARN": {
 		Want:       "the ARN of an IAM role or user, such as arn:aws:iam::111122223333:role/Developer",
@@ -423,6 +483,13 @@ func judgeRoleARN(v string) string {
 	return ""
 }
 
+func judgeRoleOrSet(v string) string {
+	if strings.HasPrefix(v, place.PermissionSetPrefix) {
+		return ""
+	}
+	return judgeRoleARN(v)
+}
+
 func judgePrincipalARN(v string) string {
 	if m := judgeIAM(v, "role or user"); m != "" {
 		return m
@@ -431,6 +498,51 @@ func judgePrincipalARN(v string) string {
 		return "is a service-linked role, which EKS takes in no access entry: give the ARN of another role or user"
 	}
 	return ""
+}
+
+func judgeAMIType(v string) string {
+	switch {
+	case strings.HasPrefix(v, "AL2_"):
+		return "is Amazon Linux 2, of which EKS has no image for these versions of Kubernetes: give AL2023_x86_64_STANDARD or AL2023_ARM_64_STANDARD"
+	case strings.HasPrefix(v, "WINDOWS_"), v == "CUSTOM":
+		return "is not supported: make such a node group in Go, with EncryptedCluster.Cluster().AddNodegroupCapacity"
+	}
+	return ""
+}
+
+func judgeAddOnVersion(v string) string {
+	if v == "latest" {
+		return "is another version tomorrow, and the template would not say so: give the version that aws eks describe-addon-versions prints first, or remove the field"
+	}
+	return ""
+}
+
+func judgeMapping(v string) string {
+	var m map[string]any
+	if err := yaml.Unmarshal([]byte(v), &m); err != nil || m == nil {
+		return "must be text that is a mapping in YAML or JSON"
+	}
+	return ""
+}
+
+// owned are the properties of a cluster that fields have, or that keep the secrets safe,
+// and the field.
+var owned = map[string]string{
+	"Name": "name", "Version": "kubernetesVersion", "Tags": "tags", "UpgradePolicy": "supportPolicy",
+	"EncryptionConfig": "key", "Logging": "", "ResourcesVpcConfig": "endpoint and vpc", "AccessConfig": "accessEntries",
+	"DeletionProtection": "", "RoleArn": "", "ComputeConfig": "capacity", "StorageConfig": "capacity",
+}
+
+func judgeOverride(v string) string {
+	first, _, _ := strings.Cut(v, ".")
+	switch field, found := owned[first]; {
+	case !found:
+		return ""
+	case field == "":
+		return first + " can't be overridden: it keeps the cluster safe"
+	default:
+		return first + " can't be overridden: use the field " + strings.ReplaceAll(field, " and ", " or the field ")
+	}
 }
 
 func judgeSecretName(v string) string {

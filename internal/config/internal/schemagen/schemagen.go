@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,8 +73,8 @@ func addParts(root *jsonschema.Schema) {
 	var part func(name string) string
 	part = func(name string) string {
 		whole := *defs[name]
-		changed := whole.Required != nil || whole.If != nil || whole.DependentRequired != nil || whole.DependentSchemas != nil
-		whole.Required, whole.If, whole.Then, whole.Else, whole.DependentRequired, whole.DependentSchemas = nil, nil, nil, nil, nil, nil
+		changed := whole.Required != nil || whole.AllOf != nil || whole.DependentRequired != nil || whole.DependentSchemas != nil
+		whole.Required, whole.AllOf, whole.DependentRequired, whole.DependentSchemas = nil, nil, nil, nil
 		properties := jsonschema.NewProperties()
 		for p := whole.Properties.Oldest(); p != nil; p = p.Next() {
 			value := *p.Value
@@ -145,19 +146,33 @@ func limit(s *jsonschema.Schema, t reflect.Type) {
 			s.DependentSchemas[f.Unless].Properties.Set(f.Name, jsonschema.FalseSchema)
 		}
 		if f.When != "" {
-			// The value of When is never the default, so a file that
-			// leaves the field out takes the other branch.
-			now := jsonschema.NewProperties()
-			now.Set(f.When, &jsonschema.Schema{Const: f.WhenValue})
-			no := jsonschema.NewProperties()
-			no.Set(f.Name, jsonschema.FalseSchema)
-			s.If = &jsonschema.Schema{Properties: now, Required: []string{f.When}}
-			s.Else = &jsonschema.Schema{Properties: no}
+			branch := when(s, t, f)
+			branch.Else.Properties.Set(f.Name, jsonschema.FalseSchema)
 			if f.RequiredWhen {
-				s.Then = &jsonschema.Schema{Required: []string{f.Name}}
+				branch.Then = &jsonschema.Schema{Required: []string{f.Name}}
 			}
 		}
 	}
+}
+
+// when is the branch of a schema for the fields that depend on a sibling's value. Where
+// that is the sibling's default, a file that leaves the sibling out takes it too.
+func when(s *jsonschema.Schema, t reflect.Type, f rules.Field) *jsonschema.Schema {
+	for _, b := range s.AllOf {
+		if p, ok := b.If.Properties.Get(f.When); ok && p.Const == f.WhenValue {
+			return b
+		}
+	}
+	now := jsonschema.NewProperties()
+	now.Set(f.When, &jsonschema.Schema{Const: f.WhenValue})
+	b := &jsonschema.Schema{If: &jsonschema.Schema{Properties: now}, Else: &jsonschema.Schema{Properties: jsonschema.NewProperties()}}
+	for _, sibling := range rules.Fields(t) {
+		if sibling.Name == f.When && !slices.Contains(sibling.Default, f.WhenValue) {
+			b.If.Required = []string{f.When}
+		}
+	}
+	s.AllOf = append(s.AllOf, b)
+	return b
 }
 
 // fact adds what the reflector can't read in the tags: what the blueprint says of a
