@@ -135,6 +135,12 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 		props.Vpc = ekskms.NewClusterVpc(s, jsii.String("Vpc"), vpc)
 	}
 	configuredCapacity(props, c.Capacity)
+	if v := c.Volumes; v != nil {
+		props.Volumes = &ekskms.VolumesOptions{}
+		if v.KeyARN != "" {
+			props.Volumes.Key = awskms.Key_FromKeyArn(s, jsii.String("ExistingVolumesKey"), text(v.KeyARN))
+		}
+	}
 	props.AddOns = each(c.MoreAddOns, func(a blueprint.AddOn) *ekskms.AddOn {
 		addOn := &ekskms.AddOn{Name: text(a.Name), Version: text(a.Version), ServiceAccount: text(a.ServiceAccount), Role: text(a.RoleARN)}
 		if a.Settings != nil {

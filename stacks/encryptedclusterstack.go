@@ -193,6 +193,9 @@ func (s *EncryptedClusterStack) outputs() {
 	if required := s.cluster.SecretsKey().RequiredKeyPolicyStatements(); required != nil {
 		output(blueprint.Outputs.ExistingKey, required)
 	}
+	if required := s.cluster.RequiredVolumesKeyPolicyStatements(); required != nil {
+		output(blueprint.Outputs.VolumesKey, required)
+	}
 	output(blueprint.Outputs.ClusterName, s.cluster.Cluster().ClusterName())
 	output(blueprint.Outputs.UpdateKubeconfig, s.cluster.UpdateKubeconfigCommand())
 	output(blueprint.Outputs.KeyARN, s.cluster.SecretsKey().KeyArn(), place.KeyExport(s.name))

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
@@ -419,6 +420,106 @@ func TestNodegroupOptions(t *testing.T) {
 	assertions.Template_FromStack(stack, nil).HasResourceProperties(jsii.String("AWS::EKS::Nodegroup"), map[string]any{
 		"AmiType": "AL2023_x86_64_STANDARD", "InstanceTypes": []any{"m7i.large"}, "Labels": map[string]any{"pool": "a"},
 		"ScalingConfig": map[string]any{"MinSize": 5, "MaxSize": 5, "DesiredSize": 5}})
+}
+
+// TestNodegroups: several groups have one role and follow the cluster's version; none is a
+// choice too.
+func TestNodegroups(t *testing.T) {
+	stack := newStack(t)
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), KubernetesVersion: awseksv2.KubernetesVersion_Of(jsii.String("1.34")),
+		Nodegroups: &[]*ekskms.Nodegroup{
+			{Id: jsii.String("a")},
+			{Id: jsii.String("b"), KubernetesVersion: awseksv2.KubernetesVersion_Of(jsii.String("1.33")), Options: &awseksv2.NodegroupOptions{MinSize: jsii.Number(0)}},
+		},
+		FargateProfiles: &[]*ekskms.FargateProfile{
+			{Id: jsii.String("one"), Selectors: &[]*awseksv2.Selector{{Namespace: jsii.String("jobs")}}},
+			{Id: jsii.String("two"), Selectors: &[]*awseksv2.Selector{{Namespace: jsii.String("more"), Labels: &map[string]*string{"a": jsii.String("b")}}}},
+		},
+		NodeRoles: jsii.Strings("arn:aws:iam::111122223333:role/Karpenter"),
+		AddOns: &[]*ekskms.AddOn{
+			{Name: jsii.String("coredns"), Version: jsii.String("v1.12.4-eksbuild.1")},
+			{Name: jsii.String("vpc-cni"), ConfigurationValues: &map[string]any{"enableNetworkPolicy": "false", "env": map[string]any{"A": "b"}}},
+			{Name: jsii.String("aws-ebs-csi-driver"), ServiceAccount: jsii.String("ebs"), Role: jsii.String("arn:aws:iam::111122223333:role/Ebs")},
+		},
+		Plugin: ekskms.KmsPluginOptions_NONE()})
+	template := assertions.Template_FromStack(stack, nil)
+	has := func(typ string, properties map[string]any) {
+		template.HasResourceProperties(jsii.String(typ), properties)
+	}
+	role := template.FindResources(jsii.String("AWS::IAM::Role"), map[string]any{"Properties": map[string]any{"Description": "Role of the nodes of EKS cluster demo"}})
+	if len(*role) != 1 {
+		t.Fatalf("%d roles of nodes", len(*role))
+	}
+	for id := range *role {
+		arn := map[string]any{"Fn::GetAtt": []any{id, "Arn"}}
+		has("AWS::EKS::Nodegroup", map[string]any{"Version": "1.34", "NodeRole": arn})
+		has("AWS::EKS::Nodegroup", map[string]any{"Version": "1.33", "NodeRole": arn, "ScalingConfig": map[string]any{"MinSize": 0, "MaxSize": 4, "DesiredSize": 0}})
+	}
+	has("AWS::EKS::FargateProfile", map[string]any{"Selectors": []any{map[string]any{"Namespace": "more", "Labels": []any{map[string]any{"Key": "a", "Value": "b"}}}}})
+	has("AWS::EKS::AccessEntry", map[string]any{"PrincipalArn": "arn:aws:iam::111122223333:role/Karpenter", "Type": "EC2_LINUX"})
+	has("AWS::EKS::Addon", map[string]any{"AddonName": "coredns", "AddonVersion": "v1.12.4-eksbuild.1", "ResolveConflicts": "OVERWRITE"})
+	// What the plugin's network policies need is not to be talked out of.
+	has("AWS::EKS::Addon", map[string]any{"AddonName": "vpc-cni", "ConfigurationValues": `{"enableNetworkPolicy":"true","env":{"A":"b"}}`})
+	has("AWS::EKS::Addon", map[string]any{"AddonName": "aws-ebs-csi-driver", "PodIdentityAssociations": []any{map[string]any{"RoleArn": "arn:aws:iam::111122223333:role/Ebs", "ServiceAccount": "ebs"}}})
+	template.HasResource(jsii.String("AWS::EKS::Addon"), map[string]any{"Properties": map[string]any{"AddonName": "coredns"}, "DependsOn": assertions.Match_AnyValue()})
+
+	stack = newStack(t)
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), Nodegroups: &[]*ekskms.Nodegroup{}, Plugin: ekskms.KmsPluginOptions_NONE()})
+	template = assertions.Template_FromStack(stack, nil)
+	template.ResourceCountIs(jsii.String("AWS::EKS::Nodegroup"), jsii.Number(0))
+	has("AWS::EKS::Cluster", map[string]any{"ComputeConfig": map[string]any{"Enabled": false}})
+	has("AWS::EKS::Addon", map[string]any{"AddonName": "eks-pod-identity-agent"})
+}
+
+// TestNodePools: Auto Mode with some of its pools or none, and roles of node classes.
+func TestNodePools(t *testing.T) {
+	for pools, want := range map[ekskms.NodePools][]any{
+		ekskms.NodePoolsBoth: {"system", "general-purpose"}, ekskms.NodePoolsSystem: {"system"}, ekskms.NodePoolsNone: {},
+	} {
+		stack := newStack(t)
+		ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+			ClusterName: jsii.String("demo"), NodePools: pools, NodeRoles: jsii.Strings("arn:aws:iam::111122223333:role/Nodes"), Plugin: ekskms.KmsPluginOptions_NONE()})
+		template := assertions.Template_FromStack(stack, nil)
+		template.HasResourceProperties(jsii.String("AWS::EKS::Cluster"), map[string]any{"ComputeConfig": map[string]any{"Enabled": true, "NodePools": want}})
+		template.HasResourceProperties(jsii.String("AWS::EKS::AccessEntry"), map[string]any{"Type": "EC2", "AccessPolicies": []any{map[string]any{"AccessScope": map[string]any{"Type": "cluster"}}}})
+	}
+}
+
+// TestSecurityGroups: those that are given take the place of the CDK's, all of them.
+func TestSecurityGroups(t *testing.T) {
+	stack := newStack(t)
+	group := func(id string) awsec2.ISecurityGroup {
+		return awsec2.SecurityGroup_FromSecurityGroupId(stack, jsii.String(id), jsii.String(id), nil)
+	}
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), SecurityGroups: &[]awsec2.ISecurityGroup{group("sg-1"), group("sg-2")}, Plugin: ekskms.KmsPluginOptions_NONE()})
+	template := assertions.Template_FromStack(stack, nil)
+	template.HasResourceProperties(jsii.String("AWS::EKS::Cluster"), map[string]any{"ResourcesVpcConfig": map[string]any{"SecurityGroupIds": []any{"sg-1", "sg-2"}}})
+	template.ResourceCountIs(jsii.String("AWS::EC2::SecurityGroup"), jsii.Number(0))
+}
+
+// TestPermissionSet: in a stack for any account the pattern is of that account.
+func TestPermissionSet(t *testing.T) {
+	stack := newStack(t)
+	ekskms.NewSecretsKey(stack, jsii.String("Key"), &ekskms.SecretsKeyProps{
+		ClusterName: jsii.String("demo"), Administrators: &[]awsiam.IGrantable{ekskms.PermissionSet(stack, jsii.String("Admin"))}})
+	template, err := json.Marshal(assertions.Template_FromStack(stack, nil).ToJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Admin_????????????????"`,
+		`:role/aws-reserved/sso.amazonaws.com/*/AWSReservedSSO_Admin_????????????????"`, `"AdministratorsBySet"`,
+	} {
+		if !strings.Contains(string(template), want) {
+			t.Errorf("%s is not in the template", want)
+		}
+	}
+	if strings.Contains(string(template), `"Administrators"`) {
+		t.Error("a role is named")
+	}
 }
 
 // TestCreationGranted: a role that is made after the key may create the cluster, and there

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseksv2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
@@ -59,6 +60,7 @@ func (props *EncryptedClusterProps) checkCapacity() {
 	for i, arn := range *orDefault(props.NodeRoles, nil) {
 		require(typ, "NodeRoles["+strconv.Itoa(i)+"]", arn != nil)
 	}
+	props.checkVolumes()
 }
 
 // copyOf is a copy of props, or of none.
@@ -92,7 +94,11 @@ func (props *EncryptedClusterProps) capacity(groups []Nodegroup) blueprint.Capac
 		c.Mode = blueprint.NoNodes
 	}
 	for _, g := range groups {
-		c.NodeGroups = append(c.NodeGroups, blueprint.NodeGroup{InstanceTypes: instanceNames(g.Options)})
+		group := blueprint.NodeGroup{InstanceTypes: instanceNames(g.Options), AMIType: string(g.Options.AmiType)}
+		if g.Options.DiskSize != nil {
+			group.DiskSizeGiB = int(*g.Options.DiskSize)
+		}
+		c.NodeGroups = append(c.NodeGroups, group)
 	}
 	for _, arn := range *orDefault(props.NodeRoles, nil) {
 		c.NodeRoles = append(c.NodeRoles, *arn)
@@ -184,11 +190,7 @@ func (c *EncryptedCluster) addNodegroup(g Nodegroup) awseksv2.Nodegroup {
 	if g.Id != nil {
 		id += "-" + *g.Id
 		if g.Options.NodeRole == nil {
-			if c.nodeRole == nil {
-				c.nodeRole = newRole(c, "NodeRole", c.c.NodeRole())
-				attach(c.nodeRole, c.c.NodeRole().Managed...)
-			}
-			g.Options.NodeRole = c.nodeRole
+			g.Options.NodeRole = c.nodesRole()
 		}
 	}
 	group := c.cluster.AddNodegroupCapacity(jsii.String(id), g.Options)
@@ -200,6 +202,15 @@ func (c *EncryptedCluster) addNodegroup(g Nodegroup) awseksv2.Nodegroup {
 		group.Node().DefaultChild().(awseksv2.CfnNodegroup).SetVersion(jsii.String(version))
 	}
 	return group
+}
+
+// nodesRole is the one role of several node groups, or of nodes of a class of their own.
+func (c *EncryptedCluster) nodesRole() awsiam.Role {
+	if c.nodeRole == nil {
+		c.nodeRole = newRole(c, "NodeRole", c.c.NodeRole())
+		attach(c.nodeRole, c.c.NodeRole().Managed...)
+	}
+	return c.nodeRole
 }
 
 // addFargate adds the profiles one after the other, since EKS makes one at a time.

@@ -78,7 +78,7 @@ func isolatedVpc(scope constructs.Construct, id *string, props *ClusterVpcProps,
 	group := awsec2.NewSecurityGroup(vpc, jsii.String("Endpoints"), &awsec2.SecurityGroupProps{
 		Vpc: vpc, Description: jsii.String(blueprint.EndpointsDescription), AllowAllOutbound: jsii.Bool(false),
 	})
-	group.AddIngressRule(awsec2.Peer_Ipv4(vpc.VpcCidrBlock()), awsec2.Port_Tcp(jsii.Number(443)), jsii.String("HTTPS from the VPC"), nil)
+	group.AddIngressRule(awsec2.Peer_Ipv4(orDefault(props.Cidr, "10.0.0.0/16")), awsec2.Port_Tcp(jsii.Number(443)), jsii.String("HTTPS from the VPC"), nil)
 	for _, e := range blueprint.Endpoints(true) {
 		name := jsii.String(blueprint.EndpointService(at.Region.Text(), e.Service))
 		if e.Gateway {

@@ -63,6 +63,13 @@ func newRole(stack awscdk.Stack, id string) awsiam.Role {
 	return awsiam.NewRole(stack, jsii.String(id), &awsiam.RoleProps{AssumedBy: awsiam.NewAccountRootPrincipal()})
 }
 
+func badCluster(props ekskms.EncryptedClusterProps) func(awscdk.Stack) {
+	return func(s awscdk.Stack) {
+		props.ClusterName = jsii.String("demo")
+		ekskms.NewEncryptedCluster(s, jsii.String("X"), &props)
+	}
+}
+
 // TestBadProps: a constructor names the type, the prop, the value and what is
 // allowed.
 func TestBadProps(t *testing.T) {
@@ -72,6 +79,30 @@ func TestBadProps(t *testing.T) {
 		want  string
 		build func(awscdk.Stack)
 	}{
+		{"ekskms.EncryptedCluster: Nodegroups is set beside Nodegroup: give one of them",
+			badCluster(ekskms.EncryptedClusterProps{Nodegroup: &awseksv2.NodegroupOptions{}, Nodegroups: &[]*ekskms.Nodegroup{}})},
+		{"ekskms.EncryptedCluster: NodePools is for EKS Auto Mode: remove it, or the node groups",
+			badCluster(ekskms.EncryptedClusterProps{NodePools: ekskms.NodePoolsNone, Nodegroups: &[]*ekskms.Nodegroup{}})},
+		{`ekskms.EncryptedCluster: NodePools is "all", must be one of both, general-purpose, system, none`,
+			badCluster(ekskms.EncryptedClusterProps{NodePools: "all"})},
+		{"ekskms.EncryptedCluster: Nodegroups[0].Id is missing, it has no default",
+			badCluster(ekskms.EncryptedClusterProps{Nodegroups: &[]*ekskms.Nodegroup{nil}})},
+		{`ekskms.EncryptedCluster: Nodegroups[1].Id is "a", as that of another: give each its own`,
+			badCluster(ekskms.EncryptedClusterProps{Nodegroups: &[]*ekskms.Nodegroup{{Id: jsii.String("a")}, {Id: jsii.String("a")}}})},
+		{"ekskms.EncryptedCluster: FargateProfiles[0].Selectors has 0 elements, must have 1 to 5",
+			badCluster(ekskms.EncryptedClusterProps{FargateProfiles: &[]*ekskms.FargateProfile{{Id: jsii.String("a"), Selectors: &[]*awseksv2.Selector{}}}})},
+		{"ekskms.EncryptedCluster: FargateProfiles[0].Selectors[0].Namespace is missing, it has no default",
+			badCluster(ekskms.EncryptedClusterProps{FargateProfiles: &[]*ekskms.FargateProfile{{Id: jsii.String("a"), Selectors: &[]*awseksv2.Selector{{}}}}})},
+		{"ekskms.EncryptedCluster: AddOns[0] has one of ServiceAccount and Role: give both or neither",
+			badCluster(ekskms.EncryptedClusterProps{AddOns: &[]*ekskms.AddOn{{Name: jsii.String("a"), Role: jsii.String("a")}}})},
+		{"ekskms.EncryptedCluster: SecurityGroups has 5 elements, must have at most 4",
+			badCluster(ekskms.EncryptedClusterProps{SecurityGroups: &[]awsec2.ISecurityGroup{nil, nil, nil, nil, nil}})},
+		{`ekskms.PermissionSet: name is "a b", must be 1 to 32 letters, digits and +=,.@_-`,
+			func(s awscdk.Stack) { ekskms.PermissionSet(s, jsii.String("a b")) }},
+		{"ekskms.ClusterVpc: NatGateways is set beside Isolated: give one of them",
+			func(s awscdk.Stack) {
+				ekskms.NewClusterVpc(s, jsii.String("X"), &ekskms.ClusterVpcProps{Isolated: jsii.Bool(true), NatGateways: jsii.Number(1)})
+			}},
 		{"ekskms.SecretsKey: ClusterName is missing, it has no default",
 			func(s awscdk.Stack) { ekskms.NewSecretsKey(s, jsii.String("X"), nil) }},
 		{"ekskms.SecretsKey: RotationPeriod is 30 days, must be 90 to 2560",

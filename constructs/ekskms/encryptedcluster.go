@@ -157,6 +157,13 @@ type EncryptedClusterProps struct {
 	// Pod Identity agent and the VPC CNI, is added to what that has.
 	// Default: no others.
 	AddOns *[]*AddOn
+	// Volumes puts the disks of the nodes, and the volumes of pods with the storage class
+	// encrypted, under a key. With Auto Mode NodePools must be NodePoolsNone: the nodes are
+	// of a node class and a node pool named encrypted, which the KubectlHandler applies. On
+	// node groups, volumes of pods need the add-on aws-ebs-csi-driver with a Role, which
+	// gets access to the key.
+	// Default: the disks are under the default key for EBS of the account.
+	Volumes *VolumesOptions
 	// SecretsKey encrypts the secrets. Make one with [NewSecretsKey] to choose
 	// its props; its ClusterName must be that of this cluster.
 	// Default: a new key with default props.
@@ -182,8 +189,8 @@ type EncryptedClusterProps struct {
 	// objects. Any principal that may invoke it is an administrator of the cluster, past the private
 	// endpoint: see docs/explanation/security-model.md. Cluster().AddManifest and [NewSecretsRbac] need
 	// it.
-	// Default: made where the Plugin applies objects or a KubectlLayer is given, and not
-	// otherwise.
+	// Default: made where the Plugin applies objects, Volumes or a KubectlLayer is given, and
+	// not otherwise.
 	KubectlHandler *bool
 	// Plugin says how the KMS plugin is deployed. [KmsPluginOptions_NONE] leaves it
 	// out: the secrets of EKS's own API server are encrypted all the same.
@@ -208,6 +215,7 @@ type EncryptedCluster struct {
 	secretsKey ISecretsKey
 	auditTrail IAuditTrail
 	plugin     *KmsPlugin
+	volumesKey awskms.IKey
 	logGroup   awslogs.LogGroup
 	logKey     awskms.Key
 	entries    int
@@ -251,12 +259,13 @@ func NewEncryptedCluster(scope constructs.Construct, id *string, props *Encrypte
 	attach(c.role, c.c.ClusterRole().Managed[0])
 	key.GrantClusterRole(c.role)
 	options := orDefault(props.Plugin, KmsPluginOptions{})
-	c.c.KubectlHandler = *orDefault(props.KubectlHandler, props.KubectlLayer != nil || !options.none && *orDefault(options.ApplyObjects, true))
+	c.c.KubectlHandler = *orDefault(props.KubectlHandler, props.KubectlLayer != nil || props.Volumes != nil || !options.none && *orDefault(options.ApplyObjects, true))
 	c.createLogGroup(props.ControlPlaneLogRetention)
 	c.createCluster(props)
 	for _, entry := range *orDefault(props.AccessEntries, nil) {
 		c.addAccess(entry)
 	}
+	c.addVolumes(props, groups)
 	c.addNodes(groups, props)
 	if c.auditTrail == nil {
 		c.auditTrail = NewAuditTrail(c, jsii.String("AuditTrail"), &AuditTrailProps{SecretsKey: c.secretsKey})
@@ -532,6 +541,23 @@ func (c *EncryptedCluster) AuditTrail() IAuditTrail { return c.auditTrail }
 
 // KmsPlugin returns the plugin, or nil if it was left out.
 func (c *EncryptedCluster) KmsPlugin() *KmsPlugin { return c.plugin }
+
+// VolumesKey returns the key of the volumes, or nil without one.
+func (c *EncryptedCluster) VolumesKey() awskms.IKey { return c.volumesKey }
+
+// RequiredVolumesKeyPolicyStatements returns what the owner of an existing key of the
+// volumes must add to its policy, as a JSON list, or nil.
+func (c *EncryptedCluster) RequiredVolumesKeyPolicyStatements() *string {
+	statements := c.c.VolumeStatements()
+	if len(statements) == 0 {
+		return nil
+	}
+	list := make([]any, len(statements))
+	for i, s := range statements {
+		list[i] = s.Map()
+	}
+	return awscdk.Stack_Of(c).ToJsonString(list, nil)
+}
 
 // LogGroup returns the log group of the control plane.
 func (c *EncryptedCluster) LogGroup() awslogs.ILogGroup { return c.logGroup }

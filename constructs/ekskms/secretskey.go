@@ -262,7 +262,7 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 			reject(secretsKeyType, "Alias", "is %q, must begin with \"alias/\"", alias)
 		case strings.HasPrefix(alias, "alias/aws/"):
 			reject(secretsKeyType, "Alias", "is %q, but the prefix \"alias/aws/\" is reserved for AWS", alias)
-		case slices.Contains([]string{place.AuditAlias(k.c.Name), place.AlarmsAlias(k.c.Name), place.LogsAlias(k.c.Name)}, alias):
+		case slices.Contains([]string{place.AuditAlias(k.c.Name), place.AlarmsAlias(k.c.Name), place.LogsAlias(k.c.Name), place.VolumesAlias(k.c.Name)}, alias):
 			reject(secretsKeyType, "Alias", "is %q, which is that of another key of this cluster", alias)
 		}
 	}

@@ -36,6 +36,8 @@ type Cluster struct {
 	Capacity    Capacity
 	// MoreAddOns are those of the user's: see [Cluster.AddOns].
 	MoreAddOns []AddOn
+	// Volumes is nil if no key is chosen for them.
+	Volumes *Volumes
 	// Overrides are properties of the CloudFormation resource, by their paths.
 	Overrides map[string]string
 
@@ -102,6 +104,11 @@ type Refs struct {
 	// Bucket is the name of the new trail's bucket.
 	Bucket                  place.Value
 	ClusterRole, PluginRole place.Value
+	// Role is that of the cluster where a policy may name it in any case.
+	Role, VolumesKey place.Value
+	// NodeRoleName is the name of the nodes' role, and SubnetIDs are those of the nodes.
+	NodeRoleName place.Value
+	SubnetIDs    []string
 	// TrailName is that of an existing trail whose ARN does not tell it.
 	TrailName place.Value
 	// TenantRole returns the role of a tenant's plugin.

@@ -75,7 +75,7 @@ const (
 // NodePools are the built-in ones of Auto Mode.
 var NodePools = []string{"general-purpose", "system"}
 
-// Pools are the built-in node pools of Auto Mode that there are.
+// Pools are the built-in node pools of Auto Mode that are chosen.
 func (c Capacity) Pools() []string {
 	switch c.NodePools {
 	case "", BothPools:
@@ -91,7 +91,7 @@ func (c Cluster) AutoMode() bool { return c.Capacity.Mode == "" || c.Capacity.Mo
 
 // HasNodeRole tells whether the cluster comes with a role for its nodes.
 func (c Cluster) HasNodeRole() bool {
-	return c.AutoMode() && len(c.Capacity.Pools()) > 0 || len(c.Capacity.NodeGroups) > 0
+	return c.AutoMode() && len(c.Capacity.Pools()) > 0 || len(c.Capacity.NodeGroups) > 0 || c.NewNodes()
 }
 
 // NodeEntry is the access entry of nodes that come later: its type, and the name of the

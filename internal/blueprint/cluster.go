@@ -75,15 +75,18 @@ type Objects struct {
 	Plugin, Nodes []runtime.Object
 	// Secrets are roles and bindings of who may read secrets, and the guard.
 	Secrets []runtime.Object
+	// Volumes puts volumes of pods, and nodes of Auto Mode, under a key.
+	Volumes []runtime.Object
 }
 
 // All are all objects in the order in which to apply them.
 func (o Objects) All() []runtime.Object {
-	return slices.Concat(o.Network, o.Plugin, o.Nodes, o.Secrets)
+	return slices.Concat(o.Volumes, o.Network, o.Plugin, o.Nodes, o.Secrets)
 }
 
 // Objects are the Kubernetes objects of the cluster, with the plugin's image.
 func (c Cluster) Objects(image string) (o Objects, err error) {
+	o.Volumes = c.VolumeObjects()
 	if c.Plugin != nil {
 		if c.AutoMode() {
 			o.Network = NetworkPolicies()
@@ -135,7 +138,7 @@ type Output struct{ ID, Description string }
 
 // Outputs are those of a finished stack or module.
 var Outputs = struct {
-	ClusterName, UpdateKubeconfig, KeyARN, LogsKeyARN, TrailARN, TopicARN, TestAlarm, PluginRoleARN, ExistingKey Output
+	ClusterName, UpdateKubeconfig, KeyARN, LogsKeyARN, TrailARN, TopicARN, TestAlarm, PluginRoleARN, ExistingKey, VolumesKey Output
 }{
 	Output{"ClusterName", "Name of the EKS cluster"},
 	Output{"UpdateKubeconfig", "Command that makes kubectl talk to the cluster"},
@@ -146,6 +149,7 @@ var Outputs = struct {
 	Output{"TestAlarm", "Command that changes nothing and raises the alarm AliasChanged, to see one arrive"},
 	Output{"PluginRoleArn", "ARN of the KMS plugin's IAM role"},
 	Output{"ExistingKeyPolicyStatements", "What the owner of the existing key must add to its policy, as a JSON list of statements."},
+	Output{"VolumesKeyPolicyStatements", "What the owner of the existing key of the volumes must add to its policy, as a JSON list of statements."},
 }
 
 // StackDescription is that of a stack with the cluster.

@@ -59,6 +59,11 @@ const (
 	MaxFargateSelectors = 5
 )
 
+// MetadataHops is how far the answers of an instance's metadata service go: not to pods, which
+// would get the rights of the node. EKS has 2 by default. Source: Amazon EKS Best Practices
+// Guide, "Restrict access to the instance profile assigned to the worker node".
+const MetadataHops = 1
+
 // NodeSkew is how many minor versions nodes may be behind the control plane. Source:
 // Kubernetes, "Version Skew Policy".
 const NodeSkew = 3

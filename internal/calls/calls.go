@@ -155,6 +155,30 @@ func OfTrail(t Trail) (bucket, key []Call) {
 	return bucket, key
 }
 
+// Volumes is what the calls for the disks of nodes depend on.
+type Volumes struct {
+	// KeyARN is their key, and RoleARN the role that has EC2 start the nodes: By says whose.
+	KeyARN, RoleARN, By string
+	EC2Service          string // of the Region, such as ec2.eu-central-1.amazonaws.com
+}
+
+// OfVolumes are the calls without which a node ends right after its start, with
+// Client.InternalError.
+func OfVolumes(v Volumes) (all []Call) {
+	for _, action := range []string{"kms:CreateGrant", "kms:GenerateDataKeyWithoutPlaintext", "kms:Decrypt"} {
+		context := iampolicy.Context{"kms:ViaService": {v.EC2Service}}
+		if action == "kms:CreateGrant" {
+			context["kms:GrantIsForAWSResource"] = iampolicy.Values{"true"}
+		}
+		all = append(all, Call{
+			What:   "EC2 does " + action + " as " + v.By + ", to start a node whose disk is under the key",
+			Caller: iampolicy.Caller{ARN: v.RoleARN}, Action: action, Resource: v.KeyARN, Context: Forwarded(context),
+			Source: "Amazon EBS User Guide, Requirements for Amazon EBS encryption; that EC2 calls in the role's name is inferred from the policy of the key aws/ebs",
+		})
+	}
+	return all
+}
+
 // Alarm is what the calls of an alarm depend on.
 type Alarm struct {
 	// Source is the rule of EventBridge, or the alarm of CloudWatch, with its account.

@@ -24,6 +24,7 @@ func book() []Call {
 	all := OfCluster(Cluster{Name: "CLUSTER", KeyARN: key, RoleARN: at.IAM("role/CLUSTER-ROLE"), EKSService: "eks.eu-central-1.amazonaws.com"})
 	bucket, ofKey := OfTrail(Trail{ARN: at.ARN("cloudtrail", "trail/TRAIL"), Account: "111122223333", Partition: "aws", Bucket: "BUCKET", KeyARN: key})
 	all = slices.Concat(all, bucket, ofKey)
+	all = append(all, OfVolumes(Volumes{KeyARN: key, RoleARN: at.IAM("role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"), By: "Auto Scaling", EC2Service: at.Service("ec2")})...)
 	for _, a := range []Alarm{
 		{Source: at.ARN("events", "rule/RULE"), Target: at.ARN("sns", "TOPIC")},
 		{Source: at.ARN("events", "rule/RULE"), Target: at.ARN("sqs", "QUEUE")},

@@ -187,6 +187,7 @@ func (c *checker) run() {
 		})
 	}
 	each((*checker).checkAlarmDelivery)
+	each((*checker).checkVolumes)
 	for _, r := range c.estate.Of(estate.KindAssociation) {
 		each(func(c *checker) { c.checkAssociation(r) })
 	}
@@ -246,9 +247,12 @@ func (c *checker) noteUnseen() {
 			c.noteAt("", "the account and the Region of %s are not known: it was read as for account %s in %s; name them with --account and --region", t.Name, t.Account, t.Region)
 		}
 	}
-	alarmed := map[*estate.Key]bool{} // whose policies the delivery of alarms has judged
+	alarmed := map[*estate.Key]bool{} // whose policies the delivery of alarms, or the start of nodes, has judged
 	for _, t := range c.estate.Of(estate.KindTopic) {
 		alarmed[c.estate.Key(t.Settings["KmsMasterKeyId"])] = true
+	}
+	for _, v := range c.volumes() {
+		alarmed[c.estate.Key(v.key)] = true
 	}
 	unused := 0
 	for _, k := range c.estate.Keys {
@@ -257,7 +261,7 @@ func (c *checker) noteUnseen() {
 		}
 	}
 	if unused > 0 {
-		c.noteAt("", "%d KMS key(s) encrypt neither the secrets of a cluster nor its logs, a trail or a topic: they were not judged", unused)
+		c.noteAt("", "%d KMS key(s) encrypt neither the secrets of a cluster nor its logs, its disks, a trail or a topic: they were not judged", unused)
 	}
 }
 

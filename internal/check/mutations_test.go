@@ -48,6 +48,11 @@ const (
 	existingKey = "02_existing_vpc_and_key"
 	nodeGroup   = "03_node_group"
 	tenants     = "04_tenants_and_secrets"
+	nodeGroups  = "08_node_groups"
+	isolated    = "09_isolated"
+
+	volumesKey     = "EncryptedClusterVolumesKey2D8BC16E"
+	launchTemplate = "EncryptedClusterNodesTemplategeneral1840A592"
 
 	contextKey = "kms:EncryptionContext:ekskms:cluster-arn"
 )
@@ -296,6 +301,16 @@ var mutations = []mutation{
 	{name: "creators with MFA", apply: statement("ClusterCreatorsGrant", "Condition", map[string]any{"Bool": map[string]any{"aws:MultiFactorAuthPresent": "true"}}), want: one("cluster-creator-missing")},
 	{name: "the check against lock-outs is off", apply: property(secretsKey, "BypassPolicyLockoutSafetyCheck", true), want: one("key-lockout-check-bypassed")},
 	{name: "the check against lock-outs is off, a string", apply: property(secretsKey, "BypassPolicyLockoutSafetyCheck", "true"), want: one("key-lockout-check-bypassed")},
+	{name: "disks' key without Auto Scaling", golden: nodeGroups, apply: property(volumesKey, "KeyPolicy.Statement.2.Principal.AWS", "arn:aws:iam::111122223333:role/EbsCsiDriver"), want: one("volumes-key-refused")},
+	{name: "disks' key through EC2 of another Region", golden: nodeGroups, apply: property(volumesKey, "KeyPolicy.Statement.2.Condition.StringEquals.kms:ViaService", "ec2.eu-west-1.amazonaws.com"), want: one("volumes-key-refused")},
+	{name: "disks' key without grants", golden: nodeGroups, apply: property(volumesKey, "KeyPolicy.Statement.3.Effect", "Deny"), want: one("volumes-key-refused")},
+	{name: "disks' key without Auto Mode", golden: isolated, apply: property(volumesKey, "KeyPolicy.Statement.2.Principal.AWS", "arn:aws:iam::111122223333:role/Other"), want: one("volumes-key-refused")},
+	{name: "disks' key left to IAM, which a service-linked role has nothing of", golden: nodeGroups, apply: all(
+		property(volumesKey, "KeyPolicy.Statement.2.Principal.AWS", "arn:aws:iam::111122223333:root"), property(volumesKey, "KeyPolicy.Statement.2.Condition", nil)), want: one("volumes-key-refused")},
+	{name: "disks' key to Auto Scaling for anything", golden: nodeGroups, apply: all(
+		property(volumesKey, "KeyPolicy.Statement.2.Condition", nil), property(volumesKey, "KeyPolicy.Statement.3.Condition", nil)), why: "it starts the nodes"},
+	{name: "disks under the key of EBS", golden: nodeGroups, apply: property(launchTemplate, "LaunchTemplateData.BlockDeviceMappings.0.Ebs.KmsKeyId", "alias/aws/ebs"), why: "its policy lets all work with volumes"},
+	{name: "disks under the secrets' key", golden: nodeGroups, apply: property(launchTemplate, "LaunchTemplateData.BlockDeviceMappings.0.Ebs.KmsKeyId", map[string]any{"Fn::GetAtt": []any{secretsKey, "Arn"}}), want: one("volumes-key-refused")},
 	{name: "no topic policy", apply: dropResource(topicPolicy), want: one("alarm-undeliverable")},
 	{name: "a topic policy for another service", apply: property(topicPolicy, "PolicyDocument.Statement.0.Principal", map[string]any{"Service": "cloudwatch.amazonaws.com"}), want: one("alarm-undeliverable")},
 	{name: "a topic policy for another rule", apply: property(topicPolicy, "PolicyDocument.Statement.0.Condition", map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": "arn:aws:events:eu-central-1:111122223333:rule/other"}}), want: one("alarm-undeliverable")},
@@ -664,7 +679,7 @@ var mutations = []mutation{
 
 // TestGoldens shows that nothing is found in what ekskms itself makes.
 func TestGoldens(t *testing.T) {
-	for _, name := range []string{"default", "01_minimal", existingKey, nodeGroup, tenants} {
+	for _, name := range []string{"default", "01_minimal", existingKey, nodeGroup, tenants, nodeGroups, isolated} {
 		t.Run(name, func(t *testing.T) {
 			data, err := json.Marshal(estatetest.Golden(t, name))
 			if err != nil {

@@ -214,6 +214,13 @@ var rules = []finding.Rule{
 		Controls: inferred(au2, au9),
 	},
 	{
+		ID: "volumes-key-refused", Severity: finding.High,
+		Title:    "Nodes can't start under the key of their disks",
+		Why:      "The policy of the key refuses who has EC2 start the nodes: each instance ends right after its start, with Client.InternalError, and the node group or the node pool never gets a node.",
+		Fix:      "Let the service-linked role AWSServiceRoleForAutoScaling, for node groups, or the role of the cluster, for Auto Mode, do kms:Decrypt, kms:GenerateDataKeyWithoutPlaintext, kms:ReEncryptFrom and kms:ReEncryptTo through EC2 (kms:ViaService), kms:DescribeKey, and kms:CreateGrant where kms:GrantIsForAWSResource is true.",
+		Controls: inferred(sc12),
+	},
+	{
 		ID: "alarm-undeliverable", Severity: finding.High,
 		Title:    "An alarm can't reach its target",
 		Why:      "The policy of the topic, the queue or the function, or of its key, refuses EventBridge or CloudWatch: the alarm is raised, and nobody is told.",

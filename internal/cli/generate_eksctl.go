@@ -35,6 +35,13 @@ func newGenerateEksctl() *cobra.Command {
 			if c.Network.Isolated {
 				return hint.Usage(`vpc.isolated has no place in a file of eksctl`, "make the VPC with its endpoints first, and give its id and subnetIds")
 			}
+			switch v := c.Volumes; {
+			case v == nil:
+			case c.AutoMode():
+				return hint.Usage("volumes has no place in a file of eksctl with Auto Mode, which takes no node class", "leave volumes out, and make the node class by hand")
+			case v.KeyARN == "":
+				return hint.Usage("eksctl makes no key for volumes", "make the key first, and give volumes.keyArn")
+			}
 			keyARN := k.String()
 			for flag, value := range map[string]string{"cluster-role-arn": clusterRole, "plugin-role-arn": pluginRole} {
 				if err := roleFlag(flag, value); err != nil {
@@ -164,7 +171,7 @@ func eksctlConfig(c blueprint.Cluster, keyARN, clusterRole, pluginRole string) m
 	}
 	var groups []any
 	for _, g := range c.Capacity.NodeGroups {
-		groups = append(groups, eksctlNodeGroup(g))
+		groups = append(groups, eksctlNodeGroup(g, c.Volumes))
 	}
 	if groups != nil {
 		cluster["managedNodeGroups"] = groups
@@ -201,7 +208,7 @@ func eksctlConfig(c blueprint.Cluster, keyARN, clusterRole, pluginRole string) m
 	return cluster
 }
 
-func eksctlNodeGroup(g blueprint.NodeGroup) map[string]any {
+func eksctlNodeGroup(g blueprint.NodeGroup, volumes *blueprint.Volumes) map[string]any {
 	group := map[string]any{
 		"name": cmp.Or(g.Name, "nodes"), "amiFamily": "AmazonLinux2023", "instanceTypes": g.InstanceTypes, "privateNetworking": true,
 		"minSize": g.MinSize, "maxSize": g.MaxSize, "desiredCapacity": g.DesiredSize,
@@ -214,6 +221,9 @@ func eksctlNodeGroup(g blueprint.NodeGroup) map[string]any {
 	}
 	if g.DiskSizeGiB > 0 {
 		group["volumeSize"] = g.DiskSizeGiB
+	}
+	if volumes != nil {
+		group["volumeEncrypted"], group["volumeKmsKeyID"] = true, volumes.KeyARN
 	}
 	if len(g.Labels) > 0 {
 		group["labels"] = g.Labels

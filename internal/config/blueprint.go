@@ -67,7 +67,10 @@ func (c Cluster) Blueprint() blueprint.Cluster {
 		}
 		b.Secrets.Readers = append(b.Secrets.Readers, reader)
 	}
+	if c.Volumes != nil {
+		b.Volumes = &blueprint.Volumes{KeyARN: c.Volumes.KeyARN, Architecture: c.Plugin.Architecture}
+	}
 	b.Applied = c.Plugin.Apply != ApplyNone
-	b.KubectlHandler = b.Applied && (b.Plugin != nil || b.Secrets.Makes())
+	b.KubectlHandler = b.Applied && (b.Plugin != nil || b.Secrets.Makes() || b.Volumes != nil)
 	return b
 }

@@ -19,7 +19,7 @@ func (d *decoder) capacity(c *Cluster, path string) {
 		d.nodeGroup(c, g, at+".nodeGroup")
 		for _, field := range []string{"name", "kubernetesVersion"} {
 			if field := at + ".nodeGroup." + field; d.ok(field) {
-				d.faultAt(field, "is for one of several groups: write the group in nodeGroups, which makes it anew, or remove this")
+				d.faultAt(field, "is for one of several groups: write the group in nodeGroups, which replaces it, or remove this")
 			}
 		}
 	}
@@ -28,6 +28,7 @@ func (d *decoder) capacity(c *Cluster, path string) {
 		d.nodeGroup(c, &c.Capacity.NodeGroups[i], fmt.Sprintf("%s.nodeGroups[%d]", at, i))
 	}
 	d.fargate(c, path)
+	d.volumes(c, path)
 	if !d.bad[at] && !d.bad[path+".plugin"] {
 		d.runs(c, path)
 	}
@@ -158,6 +159,22 @@ func (d *decoder) runs(c *Cluster, path string) {
 			// The plugin would be deployed and never start.
 			d.faultAt(path+".plugin.architecture", "must be %s, the architecture of the node group's %s", b.NodeGroups[0].Architecture(), b.NodeGroups[0].InstanceTypes[0])
 		}
+	}
+}
+
+// volumes checks that the nodes can be under the key.
+func (d *decoder) volumes(c *Cluster, path string) {
+	at := path + ".volumes"
+	if c.Volumes == nil || d.bad[path+".capacity"] || d.bad[path+".plugin"] {
+		return
+	}
+	switch {
+	case c.Capacity.Mode == CapacityAuto && c.Capacity.NodePools != blueprint.NoPools:
+		d.faultAt(at, "needs capacity.nodePools: none, since the disks of the built-in pools are under the account's default key: the pool named encrypted takes their place")
+	case c.Capacity.Mode == CapacityAuto && c.Plugin.Apply == ApplyNone:
+		d.faultAt(at, "needs plugin.apply: handler with Auto Mode, to apply the node class and the node pool")
+	case c.Capacity.Mode == CapacityNone:
+		d.faultAt(at, "is for nodes that come with the cluster, and capacity.mode: none has none: give your nodes the key yourself")
 	}
 }
 

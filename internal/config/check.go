@@ -39,7 +39,7 @@ func (d *decoder) cluster(c *Cluster, path string) {
 		}
 		first[e.PrincipalARN] = d.nodes[at]
 	}
-	for _, other := range []string{place.AuditAlias(c.Name), place.AlarmsAlias(c.Name), place.LogsAlias(c.Name)} {
+	for _, other := range []string{place.AuditAlias(c.Name), place.AlarmsAlias(c.Name), place.LogsAlias(c.Name), place.VolumesAlias(c.Name)} {
 		if at := path + ".key.alias"; c.Key.Alias == other && d.ok(at) {
 			d.faultAt(at, "is the alias of another key of this cluster, must be a different one")
 		}
@@ -103,6 +103,9 @@ func (d *decoder) location(c *Cluster, path string) {
 		}
 	}
 	add("key.arn", c.Key.ARN, true)
+	if c.Volumes != nil {
+		add("volumes.keyArn", c.Volumes.KeyARN, true)
+	}
 	add("audit.topicArn", c.Audit.TopicARN, true)
 	// A multi-Region trail serves the cluster from whichever Region is its home.
 	add("audit.trailArn", c.Audit.TrailARN, false)

@@ -125,6 +125,9 @@ type Cluster struct {
 	// What the pods run on. Default: EKS Auto Mode.
 	Capacity Capacity `yaml:"capacity"`
 
+	// A key for the disks of the nodes, and for the volumes of pods with the storage class encrypted. With Auto Mode nodePools must be none: the nodes are of a node class and a node pool named encrypted. On node groups, volumes of pods need the add-on aws-ebs-csi-driver with a podIdentity, whose role gets access to the key. Default: the disks are under the default key for EBS of the account.
+	Volumes *Volumes `yaml:"volumes,omitempty" config:"optional"`
+
 	// EKS add-ons: at most 50. Nodes of your own have the Pod Identity agent and the VPC CNI in any case, and what stands here of these is added to that; Auto Mode has both built in, with kube-proxy, CoreDNS and the EBS CSI driver. Default: no others.
 	AddOns []AddOn `yaml:"addOns,omitempty" jsonschema:"maxItems=50"`
 
@@ -280,6 +283,12 @@ type FargateSelector struct {
 
 	// Labels that the pods must have, all of them: at most 50. Default: none.
 	Labels map[string]string `yaml:"labels,omitempty" jsonschema:"maxProperties=50" config:"keyRule=nodeLabelKey,rule=labelValue"`
+}
+
+// Volumes is the key of the disks of the nodes and of the volumes of pods.
+type Volumes struct {
+	// ARN of an existing symmetric key in the cluster's Region. Its key policy is not changed: what its owner must add to it is an output. Default: a new key is made, with the alias alias/eks/, the cluster's name and /volumes.
+	KeyARN string `yaml:"keyArn,omitempty" config:"rule=keyARN"`
 }
 
 // AddOn is an EKS add-on.

@@ -152,6 +152,8 @@ var accepted = []struct{ name, yaml string }{
 		"  - {name: aws-ebs-csi-driver, podIdentity: {serviceAccount: a, roleArn: \"arn:aws:iam::111122223333:role/a\"}}\n"},
 	{"an add-on for nodes beside Auto Mode", "  capacity: {nodeRoles: [\"arn:aws:iam::111122223333:role/n\"]}\n  addOns: [{name: coredns}]\n"},
 	{"overrides", "  overrides: {ZonalShiftConfig.Enabled: \"true\", A.0.B: text}\n"},
+	{"volumes", "  capacity: {nodePools: none}\n  volumes: {}\n"},
+	{"volumes under an existing key", place + "eu-central-1\n  capacity: {mode: nodeGroup}\n  volumes: {keyArn: \"" + key + "\"}\n"},
 	{"isolated", "  vpc: {isolated: true, cidr: 10.0.0.0/16}\n"},
 	{"security groups", "  vpc: {id: vpc-12345678, subnetIds: [subnet-12345678, subnet-0123456789abcdef0], securityGroupIds: [sg-12345678]}\n"},
 	{"permission sets", place + "us-gov-west-1\n  administrators: [permission-set/Admin, \"arn:aws-us-gov:iam::111122223333:role/Admin\"]\n  creators: [permission-set/a.b_c=d]\n  key: {breakGlass: [permission-set/Break]}\n  audit: {readers: [permission-set/Audit]}\n"},
@@ -499,8 +501,8 @@ func TestSchemaIsClosedAndExplained(t *testing.T) {
 		t.Errorf("$schema is %q", root.Schema)
 	}
 	root.Defs["File"] = root.object
-	if len(root.Defs) != 34 {
-		t.Errorf("got %d objects, want 34", len(root.Defs))
+	if len(root.Defs) != 35 {
+		t.Errorf("got %d objects, want 35", len(root.Defs))
 	}
 	for name, o := range root.Defs {
 		if o.AdditionalProperties != false {

@@ -282,8 +282,8 @@ var faultCases = []faultCase{
 		`8: clusters[0].capacity.nodeGroups[2].name: b: is the name of another group, on line 7: give each its own`,
 	}},
 	{"a name and a version for the only node group", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroup: {name: a, kubernetesVersion: \"1.35\"}\n", []string{
-		`5: clusters[0].capacity.nodeGroup.name: a: is for one of several groups: write the group in nodeGroups, which makes it anew, or remove this`,
-		`5: clusters[0].capacity.nodeGroup.kubernetesVersion: 1.35: is for one of several groups: write the group in nodeGroups, which makes it anew, or remove this`,
+		`5: clusters[0].capacity.nodeGroup.name: a: is for one of several groups: write the group in nodeGroups, which replaces it, or remove this`,
+		`5: clusters[0].capacity.nodeGroup.kubernetesVersion: 1.35: is for one of several groups: write the group in nodeGroups, which replaces it, or remove this`,
 	}},
 	{"one node group and several", "", "  capacity:\n    mode: nodeGroup\n    nodeGroup: {}\n    nodeGroups: [{name: a}]\n", []string{
 		`5: clusters[0].capacity.nodeGroup: a mapping: can't stand beside nodeGroups (line 6): remove one of them`,
@@ -295,7 +295,7 @@ var faultCases = []faultCase{
 	{"image of another architecture", "silent", "  capacity:\n    mode: nodeGroup\n    nodeGroups: [{name: a, amiType: AL2023_ARM_64_STANDARD}]\n", []string{
 		`5: clusters[0].capacity.nodeGroups[0].amiType: AL2023_ARM_64_STANDARD: must be an image for amd64, the architecture of m7i.large`,
 	}},
-	{"images that there are not", "", "  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - {name: a, amiType: AL2_x86_64}\n    - {name: b, amiType: CUSTOM}\n", []string{
+	{"images that EKS does not have", "", "  capacity:\n    mode: nodeGroup\n    nodeGroups:\n    - {name: a, amiType: AL2_x86_64}\n    - {name: b, amiType: CUSTOM}\n", []string{
 		`6: clusters[0].capacity.nodeGroups[0].amiType: AL2_x86_64: is Amazon Linux 2, of which EKS has no image for these versions of Kubernetes: give AL2023_x86_64_STANDARD or AL2023_ARM_64_STANDARD`,
 		`7: clusters[0].capacity.nodeGroups[1].amiType: CUSTOM: is not supported: make such a node group in Go, with EncryptedCluster.Cluster().AddNodegroupCapacity`,
 	}},
@@ -348,6 +348,18 @@ var faultCases = []faultCase{
 		`5: clusters[0].overrides.Logging: Logging: Logging can't be overridden: it keeps the cluster safe`,
 		`6: clusters[0].overrides["ResourcesVpcConfig.EndpointPublicAccess"]: ResourcesVpcConfig.EndpointPublicAccess: ResourcesVpcConfig can't be overridden: use the field endpoint or the field vpc`,
 		`7: clusters[0].overrides.zonalShiftConfig: zonalShiftConfig: must be the path of a property, such as ZonalShiftConfig.Enabled`,
+	}},
+	{"volumes with the built-in pools", "silent", "  volumes: {}\n", []string{
+		`3: clusters[0].volumes: a mapping: needs capacity.nodePools: none, since the disks of the built-in pools are under the account's default key: the pool named encrypted takes their place`,
+	}},
+	{"volumes of nodes that do not come", "silent", "  capacity: {mode: none}\n  volumes: {}\n", []string{
+		`4: clusters[0].volumes: a mapping: is for nodes that come with the cluster, and capacity.mode: none has none: give your nodes the key yourself`,
+	}},
+	{"volumes that nobody applies", "silent", "  capacity: {nodePools: none}\n  volumes: {}\n  plugin: {apply: none}\n", []string{
+		`4: clusters[0].volumes: a mapping: needs plugin.apply: handler with Auto Mode, to apply the node class and the node pool`,
+	}},
+	{"key of volumes elsewhere", "silent", place + "us-east-1\n  capacity: {mode: nodeGroup}\n  volumes: {keyArn: \"" + key + "\"}\n", []string{
+		`6: clusters[0].volumes.keyArn: ` + key + `: is in eu-central-1, must be in us-east-1 like the cluster`,
 	}},
 	{"isolated with NAT gateways", "silent", "  vpc: {isolated: true, natGateways: 1}\n", []string{
 		`3: clusters[0].vpc.natGateways: 1: can't stand beside isolated: true (line 3): remove one of them`,

@@ -205,7 +205,8 @@ func MakeAccount(sites []Site, load Load, prices Prices) Report {
 		for _, c := range site.Clusters {
 			c.Audit.TrailARN, c.Audit.TopicARN = "shared", "shared"
 			watching, onNodes, tenants := c.KMSCalls(load.Nodes, load.APIServers)
-			shape := fmt.Sprint(c.Key.ARN == "", c.Key.RotationPeriodDays, watching, onNodes, tenants, c.Audit.ControlPlaneLogRetentionDays)
+			_, volumes := c.VolumesKey()
+			shape := fmt.Sprint(volumes, c.Key.ARN == "", c.Key.RotationPeriodDays, watching, onNodes, tenants, c.Audit.ControlPlaneLogRetentionDays)
 			at, found := shapes[shape]
 			if !found {
 				at = len(e.clusters)
@@ -371,6 +372,9 @@ func (e *estimator) keys() {
 	}
 	for _, p := range e.clusters {
 		e.key("logs", p, p.c.LogsKey().RotationDays)
+		if spec, made := p.c.VolumesKey(); made {
+			e.key("volumes", p, spec.RotationDays)
+		}
 	}
 }
 

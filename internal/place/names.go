@@ -54,6 +54,9 @@ func SecretsAlias(cluster string) string { return "alias/eks/" + cluster }
 // AuditAlias is the alias of the key of the audit trail and the alarms.
 func AuditAlias(cluster string) string { return "alias/eks/" + cluster + "/audit" }
 
+// VolumesAlias is the alias of the key of the volumes.
+func VolumesAlias(cluster string) string { return "alias/eks/" + cluster + "/volumes" }
+
 // LogsAlias is the alias of the key of the control plane's logs.
 func LogsAlias(cluster string) string { return "alias/eks/" + cluster + "/logs" }
 

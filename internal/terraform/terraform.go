@@ -47,6 +47,7 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"paths":                tamper.Paths,
 	"addOn":                addOn,
 	"identifier":           identifier,
+	"metadataHops":         func() int { return blueprint.MetadataHops },
 	"endpointsDescription": func() string { return blueprint.EndpointsDescription },
 	"orNodes":              func(name string) string { return cmp.Or(name, "nodes") },
 }).ParseFS(folder, "module/*"))
@@ -101,6 +102,13 @@ func Generate(cluster blueprint.Cluster) ([]File, error) {
 		m.Refs.TopicKey = reference("aws_kms_key.alarms.arn")
 	}
 	m.Refs.LogsKey = reference("aws_kms_key.logs.arn")
+	m.Refs.Role = reference("aws_iam_role.cluster.arn")
+	if _, needed := m.VolumesKey(); needed {
+		m.Refs.VolumesKey = reference("aws_kms_key.volumes.arn")
+	}
+	if m.NewNodes() {
+		m.Refs.NodeRoleName, m.Refs.SubnetIDs = reference("aws_iam_role.nodes.name"), m.subnetIDs()
+	}
 	image := ""
 	if m.Plugin != nil {
 		if image = m.Plugin.Image; image == "" {
@@ -260,6 +268,27 @@ func (m *module) Subnets() string {
 		return hcl(m.Network.SubnetIDs)
 	}
 	return "[for key in sort(keys(aws_subnet.private)) : aws_subnet.private[key].id]"
+}
+
+// subnetIDs are those of the nodes, one by one.
+func (m *module) subnetIDs() []string {
+	if m.Network.ID != "" {
+		return m.Network.SubnetIDs
+	}
+	var all []string
+	for i := range m.Network.Zones() {
+		all = append(all, ref(fmt.Sprintf("aws_subnet.private[%q].id", strconv.Itoa(i+1))))
+	}
+	return all
+}
+
+// VolumesKeySpec is nil if there is no such key.
+func (m *module) VolumesKeySpec() *blueprint.KeySpec {
+	spec, needed := m.VolumesKey()
+	if !needed {
+		return nil
+	}
+	return &spec
 }
 
 // AsksZones tells that the Availability Zones are a variable.
@@ -463,6 +492,9 @@ func (m *module) ObjectsWait() (all []string) {
 	}
 	if len(m.AllAccessEntries()) > 0 {
 		all = append(all, "aws_eks_access_policy_association.this")
+	}
+	if m.NewNodes() {
+		all = append(all, "aws_eks_access_policy_association.encrypted")
 	}
 	return append(all, m.nodeGroups()...)
 }

@@ -64,6 +64,7 @@ func TestOrganization(t *testing.T) {
 				}
 				for _, name := range set {
 					switch {
+					case r.who.roleARN == autoScaling.roleARN: // no organization limits a service-linked role
 					case !strings.HasPrefix(name, "SCP "):
 						q.RCPs = append(q.RCPs, name)
 					case strings.Contains(r.who.arn, ":"+account+":"):

@@ -124,6 +124,13 @@ var (
 	setAudit          = ofSet(account, "us-west-2/", "Audit", "all of KMS")
 )
 
+// Who works with volumes, and how.
+var (
+	autoScaling = principal{arn: "arn:aws:sts::" + account + ":assumed-role/AWSServiceRoleForAutoScaling/s", roleARN: "arn:aws:iam::" + account + ":" + keypolicy.AutoScalingRole}
+	viaEC2      = request{"kms:ViaService": "ec2.eu-central-1.amazonaws.com", "kms:GrantIsForAWSResource": "true"}
+	volumeUse   = []string{"kms:DescribeKey", "kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:CreateGrant"}
+)
+
 func ofSet(account, path, set, identity string) principal {
 	name := "AWSReservedSSO_" + set + "_0123456789abcdef"
 	return principal{
@@ -134,7 +141,9 @@ func ofSet(account, path, set, identity string) principal {
 }
 
 // setOf is a permission set in the lists of roles.
-func setOf(name string) string { return place.In(account, "eu-central-1").Role("permission-set/" + name) }
+func setOf(name string) string {
+	return place.In(account, "eu-central-1").Role("permission-set/" + name)
+}
 
 // In what situation.
 var (
@@ -190,6 +199,9 @@ func documents() map[string]iampolicy.Document {
 			keypolicy.ClusterCreators([]string{setOf("Deploy")}, nil, false),
 			keypolicy.LogReaders([]string{setOf("Audit")}),
 		)...),
+		"volumes": iampolicy.NewDocument(keypolicy.VolumesKey{
+			RootARN: "arn:aws:iam::" + account + ":root", EC2Service: "ec2.eu-central-1.amazonaws.com", RoleARNs: []string{autoScaling.roleARN, cluster.roleARN},
+		}.Statements()...),
 		"no session":   iampolicy.NewDocument(keypolicy.PluginUse(plugin.roleARN, context, nil)...),
 		"multi-Region": iampolicy.NewDocument(keypolicy.Account("arn:aws:iam::"+account+":root", true)),
 		"strict":       iampolicy.NewDocument(keypolicy.ClusterCreators([]string{creator.roleARN, outsideRole}, strict, false)...),
@@ -242,6 +254,15 @@ var rows = []row{
 	{"set of creators, for a tenant", "sets", setDeploy, with(acmeContext, request{"kms:GrantConstraintType": "EncryptionContextEquals", "kms:GrantOperations": []string{"Decrypt"}}), describe, "the tenant's data is not the creator's to open"},
 	{"set of auditors", "sets", setAudit, trailContext, []string{"kms:Decrypt"}, "it reads the trail"},
 	{"set of auditors, secrets", "sets", setAudit, right, none, "and nothing else"},
+
+	// The key of the volumes.
+	{"Auto Scaling, through EC2", "volumes", autoScaling, viaEC2, volumeUse, "it starts instances whose disks are under the key"},
+	{"Auto Scaling, through EC2, a grant for somebody", "volumes", autoScaling, with(viaEC2, request{"kms:GrantIsForAWSResource": "false"}), volumeUse[:5], "grants are for volumes alone"},
+	{"Auto Scaling, by itself", "volumes", autoScaling, request{"kms:GrantIsForAWSResource": "true"}, describe, "it has no use for data keys"},
+	{"Auto Mode, through EC2", "volumes", cluster, viaEC2, volumeUse, "the cluster's role starts the nodes"},
+	{"Auto Mode, through S3", "volumes", cluster, request{"kms:ViaService": "s3.eu-central-1.amazonaws.com", "kms:GrantIsForAWSResource": "true"}, describe, "the key is for volumes"},
+	{"IAM admin, volumes", "volumes", iamAdmin, viaEC2, administration, "an administrator of the account can't read volumes"},
+	{"another account, volumes", "volumes", outsider, viaEC2, none, "the key policy does not name it"},
 
 	// The secrets key.
 	{"root user", "secrets", rootUser, right, administration, "the account can't be locked out, and can't use the key either"},

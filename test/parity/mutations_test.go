@@ -83,6 +83,7 @@ var unwatchedHCL = []string{
 	"aws_iam_role.cluster.name_prefix", "aws_iam_role.nodes.name_prefix", "aws_iam_role.plugin.name_prefix", "aws_iam_role.tenant.name_prefix", "aws_iam_role.trail.name_prefix",
 	"aws_s3_bucket.trail.bucket_prefix", "aws_eks_node_group.this.node_group_name_prefix", "aws_eks_node_group.general.node_group_name_prefix",
 	"aws_eks_node_group.batch.node_group_name_prefix", "aws_iam_role.fargate.name_prefix", "aws_eks_fargate_profile.jobs.fargate_profile_name",
+	"aws_launch_template.general.name_prefix", "aws_launch_template.batch.name_prefix",
 	// What CloudFormation does by itself.
 	"aws_eks_node_group.general.lifecycle", "aws_eks_node_group.batch.lifecycle",
 	"aws_iam_role_policy.plugin.name", "aws_iam_role_policy.tenant.name", "aws_iam_role_policy.trail.name", "aws_cloudwatch_event_target.alarm.target_id", "aws_cloudwatch_event_target.log.target_id",

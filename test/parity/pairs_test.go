@@ -135,13 +135,29 @@ var (
 		{"node groups: greatest size", "% ScalingConfig.MaxSize", "aws_eks_node_group.% scaling_config.max_size"},
 		{"node groups: size at first", "% ScalingConfig.DesiredSize", "aws_eks_node_group.% scaling_config.desired_size"},
 	}
+	ofLaunchTemplate = []pair{
+		{"launch templates: first disk", "% LaunchTemplateData.BlockDeviceMappings.0.DeviceName", "aws_launch_template.% block_device_mappings.0.device_name"},
+		{"launch templates: first disk's encryption", "% LaunchTemplateData.BlockDeviceMappings.0.Ebs.Encrypted", "aws_launch_template.% block_device_mappings.0.ebs.encrypted"},
+		{"launch templates: first disk's key", "% LaunchTemplateData.BlockDeviceMappings.0.Ebs.KmsKeyId", "aws_launch_template.% block_device_mappings.0.ebs.kms_key_id"},
+		{"launch templates: first disk's size", "% LaunchTemplateData.BlockDeviceMappings.0.Ebs.VolumeSize", "aws_launch_template.% block_device_mappings.0.ebs.volume_size"},
+		{"launch templates: first disk's type", "% LaunchTemplateData.BlockDeviceMappings.0.Ebs.VolumeType", "aws_launch_template.% block_device_mappings.0.ebs.volume_type"},
+		{"launch templates: first disk's end", "% LaunchTemplateData.BlockDeviceMappings.0.Ebs.DeleteOnTermination", "aws_launch_template.% block_device_mappings.0.ebs.delete_on_termination"},
+		{"launch templates: second disk", "% LaunchTemplateData.BlockDeviceMappings.1.DeviceName", "aws_launch_template.% block_device_mappings.1.device_name"},
+		{"launch templates: second disk's encryption", "% LaunchTemplateData.BlockDeviceMappings.1.Ebs.Encrypted", "aws_launch_template.% block_device_mappings.1.ebs.encrypted"},
+		{"launch templates: second disk's key", "% LaunchTemplateData.BlockDeviceMappings.1.Ebs.KmsKeyId", "aws_launch_template.% block_device_mappings.1.ebs.kms_key_id"},
+		{"launch templates: second disk's size", "% LaunchTemplateData.BlockDeviceMappings.1.Ebs.VolumeSize", "aws_launch_template.% block_device_mappings.1.ebs.volume_size"},
+		{"launch templates: second disk's type", "% LaunchTemplateData.BlockDeviceMappings.1.Ebs.VolumeType", "aws_launch_template.% block_device_mappings.1.ebs.volume_type"},
+		{"launch templates: second disk's end", "% LaunchTemplateData.BlockDeviceMappings.1.Ebs.DeleteOnTermination", "aws_launch_template.% block_device_mappings.1.ebs.delete_on_termination"},
+		{"launch templates: metadata's tokens", "% LaunchTemplateData.MetadataOptions.HttpTokens", "aws_launch_template.% metadata_options.http_tokens"},
+		{"launch templates: metadata's hops", "% LaunchTemplateData.MetadataOptions.HttpPutResponseHopLimit", "aws_launch_template.% metadata_options.http_put_response_hop_limit"},
+	}
 	ofFargate = []pair{
 		{"Fargate profiles: namespace", "% Selectors.0.Namespace", "aws_eks_fargate_profile.% selector.namespace"},
 		{"Fargate profiles: label", "% Selectors.0.Labels.0.Value", "aws_eks_fargate_profile.% selector.labels.runs-on"},
 	}
 	ofNodes = []pair{
-		{"access of nodes: type", "% Type", "aws_eks_access_entry.nodes type"},
-		{"access of nodes: policy", "% AccessPolicies.0.PolicyArn", "aws_eks_access_policy_association.nodes policy_arn"},
+		{"access of nodes: type", "% Type", "aws_eks_access_entry.% type"},
+		{"access of nodes: policy", "% AccessPolicies.0.PolicyArn", "aws_eks_access_policy_association.% policy_arn"},
 	}
 	ofAddOn = []pair{
 		{"add-ons: version", "% AddonVersion", "aws_eks_addon.% addon_version"},
@@ -227,7 +243,7 @@ func (c template) table() []pair {
 			table = append(table, p.with(name, inTemplate, inModule))
 		}
 	}
-	for name, where := range map[string]string{"secrets": "SecretsKey", "audit": "AuditTrail/Key", "alarms": "AuditTrail/AlarmsKey", "logs": "EncryptedCluster/LogsKey"} {
+	for name, where := range map[string]string{"secrets": "SecretsKey", "audit": "AuditTrail/Key", "alarms": "AuditTrail/AlarmsKey", "logs": "EncryptedCluster/LogsKey", "volumes": "EncryptedCluster/VolumesKey"} {
 		of(ofKey, name, strings.Replace(where, "SecretsKey", "SecretsKey/Resource", 1), name)
 		of(ofAlias, name, where+"/Alias", name)
 	}
@@ -264,14 +280,21 @@ func (c template) table() []pair {
 		if name, ok := strings.CutPrefix(base, "NodegroupNodes-"); ok {
 			of(ofNodeGroup, name, below, name)
 		}
+		if name, ok := strings.CutPrefix(base, "NodesTemplate-"); ok {
+			of(ofLaunchTemplate, name, below, name)
+		}
 		if name, ok := strings.CutPrefix(base, "Fargate-"); ok {
 			of(ofFargate, name, below, name)
 		}
 		if name, ok := strings.CutPrefix(base, "AddOn-"); ok {
 			of(ofAddOn, name, below, name)
 		}
-		if strings.HasPrefix(base, "NodeAccess") {
-			of(ofNodes, base, below, "nodes")
+		if base == "NodeAccess" {
+			of(ofNodes, base, below, "encrypted")
+			continue
+		}
+		if strings.HasPrefix(base, "NodeAccess-") {
+			of(ofNodes, "later", below, "nodes")
 			continue
 		}
 		if arn, ok := r.Properties["PrincipalArn"].(string); ok && !strings.Contains(below, handlersEntry) {

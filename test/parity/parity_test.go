@@ -50,7 +50,7 @@ var differences = []difference{
 	{
 		fact: "trail: data events", cloudFormation: "a new trail has the invocations of the handler", terraform: "none",
 		why:  "See above.",
-		only: []string{"default", "01_minimal", "03_node_group", "04_tenants_and_secrets", "08_node_groups"},
+		only: []string{"default", "01_minimal", "03_node_group", "04_tenants_and_secrets", "08_node_groups", "09_isolated"},
 	},
 	{
 		fact: "keys: policy (logs)", cloudFormation: "for the log group of the handler too", terraform: "for that of the control plane",
@@ -59,7 +59,7 @@ var differences = []difference{
 	{
 		fact: "inputs that must be given", cloudFormation: "none", terraform: "`creator_arns` where `creators` is empty; `plugin_image` where `plugin.image` is",
 		why:  "The CDK has a role of its own that creates the cluster, and builds the image from this module's sources. Terraform has neither.",
-		only: []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets", "08_node_groups"},
+		only: []string{"default", "01_minimal", "02_existing_vpc_and_key", "03_node_group", "04_tenants_and_secrets", "08_node_groups", "09_isolated"},
 	},
 	{
 		fact: "cluster: security groups of its own", cloudFormation: "one without inbound rules, made by the CDK", terraform: "none",

@@ -3,7 +3,9 @@ package parity
 import (
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -34,6 +36,7 @@ var addresses = map[string]string{
 	"aws_kms_key.audit":               "AuditTrail/Key",
 	"aws_kms_key.alarms":              "AuditTrail/AlarmsKey",
 	"aws_kms_key.logs":                "EncryptedCluster/LogsKey",
+	"aws_kms_key.volumes":             "EncryptedCluster/VolumesKey",
 	"aws_s3_bucket.trail":             "AuditTrail/Logs",
 	"aws_sns_topic.alarms":            "AuditTrail/Alarms",
 	"aws_sns_topic.undelivered":       "AuditTrail/Undelivered",
@@ -91,6 +94,8 @@ func readModule(t tester, files []terraform.File, c template) root {
 	return r
 }
 
+var privateSubnet = regexp.MustCompile(`/Vpc/(?:Private|Isolated)Subnet([0-9]+)/Subnet`)
+
 func (r *root) resources(c template) {
 	types := map[string]map[string]cty.Value{}
 	add := func(typ, name string, value cty.Value) {
@@ -115,13 +120,22 @@ func (r *root) resources(c template) {
 	tenants := map[string]cty.Value{}
 	for _, resource := range c.assembly.OfType("AWS::IAM::Role") {
 		path, _ := or(resource.Properties["Path"], "/").(string)
-		role := cty.ObjectVal(map[string]cty.Value{"arn": cty.StringVal("arn:aws:iam::111122223333:role" + path + resource.ID)})
+		role := cty.ObjectVal(map[string]cty.Value{"arn": cty.StringVal("arn:aws:iam::111122223333:role" + path + resource.ID), "name": cty.StringVal(resource.ID)})
 		_, below, _ := strings.Cut(resource.Path, "/")
 		if _, tenant, ok := strings.Cut(below, "/TenantRole-"); ok {
 			tenants[tenant] = role
 		} else if name, ok := roles[below]; ok {
 			add("aws_iam_role", name, role)
 		}
+	}
+	subnets := map[string]cty.Value{}
+	for _, resource := range c.assembly.OfType("AWS::EC2::Subnet") {
+		if m := privateSubnet.FindStringSubmatch(resource.Path); m != nil {
+			subnets[m[1]] = cty.ObjectVal(map[string]cty.Value{"id": cty.StringVal(resource.ID)})
+		}
+	}
+	if len(subnets) > 0 {
+		add("aws_subnet", "private", cty.ObjectVal(subnets))
 	}
 	if len(tenants) > 0 {
 		add("aws_iam_role", "tenant", cty.ObjectVal(tenants))
@@ -221,19 +235,24 @@ func (x *resource) instances() map[string]*resource {
 	return all
 }
 
-// get returns an argument, at a path through blocks of which there is one; nil if
-// it is not there.
+// get returns an argument, at a path through blocks, the first of each kind if no number
+// behind it says which; nil if it is not there.
 func (x *resource) get(path ...string) any {
 	body := x.body
-	for i, name := range path[:len(path)-1] {
+	for i := 0; i < len(path)-1; i++ {
+		name := path[i]
 		if a := body.Attributes[name]; a != nil { // a map
 			return dig(x.value(a), path[i+1:])
 		}
-		i := slices.IndexFunc(body.Blocks, func(b *hclsyntax.Block) bool { return b.Type == name })
-		if i < 0 {
+		blocks := slices.DeleteFunc(slices.Clone(body.Blocks), func(b *hclsyntax.Block) bool { return b.Type != name })
+		n, err := strconv.Atoi(path[i+1])
+		if err == nil {
+			i++ // it says which of several
+		}
+		if n >= len(blocks) {
 			return nil
 		}
-		body = body.Blocks[i].Body
+		body = blocks[n].Body
 	}
 	a := body.Attributes[path[len(path)-1]]
 	if a == nil {

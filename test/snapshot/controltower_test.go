@@ -74,7 +74,7 @@ type exception struct {
 
 var exceptions = []exception{
 	{"kms_create_grant_aws_service_check", "CT.KMS.PR.3", nil,
-		[]string{"AuditTrailAlarmsKey", "AuditTrailKey", "EncryptedClusterLogsKey", "SecretsKey"},
+		[]string{"AuditTrailAlarmsKey", "AuditTrailKey", "EncryptedClusterLogsKey", "EncryptedClusterVolumesKey", "SecretsKey"},
 		"It wants a Deny of `kms:CreateGrant` to everybody unless `kms:GrantIsForAWSResource` or `aws:PrincipalIsAWSService` is true. " +
 			"CreateCluster does not support `kms:GrantIsForAWSResource` (EKS User Guide, \"Enable secrets encryption\"), and the creator is no service: under that Deny the cluster can't be created (inferred). " +
 			"The secrets key names its creators instead and lets nobody else make grants; the other keys let nobody make any."},
@@ -90,6 +90,9 @@ var exceptions = []exception{
 	{"cloudwatch_log_group_retention_period_check", "CT.CLOUDWATCH.PR.2", nil,
 		[]string{"EncryptedClusterKubectlLogs"},
 		"The kubectl handler logs what it applies and reads: a week is enough to see why a deployment failed."},
+	{"ec2_launch_template_monitoring_enabled_check", "CT.EC2.PR.10", nil,
+		[]string{"EncryptedClusterNodesTemplatebatch", "EncryptedClusterNodesTemplategeneral"},
+		"Detailed monitoring is billed for each node, and none of the alarms here needs it."},
 	{"sqs_dlq_check", "CT.SQS.PR.1", nil,
 		[]string{"AuditTrailUndeliveredQueue"},
 		"It is the dead-letter queue."},

@@ -78,6 +78,10 @@ func decodeStrictly(object any) (runtime.Object, error) {
 	return decoded, err
 }
 
+// withoutTypes are kinds of EKS Auto Mode, of which there are no types in Go: the golden
+// files have them, and a property looks at the key.
+var withoutTypes = []string{"eks.amazonaws.com/v1 NodeClass", "karpenter.sh/v1 NodePool"}
+
 func TestManifestsDecodeStrictly(t *testing.T) {
 	for name, template := range templates {
 		objects := template.kubernetesObjects()
@@ -85,6 +89,9 @@ func TestManifestsDecodeStrictly(t *testing.T) {
 			t.Errorf("%s: found %d Kubernetes objects", name, len(objects))
 		}
 		for _, object := range objects {
+			if slices.Contains(withoutTypes, text(at(object, "apiVersion"))+" "+text(at(object, "kind"))) {
+				continue
+			}
 			if _, err := decodeStrictly(object); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}

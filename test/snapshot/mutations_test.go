@@ -3,6 +3,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +76,41 @@ func logGroup(t template) resource {
 const accountRoot = "arn:aws:iam::111122223333:root"
 
 var mutations = []mutation{
+	{"set that another begins with", "permission sets are told apart by all of their names",
+		onStatement("AdministratorsBySet", "Condition.ArnLike.aws:PrincipalArn.0", "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_KeyAdmin_*")},
+	{"set of any account", "permission sets are told apart by all of their names",
+		onStatement("ClusterCreatorsGrantBySet", "Condition.ArnLike.aws:PrincipalArn.1", "arn:aws:iam::*:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_PlatformDeploy_????????????????")},
+	{"creators by any role", "IAM policies alone give no use of the secrets key",
+		onStatement("ClusterCreatorsGrant", "Principal.AWS", "arn:aws:iam::111122223333:root")},
+	{"endpoint without a private name", "a VPC without a way to the internet has endpoints", func(t template) {
+		set(t.resources()["VpcKms28ADD6F7"], "Properties.PrivateDnsEnabled", false)
+	}},
+	{"no endpoint for Pod Identity", "a VPC without a way to the internet has endpoints", func(t template) {
+		delete(t["Resources"].(map[string]any), "VpcEksAuth5E0CFE62")
+	}},
+	{"disk that is not encrypted", "disks of nodes are under the key of the volumes", func(t template) {
+		set(t.resources()[t.ofType("AWS::EC2::LaunchTemplate")[0]], "Properties.LaunchTemplateData.BlockDeviceMappings.0.Ebs.Encrypted", false)
+	}},
+	{"disk under another key", "disks of nodes are under the key of the volumes", func(t template) {
+		set(t.resources()[t.ofType("AWS::EC2::LaunchTemplate")[1]], "Properties.LaunchTemplateData.BlockDeviceMappings.0.Ebs.KmsKeyId", "alias/aws/ebs")
+	}},
+	{"node group without the template", "disks of nodes are under the key of the volumes", func(t template) {
+		delete(t.resources()[t.ofType("AWS::EKS::Nodegroup")[0]]["Properties"].(map[string]any), "LaunchTemplate")
+	}},
+	{"volumes' key by any service", "disks of nodes are under the key of the volumes", func(t template) {
+		set(t.resources()["EncryptedClusterVolumesKey2D8BC16E"], "Properties.KeyPolicy.Statement.2.Condition", map[string]any{})
+	}},
+	{"volumes' key for any grant", "disks of nodes are under the key of the volumes", func(t template) {
+		set(t.resources()["EncryptedClusterVolumesKey2D8BC16E"], "Properties.KeyPolicy.Statement.3.Condition.Bool", map[string]any{})
+	}},
+	{"all node groups tainted", "one node group always has nodes that take any pod", func(t template) {
+		for _, id := range t.ofType("AWS::EKS::Nodegroup") {
+			set(t.resources()[id], "Properties.Taints", []any{map[string]any{"Key": "a", "Effect": "NO_SCHEDULE"}})
+		}
+	}},
+	{"nodes left behind", "nodes are those of the cluster's version", func(t template) {
+		set(t.resources()[t.ofType("AWS::EKS::Nodegroup")[0]], "Properties.Version", "1.34")
+	}},
 	{"encryptionConfig removed", "the cluster's secrets are encrypted under a CMK",
 		func(t template) {
 			delete(t.only("AWS::EKS::Cluster")["Properties"].(map[string]any), "EncryptionConfig")
@@ -343,13 +379,17 @@ func ofTopic(suffix, path string, value any) func(template) {
 	}
 }
 
-// inTenants are the properties of what the default template has not, and an
-// example has.
-var inTenants = map[string]bool{
-	"tenants are kept apart":                  true,
-	"roles of secret readers name secrets":    true,
-	"readers get groups and no access policy": true,
-	"the guard judges every new rule":         true,
+// exampleOf is the example that has what a property is about and the default has not.
+var exampleOf = map[string]string{
+	"tenants are kept apart":                               "04_tenants_and_secrets",
+	"roles of secret readers name secrets":                 "04_tenants_and_secrets",
+	"readers get groups and no access policy":              "04_tenants_and_secrets",
+	"the guard judges every new rule":                      "04_tenants_and_secrets",
+	"one node group always has nodes that take any pod":    "08_node_groups",
+	"disks of nodes are under the key of the volumes":      "08_node_groups",
+	"nodes are those of the cluster's version":             "08_node_groups",
+	"permission sets are told apart by all of their names": "09_isolated",
+	"a VPC without a way to the internet has endpoints":    "09_isolated",
 }
 
 // TestMutations shows that the properties can fail: each mutation of a template
@@ -363,11 +403,7 @@ func TestMutations(t *testing.T) {
 			if !ok {
 				t.Fatalf("there is no property %q", m.property)
 			}
-			name := "default"
-			if inTenants[m.property] {
-				name = "04_tenants_and_secrets"
-			}
-			broken := templates[name].clone()
+			broken := templates[cmp.Or(exampleOf[m.property], "default")].clone()
 			m.apply(broken)
 			if err := check(broken); err == nil {
 				t.Errorf("nobody noticed: %q still holds", m.property)

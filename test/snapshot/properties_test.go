@@ -73,7 +73,7 @@ var properties = map[string]func(template) error{
 	"IAM policies alone give no use of the secrets key": func(t template) error {
 		for _, s := range t.keyStatements() {
 			for _, p := range principalsOf(s) {
-				if !strings.HasSuffix(p, ":root") {
+				if !strings.HasSuffix(p, ":root") || ofSets(s) {
 					continue
 				}
 				if used := cryptographic(actionsOf(s)); len(used) > 0 {
@@ -106,17 +106,127 @@ var properties = map[string]func(template) error{
 				continue
 			}
 			found = true
-			if s["Sid"] != "ClusterCreatorsGrant" || len(actionsOf(s)) != 1 {
+			sets := s["Sid"] == "ClusterCreatorsGrantBySet" && ofSets(s)
+			if s["Sid"] != "ClusterCreatorsGrant" && !sets || len(actionsOf(s)) != 1 {
 				return fmt.Errorf("statement %v gives %v", s["Sid"], actionsOf(s))
 			}
 			for _, p := range principalsOf(s) {
-				if !strings.Contains(p, ":role/") {
+				if !strings.Contains(p, ":role/") && !sets {
 					return fmt.Errorf("%s may make grants", p)
 				}
 			}
 		}
 		if !found {
 			return errors.New("nobody may, so the cluster can't be created")
+		}
+		return nil
+	},
+	"permission sets are told apart by all of their names": func(t template) error {
+		return t.eachKey(func(key resource) error {
+			for _, s := range list(at(key, "Properties.KeyPolicy.Statement")) {
+				for _, operator := range []string{"ArnLike", "ArnEquals"} {
+					for _, arn := range list(at(s, "Condition."+operator+".aws:PrincipalArn")) {
+						name, set := strings.CutPrefix(text(arn), "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/")
+						if !set && !strings.Contains(text(arn), "sso") {
+							continue
+						}
+						name = strings.TrimPrefix(name, "*/")
+						suffix := strings.TrimLeft(strings.TrimPrefix(name, "AWSReservedSSO_"), "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+						if !set || !strings.HasPrefix(name, "AWSReservedSSO_") || suffix != "_"+strings.Repeat("?", 16) {
+							return fmt.Errorf("%s stands for more than one set of this account", text(arn))
+						}
+					}
+				}
+			}
+			return nil
+		})
+	},
+	"a VPC without a way to the internet has endpoints": func(t template) error {
+		if len(t.ofType("AWS::EC2::VPC")) == 0 || len(t.ofType("AWS::EC2::NatGateway")) > 0 {
+			return nil
+		}
+		if len(t.ofType("AWS::EC2::InternetGateway")) > 0 {
+			return errors.New("there is a way after all")
+		}
+		have := ""
+		for _, id := range t.ofType("AWS::EC2::VPCEndpoint") {
+			e := t.resources()[id]
+			have += text(at(e, "Properties.ServiceName")) + " "
+			if text(at(e, "Properties.VpcEndpointType")) == "Interface" && (at(e, "Properties.PrivateDnsEnabled") != true || len(list(at(e, "Properties.SubnetIds"))) < 2) {
+				return fmt.Errorf("%s is not found by its name, or not in each zone", id)
+			}
+		}
+		for _, service := range []string{"ec2", "ecr.api", "ecr.dkr", "eks", "eks-auth", "kms", "lambda", "logs", "s3", "sts"} {
+			if !strings.Contains(have, "."+service+" ") {
+				return fmt.Errorf("none for %s", service)
+			}
+		}
+		return nil
+	},
+	"disks of nodes are under the key of the volumes": func(t template) error {
+		key, objects := "", text(t.kubernetesObjects())
+		for _, id := range t.ofType("AWS::KMS::Key") {
+			if strings.Contains(id, "VolumesKey") {
+				key = id
+			}
+		}
+		if key == "" {
+			return nil
+		}
+		for _, s := range list(at(t.resources()[key], "Properties.KeyPolicy.Statement")) {
+			for _, action := range actionsOf(s.(map[string]any)) {
+				use := len(cryptographic([]string{action})) > 0 || strings.HasPrefix(action, "kms:ReEncrypt")
+				if use && !strings.Contains(text(at(s, "Condition.StringEquals.kms:ViaService")), "ec2.") {
+					return fmt.Errorf("%s is not for volumes alone", action)
+				}
+				if action == "kms:CreateGrant" && at(s, "Condition.Bool.kms:GrantIsForAWSResource") != "true" {
+					return errors.New("grants are not for volumes alone")
+				}
+			}
+		}
+		for _, id := range t.ofType("AWS::EC2::LaunchTemplate") {
+			for _, d := range list(at(t.resources()[id], "Properties.LaunchTemplateData.BlockDeviceMappings")) {
+				if at(d, "Ebs.Encrypted") != true || text(at(d, "Ebs.KmsKeyId")) != "${"+key+".Arn}" {
+					return fmt.Errorf("%s has a disk that is not", id)
+				}
+			}
+		}
+		for _, id := range t.ofType("AWS::EKS::Nodegroup") {
+			if at(t.resources()[id], "Properties.LaunchTemplate.Id") == nil {
+				return fmt.Errorf("%s has no launch template", id)
+			}
+		}
+		if at(t.only("AWS::EKS::Cluster"), "Properties.ComputeConfig.Enabled") == true {
+			if pools := list(at(t.only("AWS::EKS::Cluster"), "Properties.ComputeConfig.NodePools")); len(pools) > 0 {
+				return fmt.Errorf("nodes of the pools %v are not", pools)
+			}
+			if !strings.Contains(objects, `"ephemeralStorage":{"kmsKeyID":"${`+key+`.Arn}"}`) {
+				return errors.New("the node class does not name the key")
+			}
+		}
+		if !strings.Contains(objects, `"kmsKeyId":"${`+key+`.Arn}"`) {
+			return errors.New("no storage class names the key")
+		}
+		return nil
+	},
+	"one node group always has nodes that take any pod": func(t template) error {
+		groups := t.ofType("AWS::EKS::Nodegroup")
+		for _, id := range groups {
+			g := t.resources()[id]
+			if least, _ := at(g, "Properties.ScalingConfig.MinSize").(float64); least > 0 && at(g, "Properties.Taints") == nil {
+				return nil
+			}
+		}
+		if len(groups) == 0 {
+			return nil
+		}
+		return errors.New("the plugin may never start")
+	},
+	"nodes are those of the cluster's version": func(t template) error {
+		for _, id := range t.ofType("AWS::EKS::Nodegroup") {
+			if v := at(t.resources()[id], "Properties.Version"); v != nil && v != at(t.only("AWS::EKS::Cluster"), "Properties.Version") {
+				return fmt.Errorf("%s has %v", id, v)
+			}
 		}
 		return nil
 	},
@@ -420,7 +530,7 @@ var properties = map[string]func(template) error{
 				if p == "cloudtrail.amazonaws.com" && !strings.Contains(conditions, "aws:SourceArn") || p == "events.amazonaws.com" {
 					return fmt.Errorf("%s may use the key for others", p)
 				}
-				if strings.HasSuffix(p, ":root") && len(cryptographic(actionsOf(statement))) > 0 {
+				if strings.HasSuffix(p, ":root") && !ofSets(statement) && len(cryptographic(actionsOf(statement))) > 0 {
 					return errors.New("the account may hand out the use of the key")
 				}
 			}
@@ -509,7 +619,7 @@ var properties = map[string]func(template) error{
 				if p == "events.amazonaws.com" && !strings.Contains(text(statement["Condition"]), "kms:EncryptionContext:aws:sns:topicArn") {
 					return errors.New("EventBridge may use its key for other topics")
 				}
-				if strings.HasSuffix(p, ":root") && len(cryptographic(actionsOf(statement))) > 0 {
+				if strings.HasSuffix(p, ":root") && !ofSets(statement) && len(cryptographic(actionsOf(statement))) > 0 {
 					return errors.New("the account may hand out the use of its key")
 				}
 			}
@@ -751,6 +861,14 @@ func (t template) kubernetesObjects() []any {
 		all = append(all, objects...)
 	}
 	return all
+}
+
+// ofSets tells whether a statement is for roles of permission sets alone.
+func ofSets(statement map[string]any) bool {
+	arns := list(at(statement, "Condition.ArnLike.aws:PrincipalArn"))
+	return len(arns) > 0 && !slices.ContainsFunc(arns, func(arn any) bool {
+		return !strings.HasPrefix(text(arn), "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/")
+	})
 }
 
 func TestProperties(t *testing.T) {

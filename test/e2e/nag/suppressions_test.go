@@ -12,11 +12,12 @@ const (
 	clusterRole  = "EncryptedCluster/ClusterRole/Resource"
 	autoNodes    = "EncryptedCluster/Cluster/ClusternodePoolRole/Resource"
 	groupNodes   = "EncryptedCluster/Cluster/NodegroupNodes/NodeGroupRole/Resource"
+	ownNodes     = "EncryptedCluster/NodeRole/Resource"
 	handler      = "EncryptedCluster/Cluster/KubectlProvider/Handler"
 	framework    = "EncryptedCluster/Cluster/KubectlProvider/Provider/framework-onEvent"
 	awsManaged   = "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/"
 	eksNeeds     = "The EKS User Guide asks for this policy, and AWS keeps it up to date with what EKS does. It gives no cryptographic use of a KMS key."
-	nodesNeed    = "CDK gives it to the role of the nodes, which join the cluster and pull images with it. It gives no use of a KMS key."
+	nodesNeed    = "The role of the nodes has it, which join the cluster and pull images with it. It gives no use of a KMS key."
 	cdkHandler   = "A policy that CDK gives its own handler of Kubernetes objects, on which this library has no say. It gives no use of a KMS key."
 	inlinePolicy = "The policy belongs to this one role and names the resources that it is for. A managed policy could be attached elsewhere."
 	ofDeployment = "CDK's own handler, which runs while CloudFormation deploys and waits for its answer: "
@@ -28,9 +29,10 @@ var suppressions = []suppression{
 	{awsManaged + "AmazonEKSComputePolicy]", []string{clusterRole}, eksNeeds},
 	{awsManaged + "AmazonEKSLoadBalancingPolicy]", []string{clusterRole}, eksNeeds},
 	{awsManaged + "AmazonEKSNetworkingPolicy]", []string{clusterRole}, eksNeeds},
-	{awsManaged + "AmazonEKSWorkerNodePolicy]", []string{autoNodes, groupNodes}, nodesNeed},
-	{awsManaged + "AmazonEKS_CNI_Policy]", []string{groupNodes}, nodesNeed},
-	{awsManaged + "AmazonEC2ContainerRegistryReadOnly]", []string{autoNodes, groupNodes}, nodesNeed},
+	{awsManaged + "AmazonEKSWorkerNodePolicy]", []string{autoNodes, groupNodes, ownNodes}, nodesNeed},
+	{awsManaged + "AmazonEKS_CNI_Policy]", []string{groupNodes, ownNodes}, nodesNeed},
+	{awsManaged + "AmazonEC2ContainerRegistryReadOnly]", []string{autoNodes, groupNodes, ownNodes}, nodesNeed},
+	{awsManaged + "AmazonEKSFargatePodExecutionRolePolicy]", []string{"EncryptedCluster/FargateRole/Resource"}, eksNeeds},
 	{awsManaged + "AmazonEC2ContainerRegistryReadOnly]", []string{handler + "/ServiceRole/Resource"}, cdkHandler},
 	{`AwsSolutions-IAM4[Policy::{"Fn::If":["EncryptedClusterKubectlProviderHandlerHasEcrPublic7546F772",{"Fn::Join":["",["arn:",{"Ref":"AWS::Partition"},":iam::aws:policy/AmazonElasticContainerRegistryPublicReadOnly"]]},{"Ref":"AWS::NoValue"}]}]`,
 		[]string{handler + "/ServiceRole/Resource"}, cdkHandler},

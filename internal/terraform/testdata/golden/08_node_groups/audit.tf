@@ -68,6 +68,20 @@ resource "aws_kms_key" "audit" {
         Resource = "*"
         Sid      = "TrailEncryptsLogs"
       },
+      {
+        Action = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
+        Condition = {
+          ArnEquals = {
+            "kms:EncryptionContext:aws:logs:arn" = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:/ekskms/mixed/trail"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "logs.${local.region}.${data.aws_partition.current.dns_suffix}"
+        }
+        Resource = "*"
+        Sid      = "TrailLogGroup"
+      },
     ]
     Version = "2012-10-17"
   })
@@ -287,6 +301,45 @@ resource "aws_s3_bucket_policy" "trail" {
   depends_on = [aws_s3_bucket_public_access_block.trail, aws_s3_bucket_ownership_controls.trail]
 }
 
+# A copy of the trail. Any principal that IAM lets read the group reads it.
+resource "aws_cloudwatch_log_group" "trail" {
+  name              = "/ekskms/mixed/trail"
+  retention_in_days = 365
+  kms_key_id        = aws_kms_key.audit.arn
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_iam_role" "trail" {
+  name_prefix = "mixed-trail-"
+  description = "Lets CloudTrail write to the log group of EKS cluster mixed"
+  assume_role_policy = jsonencode({
+    Statement = [{
+      Action = "sts:AssumeRole"
+      Effect = "Allow"
+      Principal = {
+        Service = "cloudtrail.amazonaws.com"
+      }
+    }]
+    Version = "2012-10-17"
+  })
+}
+
+resource "aws_iam_role_policy" "trail" {
+  name = "logs"
+  role = aws_iam_role.trail.id
+  policy = jsonencode({
+    Statement = [{
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      Effect   = "Allow"
+      Resource = "${aws_cloudwatch_log_group.trail.arn}:*"
+    }]
+    Version = "2012-10-17"
+  })
+}
+
 # Every use of the key is a management event: all of them, of all Regions, are recorded.
 resource "aws_cloudtrail" "this" {
   name                          = "ekskms-mixed-${local.region}"
@@ -296,12 +349,14 @@ resource "aws_cloudtrail" "this" {
   enable_log_file_validation    = true
   is_multi_region_trail         = true
   include_global_service_events = true
+  cloud_watch_logs_group_arn    = "${aws_cloudwatch_log_group.trail.arn}:*"
+  cloud_watch_logs_role_arn     = aws_iam_role.trail.arn
 
   event_selector {
     include_management_events = true
     read_write_type           = "All"
   }
-  depends_on = [aws_s3_bucket_policy.trail]
+  depends_on = [aws_s3_bucket_policy.trail, aws_iam_role_policy.trail]
 }
 
 resource "aws_sns_topic" "alarms" {
@@ -846,7 +901,7 @@ locals {
                 bucketName = [aws_s3_bucket.trail.id]
               },
               {
-                logGroupName = ["/aws/eks/mixed/cluster", "/aws/events/ekskms/mixed/alarms"]
+                logGroupName = ["/aws/eks/mixed/cluster", "/aws/events/ekskms/mixed/alarms", "/ekskms/mixed/trail"]
               },
               {
                 resourceIdentifier = [
@@ -855,6 +910,9 @@ locals {
                   },
                   {
                     suffix = ":log-group:/aws/events/ekskms/mixed/alarms"
+                  },
+                  {
+                    suffix = ":log-group:/ekskms/mixed/trail"
                   },
                 ]
               },

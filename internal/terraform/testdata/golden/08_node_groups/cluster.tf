@@ -195,6 +195,110 @@ resource "aws_iam_role_policy_attachment" "nodes" {
   policy_arn = "arn:${local.partition}:iam::aws:policy/${each.value}"
 }
 
+# The key of the disks of nodes and of the volumes of pods.
+resource "aws_kms_key" "volumes" {
+  description             = "Encrypts the volumes of EKS cluster mixed"
+  enable_key_rotation     = true
+  rotation_period_in_days = 90
+  deletion_window_in_days = 30
+  multi_region            = false
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = [
+          "kms:CancelKeyDeletion",
+          "kms:CreateAlias",
+          "kms:DeleteAlias",
+          "kms:DescribeKey",
+          "kms:DisableKey",
+          "kms:DisableKeyRotation",
+          "kms:EnableKey",
+          "kms:EnableKeyRotation",
+          "kms:GetKeyPolicy",
+          "kms:GetKeyRotationStatus",
+          "kms:ListGrants",
+          "kms:ListKeyPolicies",
+          "kms:ListKeyRotations",
+          "kms:ListResourceTags",
+          "kms:PutKeyPolicy",
+          "kms:RevokeGrant",
+          "kms:RotateKeyOnDemand",
+          "kms:ScheduleKeyDeletion",
+          "kms:TagResource",
+          "kms:UntagResource",
+          "kms:UpdateAlias",
+          "kms:UpdateKeyDescription",
+        ]
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:${local.partition}:iam::${local.account_id}:root"
+        }
+        Resource = "*"
+        Sid      = "AccountAdministration"
+      },
+      {
+        Action = "kms:DescribeKey"
+        Effect = "Allow"
+        Principal = {
+          AWS = [
+            "arn:${local.partition}:iam::${local.account_id}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling",
+            "arn:aws:iam::111122223333:role/EbsCsiDriver",
+          ]
+        }
+        Resource = "*"
+        Sid      = "VolumesDescribe"
+      },
+      {
+        Action = ["kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+        Condition = {
+          StringEquals = {
+            "kms:ViaService" = "ec2.${local.region}.${data.aws_partition.current.dns_suffix}"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          AWS = [
+            "arn:${local.partition}:iam::${local.account_id}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling",
+            "arn:aws:iam::111122223333:role/EbsCsiDriver",
+          ]
+        }
+        Resource = "*"
+        Sid      = "VolumesUse"
+      },
+      {
+        Action = "kms:CreateGrant"
+        Condition = {
+          Bool = {
+            "kms:GrantIsForAWSResource" = "true"
+          }
+          StringEquals = {
+            "kms:ViaService" = "ec2.${local.region}.${data.aws_partition.current.dns_suffix}"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          AWS = [
+            "arn:${local.partition}:iam::${local.account_id}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling",
+            "arn:aws:iam::111122223333:role/EbsCsiDriver",
+          ]
+        }
+        Resource = "*"
+        Sid      = "VolumesGrant"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_kms_alias" "volumes" {
+  name          = "alias/eks/mixed/volumes"
+  target_key_id = aws_kms_key.volumes.key_id
+}
+
 resource "aws_eks_addon" "pod_identity_agent" {
   cluster_name = aws_eks_cluster.this.name
   addon_name   = "eks-pod-identity-agent"
@@ -225,6 +329,27 @@ resource "aws_eks_addon" "aws-ebs-csi-driver" {
   depends_on = [aws_eks_node_group.general, aws_eks_node_group.batch, aws_eks_fargate_profile.jobs]
 }
 
+resource "aws_launch_template" "general" {
+  name_prefix = "mixed-general-"
+
+  block_device_mappings {
+    device_name = "/dev/xvda"
+
+    ebs {
+      encrypted             = true
+      kms_key_id            = aws_kms_key.volumes.arn
+      volume_size           = 20
+      volume_type           = "gp3"
+      delete_on_termination = true
+    }
+  }
+
+  metadata_options {
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+}
+
 resource "aws_eks_node_group" "general" {
   cluster_name           = aws_eks_cluster.this.name
   node_group_name_prefix = "mixed-general-"
@@ -241,10 +366,47 @@ resource "aws_eks_node_group" "general" {
     desired_size = 2
   }
 
+  launch_template {
+    id      = aws_launch_template.general.id
+    version = aws_launch_template.general.latest_version
+  }
+
   lifecycle {
     create_before_destroy = true
   }
   depends_on = [aws_eks_addon.vpc_cni, aws_iam_role_policy_attachment.nodes]
+}
+
+resource "aws_launch_template" "batch" {
+  name_prefix = "mixed-batch-"
+
+  block_device_mappings {
+    device_name = "/dev/xvda"
+
+    ebs {
+      encrypted             = true
+      kms_key_id            = aws_kms_key.volumes.arn
+      volume_type           = "gp3"
+      delete_on_termination = true
+    }
+  }
+
+  block_device_mappings {
+    device_name = "/dev/xvdb"
+
+    ebs {
+      encrypted             = true
+      kms_key_id            = aws_kms_key.volumes.arn
+      volume_size           = 100
+      volume_type           = "gp3"
+      delete_on_termination = true
+    }
+  }
+
+  metadata_options {
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
 }
 
 resource "aws_eks_node_group" "batch" {
@@ -256,7 +418,6 @@ resource "aws_eks_node_group" "batch" {
   capacity_type          = "SPOT"
   ami_type               = "BOTTLEROCKET_ARM_64"
   instance_types         = ["m7g.xlarge", "m8g.xlarge"]
-  disk_size              = 100
   labels = {
     team = "data"
   }
@@ -266,6 +427,11 @@ resource "aws_eks_node_group" "batch" {
     min_size     = 0
     max_size     = 20
     desired_size = 0
+  }
+
+  launch_template {
+    id      = aws_launch_template.batch.id
+    version = aws_launch_template.batch.latest_version
   }
 
   taint {

@@ -2,6 +2,21 @@
 locals {
   kubernetes_objects = [
     {
+      allowVolumeExpansion = true
+      apiVersion           = "storage.k8s.io/v1"
+      kind                 = "StorageClass"
+      metadata = {
+        name = "encrypted"
+      }
+      parameters = {
+        encrypted = "true"
+        kmsKeyId  = aws_kms_key.volumes.arn
+        type      = "gp3"
+      }
+      provisioner       = "ebs.csi.aws.com"
+      volumeBindingMode = "WaitForFirstConsumer"
+    },
+    {
       apiVersion = "v1"
       kind       = "Namespace"
       metadata = {

@@ -1,0 +1,80 @@
+package check
+
+import (
+	"slices"
+
+	"github.com/ekskms/ekskms/internal/calls"
+	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/iampolicy"
+	"github.com/ekskms/ekskms/internal/keypolicy"
+)
+
+// volume is a disk of nodes under a key.
+type volume struct {
+	// on says the key, and by has EC2 start the nodes as the role, whose IAM policies are
+	// identity. The role is empty if it is not known.
+	on       *estate.Thing
+	key      any
+	by, role string
+	identity []iampolicy.NamedDocument
+}
+
+// volumes are the disks of node groups with a launch template, and of node classes of Auto
+// Mode, once for each key.
+func (c *checker) volumes() (all []volume) {
+	add := func(v volume) {
+		if v.key != nil && !slices.ContainsFunc(all, func(other volume) bool { return other.on == v.on && text(other.key) == text(v.key) }) {
+			all = append(all, v)
+		}
+	}
+	for _, g := range c.estate.Of(estate.KindNodeGroup) {
+		template := c.estate.Lookup(at(g.Settings, "LaunchTemplate", "Id"))
+		if template == nil {
+			template = c.estate.Lookup(at(g.Settings, "LaunchTemplate", "Name"))
+		}
+		if template == nil || template.Kind != estate.KindLaunchTemplate {
+			continue
+		}
+		for _, d := range list(at(template.Settings, "LaunchTemplateData", "BlockDeviceMappings")) {
+			add(volume{on: template, key: at(d, "Ebs", "KmsKeyId"), by: "Auto Scaling", role: placeOf(g.In).IAM(keypolicy.AutoScalingRole)})
+		}
+	}
+	for _, r := range c.estate.Of(estate.KindKubernetes) {
+		objects, err := r.Objects()
+		if err != nil {
+			continue // said elsewhere
+		}
+		cluster := c.estate.Lookup(r.Settings["ClusterName"])
+		for _, o := range objects {
+			if o["kind"] != "NodeClass" || cluster == nil {
+				continue
+			}
+			v := volume{on: r, key: at(o, "spec", "ephemeralStorage", "kmsKeyID"), by: "the cluster's role"}
+			if role := c.estate.Principal(cluster.Settings["RoleArn"]); role != nil {
+				v.role, v.identity = role.ARN, role.Documents()
+			}
+			add(v)
+		}
+	}
+	return all
+}
+
+// checkVolumes asks the calls with which nodes get their disks.
+func (c *checker) checkVolumes() {
+	for _, v := range c.volumes() {
+		key := c.estate.Key(v.key)
+		switch {
+		case key == nil && ofAWS(text(v.key)):
+		case v.role == "":
+			c.noteAt(v.on.Resource, "%s is not in the templates: whether it may start nodes whose disks are under %s was not judged", v.by, show(v.key))
+		case key == nil:
+			c.noteAt(v.on.Resource, "the key %s is not in the templates: whether nodes can start with disks under it was not judged", show(v.key))
+		default:
+			if known := c.known(c.estate.PolicyOf(key.Thing)); len(known) > 0 {
+				c.refused([]*estate.Thing{key.Thing}, "volumes-key-refused", v.on, known, calls.OfVolumes(calls.Volumes{
+					KeyARN: key.ARN, RoleARN: v.role, By: v.by, EC2Service: placeOf(key.In).Service("ec2"),
+				}), v.identity...)
+			}
+		}
+	}
+}

@@ -1,0 +1,1158 @@
+# The key of the audit trail.
+resource "aws_kms_key" "audit" {
+  description             = "Encrypts the audit trail of EKS cluster isolated"
+  enable_key_rotation     = true
+  rotation_period_in_days = 90
+  deletion_window_in_days = 30
+  multi_region            = false
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = [
+          "kms:CancelKeyDeletion",
+          "kms:CreateAlias",
+          "kms:DeleteAlias",
+          "kms:DescribeKey",
+          "kms:DisableKey",
+          "kms:DisableKeyRotation",
+          "kms:EnableKey",
+          "kms:EnableKeyRotation",
+          "kms:GetKeyPolicy",
+          "kms:GetKeyRotationStatus",
+          "kms:ListGrants",
+          "kms:ListKeyPolicies",
+          "kms:ListKeyRotations",
+          "kms:ListResourceTags",
+          "kms:PutKeyPolicy",
+          "kms:RevokeGrant",
+          "kms:RotateKeyOnDemand",
+          "kms:ScheduleKeyDeletion",
+          "kms:TagResource",
+          "kms:UntagResource",
+          "kms:UpdateAlias",
+          "kms:UpdateKeyDescription",
+        ]
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:${local.partition}:iam::${local.account_id}:root"
+        }
+        Resource = "*"
+        Sid      = "AccountAdministration"
+      },
+      {
+        Action = "kms:DescribeKey"
+        Condition = {
+          StringEquals = {
+            "aws:SourceArn" = "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/ekskms-isolated-${local.region}"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "cloudtrail.amazonaws.com"
+        }
+        Resource = "*"
+        Sid      = "TrailDescribe"
+      },
+      {
+        Action = "kms:GenerateDataKey*"
+        Condition = {
+          StringEquals = {
+            "aws:SourceArn"                            = "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/ekskms-isolated-${local.region}"
+            "kms:EncryptionContext:aws:cloudtrail:arn" = "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/ekskms-isolated-${local.region}"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "cloudtrail.amazonaws.com"
+        }
+        Resource = "*"
+        Sid      = "TrailEncryptsLogs"
+      },
+      {
+        Action = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
+        Condition = {
+          ArnEquals = {
+            "kms:EncryptionContext:aws:logs:arn" = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:/ekskms/isolated/trail"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "logs.${local.region}.${data.aws_partition.current.dns_suffix}"
+        }
+        Resource = "*"
+        Sid      = "TrailLogGroup"
+      },
+      {
+        Action = "kms:Decrypt"
+        Condition = {
+          ArnLike = {
+            "aws:PrincipalArn" = [
+              "arn:${local.partition}:iam::${local.account_id}:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Auditor_????????????????",
+              "arn:${local.partition}:iam::${local.account_id}:role/aws-reserved/sso.amazonaws.com/*/AWSReservedSSO_Auditor_????????????????",
+            ]
+          }
+          Null = {
+            "kms:EncryptionContext:aws:cloudtrail:arn" = "false"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:${local.partition}:iam::${local.account_id}:root"
+        }
+        Resource = "*"
+        Sid      = "LogReadersBySet"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_kms_alias" "audit" {
+  name          = "alias/eks/isolated/audit"
+  target_key_id = aws_kms_key.audit.key_id
+}
+
+# The key of the alarms. An alarm on the key of the trail arrives while that can't be used.
+resource "aws_kms_key" "alarms" {
+  description             = "Encrypts the alarms of EKS cluster isolated"
+  enable_key_rotation     = true
+  rotation_period_in_days = 90
+  deletion_window_in_days = 30
+  multi_region            = false
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = [
+          "kms:CancelKeyDeletion",
+          "kms:CreateAlias",
+          "kms:DeleteAlias",
+          "kms:DescribeKey",
+          "kms:DisableKey",
+          "kms:DisableKeyRotation",
+          "kms:EnableKey",
+          "kms:EnableKeyRotation",
+          "kms:GetKeyPolicy",
+          "kms:GetKeyRotationStatus",
+          "kms:ListGrants",
+          "kms:ListKeyPolicies",
+          "kms:ListKeyRotations",
+          "kms:ListResourceTags",
+          "kms:PutKeyPolicy",
+          "kms:RevokeGrant",
+          "kms:RotateKeyOnDemand",
+          "kms:ScheduleKeyDeletion",
+          "kms:TagResource",
+          "kms:UntagResource",
+          "kms:UpdateAlias",
+          "kms:UpdateKeyDescription",
+        ]
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:${local.partition}:iam::${local.account_id}:root"
+        }
+        Resource = "*"
+        Sid      = "AccountAdministration"
+      },
+      {
+        Action = ["kms:Decrypt", "kms:GenerateDataKey*"]
+        Condition = {
+          StringEquals = {
+            "kms:EncryptionContext:aws:sns:topicArn" = "arn:${local.partition}:sns:${local.region}:${local.account_id}:ekskms-isolated-alarms"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "events.amazonaws.com"
+        }
+        Resource = "*"
+        Sid      = "AlarmsThroughTopic"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_kms_alias" "alarms" {
+  name          = "alias/eks/isolated/alarms"
+  target_key_id = aws_kms_key.alarms.key_id
+}
+
+resource "aws_s3_bucket" "trail" {
+  bucket_prefix = "ekskms-isolated-trail-"
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "trail" {
+  bucket                  = aws_s3_bucket.trail.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "trail" {
+  bucket = aws_s3_bucket.trail.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_versioning" "trail" {
+  bucket = aws_s3_bucket.trail.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "trail" {
+  bucket = aws_s3_bucket.trail.id
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "trail" {
+  bucket = aws_s3_bucket.trail.id
+
+  rule {
+    id     = "Retention"
+    status = "Enabled"
+
+    filter {
+    }
+
+    expiration {
+      days = 365
+    }
+
+    noncurrent_version_expiration {
+      noncurrent_days = 365
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+  depends_on = [aws_s3_bucket_versioning.trail]
+}
+
+resource "aws_s3_bucket_policy" "trail" {
+  bucket = aws_s3_bucket.trail.id
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = "s3:*"
+        Condition = {
+          Bool = {
+            "aws:SecureTransport" = "false"
+          }
+        }
+        Effect = "Deny"
+        Principal = {
+          AWS = "*"
+        }
+        Resource = [aws_s3_bucket.trail.arn, "${aws_s3_bucket.trail.arn}/*"]
+      },
+      {
+        Action = "s3:*"
+        Condition = {
+          NumericLessThan = {
+            "s3:TlsVersion" = "1.2"
+          }
+        }
+        Effect = "Deny"
+        Principal = {
+          AWS = "*"
+        }
+        Resource = [aws_s3_bucket.trail.arn, "${aws_s3_bucket.trail.arn}/*"]
+      },
+      {
+        Action = "s3:GetBucketAcl"
+        Condition = {
+          StringEquals = {
+            "aws:SourceArn" = "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/ekskms-isolated-${local.region}"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "cloudtrail.amazonaws.com"
+        }
+        Resource = aws_s3_bucket.trail.arn
+        Sid      = "TrailReadsBucketACL"
+      },
+      {
+        Action = "s3:PutObject"
+        Condition = {
+          StringEquals = {
+            "aws:SourceArn" = "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/ekskms-isolated-${local.region}"
+            "s3:x-amz-acl"  = "bucket-owner-full-control"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "cloudtrail.amazonaws.com"
+        }
+        Resource = "${aws_s3_bucket.trail.arn}/AWSLogs/${local.account_id}/*"
+        Sid      = "TrailWritesLogs"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+
+  lifecycle {
+    prevent_destroy = true
+  }
+  depends_on = [aws_s3_bucket_public_access_block.trail, aws_s3_bucket_ownership_controls.trail]
+}
+
+# A copy of the trail. Any principal that IAM lets read the group reads it.
+resource "aws_cloudwatch_log_group" "trail" {
+  name              = "/ekskms/isolated/trail"
+  retention_in_days = 365
+  kms_key_id        = aws_kms_key.audit.arn
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_iam_role" "trail" {
+  name_prefix = "isolated-trail-"
+  description = "Lets CloudTrail write to the log group of EKS cluster isolated"
+  assume_role_policy = jsonencode({
+    Statement = [{
+      Action = "sts:AssumeRole"
+      Effect = "Allow"
+      Principal = {
+        Service = "cloudtrail.amazonaws.com"
+      }
+    }]
+    Version = "2012-10-17"
+  })
+}
+
+resource "aws_iam_role_policy" "trail" {
+  name = "logs"
+  role = aws_iam_role.trail.id
+  policy = jsonencode({
+    Statement = [{
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      Effect   = "Allow"
+      Resource = "${aws_cloudwatch_log_group.trail.arn}:*"
+    }]
+    Version = "2012-10-17"
+  })
+}
+
+# Every use of the key is a management event: all of them, of all Regions, are recorded.
+resource "aws_cloudtrail" "this" {
+  name                          = "ekskms-isolated-${local.region}"
+  s3_bucket_name                = aws_s3_bucket.trail.id
+  kms_key_id                    = aws_kms_key.audit.arn
+  enable_logging                = true
+  enable_log_file_validation    = true
+  is_multi_region_trail         = true
+  include_global_service_events = true
+  cloud_watch_logs_group_arn    = "${aws_cloudwatch_log_group.trail.arn}:*"
+  cloud_watch_logs_role_arn     = aws_iam_role.trail.arn
+
+  event_selector {
+    include_management_events = true
+    read_write_type           = "All"
+  }
+  depends_on = [aws_s3_bucket_policy.trail, aws_iam_role_policy.trail]
+}
+
+resource "aws_sns_topic" "alarms" {
+  name              = "ekskms-isolated-alarms"
+  display_name      = "EKS key alarms isolated"
+  kms_master_key_id = aws_kms_key.alarms.arn
+}
+
+resource "aws_sns_topic_policy" "alarms" {
+  arn = aws_sns_topic.alarms.arn
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = "sns:Publish"
+        Effect = "Allow"
+        Principal = {
+          Service = "events.amazonaws.com"
+        }
+        Resource = aws_sns_topic.alarms.arn
+        Sid      = "AlarmRules"
+      },
+      {
+        Action = "sns:Publish"
+        Condition = {
+          Bool = {
+            "aws:SecureTransport" = "false"
+          }
+        }
+        Effect = "Deny"
+        Principal = {
+          AWS = "*"
+        }
+        Resource = aws_sns_topic.alarms.arn
+        Sid      = "TLSOnly"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+}
+
+# It tells of alarms that did not arrive, and has no customer key.
+resource "aws_sns_topic" "undelivered" {
+  name         = "ekskms-isolated-undelivered"
+  display_name = "EKS lost alarms isolated"
+}
+
+resource "aws_sns_topic_policy" "undelivered" {
+  arn = aws_sns_topic.undelivered.arn
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = "sns:Publish"
+        Condition = {
+          ArnEquals = {
+            "aws:SourceArn" = "arn:${local.partition}:cloudwatch:${local.region}:${local.account_id}:alarm:ekskms-isolated-undelivered"
+          }
+          StringEquals = {
+            "aws:SourceAccount" = local.account_id
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "cloudwatch.amazonaws.com"
+        }
+        Resource = aws_sns_topic.undelivered.arn
+        Sid      = "UndeliveredAlarm"
+      },
+      {
+        Action = "sns:Publish"
+        Condition = {
+          Bool = {
+            "aws:SecureTransport" = "false"
+          }
+        }
+        Effect = "Deny"
+        Principal = {
+          AWS = "*"
+        }
+        Resource = aws_sns_topic.undelivered.arn
+        Sid      = "TLSOnly"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+}
+
+# Alarms that could not be delivered, and the CloudWatch alarm on them.
+resource "aws_sqs_queue" "undelivered" {
+  name                      = "ekskms-isolated-undelivered"
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true
+}
+
+resource "aws_sqs_queue_policy" "undelivered" {
+  queue_url = aws_sqs_queue.undelivered.id
+  policy = jsonencode({
+    Statement = [
+      {
+        Action = "sqs:SendMessage"
+        Condition = {
+          ArnLike = {
+            "aws:SourceArn" = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/ekskms-isolated-*"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = "events.amazonaws.com"
+        }
+        Resource = aws_sqs_queue.undelivered.arn
+        Sid      = "AlarmRules"
+      },
+      {
+        Action = "sqs:*"
+        Condition = {
+          Bool = {
+            "aws:SecureTransport" = "false"
+          }
+        }
+        Effect = "Deny"
+        Principal = {
+          AWS = "*"
+        }
+        Resource = aws_sqs_queue.undelivered.arn
+        Sid      = "TLSOnly"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+}
+
+resource "aws_cloudwatch_metric_alarm" "undelivered" {
+  alarm_name          = "ekskms-isolated-undelivered"
+  alarm_description   = "EKS cluster isolated: an alarm did not arrive. Read it with 'aws sqs receive-message', or in the log group /aws/events/ekskms/isolated/alarms, and find out why."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  period              = 60
+  dimensions          = { QueueName = aws_sqs_queue.undelivered.name }
+  statistic           = "Maximum"
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  actions_enabled     = true
+  alarm_actions       = [aws_sns_topic.undelivered.arn]
+}
+
+# A copy of each alarm.
+resource "aws_cloudwatch_log_group" "alarms" {
+  name              = "/aws/events/ekskms/isolated/alarms"
+  retention_in_days = 365
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_cloudwatch_log_resource_policy" "alarms" {
+  policy_name = "ekskms-isolated-alarms"
+  policy_document = jsonencode({
+    Statement = [
+      {
+        Action = "logs:CreateLogStream"
+        Effect = "Allow"
+        Principal = {
+          Service = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]
+        }
+        Resource = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:/aws/events/ekskms/isolated/alarms:*"
+        Sid      = "AlarmStreams"
+      },
+      {
+        Action = "logs:PutLogEvents"
+        Condition = {
+          ArnLike = {
+            "aws:SourceArn" = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/ekskms-isolated-*"
+          }
+        }
+        Effect = "Allow"
+        Principal = {
+          Service = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]
+        }
+        Resource = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:/aws/events/ekskms/isolated/alarms:*:*"
+        Sid      = "AlarmRules"
+      },
+    ]
+    Version = "2012-10-17"
+  })
+}
+
+# The API calls that raise an alarm, and what the alarm says.
+locals {
+  alarms = {
+    AlarmsTampered = {
+      description = "EKS cluster isolated: A rule, a target, a topic or a subscription of the alarms was changed or removed."
+      name        = "ekskms-isolated-AlarmsTampered"
+      pattern = {
+        detail = {
+          eventName = [
+            "DeleteRule",
+            "DisableRule",
+            "PutRule",
+            "PutTargets",
+            "RemoveTargets",
+            "SetTopicAttributes",
+            "DeleteTopic",
+            "AddPermission",
+            "RemovePermission",
+            "Subscribe",
+            "Unsubscribe",
+            "SetSubscriptionAttributes",
+            "DeleteAlarms",
+            "DisableAlarmActions",
+            "PutMetricAlarm",
+          ]
+          eventSource = ["events.amazonaws.com", "sns.amazonaws.com", "monitoring.amazonaws.com"]
+          requestParameters = {
+            "$or" = [
+              {
+                name = [{
+                  prefix = "ekskms-isolated-"
+                }]
+              },
+              {
+                rule = [{
+                  prefix = "ekskms-isolated-"
+                }]
+              },
+              {
+                topicArn = ["arn:${local.partition}:sns:${local.region}:${local.account_id}:ekskms-isolated-alarms"]
+              },
+              {
+                subscriptionArn = [{
+                  prefix = "arn:${local.partition}:sns:${local.region}:${local.account_id}:ekskms-isolated-alarms:"
+                }]
+              },
+              {
+                topicArn = ["arn:${local.partition}:sns:${local.region}:${local.account_id}:ekskms-isolated-undelivered"]
+              },
+              {
+                subscriptionArn = [{
+                  prefix = "arn:${local.partition}:sns:${local.region}:${local.account_id}:ekskms-isolated-undelivered:"
+                }]
+              },
+              {
+                alarmName = ["ekskms-isolated-undelivered"]
+              },
+              {
+                alarmNames = ["ekskms-isolated-undelivered"]
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.events", "aws.sns", "aws.monitoring"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"A rule, a target, a topic or a subscription of the alarms was changed or removed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: Alarms may no longer be raised, or no longer reach you.\"",
+        "\"What to do: If this was not a deployment of yours, deploy the template again, and look in CloudTrail for what happened since.\"",
+      ])
+    }
+    AliasChanged = {
+      description = "EKS cluster isolated: An alias of the key that encrypts the secrets was created, moved or deleted."
+      name        = "ekskms-isolated-AliasChanged"
+      pattern = {
+        detail = {
+          eventName   = ["CreateAlias", "UpdateAlias", "DeleteAlias"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [
+              aws_kms_key.secrets.arn,
+              "arn:${local.partition}:kms:${local.region}:${local.account_id}:alias/eks/isolated",
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"An alias of the key that encrypts the secrets was created, moved or deleted.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: EKS does not use the alias, but people and tools that do may now act on another key.\"",
+        "\"What to do: Check with 'aws kms list-aliases' that the alias of the template points to the key of the template.\"",
+      ])
+    }
+    AuditKeyTampered = {
+      description = "EKS cluster isolated: A key that encrypts the audit trail or the alarms was disabled, scheduled for deletion, given another policy or a grant."
+      name        = "ekskms-isolated-AuditKeyTampered"
+      pattern = {
+        detail = {
+          eventName   = ["DisableKey", "ScheduleKeyDeletion", "PutKeyPolicy", "CreateGrant"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.audit.arn, aws_kms_key.alarms.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"A key that encrypts the audit trail or the alarms was disabled, scheduled for deletion, given another policy or a grant.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: CloudTrail may no longer be able to deliver logs, the topic may no longer be able to deliver alarms, or somebody more can read them.\"",
+        "\"What to do: Enable the key, cancel its deletion, revoke the grant, or deploy the template again.\"",
+      ])
+    }
+    ClusterOpened = {
+      description = "EKS cluster isolated: Who or what may use the Kubernetes API of the cluster, or a role of its pods, was changed."
+      name        = "ekskms-isolated-ClusterOpened"
+      pattern = {
+        detail = {
+          eventName = [
+            "CreateAccessEntry",
+            "UpdateAccessEntry",
+            "DeleteAccessEntry",
+            "AssociateAccessPolicy",
+            "DisassociateAccessPolicy",
+            "AssociateIdentityProviderConfig",
+            "DisassociateIdentityProviderConfig",
+            "CreatePodIdentityAssociation",
+            "UpdatePodIdentityAssociation",
+            "DeletePodIdentityAssociation",
+            "CreateCapability",
+            "UpdateCapability",
+            "DeleteCapability",
+            "UpdateClusterConfig",
+            "CreateAddon",
+            "UpdateAddon",
+            "DeleteAddon",
+            "DeleteCluster",
+          ]
+          eventSource = ["eks.amazonaws.com"]
+          requestParameters = {
+            "$or" = [
+              {
+                name = ["isolated"]
+              },
+              {
+                clusterName = ["isolated"]
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.eks"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"Who or what may use the Kubernetes API of the cluster, or a role of its pods, was changed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: A principal that may use the API reads the secrets decrypted, and the key has no part in it.\"",
+        "\"What to do: If this was not a deployment of yours, compare 'aws eks list-access-entries', 'aws eks list-pod-identity-associations' and 'aws eks describe-cluster' with the template, and remove what you do not know.\"",
+      ])
+    }
+    GrantRemoved = {
+      description = "EKS cluster isolated: A grant on the key that encrypts the secrets was taken away."
+      name        = "ekskms-isolated-GrantRemoved"
+      pattern = {
+        detail = {
+          eventName   = ["RevokeGrant", "RetireGrant"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.secrets.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"A grant on the key that encrypts the secrets was taken away.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: If it was the grant eks-grant-isolated of EKS, the cluster loses access to its secrets.\"",
+        "\"What to do: Look for the grant with 'aws kms list-grants'. If EKS has none left, open a case with AWS Support at once.\"",
+      ])
+    }
+    KeyDeletionScheduled = {
+      description = "EKS cluster isolated: The key that encrypts the secrets was scheduled for deletion."
+      name        = "ekskms-isolated-KeyDeletionScheduled"
+      pattern = {
+        detail = {
+          eventName   = ["ScheduleKeyDeletion"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.secrets.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The key that encrypts the secrets was scheduled for deletion.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: When the key is deleted, the cluster and every backup of it are lost. Nobody can undo that, AWS included.\"",
+        "\"What to do: Run 'aws kms cancel-key-deletion' and then 'aws kms enable-key' before the waiting period ends.\"",
+      ])
+    }
+    KeyDisabled = {
+      description = "EKS cluster isolated: The key that encrypts the secrets was disabled."
+      name        = "ekskms-isolated-KeyDisabled"
+      pattern = {
+        detail = {
+          eventName   = ["DisableKey"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.secrets.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The key that encrypts the secrets was disabled.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: The cluster stops working hours later, or when an API server restarts. After 30 days it may be beyond recovery.\"",
+        "\"What to do: Enable the key again with 'aws kms enable-key', then find out who did this and why.\"",
+      ])
+    }
+    KeyPolicyChanged = {
+      description = "EKS cluster isolated: The policy of the key that encrypts the secrets was changed."
+      name        = "ekskms-isolated-KeyPolicyChanged"
+      pattern = {
+        detail = {
+          eventName   = ["PutKeyPolicy"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.secrets.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The policy of the key that encrypts the secrets was changed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: Somebody may now be able to decrypt the secrets, or the cluster may have lost its key.\"",
+        "\"What to do: If this was not a deployment of yours, compare the policy with the template and deploy the template again.\"",
+      ])
+    }
+    KeyReplicated = {
+      description = "EKS cluster isolated: The key that encrypts the secrets was copied to another Region, or its primary Region was changed."
+      name        = "ekskms-isolated-KeyReplicated"
+      pattern = {
+        detail = {
+          eventName   = ["ReplicateKey", "UpdatePrimaryRegion"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.secrets.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The key that encrypts the secrets was copied to another Region, or its primary Region was changed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: A replica has the same key material under a policy of its own: any principal that may use it can decrypt the secrets.\"",
+        "\"What to do: Read the policy of the replica with 'aws kms get-key-policy' in its Region. Schedule a replica that you do not know for deletion.\"",
+      ])
+    }
+    LogsKeyTampered = {
+      description = "EKS cluster isolated: The key that encrypts the control plane's logs was disabled, scheduled for deletion, given another policy or a grant."
+      name        = "ekskms-isolated-LogsKeyTampered"
+      pattern = {
+        detail = {
+          eventName   = ["DisableKey", "ScheduleKeyDeletion", "PutKeyPolicy", "CreateGrant"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.logs.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The key that encrypts the control plane's logs was disabled, scheduled for deletion, given another policy or a grant.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: EKS may no longer be able to write the audit log, which is the only record of who read which secret.\"",
+        "\"What to do: Enable the key, cancel its deletion, revoke the grant, or deploy the template again.\"",
+      ])
+    }
+    RecordWeakened = {
+      description = "EKS cluster isolated: The bucket of the audit trail, or a log group of the cluster, was changed or deleted."
+      name        = "ekskms-isolated-RecordWeakened"
+      pattern = {
+        detail = {
+          eventName = [
+            "PutBucketPolicy",
+            "DeleteBucketPolicy",
+            "PutBucketLifecycle",
+            "DeleteBucketLifecycle",
+            "PutBucketVersioning",
+            "PutBucketEncryption",
+            "DeleteBucketEncryption",
+            "PutBucketPublicAccessBlock",
+            "DeleteBucketPublicAccessBlock",
+            "PutBucketAcl",
+            "PutBucketOwnershipControls",
+            "DeleteBucketOwnershipControls",
+            "PutBucketReplication",
+            "DeleteBucket",
+            "DeleteLogGroup",
+            "DeleteLogStream",
+            "PutRetentionPolicy",
+            "DeleteRetentionPolicy",
+            "AssociateKmsKey",
+            "DisassociateKmsKey",
+            "PutSubscriptionFilter",
+          ]
+          eventSource = ["s3.amazonaws.com", "logs.amazonaws.com"]
+          requestParameters = {
+            "$or" = [
+              {
+                bucketName = [aws_s3_bucket.trail.id]
+              },
+              {
+                logGroupName = ["/aws/eks/isolated/cluster", "/aws/events/ekskms/isolated/alarms", "/ekskms/isolated/trail"]
+              },
+              {
+                resourceIdentifier = [
+                  {
+                    suffix = ":log-group:/aws/eks/isolated/cluster"
+                  },
+                  {
+                    suffix = ":log-group:/aws/events/ekskms/isolated/alarms"
+                  },
+                  {
+                    suffix = ":log-group:/ekskms/isolated/trail"
+                  },
+                ]
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.s3", "aws.logs"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The bucket of the audit trail, or a log group of the cluster, was changed or deleted.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: The record may be deleted sooner, be open to others, or be lost already.\"",
+        "\"What to do: If this was not a deployment of yours, compare the bucket and the log group with the template and deploy it again. Note the gap for the audit.\"",
+      ])
+    }
+    RotationChanged = {
+      description = "EKS cluster isolated: Rotation of the key that encrypts the secrets was switched off, or on with another period."
+      name        = "ekskms-isolated-RotationChanged"
+      pattern = {
+        detail = {
+          eventName   = ["DisableKeyRotation", "EnableKeyRotation"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.secrets.arn]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"Rotation of the key that encrypts the secrets was switched off, or on with another period.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: The cluster keeps working, but the key material may be renewed late or never.\"",
+        "\"What to do: If this was not a deployment of yours, run 'aws kms enable-key-rotation' with the period of the template.\"",
+      ])
+    }
+    TrailBlinded = {
+      description = "EKS cluster isolated: The choice of events of the trail that records every use of the key was changed."
+      name        = "ekskms-isolated-TrailBlinded"
+      pattern = {
+        detail = {
+          eventName   = ["PutEventSelectors"]
+          eventSource = ["cloudtrail.amazonaws.com"]
+          requestParameters = {
+            trailName = [
+              "ekskms-isolated-${local.region}",
+              "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/ekskms-isolated-${local.region}",
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.cloudtrail"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The choice of events of the trail that records every use of the key was changed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: Calls to KMS may now be left out of the trail, and the other alarms may stay silent.\"",
+        "\"What to do: Compare 'aws cloudtrail get-event-selectors' with the template and deploy the template again.\"",
+      ])
+    }
+    TrailTampered = {
+      description = "EKS cluster isolated: The trail that records every use of the key was stopped, deleted or changed."
+      name        = "ekskms-isolated-TrailTampered"
+      pattern = {
+        detail = {
+          eventName   = ["StopLogging", "DeleteTrail", "UpdateTrail"]
+          eventSource = ["cloudtrail.amazonaws.com"]
+          requestParameters = {
+            name = [
+              "ekskms-isolated-${local.region}",
+              "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/ekskms-isolated-${local.region}",
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.cloudtrail"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The trail that records every use of the key was stopped, deleted or changed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: From now on uses of the key may go unrecorded, and the other alarms may stay silent.\"",
+        "\"What to do: Deploy the template again and run 'aws cloudtrail start-logging'. Note the gap for the audit.\"",
+      ])
+    }
+    UnexpectedGrant = {
+      description = "EKS cluster isolated: A grant on the key that encrypts the secrets was made, and not through EKS."
+      name        = "ekskms-isolated-UnexpectedGrant"
+      pattern = {
+        detail = {
+          eventName   = ["CreateGrant"]
+          eventSource = ["kms.amazonaws.com"]
+          resources = {
+            ARN = [aws_kms_key.secrets.arn]
+          }
+          userIdentity = {
+            invokedBy = [
+              {
+                anything-but = ["eks.amazonaws.com"]
+              },
+              {
+                exists = false
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.kms"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"A grant on the key that encrypts the secrets was made, and not through EKS.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: Any principal that holds the grant may be able to decrypt the secrets.\"",
+        "\"What to do: List the grants with 'aws kms list-grants'; revoke the one you do not know with 'aws kms revoke-grant'.\"",
+      ])
+    }
+    WatcherTampered = {
+      description = "EKS cluster isolated: The rule that watches over the alarms was changed or removed."
+      name        = "ekskms-isolated-WatcherTampered"
+      pattern = {
+        detail = {
+          eventName   = ["DeleteRule", "DisableRule", "PutRule", "PutTargets", "RemoveTargets"]
+          eventSource = ["events.amazonaws.com"]
+          requestParameters = {
+            "$or" = [
+              {
+                name = ["ekskms-isolated-AlarmsTampered"]
+              },
+              {
+                rule = ["ekskms-isolated-AlarmsTampered"]
+              },
+            ]
+          }
+        }
+        detail-type = ["AWS API Call via CloudTrail"]
+        source      = ["aws.events"]
+      }
+      template = join("\n", [
+        "\"EKS cluster isolated is in danger: <action>\"",
+        "\"The rule that watches over the alarms was changed or removed.\"",
+        "\"Who: <who> <service> (principal <principal> of account <caller>) from <from>\"",
+        "\"When: <when> in account <account>, Region <region> (CloudTrail event <event>)\"",
+        "\"Error, if the call was refused: <error>\"",
+        "\"What it means: Alarms may be removed one after the other without a word.\"",
+        "\"What to do: If this was not a deployment of yours, deploy the template again, and look in CloudTrail for what happened since.\"",
+      ])
+    }
+  }
+}
+
+resource "aws_cloudwatch_event_rule" "alarm" {
+  for_each      = local.alarms
+  name          = each.value.name
+  description   = each.value.description
+  event_pattern = jsonencode(each.value.pattern)
+  state         = "ENABLED"
+}
+
+resource "aws_cloudwatch_event_target" "alarm" {
+  for_each  = local.alarms
+  rule      = aws_cloudwatch_event_rule.alarm[each.key].name
+  target_id = "Topic"
+  arn       = aws_sns_topic.alarms.arn
+
+  input_transformer {
+    input_paths = {
+      account   = "$.account"
+      action    = "$.detail.eventName"
+      caller    = "$.detail.userIdentity.accountId"
+      error     = "$.detail.errorCode"
+      event     = "$.detail.eventID"
+      from      = "$.detail.sourceIPAddress"
+      principal = "$.detail.userIdentity.principalId"
+      region    = "$.region"
+      service   = "$.detail.userIdentity.invokedBy"
+      when      = "$.detail.eventTime"
+      who       = "$.detail.userIdentity.arn"
+    }
+    input_template = each.value.template
+  }
+
+  dead_letter_config {
+    arn = aws_sqs_queue.undelivered.arn
+  }
+
+  retry_policy {
+    maximum_event_age_in_seconds = 3600
+    maximum_retry_attempts       = 185
+  }
+  depends_on = [aws_sns_topic_policy.alarms, aws_sqs_queue_policy.undelivered]
+}
+
+resource "aws_cloudwatch_event_target" "log" {
+  for_each  = local.alarms
+  rule      = aws_cloudwatch_event_rule.alarm[each.key].name
+  target_id = "Log"
+  arn       = aws_cloudwatch_log_group.alarms.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.undelivered.arn
+  }
+
+  retry_policy {
+    maximum_event_age_in_seconds = 3600
+    maximum_retry_attempts       = 185
+  }
+  depends_on = [aws_cloudwatch_log_resource_policy.alarms, aws_sqs_queue_policy.undelivered]
+}
