@@ -26,7 +26,9 @@ import (
 // under the name ekskms-<name of the cluster>, and returns them. They are the
 // stacks of `ekskms synth`. Those of a wave depend on those of the wave before it. With
 // several clusters, each account and Region has two more: ekskms-shared with the record,
-// on which those of the clusters depend, and ekskms-alarms, which depends on them.
+// on which those of the clusters depend, and ekskms-alarms, which depends on them. Keys in
+// a central account are in stacks ekskms-keys, and a cluster whose key is not known yet has
+// no stack.
 //
 // The error names every fault of the file, with its line. With a file that can be
 // read, it panics as [NewEncryptedClusterStack] does.
@@ -43,13 +45,16 @@ func FromFile(scope constructs.Construct, path string) ([]*EncryptedClusterStack
 func FromConfig(scope constructs.Construct, file *config.File) []*EncryptedClusterStack {
 	f := &fleet{file: file}
 	f.record(scope)
-	var all []*EncryptedClusterStack
-	for _, cluster := range file.Clusters {
-		all = append(all, f.configured(scope, cluster))
+	f.centralKeys(scope)
+	all := make([]*EncryptedClusterStack, len(file.Clusters))
+	for i, cluster := range file.Clusters {
+		if !cluster.Waits() {
+			all[i] = f.configured(scope, cluster)
+		}
 	}
 	f.alarms(scope, all)
 	f.order(all)
-	return all
+	return slices.DeleteFunc(all, func(s *EncryptedClusterStack) bool { return s == nil })
 }
 
 // configured is the stack of a cluster whose every default is filled in.
@@ -117,7 +122,6 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 		SupportPolicy:            ekskms.SupportPolicy(c.SupportType),
 		PublicAccessCidrs:        list(c.PublicCIDRs),
 		ControlPlaneLogRetention: retention(c.Audit.ControlPlaneLogRetentionDays),
-		Plugin:                   ekskms.KmsPluginOptions_NONE(),
 		KubectlHandler:           jsii.Bool(c.KubectlHandler),
 	}
 	if n := c.Network; n.ID != "" {
@@ -148,15 +152,7 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 		}
 		return addOn
 	})
-	if p := c.Plugin; p != nil {
-		props.Plugin = &ekskms.KmsPluginOptions{
-			Image: text(p.Image), Architecture: ekskms.PluginArchitecture(p.Architecture), Mode: ekskms.PluginMode(p.Mode),
-			Tenants: each(p.Tenants, func(t blueprint.Tenant) *ekskms.PluginTenant {
-				return &ekskms.PluginTenant{Name: text(t.Name), Namespace: text(t.Namespace), ServiceAccount: text(t.ServiceAccount)}
-			}),
-			HostPaths: list(p.HostPaths), ApplyObjects: jsii.Bool(c.Applied),
-		}
-	}
+	props.Plugin = pluginOptions(c)
 	props.AccessEntries = each(c.AccessEntries, func(e blueprint.AccessEntry) *ekskms.AccessEntry {
 		scope := &awseksv2.AccessPolicyNameOptions{AccessScopeType: awseksv2.AccessScopeType_CLUSTER}
 		if len(e.Namespaces) > 0 {
@@ -176,6 +172,20 @@ func (s *EncryptedClusterStack) existingGroups(ids []string) *[]awsec2.ISecurity
 	return each(ids, func(id string) awsec2.ISecurityGroup {
 		return awsec2.SecurityGroup_FromSecurityGroupId(s, jsii.String("SecurityGroup-"+id), text(id), &awsec2.SecurityGroupImportOptions{Mutable: jsii.Bool(false)})
 	})
+}
+
+func pluginOptions(c blueprint.Cluster) *ekskms.KmsPluginOptions {
+	p := c.Plugin
+	if p == nil {
+		return ekskms.KmsPluginOptions_NONE()
+	}
+	return &ekskms.KmsPluginOptions{
+		Image: text(p.Image), Architecture: ekskms.PluginArchitecture(p.Architecture), Mode: ekskms.PluginMode(p.Mode),
+		Tenants: each(p.Tenants, func(t blueprint.Tenant) *ekskms.PluginTenant {
+			return &ekskms.PluginTenant{Name: text(t.Name), Namespace: text(t.Namespace), ServiceAccount: text(t.ServiceAccount)}
+		}),
+		HostPaths: list(p.HostPaths), ApplyObjects: jsii.Bool(c.Applied),
+	}
 }
 
 func configuredCapacity(props *ekskms.EncryptedClusterProps, c blueprint.Capacity) {
@@ -221,21 +231,32 @@ func nodegroupOptions(g blueprint.NodeGroup) *awseksv2.NodegroupOptions {
 }
 
 func (s *EncryptedClusterStack) configuredKey(c blueprint.Cluster) *ekskms.SecretsKeyProps {
+	if c.Key.ARN == "" {
+		props := keyProps(s, c)
+		props.BreakGlass = principals(s, c.Key.BreakGlass)
+		return props
+	}
 	props := &ekskms.SecretsKeyProps{
+		Administrators: principals(s, c.Administrators), Creators: principals(s, c.Creators), StrictGrants: jsii.Bool(c.Key.StrictGrants),
+		ExistingKey: awskms.Key_FromKeyArn(s, jsii.String("ExistingKey"), text(c.Key.ARN)),
+	}
+	if c.Key.ByPath {
+		props.RolesByPath = jsii.Bool(true)
+	}
+	return props
+}
+
+// keyProps are those of a new key.
+func keyProps(s awscdk.Stack, c blueprint.Cluster) *ekskms.SecretsKeyProps {
+	return &ekskms.SecretsKeyProps{
 		Administrators: principals(s, c.Administrators),
 		Creators:       principals(s, c.Creators),
 		StrictGrants:   jsii.Bool(c.Key.StrictGrants),
+		Alias:          text(c.Key.Alias),
+		RotationPeriod: awscdk.Duration_Days(jsii.Number(c.Key.RotationPeriodDays)),
+		PendingWindow:  awscdk.Duration_Days(jsii.Number(c.Key.PendingWindowDays)),
+		MultiRegion:    jsii.Bool(c.Key.MultiRegion),
 	}
-	if c.Key.ARN != "" {
-		props.ExistingKey = awskms.Key_FromKeyArn(s, jsii.String("ExistingKey"), text(c.Key.ARN))
-		return props
-	}
-	props.BreakGlass = principals(s, c.Key.BreakGlass)
-	props.Alias = text(c.Key.Alias)
-	props.RotationPeriod = awscdk.Duration_Days(jsii.Number(c.Key.RotationPeriodDays))
-	props.PendingWindow = awscdk.Duration_Days(jsii.Number(c.Key.PendingWindowDays))
-	props.MultiRegion = jsii.Bool(c.Key.MultiRegion)
-	return props
 }
 
 func (s *EncryptedClusterStack) configuredAudit(c blueprint.Cluster) *ekskms.AuditTrailProps {
@@ -295,7 +316,12 @@ func each[F, T any](from []F, to func(F) T) *[]T {
 // principals takes roles by their ARNs, or permission sets. They may belong to other accounts, and none is
 // changed from here.
 func principals(s awscdk.Stack, arns []string) *[]awsiam.IGrantable {
-	return each(arns, func(arn string) awsiam.IGrantable { return awsiam.NewArnPrincipal(text(placeOf(s).Role(arn))) })
+	return principalsAt(placeOf(s), arns)
+}
+
+// principalsAt are those of a place, which is where permission sets are meant.
+func principalsAt(at place.Place, arns []string) *[]awsiam.IGrantable {
+	return each(arns, func(arn string) awsiam.IGrantable { return awsiam.NewArnPrincipal(text(at.Role(arn))) })
 }
 
 func text(s string) *string {

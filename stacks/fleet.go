@@ -2,9 +2,11 @@ package stacks
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
@@ -20,6 +22,8 @@ type fleet struct {
 	environments []*config.Environment
 	// shared are the stacks with the record, and watching those with the alarms.
 	shared, watching []awscdk.Stack
+	// keys are the stacks with keys of clusters of other accounts, by their Regions.
+	keys map[string]awscdk.Stack
 }
 
 // environment is the one of a cluster that shares its record, or nil.
@@ -48,8 +52,13 @@ func (f *fleet) record(scope constructs.Construct) {
 			f.environments = append(f.environments, e)
 		}
 	}
+	for _, e := range f.file.KeyEnvironments() {
+		if e.Chosen || e.Records && slices.ContainsFunc(f.file.KeyEnvironments(), func(o *config.Environment) bool { return o.Chosen && o.HomeRegion == e.Region }) {
+			f.environments = append(f.environments, e)
+		}
+	}
 	for _, e := range f.environments {
-		s := sharedStack(scope, place.SharedStack(e.Account, e.Region), blueprint.SharedDescription, stackProps(e.Clusters[0], f.file.Shared.Tags))
+		s := sharedStack(scope, place.SharedStack(e.Account, e.Region), blueprint.SharedDescription, f.props(e))
 		f.shared = append(f.shared, s)
 		audit := e.Shared(f.file.Shared).Audit
 		props := &ekskms.SharedAuditTrailProps{Emails: list(audit.Emails)}
@@ -63,6 +72,47 @@ func (f *fleet) record(scope constructs.Construct) {
 		}
 		ekskms.NewSharedAuditTrail(s, jsii.String("AuditTrail"), props)
 	}
+}
+
+// centralKeys makes the stacks with keys of clusters of other accounts.
+func (f *fleet) centralKeys(scope constructs.Construct) {
+	f.keys = map[string]awscdk.Stack{}
+	for i, e := range f.environments {
+		if !e.Keys || !e.Chosen {
+			continue
+		}
+		s := sharedStack(scope, place.KeysStack(e.Account, e.Region), blueprint.KeysDescription, f.props(e))
+		s.AddStackDependency(f.shared[i], jsii.String("on record from the first day"))
+		f.keys[e.Region] = s
+		for _, c := range e.Clusters {
+			b := c.KeyBlueprint()
+			if creator := b.CDK.Creator(b.At); creator != "" && len(b.Creators) == 0 {
+				b.Creators = []string{creator}
+			}
+			props := keyProps(s, b)
+			props.ClusterName, props.ClusterAccount = text(c.Name), text(c.Account)
+			props.BreakGlass = principals(s, c.Key.BreakGlass)
+			props.Creators = principalsAt(b.At, b.Creators)
+			props.Plugin = pluginOptions(b)
+			key := ekskms.NewSecretsKey(s, jsii.String("Key-"+c.Name), props)
+			if _, id, known := strings.Cut(c.Key.CentralARN, ":key/"); known {
+				key.Key().Node().DefaultChild().(awskms.CfnKey).AddMetadata(jsii.String(place.KeyIDMetadata), id)
+			}
+			awscdk.NewCfnOutput(s, jsii.String(place.KeyOutput(c.Name)), &awscdk.CfnOutputProps{
+				Value: key.KeyArn(), Description: jsii.String("ARN of the key of cluster " + c.Name), ExportName: jsii.String(place.KeyExport(c.Name)),
+			})
+		}
+	}
+}
+
+// props are those of a stack of an environment. The central account has no cluster, and is
+// bootstrapped as the CDK does it by itself or as cdk.json says.
+func (f *fleet) props(e *config.Environment) *awscdk.StackProps {
+	of := e.Clusters[0]
+	if e.Keys {
+		of = config.Cluster{Account: e.Account, Region: e.Region}
+	}
+	return stackProps(of, f.file.Shared.Tags)
 }
 
 // ofPartition are the ARNs of the partition of a Region, or all if that is not known.
@@ -103,24 +153,35 @@ func (f *fleet) alarms(scope constructs.Construct, clusters []*EncryptedClusterS
 		if !e.Chosen {
 			continue
 		}
-		s := sharedStack(scope, place.AlarmsStack(e.Account, e.Region), blueprint.AlarmsDescription, stackProps(e.Clusters[0], f.file.Shared.Tags))
-		f.watching[i] = s
 		watched := []*ekskms.WatchedCluster{}
 		for _, c := range e.Clusters {
 			b := c.Blueprint()
-			w := &ekskms.WatchedCluster{
-				ClusterName: jsii.String(c.Name), KeyAlias: jsii.String(b.Alias()), KubectlHandler: jsii.Bool(b.KubectlHandler),
-				KeyArn: text(c.Key.ARN), LogsKeyArn: awscdk.Fn_ImportValue(jsii.String(place.LogsKeyExport(c.Name))),
+			if c.Waits() && !e.Keys {
+				continue
+			}
+			w := &ekskms.WatchedCluster{ClusterName: jsii.String(c.Name), KeyAlias: jsii.String(b.Alias()), KeyArn: text(b.Key.ARN)}
+			if e.Keys {
+				w.KeyAlias, w.KeyArn, w.ClusterAccount = jsii.String(c.KeyBlueprint().Alias()), nil, text(c.Account)
+			} else {
+				w.KubectlHandler, w.LogsKeyArn = jsii.Bool(b.KubectlHandler), awscdk.Fn_ImportValue(jsii.String(place.LogsKeyExport(c.Name)))
 			}
 			if w.KeyArn == nil {
 				w.KeyArn = awscdk.Fn_ImportValue(jsii.String(place.KeyExport(c.Name)))
 			}
 			watched = append(watched, w)
 		}
+		if len(watched) == 0 {
+			continue // until the keys are known
+		}
+		s := sharedStack(scope, place.AlarmsStack(e.Account, e.Region), blueprint.AlarmsDescription, f.props(e))
+		f.watching[i] = s
 		ekskms.NewSharedAlarms(s, jsii.String("Alarms"), &ekskms.SharedAlarmsProps{Clusters: &watched})
 		s.AddStackDependency(f.shared[i], jsii.String("the topic is there"))
+		if keys := f.keys[e.Region]; keys != nil && e.Keys {
+			s.AddStackDependency(keys, jsii.String("the keys are there"))
+		}
 		for j, c := range f.file.Clusters {
-			if f.index(c.Account, c.Region) == i {
+			if clusters[j] != nil && f.index(c.Account, c.Region) == i {
 				clusters[j].AddStackDependency(f.shared[i], jsii.String("on record from the first day"))
 				s.AddStackDependency(clusters[j], jsii.String("the keys are there"))
 			}
@@ -139,6 +200,12 @@ func (f *fleet) order(clusters []*EncryptedClusterStack) {
 		}
 	}
 	for i, s := range clusters {
+		if s == nil {
+			continue
+		}
+		if keys := f.keys[f.file.Clusters[i].Region]; keys != nil && f.file.Clusters[i].Key.Central != "" {
+			s.AddStackDependency(keys, jsii.String("the key is there"))
+		}
 		before := -1 // of which there may be a part
 		for _, w := range waves {
 			if w < waves[i] {
@@ -150,7 +217,7 @@ func (f *fleet) order(clusters []*EncryptedClusterStack) {
 		}
 		reason := jsii.String("wave " + f.file.Waves[before].Name)
 		for j, other := range clusters {
-			if waves[j] == before {
+			if waves[j] == before && other != nil {
 				s.AddStackDependency(other, reason)
 			}
 		}

@@ -500,6 +500,82 @@ func TestSecurityGroups(t *testing.T) {
 	template.ResourceCountIs(jsii.String("AWS::EC2::SecurityGroup"), jsii.Number(0))
 }
 
+// TestVolumes: the disks of a node group alone, an existing key, and the nodes of Auto Mode.
+func TestVolumes(t *testing.T) {
+	stack := newStack(t)
+	given := &awseksv2.NodegroupOptions{DiskSize: jsii.Number(50)}
+	cluster := ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), Nodegroup: given, Volumes: &ekskms.VolumesOptions{}, Plugin: ekskms.KmsPluginOptions_NONE()})
+	if given.LaunchTemplateSpec != nil || *given.DiskSize != 50 {
+		t.Error("the caller's options were changed")
+	}
+	if cluster.VolumesKey() == nil || cluster.RequiredVolumesKeyPolicyStatements() != nil {
+		t.Error("a new key has a policy of its own")
+	}
+	template := assertions.Template_FromStack(stack, nil)
+	template.HasResourceProperties(jsii.String("AWS::EC2::LaunchTemplate"), map[string]any{"LaunchTemplateData": map[string]any{
+		"BlockDeviceMappings": []any{map[string]any{"DeviceName": "/dev/xvda", "Ebs": map[string]any{"Encrypted": true, "VolumeSize": 50}}},
+		"MetadataOptions":     map[string]any{"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+	}})
+	template.HasResourceProperties(jsii.String("AWS::EKS::Nodegroup"), map[string]any{"DiskSize": assertions.Match_Absent(), "LaunchTemplate": assertions.Match_AnyValue()})
+
+	stack = newStack(t)
+	const arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	cluster = ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), Nodegroups: &[]*ekskms.Nodegroup{{Id: jsii.String("a")}}, Plugin: ekskms.KmsPluginOptions_NONE(),
+		Volumes: &ekskms.VolumesOptions{Key: awskms.Key_FromKeyArn(stack, jsii.String("Key"), jsii.String(arn))}})
+	if required := cluster.RequiredVolumesKeyPolicyStatements(); required == nil {
+		t.Error("nothing is asked of the owner of an existing key")
+	}
+	assertions.Template_FromStack(stack, nil).ResourceCountIs(jsii.String("AWS::KMS::Key"), jsii.Number(4)) // secrets, trail, alarms, logs
+
+	stack = newStack(t)
+	ekskms.NewEncryptedCluster(stack, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{
+		ClusterName: jsii.String("demo"), NodePools: ekskms.NodePoolsNone, Volumes: &ekskms.VolumesOptions{}, Plugin: ekskms.KmsPluginOptions_NONE()})
+	template = assertions.Template_FromStack(stack, nil)
+	template.HasResourceProperties(jsii.String("AWS::EKS::AccessEntry"), map[string]any{"Type": "EC2"})
+	template.HasResourceProperties(jsii.String("AWS::KMS::Key"), map[string]any{
+		"Description": "Encrypts the volumes of EKS cluster demo",
+		"KeyPolicy":   map[string]any{"Statement": assertions.Match_ArrayWith(&[]any{assertions.Match_ObjectLike(&map[string]any{"Sid": "VolumesGrant", "Condition": assertions.Match_ObjectLike(&map[string]any{"Bool": map[string]any{"kms:GrantIsForAWSResource": "true"}})})})},
+	})
+}
+
+// TestClusterAccount: a key for a cluster of another account, and the cluster that takes it.
+func TestClusterAccount(t *testing.T) {
+	stackIn := func(id, account string) awscdk.Stack {
+		return awscdk.NewStack(awscdk.NewApp(nil), jsii.String(id), &awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String(account), Region: jsii.String("eu-central-1")}})
+	}
+	keys := stackIn("Keys", "777788889999")
+	key := ekskms.NewSecretsKey(keys, jsii.String("Key"), &ekskms.SecretsKeyProps{ClusterName: jsii.String("demo"), ClusterAccount: jsii.String("111122223333")})
+	if required := key.RequiredKeyPolicyStatements(); required != nil {
+		t.Error("a new key asks its owner for statements")
+	}
+	template, err := json.Marshal(assertions.Template_FromStack(keys, nil).ToJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`:iam::777788889999:root"`, `role/cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1"`, `:iam::111122223333:role/ekskms/demo/plugin/*"`,
+		`:eks:eu-central-1:111122223333:cluster/demo"`,
+	} {
+		if !strings.Contains(string(template), want) {
+			t.Errorf("%s is not in the template", want)
+		}
+	}
+	clusters := stackIn("Clusters", "111122223333")
+	own := ekskms.NewSecretsKey(clusters, jsii.String("Key"), &ekskms.SecretsKeyProps{
+		ClusterName: jsii.String("demo"), RolesByPath: jsii.Bool(true),
+		ExistingKey: awskms.Key_FromKeyArn(clusters, jsii.String("Existing"), jsii.String("arn:aws:kms:eu-central-1:777788889999:key/1234abcd-12ab-34cd-56ef-1234567890ab")),
+	})
+	ekskms.NewEncryptedCluster(clusters, jsii.String("Cluster"), &ekskms.EncryptedClusterProps{ClusterName: jsii.String("demo"), SecretsKey: own})
+	if own.RequiredKeyPolicyStatements() != nil {
+		t.Error("its owner is asked for what the policy has")
+	}
+	for _, path := range []string{"/ekskms/demo/", "/ekskms/demo/plugin/"} {
+		assertions.Template_FromStack(clusters, nil).HasResourceProperties(jsii.String("AWS::IAM::Role"), map[string]any{"Path": path})
+	}
+}
+
 // TestPermissionSet: in a stack for any account the pattern is of that account.
 func TestPermissionSet(t *testing.T) {
 	stack := newStack(t)

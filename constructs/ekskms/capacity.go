@@ -39,9 +39,9 @@ func (props *EncryptedClusterProps) checkCapacity() {
 		}
 	}
 	groups, profiles, addOns := *orDefault(props.Nodegroups, nil), *orDefault(props.FargateProfiles, nil), *orDefault(props.AddOns, nil)
-	named("Nodegroups", len(groups), func(i int) (string, *string) { return "Id", copyOf(groups[i]).Id })
-	named("FargateProfiles", len(profiles), func(i int) (string, *string) { return "Id", copyOf(profiles[i]).Id })
-	named("AddOns", len(addOns), func(i int) (string, *string) { return "Name", copyOf(addOns[i]).Name })
+	named("Nodegroups", len(groups), func(i int) (string, *string) { return "Id", orDefault(groups[i], Nodegroup{}).Id })
+	named("FargateProfiles", len(profiles), func(i int) (string, *string) { return "Id", orDefault(profiles[i], FargateProfile{}).Id })
+	named("AddOns", len(addOns), func(i int) (string, *string) { return "Name", orDefault(addOns[i], AddOn{}).Name })
 	for i, p := range profiles {
 		at := "FargateProfiles[" + strconv.Itoa(i) + "].Selectors"
 		require(typ, at, p.Selectors != nil)
@@ -61,14 +61,6 @@ func (props *EncryptedClusterProps) checkCapacity() {
 		require(typ, "NodeRoles["+strconv.Itoa(i)+"]", arn != nil)
 	}
 	props.checkVolumes()
-}
-
-// copyOf is a copy of props, or of none.
-func copyOf[T any](p *T) (zero T) {
-	if p == nil {
-		return zero
-	}
-	return *p
 }
 
 // nodegroups are all, with what their options leave open. One without an Id is the only one.

@@ -97,6 +97,25 @@ func TestBadProps(t *testing.T) {
 			badCluster(ekskms.EncryptedClusterProps{AddOns: &[]*ekskms.AddOn{{Name: jsii.String("a"), Role: jsii.String("a")}}})},
 		{"ekskms.EncryptedCluster: SecurityGroups has 5 elements, must have at most 4",
 			badCluster(ekskms.EncryptedClusterProps{SecurityGroups: &[]awsec2.ISecurityGroup{nil, nil, nil, nil, nil}})},
+		{"ekskms.EncryptedCluster: Volumes needs NodePools: NodePoolsNone, since the disks of the built-in pools are under the account's default key",
+			badCluster(ekskms.EncryptedClusterProps{Volumes: &ekskms.VolumesOptions{}})},
+		{"ekskms.EncryptedCluster: Volumes is for nodes that come with the cluster, and there are none: give your nodes the key yourself",
+			badCluster(ekskms.EncryptedClusterProps{Volumes: &ekskms.VolumesOptions{}, Nodegroups: &[]*ekskms.Nodegroup{}})},
+		{"ekskms.EncryptedCluster: Volumes is set beside a LaunchTemplateSpec: name the key in the devices of that template, and leave Volumes out",
+			badCluster(ekskms.EncryptedClusterProps{Volumes: &ekskms.VolumesOptions{}, Nodegroup: &awseksv2.NodegroupOptions{LaunchTemplateSpec: &awseksv2.LaunchTemplateSpec{Id: jsii.String("lt-1")}}})},
+		{`ekskms.SecretsKey: ClusterAccount is "1", must be an account ID of 12 digits`,
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, ClusterAccount: jsii.String("1")})
+			}},
+		{"ekskms.SecretsKey: ClusterAccount is set in a stack for any account and Region: name both in its Env",
+			func(awscdk.Stack) {
+				anywhere := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Anywhere"), nil)
+				ekskms.NewSecretsKey(anywhere, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, ClusterAccount: jsii.String("111122223333")})
+			}},
+		{"ekskms.SecretsKey: Plugin is set without ClusterAccount: a cluster of this account says it itself, remove it",
+			func(s awscdk.Stack) {
+				ekskms.NewSecretsKey(s, jsii.String("X"), &ekskms.SecretsKeyProps{ClusterName: name, Plugin: ekskms.KmsPluginOptions_NONE()})
+			}},
 		{`ekskms.PermissionSet: name is "a b", must be 1 to 32 letters, digits and +=,.@_-`,
 			func(s awscdk.Stack) { ekskms.PermissionSet(s, jsii.String("a b")) }},
 		{"ekskms.ClusterVpc: NatGateways is set beside Isolated: give one of them",

@@ -1,6 +1,7 @@
 package ekskms
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,6 +61,21 @@ type SecretsKeyProps struct {
 	// the statements that its owner must add, and a warning says so.
 	// Default: a new key.
 	ExistingKey awskms.IKey
+	// RolesByPath tells that the policy of the ExistingKey names the roles of this cluster by
+	// their IAM paths, as that of a key with a ClusterAccount does: the roles get those paths,
+	// and nothing is asked of its owner.
+	// Default: false.
+	RolesByPath *bool
+	// ClusterAccount is the account of the cluster, for a new key in a central account: its
+	// policy names the roles of the cluster, which are made later, by their IAM paths. The
+	// cluster must be in the Region of this stack, and takes the key as its ExistingKey with
+	// RolesByPath. Any principal that may make roles with these paths there, and give them
+	// policies and tags, can use the key as the plugin does.
+	// Default: the account of the stack.
+	ClusterAccount *string
+	// Plugin says which plugins on the cluster may use the key. Only with ClusterAccount.
+	// Default: that of [KmsPluginOptions] without tenants.
+	Plugin *KmsPluginOptions
 	// Alias of the new key, with the prefix "alias/".
 	// Default: alias/eks/<ClusterName>.
 	Alias *string
@@ -132,7 +148,8 @@ const secretsKeyType = "SecretsKey"
 // "alias/" prefix or the reserved prefix "alias/aws/", when props of a new key
 // are set beside ExistingKey, when that is an alias or in another Region, when an
 // Administrator or a Creator is not one IAM principal, and when there are too many
-// of them, or no Creators and no default.
+// of them, or no Creators and no default, and when ClusterAccount is no account, or beside an
+// ExistingKey, or in a stack for any account and Region.
 func NewSecretsKey(scope constructs.Construct, id *string, props *SecretsKeyProps) *SecretsKey {
 	if props == nil {
 		props = &SecretsKeyProps{}
@@ -143,17 +160,46 @@ func NewSecretsKey(scope constructs.Construct, id *string, props *SecretsKeyProp
 	k.c.Administrators = policyARNs("Administrators", props.Administrators, blueprint.MaxRoles, blueprint.MaxRoleText)
 	k.c.Creators = policyARNs("Creators", props.Creators, blueprint.MaxRoles, blueprint.MaxRoleText)
 	k.c.Key.BreakGlass = policyARNs("BreakGlass", props.BreakGlass, blueprint.MaxBreakGlass, blueprint.MaxBreakGlassText)
+	k.elsewhere(props)
 	if len(k.c.Creators) == 0 {
 		k.c.Creators = []string{k.executionRole("Creators")}
 	}
 	if props.ExistingKey != nil {
 		k.refuseOwned(props)
+		k.c.Key.ByPath = *orDefault(props.RolesByPath, false)
 		k.take(props.ExistingKey)
-		k.allow(k.c.ManagerStatements()...)
+		if !k.c.Key.ByPath {
+			k.allow(k.c.ManagerStatements()...)
+		}
 	} else {
 		k.create(props)
 	}
 	return k
+}
+
+// elsewhere takes the place of a cluster of another account.
+func (k *SecretsKey) elsewhere(props *SecretsKeyProps) {
+	account := props.ClusterAccount
+	if account == nil {
+		if props.Plugin != nil {
+			reject(secretsKeyType, "Plugin", "is set without ClusterAccount: a cluster of this account says it itself, remove it")
+		}
+		return
+	}
+	switch {
+	case props.ExistingKey != nil:
+		reject(secretsKeyType, "ClusterAccount", "is set beside ExistingKey, but belongs to a new key: remove one of them")
+	case !place.IsAccount(*account):
+		reject(secretsKeyType, "ClusterAccount", "is %q, must be an account ID of 12 digits", *account)
+	case !k.site.Region.Known() || !k.site.Account.Known():
+		reject(secretsKeyType, "ClusterAccount", "is set in a stack for any account and Region: name both in its Env")
+	}
+	k.c.Key.Account = k.site.Account.Text()
+	k.c.At.Account = place.Literal(*account)
+	if options := orDefault(props.Plugin, KmsPluginOptions{}); !options.none {
+		k.c.Plugin = &blueprint.Plugin{Tenants: checkTenants("Plugin.Tenants", nil, options.Tenants, cmp.Or(options.Mode, PluginModeDeployment))}
+	}
+	k.c.KnowPaths()
 }
 
 func newKey(scope constructs.Construct, id, cluster *string) *SecretsKey {
@@ -226,8 +272,10 @@ func (k *SecretsKey) refuseOwned(props *SecretsKeyProps) {
 func (k *SecretsKey) take(key awskms.IKey) {
 	const prop = "ExistingKey"
 	k.key, k.c.Key.ARN = key, *key.KeyArn()
-	// The list is read at synthesis, with what is granted until then.
-	k.required = awscdk.Lazy_UncachedString(&requestedStatements{k}, nil)
+	if !k.c.Key.ByPath {
+		// The list is read at synthesis, with what is granted until then.
+		k.required = awscdk.Lazy_UncachedString(&requestedStatements{k}, nil)
+	}
 	if !token(k.c.Key.ARN).Known() {
 		return
 	}
@@ -238,7 +286,7 @@ func (k *SecretsKey) take(key awskms.IKey) {
 	if region := k.site.Region; region.Known() && arn.Region != region.Text() {
 		reject(secretsKeyType, prop, "is in %s, must be in the Region of the cluster, %s", arn.Region, region.Text())
 	}
-	if account := k.site.Account; account.Known() && arn.AccountID != account.Text() {
+	if account := k.site.Account; !k.c.Key.ByPath && account.Known() && arn.AccountID != account.Text() {
 		warn(k, "key-owner-account",
 			"The existing key belongs to account "+arn.AccountID+". What is done to it there (disabling, deletion, its policy, its "+
 				"rotation, its aliases) is an event of that account: the alarms of this stack, in account "+account.Text()+
@@ -270,6 +318,9 @@ func (k *SecretsKey) create(props *SecretsKeyProps) {
 	spec := k.c.SecretsKey()
 	// The account and the managers; roles that are made later follow.
 	own := append(k.c.AccountStatements(), k.c.ManagerStatements()...)
+	if k.c.Key.ByPath {
+		own = k.c.KeyStatements()
+	}
 	k.policy = policyDocument(nil)
 	k.allow(own...)
 	key := awskms.NewKey(k, jsii.String("Resource"), &awskms.KeyProps{
@@ -306,7 +357,7 @@ func (k *SecretsKey) executionRole(prop string) string {
 		reject(secretsKeyType, prop,
 			"is missing, and the execution role of a synthesizer that is passed to a stack or an app can't be read from here: name the roles that create the cluster")
 	}
-	return k.site.ExecutionRole(*qualifier)
+	return k.c.At.ExecutionRole(*qualifier)
 }
 
 // allow adds statements to the policy, or to what the owner of the key is asked for. It
@@ -318,6 +369,9 @@ func (k *SecretsKey) allow(statements ...iampolicy.Statement) []awsiam.PolicySta
 			*sid = base + strconv.Itoa(n)
 		}
 		k.used = append(k.used, *sid)
+	}
+	if k.c.Key.ByPath && k.policy == nil {
+		return nil // it has them already
 	}
 	if k.policy != nil {
 		added := policyStatements(statements)

@@ -154,8 +154,12 @@ type WatchedCluster struct {
 	// KeyAlias is the alias of that key.
 	// Default: alias/eks/ and the cluster's name. An empty text is none.
 	KeyAlias *string
-	// LogsKeyArn is the ARN of the key of its logs. Required.
+	// LogsKeyArn is the ARN of the key of its logs. Required without ClusterAccount.
 	LogsKeyArn *string
+	// ClusterAccount is the account of the cluster, where that is another: its key alone is
+	// watched here, and the rest there.
+	// Default: that of the stack.
+	ClusterAccount *string
 	// KubectlHandler tells that it has the Lambda function with which the CDK applies
 	// Kubernetes objects.
 	// Default: true.
@@ -203,9 +207,12 @@ func NewSharedAlarms(scope constructs.Construct, id *string, props *SharedAlarms
 		require(sharedAlarmsType, at, w != nil)
 		checkClusterName(sharedAlarmsType+"."+at, w.ClusterName)
 		require(sharedAlarmsType, at+".KeyArn", w.KeyArn != nil)
-		require(sharedAlarmsType, at+".LogsKeyArn", w.LogsKeyArn != nil)
-		b := blueprint.Cluster{Name: *w.ClusterName, At: c.At, KubectlHandler: *orDefault(w.KubectlHandler, true)}
-		b.Refs.Key, b.Refs.LogsKey = token(*w.KeyArn), token(*w.LogsKeyArn)
+		b := blueprint.Cluster{Name: *w.ClusterName, At: c.At}
+		b.Refs.Key = token(*w.KeyArn)
+		if w.ClusterAccount == nil {
+			require(sharedAlarmsType, at+".LogsKeyArn", w.LogsKeyArn != nil)
+			b.Refs.LogsKey, b.KubectlHandler = token(*w.LogsKeyArn), *orDefault(w.KubectlHandler, true)
+		}
 		b.Key.Alias = *orDefault(w.KeyAlias, place.SecretsAlias(b.Name))
 		if b.Key.Alias == "" {
 			b.Key.ARN = *w.KeyArn // an existing key, whose alias nobody knows

@@ -225,7 +225,12 @@ func (c Cluster) FleetAlarms(clusters []Cluster) []tamper.Rule {
 	var all []tamper.Input
 	for _, o := range clusters {
 		in := tamper.Input{
-			ClusterName: o.Name, KeyARN: o.KeyARN(), LogsKeyARN: text(o.Refs.LogsKey), LogGroups: []string{o.ControlPlaneLogs().Name},
+			ClusterName: o.Name, KeyARN: o.KeyARN(), LogsKeyARN: text(o.Refs.LogsKey),
+		}
+		if in.LogsKeyARN != "" { // else it is in another account
+			in.LogGroups = []string{o.ControlPlaneLogs().Name}
+		} else {
+			in.KeyAlone = true
 		}
 		if alias := o.Alias(); alias != "" {
 			in.AliasARN = c.At.ARN("kms", alias)

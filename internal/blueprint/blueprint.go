@@ -153,6 +153,11 @@ type Key struct {
 	StrictGrants       bool
 	// BreakGlass are the ARNs of roles for an emergency.
 	BreakGlass []string
+	// Account is that of the key, where that is another than the cluster's. ByPath tells
+	// that its policy names the roles of the cluster by their IAM paths, before they are
+	// there.
+	Account string
+	ByPath  bool
 }
 
 // Audit is how use of the key and tampering with it are recorded and reported.

@@ -161,6 +161,7 @@ func (c Cluster) StackDescription() string {
 // AlarmsDescription that of the one with their alarms.
 const (
 	SharedDescription = "Audit trail and alarm topic of the EKS clusters in this account and Region (ekskms)"
+	KeysDescription   = "Keys of EKS clusters of other accounts in this Region (ekskms)"
 	AlarmsDescription = "Alarms on the keys of the EKS clusters in this account and Region (ekskms)"
 )
 

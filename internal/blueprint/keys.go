@@ -108,11 +108,29 @@ func (c Cluster) AccountStatements() []iampolicy.Statement {
 	owner := c.At
 	if key, ok := place.ParseARN(c.Key.ARN); ok {
 		owner.Account = place.Literal(key.AccountID)
+	} else if c.Key.Account != "" {
+		owner.Account = place.Literal(c.Key.Account)
 	}
 	if len(c.Key.BreakGlass) > 0 {
 		return keypolicy.AccountWithBreakGlass(owner.IAM("root"), c.Key.MultiRegion, c.roles(c.Key.BreakGlass))
 	}
 	return []iampolicy.Statement{keypolicy.Account(owner.IAM("root"), c.Key.MultiRegion)}
+}
+
+// KnowPaths has the policy of the key name the roles of the plugin and of tenants by their
+// IAM paths.
+func (c *Cluster) KnowPaths() {
+	c.Key.ByPath = true
+	if c.Plugin == nil {
+		return
+	}
+	at, name := c.At, c.Name
+	c.Refs.PluginRole = place.Literal(at.RolesBelow(place.PluginRolePath(name)))
+	if len(c.Plugin.Tenants) > 0 {
+		c.Refs.TenantRole = func(tenant string) place.Value {
+			return place.Literal(at.RolesBelow(place.TenantRolePath(name, tenant)))
+		}
+	}
 }
 
 // AddedStatements are what the policy of a key needs for the cluster beside the

@@ -39,9 +39,18 @@ func (c Cluster) ClusterRole() Role {
 	return r
 }
 
+// byPath is the path of a role where the policy of the key names it by that.
+func (c Cluster) byPath(path string) string {
+	if c.Key.ByPath {
+		return path
+	}
+	return ""
+}
+
 // PluginRole is the role of the plugin's own pods.
 func (c Cluster) PluginRole() Role {
 	return Role{
+		Path:        c.byPath(place.PluginRolePath(c.Name)),
 		Description: "Lets the KMS plugin on EKS cluster " + c.Name + " use the key of its secrets",
 		Trust:       keypolicy.PluginTrust(c.Session()),
 		Policy:      iampolicy.OnResource(c.PluginStatements(), c.KeyARN()),
@@ -52,6 +61,7 @@ func (c Cluster) PluginRole() Role {
 func (c Cluster) TenantRole(t Tenant) Role {
 	c.Refs.TenantRole = nil // its own policy names no role
 	return Role{
+		Path:        c.byPath(place.TenantRolePath(c.Name, t.Name)),
 		Description: "Lets the KMS plugin of tenant " + t.Name + " on EKS cluster " + c.Name + " use the key of the cluster",
 		Trust:       keypolicy.PluginTrust(c.TenantSession(t)),
 		Policy:      iampolicy.OnResource(keypolicy.TenantUse(c.tenants([]Tenant{t})), c.KeyARN()),

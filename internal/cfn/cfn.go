@@ -72,8 +72,9 @@ type Template struct {
 	Outputs  map[string]any
 	unknowns map[string]bool // expressions that stand in strings as ${Expression}
 	// transforms are the macros that may change the template before it is deployed; twice
-	// says where a name is given twice.
-	transforms, twice []string
+	// says where a name is given twice, and known which keys have the ARNs that they are said
+	// to have.
+	transforms, twice, known []string
 }
 
 // Caveats say why what is deployed may not be what the template seems to say.
@@ -83,6 +84,9 @@ func (t *Template) Caveats() (all []string) {
 	}
 	for _, where := range t.twice {
 		all = append(all, fmt.Sprintf("%s, %s", t.Name, where))
+	}
+	for _, what := range t.known {
+		all = append(all, fmt.Sprintf("%s, %s", t.Name, what))
 	}
 	return all
 }

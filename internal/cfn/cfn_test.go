@@ -305,3 +305,33 @@ func TestTwice(t *testing.T) {
 		})
 	}
 }
+
+// TestKnownKey: a key that says in its metadata which it is, is the one that others name by
+// its ARN, and that is said. What is no ID of a key, or of something else, is nothing.
+func TestKnownKey(t *testing.T) {
+	const id = "1234abcd-12ab-34cd-56ef-1234567890ab"
+	text := func(kind, id string) string {
+		return `{"Resources":{"K":{"Type":"` + kind + `","Metadata":{"ekskms:keyId":"` + id + `"}},` +
+			`"C":{"Type":"AWS::EKS::Cluster","Properties":{"Key":"arn:aws:kms:eu-central-1:111122223333:key/` + id + `","Own":{"Fn::GetAtt":["K","Arn"]}}}}}`
+	}
+	for _, c := range []struct {
+		kind, id string
+		known    bool
+	}{{"AWS::KMS::Key", id, true}, {"AWS::KMS::Key", "K2", false}, {"AWS::KMS::ReplicaKey", id, false}} {
+		a, err := Parse("t", []byte(text(c.kind, c.id)), Environment{Account: "111122223333", Region: "eu-central-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := a.Templates[0].Resources["C"].Properties
+		if same := p["Key"] == p["Own"]; same != c.known {
+			t.Errorf("%v: the key is %v, and named %v", c, p["Own"], p["Key"])
+		}
+		want := 0
+		if c.known {
+			want = 1
+		}
+		if got := a.Templates[0].Caveats(); len(got) != want {
+			t.Errorf("%v: caveats %q", c, got)
+		}
+	}
+}

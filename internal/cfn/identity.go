@@ -1,6 +1,7 @@
 package cfn
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/ekskms/ekskms/internal/place"
@@ -58,6 +59,19 @@ func (r *resolver) properties(id string) map[string]any {
 func (r *resolver) identity(id string) identity {
 	kind, _ := r.raw.resources[id]["Type"].(string)
 	return identities[kind]
+}
+
+var keyID = regexp.MustCompile(`^(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+
+// known is the ARN that a key of KMS has by its metadata, or empty: see
+// [place.KeyIDMetadata].
+func (r *resolver) known(id string) string {
+	resource := r.raw.resources[id]
+	metadata, _ := resource["Metadata"].(map[string]any)
+	if name, _ := metadata[place.KeyIDMetadata].(string); resource["Type"] == "AWS::KMS::Key" && keyID.MatchString(name) {
+		return r.arnOf(id, name)
+	}
+	return ""
 }
 
 // given is the name that a template gives a resource, or empty.

@@ -70,6 +70,7 @@ type loader struct {
 	undecided bool // tells that there were some
 	resolvers []*resolver
 	exports   map[string][]exported // by their names, once one is imported
+	names     *strings.Replacer     // of keys whose ARNs are known
 	depth     int
 	ahead     map[string]file // what was read already
 }
@@ -290,7 +291,21 @@ func (l *loader) resolve() (*Assembly, error) {
 		}
 	}
 	for _, r := range l.resolvers {
-		r.shared = a.Shared
+		r.shared, r.template.known = a.Shared, nil
+	}
+	// A key that is known to have an ARN is the one that other templates name by it.
+	var names []string
+	for _, r := range l.resolvers {
+		for _, id := range slices.Sorted(maps.Keys(r.raw.resources)) {
+			if arn := r.known(id); arn != "" {
+				names = append(names, arn, r.arn(id))
+				r.template.known = append(r.template.known, fmt.Sprintf("key %s: its metadata %q says that it is the key %s, which was taken for true", id, place.KeyIDMetadata, arn))
+			}
+		}
+	}
+	l.names = nil
+	if names != nil {
+		l.names = strings.NewReplacer(names...)
 	}
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))

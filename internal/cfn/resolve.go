@@ -134,6 +134,9 @@ func (r *resolver) value(v any) any {
 		}
 		return m
 	case string:
+		if r.loader.names != nil {
+			v = r.loader.names.Replace(v)
+		}
 		if !strings.Contains(v, "{{resolve:") {
 			return v
 		}

@@ -9,11 +9,12 @@ import (
 )
 
 // identityOf returns the IAM policies of a subject: of a principal of the templates, what
-// they say. For one of another account its administrators decide, so the most is assumed;
-// for one that is not in the templates nothing.
+// they say. For one of another account than the key's, which KMS asks for more than the key
+// policy, its administrators decide: the most is assumed. For one that is not in the
+// templates nothing.
 func (c *checker) identityOf(s *subject) []iampolicy.NamedDocument {
 	switch {
-	case s.foreign:
+	case s.foreign, s.abroad && s.role == nil:
 		return estate.Everything()
 	case s.role == nil:
 		return nil

@@ -43,7 +43,9 @@ type subject struct {
 	role    *estate.Principal
 	root    bool
 	service bool
-	foreign bool
+	// abroad tells that it is of another account than the key, foreign that no cluster under
+	// the key is there either.
+	abroad, foreign bool
 	// like are the patterns by which it is named: it is an example.
 	like     []string
 	identity []iampolicy.NamedDocument
@@ -206,7 +208,8 @@ func (kp *keyPolicy) findSubjects() {
 		if !service {
 			s.role = kp.c.estate.Principal(arn)
 			account := accountOf(arn)
-			s.foreign = account != "" && account != kp.key.In.Account
+			s.abroad = account != "" && account != kp.key.In.Account
+			s.foreign = s.abroad && !kp.home(account)
 			if s.foreign && strings.HasPrefix(account, "unknown-") {
 				kp.c.noteAt(kp.key.Resource, "the key policy names %s, whose account is not in the template: whether it is another account was not judged", arn)
 				s.foreign = false
@@ -241,7 +244,7 @@ func (kp *keyPolicy) likeSubjects() {
 		return
 	}
 	for _, use := range kp.uses(append(slices.Clone(keyActions), actionDescribe), nil, kp.ofAccount) {
-		if use.Named || len(use.Like) == 0 || use.Account != kp.key.In.Account || slices.ContainsFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN }) {
+		if use.Named || len(use.Like) == 0 || !kp.home(use.Account) || slices.ContainsFunc(kp.subjects, func(s *subject) bool { return s.arn == use.ARN }) {
 			continue
 		}
 		kp.subjects = append(kp.subjects, &subject{arn: use.ARN, like: use.Like, identity: estate.Everything()})
@@ -260,10 +263,16 @@ func (kp *keyPolicy) patterns() bool {
 // Who is of interest to a rule: those of the account who have no name, those of other
 // accounts, those who have a name or are like a pattern.
 func (kp *keyPolicy) ofAccount(h iampolicy.Holder) bool {
-	return !h.Named && h.Account == kp.key.In.Account
+	return !h.Named && kp.home(h.Account)
 }
 func (kp *keyPolicy) ofOthers(h iampolicy.Holder) bool {
-	return h.Account != "" && h.Account != kp.key.In.Account
+	return h.Account != "" && !kp.home(h.Account)
+}
+
+// home tells whether an account is that of the key, or of a cluster under it: a key may be
+// in an account of its own.
+func (kp *keyPolicy) home(account string) bool {
+	return account == kp.key.In.Account || slices.ContainsFunc(kp.key.Clusters, func(cl *estate.Cluster) bool { return cl.In.Account == account })
 }
 func (kp *keyPolicy) ofSomebody() func(iampolicy.Holder) bool {
 	patterns := kp.patterns()
@@ -307,7 +316,7 @@ func (kp *keyPolicy) explain(s *subject, action string, context iampolicy.Contex
 		known[key] = values
 	}
 	caller := s.arn
-	if s.foreign {
+	if s.abroad {
 		// An account is all of its roles, and a root has no tags, say.
 		if account, ok := strings.CutSuffix(caller, ":root"); ok {
 			caller = account + ":role/Somebody"
@@ -638,7 +647,7 @@ func (kp *keyPolicy) subject(use iampolicy.Use) *subject {
 	case i >= 0:
 		return kp.subjects[i]
 	case !use.Named && len(use.Like) > 0 && !use.AnyAccount:
-		return &subject{arn: use.ARN, like: use.Like, identity: estate.Everything(), foreign: use.Account != kp.key.In.Account}
+		return &subject{arn: use.ARN, like: use.Like, identity: estate.Everything(), foreign: !kp.home(use.Account)}
 	}
 	return nil
 }

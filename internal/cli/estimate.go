@@ -106,7 +106,7 @@ func estimates(file *config.File, load estimate.Load) (all []account) {
 		site := estimate.Site{Shared: e.Shared(file.Shared)}
 		for _, c := range e.Clusters {
 			if slices.ContainsFunc(file.Clusters, func(o config.Cluster) bool { return o.Name == c.Name }) {
-				site.Clusters = append(site.Clusters, c.Blueprint())
+				site.Clusters = append(site.Clusters, c.KeyBlueprint())
 			}
 		}
 		if !e.Chosen && !e.Records {

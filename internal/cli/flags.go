@@ -247,6 +247,9 @@ func (c *configuration) load(cmd *cobra.Command) (*config.File, error) {
 	if c.whole, c.places, err = config.Resolve(sources...); err != nil {
 		return nil, err
 	}
+	if err := c.whole.ReadOutputs(sources[0].Name); err != nil {
+		return nil, err
+	}
 	if builtIn {
 		notice(cmd, "there is no "+config.FileName+" here, so this is the built-in default", "")
 	}
@@ -262,6 +265,11 @@ func (c *configuration) load(cmd *cobra.Command) (*config.File, error) {
 	file, err := c.whole.Only(only...)
 	if err != nil {
 		return nil, hint.Usage(err.Error(), "")
+	}
+	if waiting := file.Waiting(); len(waiting) > 0 {
+		k := file.Shared.KeyAccount
+		notice(cmd, fmt.Sprintf("the keys in account %s of %s are not known yet, so there are no stacks of these clusters", k.Account, strings.Join(waiting, ", ")),
+			"deploy the stacks ekskms-keys with --outputs-file "+k.Outputs+", which belongs beside "+sources[0].Name+", and run this again")
 	}
 	return file, nil
 }

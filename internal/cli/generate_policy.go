@@ -153,6 +153,9 @@ func keyRoles(cmd *cobra.Command, c *blueprint.Cluster, cluster, plugin string, 
 	if err := nameCreators(cmd, c); err != nil {
 		return err
 	}
+	if c.Key.ByPath && plugin == "" && len(tenants) == 0 {
+		return nil // the policy names their paths
+	}
 	if c.Plugin != nil && plugin == "" {
 		warn(cmd, "the policy is printed without the plugin's role, which the deployment makes", "deploy, and add what --plugin-role-arn with the stack's output PluginRoleArn prints")
 	}

@@ -58,6 +58,11 @@ func placesOf(from configuration) *places {
 	for _, e := range from.whole.Environments() {
 		p.clusters[place.SharedStack(e.Account, e.Region)], p.clusters[place.AlarmsStack(e.Account, e.Region)] = "shared", "shared"
 	}
+	for _, e := range from.whole.KeyEnvironments() {
+		for _, stack := range []string{place.SharedStack(e.Account, e.Region), place.KeysStack(e.Account, e.Region), place.AlarmsStack(e.Account, e.Region)} {
+			p.clusters[stack] = "shared.keyAccount"
+		}
+	}
 	return p
 }
 

@@ -78,7 +78,9 @@ func printReport(cmd *cobra.Command, r *synth.Report, output string, resources, 
 			printText(w, style, r, resources)
 			printNext(w, style, r)
 			for _, c := range clusters.Clusters {
-				printPlugin(w, style, c.Plugin)
+				if !c.Waits() {
+					printPlugin(w, style, c.Plugin)
+				}
 			}
 		}
 		if _, err := io.WriteString(stdout, w.String()); err != nil {
@@ -113,6 +115,9 @@ func printText(w io.Writer, style terminal.Style, r *synth.Report, resources boo
 		p("%s, for %s\n", style.Paint(terminal.Bold, s.Name), environment(s.Environment))
 		switch {
 		case s.Kind != synth.KindCluster:
+		case s.ExistingKey && len(s.KeyPolicy) == 0:
+			title("The key of the secrets")
+			p("%s\n", style.Wrap("  ", "  ", "It is in a central account, and its policy names the roles of this cluster by their IAM paths."))
 		case s.ExistingKey:
 			title("What the owner of the existing key must add to its policy")
 			p("%s\n", style.Wrap("  ", "  ", "As JSON in the output "+blueprint.Outputs.ExistingKey.ID+". Add what names a role of this stack after the deployment, which makes that role, and all else before it."))
@@ -120,7 +125,7 @@ func printText(w io.Writer, style terminal.Style, r *synth.Report, resources boo
 			title("Who may do what with the key of the secrets")
 			p("%s\n", style.Wrap("  ", "  ", fmt.Sprintf("%s, which rotates every %d days", s.KeyPath, s.RotationDays)))
 		}
-		if s.Kind == synth.KindCluster {
+		if len(s.Creators) > 0 {
 			p("%s", style.Table("  ", policyRows(s.KeyPolicy)))
 			title("Who may create the cluster")
 			for _, creator := range s.Creators {
@@ -145,7 +150,7 @@ func printText(w io.Writer, style terminal.Style, r *synth.Report, resources boo
 func printSummary(w io.Writer, style terminal.Style, r *synth.Report) {
 	rows := [][]string{headings(style, "Stack", "For", "Key", "Resources")}
 	inOrder := slices.Clone(r.Stacks)
-	deployed := []string{synth.KindRecord, synth.KindCluster, synth.KindAlarms}
+	deployed := []string{synth.KindRecord, synth.KindKeys, synth.KindCluster, synth.KindAlarms}
 	slices.SortStableFunc(inOrder, func(a, b synth.StackReport) int {
 		return cmp.Or(strings.Compare(a.Environment, b.Environment), cmp.Compare(slices.Index(deployed, a.Kind), slices.Index(deployed, b.Kind)))
 	})

@@ -24,6 +24,21 @@ func (e Environment) Shared(shared *Shared) blueprint.Cluster {
 	return b
 }
 
+// blueprint is the key with all that is chosen for it.
+func (k Key) blueprint() blueprint.Key {
+	return blueprint.Key{
+		ARN: k.ARN, Alias: k.Alias, RotationPeriodDays: k.RotationPeriodDays, PendingWindowDays: k.PendingWindowDays, MultiRegion: k.MultiRegion,
+		StrictGrants: k.StrictGrants, BreakGlass: k.BreakGlass, Account: k.Central,
+	}
+}
+
+// KeyBlueprint is the cluster for who makes its key, also in a central account.
+func (c Cluster) KeyBlueprint() blueprint.Cluster {
+	b := c.Blueprint()
+	b.Key = c.Key.blueprint()
+	return b
+}
+
 // Blueprint is the cluster as its renderers take it. It is in its place only if the
 // configuration says where that is.
 func (c Cluster) Blueprint() blueprint.Cluster {
@@ -36,7 +51,7 @@ func (c Cluster) Blueprint() blueprint.Cluster {
 		Capacity:          c.capacity(),
 		MoreAddOns:        c.addOns(),
 		Overrides:         c.Overrides,
-		Key:               blueprint.Key(c.Key),
+		Key:               c.Key.blueprint(),
 		Administrators:    c.Administrators,
 		Creators:          c.Creators,
 		Audit:             blueprint.Audit(c.Audit),
@@ -69,6 +84,13 @@ func (c Cluster) Blueprint() blueprint.Cluster {
 	}
 	if c.Volumes != nil {
 		b.Volumes = &blueprint.Volumes{KeyARN: c.Volumes.KeyARN, Architecture: c.Plugin.Architecture}
+	}
+	if c.Key.Central != "" {
+		if c.Key.CentralARN != "" {
+			b.Key = blueprint.Key{ARN: c.Key.CentralARN, StrictGrants: c.Key.StrictGrants}
+		}
+		b.Key.Account = c.Key.Central
+		b.KnowPaths()
 	}
 	b.Applied = c.Plugin.Apply != ApplyNone
 	b.KubectlHandler = b.Applied && (b.Plugin != nil || b.Secrets.Makes() || b.Volumes != nil)

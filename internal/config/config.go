@@ -59,11 +59,23 @@ type Shared struct {
 	// How the use of the keys, and tampering with them, is recorded and reported. Default: one new trail for each account, no notifications by e-mail.
 	Audit SharedAudit `yaml:"audit"`
 
+	// A central account for the keys of all clusters that have no key.arn. Default: each key is in the account of its cluster.
+	KeyAccount *KeyAccount `yaml:"keyAccount,omitempty" config:"optional"`
+
 	// Home Regions of the new trails, by account. A trail can't move. Default: the Region of the account's first cluster.
 	HomeRegions map[string]string `yaml:"homeRegions,omitempty" jsonschema:"maxProperties=1000" config:"keyRule=account,rule=region"`
 
 	// Tags for every resource of the shared stacks that can have them, as those of a cluster. Default: none.
 	Tags map[string]string `yaml:"tags,omitempty" jsonschema:"maxProperties=50" config:"keyRule=tagKey,rule=tagValue"`
+}
+
+// KeyAccount is a central account for keys. Its stacks, ekskms-keys with the record and the alarms around it, come first: the ARNs of the keys are known once they are deployed.
+type KeyAccount struct {
+	// AWS account of the keys: 12 digits, quoted. No cluster is there. Required.
+	Account string `yaml:"account" jsonschema:"required" config:"rule=account"`
+
+	// File beside this one with the ARNs of the keys, as npx cdk deploy --outputs-file writes it. Until a cluster's key is in it, the cluster has no stack. Default: keys.json.
+	Outputs string `yaml:"outputs" jsonschema:"default=keys.json" config:"rule=fileName"`
 }
 
 // SharedAudit says how the use of the keys of several clusters, and tampering with them, is recorded and reported.
@@ -337,6 +349,10 @@ type Key struct {
 
 	// ARNs of IAM roles, or permission sets as permission-set/NAME, for an emergency. With any, only they, the administrators and the account's root user may disable a new key or schedule its deletion, and only they and the creators may change its policy or copy it to another Region: an IAM policy can give that to nobody else. At most 3, whose ARNs have 420 characters in all, of which a permission set takes about 380. Not with arn. Default: any principal that the account's IAM policies allow.
 	BreakGlass []string `yaml:"breakGlass,omitempty" jsonschema:"uniqueItems=true" config:"is=breakGlass,rule=role,unless=arn"`
+
+	// Central is the account of the key, where that is a central one, and CentralARN the key
+	// there once it is known: see [File.UseOutputs].
+	Central, CentralARN string `yaml:"-"`
 }
 
 // Audit says how the use of the key, and tampering with it, is recorded and reported.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -94,6 +95,9 @@ func (d *decoder) shared(file *File) {
 			d.faultAt(trail, "is in the partition %s, and cluster %s in %s: a trail is for one partition", arn.Partition, c.Name, place.Partition(c.Region))
 		}
 	}
+	if k := file.Shared.KeyAccount; k != nil && d.ok("shared.keyAccount.account") {
+		accounts[k.Account] = d.keyAccount(file, k.Account)
+	}
 	for _, account := range slices.Sorted(maps.Keys(file.Shared.HomeRegions)) {
 		p, region := join("shared.homeRegions", account), file.Shared.HomeRegions[account]
 		if d.ok(p) && !slices.Contains(accounts[account], region) {
@@ -102,8 +106,114 @@ func (d *decoder) shared(file *File) {
 	}
 }
 
+// keyAccount gives the clusters their keys in the central account, and returns its Regions.
+func (d *decoder) keyAccount(file *File, account string) (regions []string) {
+	const at = "shared.keyAccount.account"
+	aliases, partition := map[[2]string]string{}, ""
+	for i := range file.Clusters {
+		c, path := &file.Clusters[i], fmt.Sprintf("clusters[%d]", i)
+		switch {
+		case c.Key.ARN != "" || d.bad[path+".region"] || d.bad[path+".account"]:
+			continue
+		case c.Region == "":
+			d.fault(d.nodes[path], path+".region", "", "is required, and account too, since the key is in account %s: its policy names both", account)
+			continue
+		case c.Account == account:
+			d.faultAt(at, "is the account of cluster %s: give the keys an account of their own", c.Name)
+			return nil
+		case partition != "" && partition != place.Partition(c.Region):
+			d.faultAt(at, "is in one partition, and clusters are in %s and %s: use a file for each partition", partition, place.Partition(c.Region))
+			return nil
+		}
+		partition = place.Partition(c.Region)
+		if !slices.Contains(regions, c.Region) {
+			regions = append(regions, c.Region)
+		}
+		alias := [2]string{c.Region, c.Key.Alias}
+		if other := aliases[alias]; other != "" {
+			d.faultAt(path+".key.alias", "is the alias of the key of cluster %s, in the same Region of account %s: give each its own", other, account)
+		}
+		aliases[alias] = c.Name
+		c.Key.Central = account
+	}
+	return regions
+}
+
+// UseOutputs takes the ARNs of central keys from what the CDK CLI wrote of the outputs of
+// their stacks. An output that is no such key is an error.
+func (f *File) UseOutputs(name string, data []byte) error {
+	var stacks map[string]map[string]string
+	if err := json.Unmarshal(data, &stacks); err != nil {
+		return fmt.Errorf("%s is not what npx cdk deploy --outputs-file writes, a JSON object of stacks with their outputs", name)
+	}
+	for _, clusters := range [][]Cluster{f.Clusters, f.All} {
+		for i := range clusters {
+			c := &clusters[i]
+			if c.Key.Central == "" {
+				continue
+			}
+			stack, output := place.KeysStack(c.Key.Central, c.Region), place.KeyOutput(c.Name)
+			arn, found := stacks[stack][output]
+			if !found {
+				continue
+			}
+			if p, ok := place.ParseARN(arn); !ok || p.Service != "kms" || p.AccountID != c.Key.Central || p.Region != c.Region || !strings.HasPrefix(p.Resource, "key/") {
+				return fmt.Errorf("%s: output %s of stack %s is %q, which is no key in account %s and Region %s: deploy that stack again with --outputs-file", name, output, stack, arn, c.Key.Central, c.Region)
+			}
+			c.Key.CentralARN = arn
+		}
+	}
+	return nil
+}
+
+// Waiting are the names of the clusters whose keys are not known yet.
+func (f *File) Waiting() (names []string) {
+	for _, c := range f.Clusters {
+		if c.Waits() {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// Waits tells that the cluster's key is in a central account and not known yet.
+func (c Cluster) Waits() bool { return c.Key.Central != "" && c.Key.CentralARN == "" }
+
+// KeyEnvironments are the Regions of the central account with keys. Their Clusters are those
+// whose keys are there.
+func (f *File) KeyEnvironments() (found []*Environment) {
+	if f.Shared == nil || f.Shared.KeyAccount == nil {
+		return nil
+	}
+	account := f.Shared.KeyAccount.Account
+	all := f.All
+	if all == nil {
+		all = f.Clusters
+	}
+	for _, c := range all {
+		if c.Key.Central == "" {
+			continue
+		}
+		i := slices.IndexFunc(found, func(e *Environment) bool { return e.Region == c.Region })
+		if i < 0 {
+			i = len(found)
+			home := f.Shared.HomeRegions[account]
+			if len(found) > 0 {
+				home = cmp.Or(home, found[0].Region)
+			}
+			found = append(found, &Environment{Account: account, Region: c.Region, HomeRegion: cmp.Or(home, c.Region), Keys: true})
+		}
+		found[i].Clusters = append(found[i].Clusters, c)
+		found[i].Chosen = found[i].Chosen || slices.ContainsFunc(f.Clusters, func(o Cluster) bool { return o.Name == c.Name })
+	}
+	for _, e := range found {
+		e.Records = true
+	}
+	return found
+}
+
 // ofStacks are the names of clusters whose stacks would have the names of shared ones.
-var ofStacks = regexp.MustCompile(`^(shared|alarms)(-[0-9]{12}-.*)?$`)
+var ofStacks = regexp.MustCompile(`^(shared|alarms|keys)(-[0-9]{12}-.*)?$`)
 
 func (d *decoder) waves(file *File, first map[string]*yaml.Node) {
 	if len(file.Waves) == 0 || d.bad["waves"] || d.bad["clusters"] {
@@ -215,6 +325,8 @@ type Environment struct {
 	Chosen   bool
 	// Records tells whether the trail of one that is meant is there.
 	Records bool
+	// Keys tells that their keys are here, and not the clusters.
+	Keys bool
 }
 
 // Environments are the accounts and Regions of the clusters that share a record, in the

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ekskms/ekskms/internal/config"
+	names "github.com/ekskms/ekskms/internal/place"
 )
 
 const fleet = `defaults:
@@ -106,20 +107,20 @@ func TestDefaults(t *testing.T) {
 func TestFleetExamples(t *testing.T) {
 	s := compileSchema(t)
 	paths, err := filepath.Glob("../../examples/*/fleet.yaml")
-	if err != nil || len(paths) != 2 {
+	if err != nil || len(paths) != 3 {
 		t.Fatalf("found %d examples: %v", len(paths), err)
 	}
 	for _, path := range paths {
-		file, err := config.Load(path)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := config.Parse(config.Source{Name: path, Data: text})
 		if err != nil {
 			t.Fatal(err)
 		}
 		checkComplete(t, file)
 		checkRoundTrip(t, file)
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
 		if err := schemaError(t, s, string(text)); err != nil {
 			t.Errorf("the schema refuses %s: %v", path, err)
 		}
@@ -218,6 +219,17 @@ var fleetFaults = []struct {
 		`a.yaml:10: shared.audit.trailArn: arn:aws:cloudtrail:eu-central-1:111122223333:trail/org: is in the partition aws, and cluster shared in aws-cn: a trail is for one partition`,
 		`a.yaml:10: shared.audit.retentionDays: 5: can't stand beside trailArn (line 10): remove one of them`,
 		`a.yaml:11: shared.homeRegions.111122223333: us-east-1: is a Region in which account 111122223333 has no cluster here: the trail is made in a shared stack of its clusters`,
+	}},
+	{"keys in an account with clusters", []string{"clusters:\n- {name: a, account: \"111122223333\", region: eu-central-1}\n- {name: b}\nshared:\n  keyAccount: {account: \"111122223333\", outputs: ../keys.json}\n"}, []string{
+		`a.yaml:5: shared.keyAccount.account: 111122223333: is the account of cluster a: give the keys an account of their own`,
+		`a.yaml:5: shared.keyAccount.outputs: ../keys.json: must be the name of a file in the folder of this one, such as keys.json`,
+	}},
+	{"keys of clusters anywhere, and of one alias", []string{"clusters:\n- {name: a, account: \"111122223333\", region: eu-central-1, key: {alias: alias/x}}\n- {name: b, account: \"444455556666\", region: eu-central-1, key: {alias: alias/x}}\n- {name: c}\nshared:\n  keyAccount: {account: \"777788889999\"}\n"}, []string{
+		`a.yaml:3: clusters[1].key.alias: alias/x: is the alias of the key of cluster a, in the same Region of account 777788889999: give each its own (cluster b)`,
+		`a.yaml:4: clusters[2].region: is required, and account too, since the key is in account 777788889999: its policy names both (cluster c)`,
+	}},
+	{"keys of two partitions", []string{"clusters:\n- {name: a, account: \"111122223333\", region: eu-central-1}\n- {name: b, account: \"444455556666\", region: cn-north-1}\nshared:\n  keyAccount: {account: \"777788889999\"}\n"}, []string{
+		`a.yaml:5: shared.keyAccount.account: 777788889999: is in one partition, and clusters are in aws and aws-cn: use a file for each partition`,
 	}},
 	{"how the CDK deploys", []string{"defaults: {cdk: {qualifier: Acme-1, permissionsBoundary: \"arn:aws:iam::111122223333:policy/x\"}}\nclusters:\n- {name: a, cdk: {executionRole: \"x-${Region}\"}}\n"}, []string{
 		`a.yaml:1: defaults.cdk.qualifier: Acme-1: must be 1 to 10 lowercase letters and digits`,
@@ -338,6 +350,45 @@ func TestResolved(t *testing.T) {
 	} {
 		if !slices.ContainsFunc(strings.Split(string(out), "\n"), func(line string) bool { return strings.TrimSpace(line) == want }) {
 			t.Errorf("no line %q in:\n%s", want, out)
+		}
+	}
+}
+
+// TestUseOutputs: what the CDK CLI wrote of the keys is taken only if it can be true.
+func TestUseOutputs(t *testing.T) {
+	const text = "clusters:\n- {name: a, account: \"111122223333\", region: eu-central-1}\n- {name: b, account: \"111122223333\", region: us-east-1}\n" +
+		"- {name: c, account: \"111122223333\", region: eu-central-1, key: {arn: \"arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\"}}\n" +
+		"shared:\n  keyAccount: {account: \"777788889999\"}\n"
+	const arn = "arn:aws:kms:eu-central-1:777788889999:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	output := "KeyArn" + names.ShortHash("a")
+	for name, c := range map[string]struct{ json, want string }{
+		"a key":              {`{"ekskms-keys-777788889999-eu-central-1": {"` + output + `": "` + arn + `", "x": "y"}}`, ""},
+		"no JSON":            {`keys`, "--outputs-file writes"},
+		"of another account": {`{"ekskms-keys-777788889999-eu-central-1": {"` + output + `": "` + strings.Replace(arn, "777788889999", "111122223333", 1) + `"}}`, "which is no key in account 777788889999 and Region eu-central-1"},
+		"an alias":           {`{"ekskms-keys-777788889999-eu-central-1": {"` + output + `": "arn:aws:kms:eu-central-1:777788889999:alias/a"}}`, "is no key in account"},
+	} {
+		file := parseFleet(t, text)
+		if got := strings.Join(file.Waiting(), " "); got != "a b" {
+			t.Errorf("at first %q wait", got)
+		}
+		err := file.UseOutputs("keys.json", []byte(c.json))
+		switch {
+		case c.want == "" && err != nil, c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		case c.want != "":
+			continue
+		}
+		if got := strings.Join(file.Waiting(), " "); got != "b" {
+			t.Errorf("then %q wait", got)
+		}
+		if b := file.Clusters[0].Blueprint(); b.Key.ARN != arn || !b.Key.ByPath {
+			t.Errorf("the key is %+v", b.Key)
+		}
+		if b := file.Clusters[0].KeyBlueprint(); b.Key.ARN != "" || b.Key.RotationPeriodDays != 90 {
+			t.Errorf("the key is made as %+v", b.Key)
+		}
+		if environments := file.KeyEnvironments(); len(environments) != 2 || environments[1].HomeRegion != "eu-central-1" {
+			t.Errorf("keys are in %+v", environments)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -62,7 +63,28 @@ func Load(paths ...string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(sources...)
+	file, err := Parse(sources...)
+	if err != nil {
+		return nil, err
+	}
+	return file, file.ReadOutputs(sources[0].Name)
+}
+
+// ReadOutputs reads the ARNs of central keys from the file that a configuration names, in the
+// folder of the configuration. A file that is not there is none yet.
+func (f *File) ReadOutputs(path string) error {
+	if f.Shared == nil || f.Shared.KeyAccount == nil {
+		return nil
+	}
+	name := filepath.Join(filepath.Dir(path), f.Shared.KeyAccount.Outputs)
+	data, err := os.ReadFile(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading the outputs of the keys: %w", err)
+	}
+	return f.UseOutputs(name, data)
 }
 
 // Open reads a file, and does not parse it.

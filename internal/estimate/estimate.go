@@ -553,6 +553,9 @@ func (e *estimator) notes() {
 	note("Free tiers are those of the account: they are taken as unused by anything else.")
 	note("Not counted: the cluster's hours, nodes, NAT gateways, traffic; what CloudWatch Logs asks of its key; a copy of each alarm in a log group, and what a deployment's calls of the kubectl handler log and have CloudTrail record as data events, which is cents.")
 	note("That the requests of EKS's own API servers are on your bill is inferred, as is that they ask for one seed after another. The latency of a request is yours to say: nothing was measured against AWS.")
+	if i := slices.IndexFunc(e.clusters, func(p part) bool { return p.c.Key.Account != "" }); i >= 0 {
+		note("The keys of the secrets, and the requests to them, are counted here, and the keys billed to account %s. What the record and the alarms cost there is not counted.", e.clusters[i].c.Key.Account)
+	}
 	if made, _ := e.made(); made > 0 && len(e.sites) == 0 && (e.l.Trails > 0 || e.l.Clusters > 1) {
 		note("With audit.trailArn, the clusters share a trail that exists: no further copy, no further bucket.")
 	}

@@ -155,8 +155,9 @@ func Administrators(roleARNs []string, multiRegion bool) []iampolicy.Statement {
 }
 
 // bySet splits a statement for roles into one for those that are named, and one for those
-// of permission sets, whose names nobody knows beforehand: it is for the account, whose
-// IAM policies must allow the actions too, as long as the caller is such a role.
+// of permission sets, whose names nobody knows beforehand, or of a path, which are not there
+// yet: it is for the account, whose IAM policies must allow the actions too, as long as the
+// caller is such a role.
 func bySet(statements ...iampolicy.Statement) (all []iampolicy.Statement) {
 	for _, s := range statements {
 		named, sets := s, s
@@ -178,7 +179,9 @@ func bySet(statements ...iampolicy.Statement) (all []iampolicy.Statement) {
 			all = append(all, named)
 		}
 		if patterns != nil {
-			sets.Sid += "BySet"
+			if place.IsSet(s.Principal.AWS[0]) || len(named.Principal.AWS) > 0 {
+				sets.Sid += "BySet"
+			}
 			sets.Condition = maps.Clone(s.Condition)
 			if sets.Condition == nil {
 				sets.Condition = iampolicy.Condition{}
@@ -353,6 +356,10 @@ func pluginActions() iampolicy.Values { return iampolicy.Values{"kms:Decrypt", "
 // tags that EKS Pod Identity gives to that service account of that cluster. That
 // guards against a trust added to the role by accident; any principal that may change the
 // role's trust policy or its tags can forge them.
+//
+// Where the role is not there yet, its ARN may be a pattern of a path, see
+// [place.RolePatterns]. Any principal that may make roles with that path, and give them
+// policies and tags, can forge those too.
 func PluginUse(roleARN string, context EncryptionContext, session *PodSession) []iampolicy.Statement {
 	describe := iampolicy.Statement{
 		Sid:       SidPluginDescribe,
@@ -371,7 +378,7 @@ func PluginUse(roleARN string, context EncryptionContext, session *PodSession) [
 		use.Condition["StringEquals"] = session.tags("aws:PrincipalTag/")
 	}
 	context.require(use.Condition)
-	return []iampolicy.Statement{describe, use}
+	return bySet(describe, use)
 }
 
 // Tenant is a hosted control plane on the cluster: a name, and the pods of its
@@ -473,7 +480,7 @@ func TenantUse(tenants []Tenant) []iampolicy.Statement {
 	}
 	describe.Condition = iampolicy.Condition{"StringEquals": tags}
 	statements[0] = describe
-	return statements
+	return bySet(statements...)
 }
 
 // PluginTrust lets EKS Pod Identity assume the plugin's role for one service

@@ -37,18 +37,20 @@ func (k VolumesKey) Use() []iampolicy.Statement {
 	if len(k.RoleARNs) == 0 {
 		return nil
 	}
-	through := map[string]iampolicy.Values{"kms:ViaService": {k.EC2Service}}
+	through := func() map[string]iampolicy.Values {
+		return map[string]iampolicy.Values{"kms:ViaService": {k.EC2Service}}
+	}
 	roles := iampolicy.Principal{AWS: k.RoleARNs}
 	return []iampolicy.Statement{
 		{Sid: "VolumesDescribe", Effect: iampolicy.Allow, Principal: roles, Action: iampolicy.Values{"kms:DescribeKey"}, Resource: onKey()},
 		{
 			Sid: "VolumesUse", Effect: iampolicy.Allow, Principal: roles, Resource: onKey(),
 			Action:    iampolicy.Values{"kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"},
-			Condition: iampolicy.Condition{"StringEquals": through},
+			Condition: iampolicy.Condition{"StringEquals": through()},
 		},
 		{
 			Sid: "VolumesGrant", Effect: iampolicy.Allow, Principal: roles, Action: iampolicy.Values{"kms:CreateGrant"}, Resource: onKey(),
-			Condition: iampolicy.Condition{"StringEquals": through, "Bool": {"kms:GrantIsForAWSResource": {"true"}}},
+			Condition: iampolicy.Condition{"StringEquals": through(), "Bool": {"kms:GrantIsForAWSResource": {"true"}}},
 		},
 	}
 }

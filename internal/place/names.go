@@ -28,6 +28,24 @@ func Stack(cluster string) string {
 const Shared = "shared"
 
 // SharedStack is the stack with the record of the clusters in an account and Region, and
+// KeysStack is the name of the stack with the keys of clusters of other accounts.
+func KeysStack(account, region string) string { return ofPlace("ekskms-keys", account, region) }
+
+// KeyIDMetadata is the metadata of a key of KMS with its ID, which only a deployment can tell:
+// a cluster in another account has it in its template. Who reads it says that it was taken
+// for true.
+const KeyIDMetadata = "ekskms:keyId"
+
+// KeyOutput is the ID of the output with the ARN of a cluster's key there.
+func KeyOutput(cluster string) string { return "KeyArn" + ShortHash(cluster) }
+
+// PluginRolePath and TenantRolePath are the IAM paths of the roles of plugins where the
+// policy of a key must name them before they are there.
+func PluginRolePath(cluster string) string { return ClusterRolePath(cluster) + "plugin/" }
+func TenantRolePath(cluster, tenant string) string {
+	return ClusterRolePath(cluster) + "tenants/" + tenant + "/"
+}
+
 // AlarmsStack that with the alarms on them.
 func SharedStack(account, region string) string { return ofPlace("ekskms-shared", account, region) }
 

@@ -165,10 +165,21 @@ func (p Place) Role(name string) string {
 	return name
 }
 
+// IsSet tells whether an ARN is the pattern of the role of a permission set.
+func IsSet(arn string) bool { return strings.HasSuffix(arn, setSuffix) }
+
+// RolesBelow is the pattern of all roles with an IAM path, such as /ekskms/cluster/: see
+// [RolePatterns].
+func (p Place) RolesBelow(path string) string { return p.IAM("role" + path + "*") }
+
 // RolePatterns are all patterns of the role of a permission set: with the Region of Identity
-// Center in its path, and without it, which is so in us-east-1. Nil for the ARN of a role.
+// Center in its path, and without it, which is so in us-east-1; or that of roles by their
+// path. Nil for the ARN of a role.
 func RolePatterns(arn string) []string {
-	if !strings.HasSuffix(arn, setSuffix) {
+	if strings.HasSuffix(arn, "/*") {
+		return []string{arn}
+	}
+	if !IsSet(arn) {
 		return nil
 	}
 	return []string{arn, strings.Replace(arn, setPath, setPath+"*/", 1)}

@@ -23,10 +23,11 @@ type Report struct {
 	Findings []Finding     `json:"findings"`
 }
 
-// The kinds of stacks: that of a cluster, and those with the record and with the alarms
-// of several.
+// The kinds of stacks: that of a cluster, and those with the record, with the alarms and
+// with the keys of several.
 const (
 	KindCluster = "cluster"
+	KindKeys    = "keys"
 	KindRecord  = "record"
 	KindAlarms  = "alarms"
 )
@@ -183,6 +184,8 @@ func (s *StackReport) readTemplate() error {
 		s.Kind = KindCluster
 	case s.Resources["AWS::Events::Rule"] == s.Total()-s.Resources["AWS::CDK::Metadata"]:
 		s.Kind = KindAlarms
+	case s.Resources["AWS::SNS::Topic"] == 0 && s.Resources["AWS::KMS::Key"] > 0:
+		s.Kind = KindKeys
 	default:
 		s.Kind = KindRecord
 	}
@@ -196,6 +199,8 @@ func (s *StackReport) readTemplate() error {
 		if err := json.Unmarshal([]byte(fmt.Sprint(plain(requested.Value))), &statements); err != nil {
 			return fmt.Errorf("read the cloud assembly: output %s: %w", blueprint.Outputs.ExistingKey.ID, err)
 		}
+	} else if keyID == "" {
+		s.ExistingKey = true
 	} else {
 		policy, _ := template.Resources[keyID].Properties["KeyPolicy"].(map[string]any)
 		statements = plain(policy["Statement"])

@@ -25,6 +25,8 @@ import (
 type Input struct {
 	ClusterName string
 	KeyARN      string
+	// KeyAlone tells that the cluster is in another account, whose events are not here.
+	KeyAlone bool
 	// AliasARN is the alias of the key.
 	AliasARN string
 	// TrailName and TrailARN name the trail; CloudTrail's API takes both.
@@ -287,7 +289,7 @@ func otherSpecs(in Input) (specs []spec) {
 			specs = append(specs, s)
 		}
 	}
-	add(in.KeyARN != "", spec{
+	add(in.KeyARN != "" && !in.KeyAlone, spec{
 		id: "ClusterOpened", sources: []string{"eks"}, events: accessEvents,
 		filter: asks(field("name", in.ClusterName), field("clusterName", in.ClusterName)),
 		what:   "Who or what may use the Kubernetes API of the cluster, or a role of its pods, was changed.",

@@ -2,7 +2,9 @@ package iam
 
 import (
 	"slices"
+	"strings"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
 	"github.com/ekskms/ekskms/internal/place"
@@ -124,6 +126,46 @@ var (
 	setAudit          = ofSet(account, "us-west-2/", "Audit", "all of KMS")
 )
 
+// central is the policy of a key in this account for a cluster in another, as the stacks of
+// keys have it.
+func central() []iampolicy.Statement {
+	c := blueprint.Cluster{
+		Name: "remote", At: place.In(clusters, "eu-central-1"), Key: blueprint.Key{Account: account},
+		Administrators: []string{keyAdmin.roleARN}, Creators: []string{remoteRoles + "Deployer"},
+		Plugin: &blueprint.Plugin{Tenants: []blueprint.Tenant{{Name: "acme", Namespace: "vcluster-acme", ServiceAccount: "vc"}}},
+	}
+	c.KnowPaths()
+	return c.KeyStatements()
+}
+
+// The account of that cluster, and who is there.
+const (
+	clusters    = "444455556666"
+	remoteRoles = "arn:aws:iam::" + clusters + ":role/"
+	remoteARN   = "arn:aws:eks:eu-central-1:" + clusters + ":cluster/remote"
+)
+
+var (
+	remotePlugin         = ofClusters("ekskms/remote/plugin/p", "all of KMS")
+	remotePluginNoPolicy = ofClusters("ekskms/remote/plugin/p", "")
+	remoteTenant         = ofClusters("ekskms/remote/tenants/acme/t", "all of KMS")
+	remoteCluster        = ofClusters("ekskms/remote/c", "all of KMS")
+	remoteOther          = ofClusters("ekskms/other/plugin/p", "all of KMS")
+	remoteAdmin          = ofClusters("Admin", "everything")
+	remoteCreator        = ofClusters("Deployer", "all of KMS")
+	remoteCreatorAlone   = ofClusters("Deployer", "")
+	thirdAccount         = principal{arn: "arn:aws:sts::777788889999:assumed-role/p/s", roleARN: "arn:aws:iam::777788889999:role/ekskms/remote/plugin/p", identity: "all of KMS"}
+	remoteTags           = sessionTags(remoteARN, "ekskms-system", "kms-plugin")
+	remoteContext        = encryptionContext(keypolicy.ContextKey, remoteARN)
+	remoteAcmeTags       = sessionTags(remoteARN, "vcluster-acme", "vc")
+	remoteAcme           = encryptionContext(keypolicy.ContextKey, remoteARN, keypolicy.TenantKey, "acme")
+)
+
+func ofClusters(role, identity string) principal {
+	name := role[strings.LastIndex(role, "/")+1:]
+	return principal{arn: "arn:aws:sts::" + clusters + ":assumed-role/" + name + "/session", roleARN: remoteRoles + role, identity: identity}
+}
+
 // Who works with volumes, and how.
 var (
 	autoScaling = principal{arn: "arn:aws:sts::" + account + ":assumed-role/AWSServiceRoleForAutoScaling/s", roleARN: "arn:aws:iam::" + account + ":" + keypolicy.AutoScalingRole}
@@ -199,6 +241,7 @@ func documents() map[string]iampolicy.Document {
 			keypolicy.ClusterCreators([]string{setOf("Deploy")}, nil, false),
 			keypolicy.LogReaders([]string{setOf("Audit")}),
 		)...),
+		"central": iampolicy.NewDocument(central()...),
 		"volumes": iampolicy.NewDocument(keypolicy.VolumesKey{
 			RootARN: "arn:aws:iam::" + account + ":root", EC2Service: "ec2.eu-central-1.amazonaws.com", RoleARNs: []string{autoScaling.roleARN, cluster.roleARN},
 		}.Statements()...),
@@ -254,6 +297,22 @@ var rows = []row{
 	{"set of creators, for a tenant", "sets", setDeploy, with(acmeContext, request{"kms:GrantConstraintType": "EncryptionContextEquals", "kms:GrantOperations": []string{"Decrypt"}}), describe, "the tenant's data is not the creator's to open"},
 	{"set of auditors", "sets", setAudit, trailContext, []string{"kms:Decrypt"}, "it reads the trail"},
 	{"set of auditors, secrets", "sets", setAudit, right, none, "and nothing else"},
+
+	// A key in a central account, for a cluster of another.
+	{"plugin of another account", "central", remotePlugin, with(remoteTags, remoteContext), useAndSee, "the policy names its path, and its own account allows it"},
+	{"plugin of another account without a policy", "central", remotePluginNoPolicy, with(remoteTags, remoteContext), none, "KMS asks both accounts"},
+	{"plugin of another account without tags", "central", remotePlugin, remoteContext, see, "Pod Identity did not open the session"},
+	{"plugin of another account, a tenant's context", "central", remotePlugin, with(remoteTags, remoteAcme), see, "the cluster's plugin reads no tenant's data"},
+	{"tenant of another account", "central", remoteTenant, with(remoteAcmeTags, remoteAcme), useAndSee, "its own path and context"},
+	{"tenant of another account as the plugin", "central", remoteTenant, with(remoteTags, remoteContext), see, "its path is not the plugin's"},
+	{"cluster's role of another account", "central", remoteCluster, remoteContext, see, "it tells the health of the key"},
+	{"plugin of another cluster there", "central", remoteOther, with(remoteTags, remoteContext), none, "its path is another cluster's"},
+	{"administrator of the cluster's account", "central", remoteAdmin, with(remoteTags, remoteContext), none, "who is not on the path has no use of the key, whatever IAM says"},
+	{"creator of another account", "central", remoteCreator, grantFromEKS, create, "it creates the cluster there"},
+	{"creator of another account without a policy", "central", remoteCreatorAlone, grantFromEKS, none, "KMS asks both accounts"},
+	{"key admin of a central key", "central", keyAdmin, remoteContext, administration, "the security team runs the key, and can't use it"},
+	{"IAM admin of the key's account", "central", iamAdmin, with(remoteTags, remoteContext), administration, "nor can an administrator of its account"},
+	{"third account with the same paths", "central", thirdAccount, with(remoteTags, remoteContext), none, "a path is one of the cluster's account"},
 
 	// The key of the volumes.
 	{"Auto Scaling, through EC2", "volumes", autoScaling, viaEC2, volumeUse, "it starts instances whose disks are under the key"},
@@ -456,6 +515,18 @@ const (
 
 var mutations = []mutation{
 	{"kms:* to the account", on(keypolicy.SidAccount, func(s *iampolicy.Statement) { s.Action = iampolicy.Values{"kms:*"} }), "IAM admin", beyond(administration), nil},
+	{"a set by *", on(keypolicy.SidAdministrators+"BySet", func(s *iampolicy.Statement) {
+		s.Condition["ArnLike"]["aws:PrincipalArn"] = iampolicy.Values{roles + "aws-reserved/sso.amazonaws.com/AWSReservedSSO_Admin_*"}
+	}), "set that begins alike", administration, nil},
+	{"a set without its path", on(keypolicy.SidAdministrators+"BySet", func(s *iampolicy.Statement) {
+		s.Condition["ArnLike"]["aws:PrincipalArn"] = iampolicy.Values{roles + "*AWSReservedSSO_Admin_????????????????"}
+	}), "role that is named like a set's", administration, nil},
+	{"a set without the Region", on(keypolicy.SidAdministrators+"BySet", func(s *iampolicy.Statement) {
+		s.Condition["ArnLike"]["aws:PrincipalArn"] = s.Condition["ArnLike"]["aws:PrincipalArn"][:1]
+	}), "set of administrators, elsewhere", nil, administration},
+	{"volumes not through EC2", without("VolumesUse", "StringEquals", "kms:ViaService"), "Auto Scaling, by itself", volumeUse[1:5], nil},
+	{"volumes' grants for anybody", without("VolumesGrant", "Bool", "kms:GrantIsForAWSResource"), "Auto Scaling, through EC2, a grant for somebody", volumeUse[5:], nil},
+	{"a central key without paths", without(keypolicy.SidPluginUse, "ArnLike", "aws:PrincipalArn"), "administrator of the cluster's account", pluginWork, nil},
 	{"Decrypt to the account", alsoAllows(keypolicy.SidAccount, "kms:Decrypt"), "IAM admin", []string{"kms:Decrypt"}, nil},
 	{"CreateGrant to the account", alsoAllows(keypolicy.SidAccount, "kms:CreateGrant"), "IAM admin", []string{"kms:CreateGrant"}, nil},
 	{"the account left out", func(d *iampolicy.Document) { d.Statement = d.Statement[1:] }, "root user", nil, administration},

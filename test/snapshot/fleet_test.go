@@ -27,6 +27,7 @@ import (
 const (
 	twelve        = "../../examples/06_fleet/fleet.yaml"
 	twoPartitions = "../../examples/07_two_partitions/fleet.yaml"
+	keyAccount    = "../../examples/10_key_account/fleet.yaml"
 )
 
 // fleetOf synthesizes files, and returns the templates and what depends on what, by the
@@ -98,21 +99,10 @@ func load(t *testing.T, paths ...string) *config.File {
 	return file
 }
 
-// TestFleet: the example of twelve clusters, by its shapes: a cluster, the record at home
-// and in another Region, the alarms.
-func TestFleet(t *testing.T) {
-	dir := t.TempDir()
-	all, needs := fleetOf(t, dir, load(t, twelve), false)
-	const shared, alarms = "ekskms-shared-", "ekskms-alarms-"
-	if len(all) != 12+2*9 {
-		t.Errorf("%d stacks, want one for each of 12 clusters, and two for each of 9 places", len(all))
-	}
-	for name, golden := range map[string]string{
-		"ekskms-payments-eu":                 "cluster",
-		shared + "333344445555-eu-central-1": "shared",
-		shared + "333344445555-us-east-1":    "shared-elsewhere",
-		alarms + "333344445555-eu-central-1": "alarms",
-	} {
+// goldens holds templates to golden files.
+func goldens(t *testing.T, all map[string]template, files map[string]string) {
+	t.Helper()
+	for name, golden := range files {
 		path := filepath.Join("fleet", golden+".golden.json") // not among those that Control Tower judges as whole clusters
 		got := all[name].golden()
 		if *update {
@@ -128,6 +118,23 @@ func TestFleet(t *testing.T) {
 			t.Errorf("%s changed; if it should, run `make goldens` (-want +got):\n%s", name, diff)
 		}
 	}
+}
+
+// TestFleet: the example of twelve clusters, by its shapes: a cluster, the record at home
+// and in another Region, the alarms.
+func TestFleet(t *testing.T) {
+	dir := t.TempDir()
+	all, needs := fleetOf(t, dir, load(t, twelve), false)
+	const shared, alarms = "ekskms-shared-", "ekskms-alarms-"
+	if len(all) != 12+2*9 {
+		t.Errorf("%d stacks, want one for each of 12 clusters, and two for each of 9 places", len(all))
+	}
+	goldens(t, all, map[string]string{
+		"ekskms-payments-eu":                 "cluster",
+		shared + "333344445555-eu-central-1": "shared",
+		shared + "333344445555-us-east-1":    "shared-elsewhere",
+		alarms + "333344445555-eu-central-1": "alarms",
+	})
 	trails := map[string]int{}
 	for name, template := range all {
 		for id, resource := range template.resources() {
@@ -249,6 +256,128 @@ func findings(t *testing.T, dir string) (found []string) {
 	}
 	slices.Sort(found)
 	return found
+}
+
+// TestKeyAccount: keys in a central account come first, and the clusters take them by the
+// ARNs that the CDK CLI wrote; all of it is judged together.
+func TestKeyAccount(t *testing.T) {
+	data, err := os.ReadFile(keyAccount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early, err := config.Parse(config.Source{Name: "f.yaml", Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := fleetOf(t, t.TempDir(), early, false)
+	const account, keys = "777788889999-eu-central-1", "ekskms-keys-777788889999-eu-central-1"
+	want := []string{"ekskms-alarms-" + account, keys, "ekskms-shared-111122223333-eu-central-1", "ekskms-shared-444455556666-eu-central-1", "ekskms-shared-" + account}
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(before))); diff != "" {
+		t.Errorf("before the keys are known (-want +got):\n%s", diff)
+	}
+	dir := t.TempDir()
+	all, needs := fleetOf(t, dir, load(t, keyAccount), true)
+	goldens(t, all, map[string]string{keys: "keys", "ekskms-alarms-" + account: "alarms-of-keys"})
+	for cluster, want := range map[string][]string{
+		"ekskms-dev":               {"ekskms-keys-777788889999-eu-central-1", "ekskms-shared-111122223333-eu-central-1"},
+		"ekskms-prod":              {"ekskms-alarms-111122223333-eu-central-1", "ekskms-alarms-" + account, "ekskms-dev", keys, "ekskms-shared-444455556666-eu-central-1"},
+		keys:                       {"ekskms-shared-" + account},
+		"ekskms-alarms-" + account: {keys, "ekskms-shared-" + account},
+	} {
+		if diff := cmp.Diff(want, needs[cluster]); diff != "" {
+			t.Errorf("%s waits for (-want +got):\n%s", cluster, diff)
+		}
+	}
+	prod := all["ekskms-prod"]
+	if got := text(at(prod.only("AWS::EKS::Cluster"), "Properties.EncryptionConfig.0.Provider.KeyArn")); got != "arn:aws:kms:eu-central-1:777788889999:key/0987dcba-09fe-87dc-65ba-ab0987654321" {
+		t.Errorf("the key is %s", got)
+	}
+	if len(prod.ofType("AWS::KMS::Key")) != 1 {
+		t.Errorf("the stack of a cluster has the keys %v, want that of its logs", prod.ofType("AWS::KMS::Key"))
+	}
+	paths := map[string]string{}
+	for _, id := range prod.ofType("AWS::IAM::Role") {
+		paths[text(at(prod.resources()[id], "Properties.Path"))] = id
+	}
+	for _, path := range []string{"/ekskms/prod/", "/ekskms/prod/plugin/", "/ekskms/prod/tenants/acme/"} {
+		if paths[path] == "" {
+			t.Errorf("no role has the path %s, which the policy of the key names: %v", path, paths)
+		}
+	}
+	if outputs := text(prod["Outputs"]); strings.Contains(outputs, "ExistingKeyPolicyStatements") {
+		t.Error("the owner of the key is asked for what its policy has")
+	}
+	if found := findings(t, dir); len(found) > 0 {
+		t.Errorf("found in a good fleet: %v", found)
+	}
+
+	// What is broken in the account of the keys is found, by who reads all of it.
+	statement := func(sid string) map[string]any {
+		for _, s := range list(at(all[keys].resources()["KeyprodA60F16F9"], "Properties.KeyPolicy.Statement")) {
+			if at(s, "Sid") == sid {
+				return s.(map[string]any)
+			}
+		}
+		t.Fatalf("no statement %s", sid)
+		return nil
+	}
+	for name, m := range map[string]struct {
+		apply func() (undo func())
+		want  string
+	}{
+		"any role of the cluster's account": {func() func() { return change(statement("PluginUse"), "Condition", nil) }, "use-without-context"},
+		"a third account": {func() func() {
+			return change(statement("ClusterCreatorsGrant"), "Principal", map[string]any{"AWS": "arn:aws:iam::999900001111:role/Deployer"})
+		}, "key-policy-cross-account"},
+		"no creator": {func() func() {
+			return change(statement("ClusterCreatorsGrant"), "Action", "kms:DescribeKey")
+		}, "cluster-creator-missing"},
+		"rotation off": {func() func() {
+			return change(at(all[keys].resources()["KeyprodA60F16F9"], "Properties").(map[string]any), "EnableKeyRotation", false)
+		}, "key-rotation-off"},
+		"the trail of the keys' account stopped": {func() func() {
+			return change(at(all["ekskms-shared-"+account].only("AWS::CloudTrail::Trail"), "Properties").(map[string]any), "IsLogging", false)
+		}, "trail-not-logging"},
+	} {
+		undo := m.apply()
+		broken := copyOf(t, dir, all)
+		undo()
+		if found := findings(t, broken); !slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, m.want+" ") }) {
+			t.Errorf("%s: found %v, want %s", name, found, m.want)
+		}
+	}
+}
+
+// change sets a property, and returns what takes that back.
+func change(in map[string]any, key string, to any) (undo func()) {
+	was, there := in[key]
+	if in[key] = to; to == nil {
+		delete(in, key)
+	}
+	return func() {
+		if in[key] = was; !there {
+			delete(in, key)
+		}
+	}
+}
+
+// copyOf is an assembly with other templates.
+func copyOf(t *testing.T, dir string, templates map[string]template) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for name, one := range templates {
+		data, err := json.Marshal(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, name+".template.json"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return to
 }
 
 // TestFleetGrows: a thirteenth cluster changes no template of the twelve, and of the

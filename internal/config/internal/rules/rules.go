@@ -250,6 +250,10 @@ var byName = map[string]*Rule{
 		Want: "a retention period of CloudWatch Logs",
 		Ints: place.LogRetentions(),
 	},
+	"fileName": {
+		Want:    "the name of a file in the folder of this one, such as keys.json",
+		Pattern: `^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`,
+	},
 	"email": {
 		Want:      "an e-mail address, such as security@example.com",
 		Pattern:   `^[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)+$`,
