@@ -167,14 +167,11 @@ func (d *decoder) location(c *Cluster, path string) {
 }
 
 func (d *decoder) zones(c *Cluster, path string) {
-	if at := path + ".vpc.isolated"; c.VPC.Isolated {
-		if nat := path + ".vpc.natGateways"; d.ok(nat) {
-			d.faultAt(nat, "can't stand beside isolated: true (%s): remove one of them", d.line(d.nodes[at]))
-		}
-		if d.ok(path+".region") && place.Partition(c.Region) == "aws-cn" {
-			d.faultAt(at, "is not supported in China, where the names of endpoint services follow no rule: make the VPC with its endpoints yourself, and give id and subnetIds")
-		}
-		c.VPC.NATGateways = 0
+	switch at := path + ".vpc.isolated"; {
+	case c.VPC.Isolated && d.ok(path+".region") && place.Partition(c.Region) == "aws-cn":
+		d.faultAt(at, "is not supported in China, where the names of endpoint services follow no rule: make the VPC with its endpoints yourself, and give id and subnetIds")
+	case !c.VPC.Isolated && d.ok(at) && c.VPC.ID == "":
+		c.VPC.NATGateways = blueprint.NATGateways.Default // which isolated takes away
 	}
 	v, at := c.VPC, path+".vpc.availabilityZones"
 	if c.Region == "" && d.ok(at) {

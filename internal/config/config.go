@@ -192,7 +192,7 @@ type VPC struct {
 	AvailabilityZones []string `yaml:"availabilityZones,omitempty" jsonschema:"minItems=2,maxItems=6,uniqueItems=true" config:"rule=availabilityZone,unless=id"`
 
 	// Number of NAT gateways of a new VPC: at least 1, because nodes must reach the AWS APIs and their image registries, if it is not isolated; at most one for each Availability Zone. Not with id or isolated. Default: 1.
-	NATGateways int `yaml:"natGateways,omitempty" config:"is=natGateways,unless=id"`
+	NATGateways int `yaml:"natGateways,omitempty" config:"is=natGateways,unless=id|isolated"`
 
 	// Whether a new VPC has no way to the internet: no NAT gateway, no public subnets, and VPC endpoints for what the cluster, its nodes and the plugin call. Images of other registries can't be pulled then. Not with id, and not in China. Default: false.
 	Isolated bool `yaml:"isolated,omitempty" jsonschema:"default=false" config:"unless=id"`

@@ -155,6 +155,7 @@ var accepted = []struct{ name, yaml string }{
 	{"volumes", "  capacity: {nodePools: none}\n  volumes: {}\n"},
 	{"volumes under an existing key", place + "eu-central-1\n  capacity: {mode: nodeGroup}\n  volumes: {keyArn: \"" + key + "\"}\n"},
 	{"isolated", "  vpc: {isolated: true, cidr: 10.0.0.0/16}\n"},
+	{"isolated in words that change nothing", "  vpc: {isolated: false}\n"},
 	{"security groups", "  vpc: {id: vpc-12345678, subnetIds: [subnet-12345678, subnet-0123456789abcdef0], securityGroupIds: [sg-12345678]}\n"},
 	{"permission sets", place + "us-gov-west-1\n  administrators: [permission-set/Admin, \"arn:aws-us-gov:iam::111122223333:role/Admin\"]\n  creators: [permission-set/a.b_c=d]\n  key: {breakGlass: [permission-set/Break]}\n  audit: {readers: [permission-set/Audit]}\n"},
 	{"rotation at its least", "  key: {rotationPeriodDays: 90, pendingWindowDays: 7}\n"},

@@ -231,7 +231,7 @@ func (d *decoder) object(n *yaml.Node, path string, v reflect.Value) {
 
 // absent fills in the default of a field that was not given.
 func (d *decoder) absent(n *yaml.Node, path string, v reflect.Value, f *rules.Field, given map[string]*yaml.Node) {
-	if f.Part || f.Optional || given[f.Name] != nil || given[f.Unless] != nil || f.When != "" && !holds(v, f) {
+	if f.Part || f.Optional || given[f.Name] != nil || beside(f, given) != "" || f.When != "" && !holds(v, f) {
 		return
 	}
 	at := join(path, f.Name)
@@ -256,6 +256,16 @@ func (d *decoder) absent(n *yaml.Node, path string, v reflect.Value, f *rules.Fi
 			setDefault(fv, f.Default[0])
 		}
 	}
+}
+
+// beside is the sibling that is given and that a field can't stand beside, or empty.
+func beside(f *rules.Field, given map[string]*yaml.Node) string {
+	for _, name := range f.Unless {
+		if given[name] != nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // setDefault panics on a default that does not fit its field: a test reads them all.
@@ -294,8 +304,8 @@ func (d *decoder) between(n *yaml.Node, path string, v reflect.Value, f *rules.F
 	if key == nil {
 		return
 	}
-	if other := given[f.Unless]; other != nil {
-		d.fault(key, at, show(d.nodes[at]), "can't stand beside %s (%s): remove one of them", f.Unless, d.line(other))
+	if other := beside(f, given); other != "" {
+		d.fault(key, at, show(d.nodes[at]), "can't stand beside %s (%s): remove one of them", other, d.line(given[other]))
 	}
 	if f.Needs != "" && given[f.Needs] == nil {
 		d.fault(key, at, show(d.nodes[at]), "needs %s beside it: give both or neither", f.Needs)

@@ -361,8 +361,8 @@ var faultCases = []faultCase{
 	{"key of volumes elsewhere", "silent", place + "us-east-1\n  capacity: {mode: nodeGroup}\n  volumes: {keyArn: \"" + key + "\"}\n", []string{
 		`6: clusters[0].volumes.keyArn: ` + key + `: is in eu-central-1, must be in us-east-1 like the cluster`,
 	}},
-	{"isolated with NAT gateways", "silent", "  vpc: {isolated: true, natGateways: 1}\n", []string{
-		`3: clusters[0].vpc.natGateways: 1: can't stand beside isolated: true (line 3): remove one of them`,
+	{"isolated with NAT gateways", "", "  vpc: {isolated: true, natGateways: 1}\n", []string{
+		`3: clusters[0].vpc.natGateways: 1: can't stand beside isolated (line 3): remove one of them`,
 	}},
 	{"isolated in China", "silent", place + "cn-north-1\n  vpc: {isolated: true}\n", []string{
 		`5: clusters[0].vpc.isolated: true: is not supported in China, where the names of endpoint services follow no rule: make the VPC with its endpoints yourself, and give id and subnetIds`,

@@ -124,8 +124,8 @@ func givesWay(fields []rules.Field, below, above *yaml.Node) map[string]bool {
 				continue
 			}
 			choice := entry(above, f.When)
-			if has(above, f.Unless) || choice != nil && choice.Value != f.WhenValue || gone[f.Needs] ||
-				slices.ContainsFunc(fields, func(g rules.Field) bool { return g.Unless == f.Name && has(above, g.Name) }) {
+			if slices.ContainsFunc(f.Unless, func(name string) bool { return has(above, name) }) || choice != nil && choice.Value != f.WhenValue || gone[f.Needs] ||
+				slices.ContainsFunc(fields, func(g rules.Field) bool { return slices.Contains(g.Unless, f.Name) && has(above, g.Name) }) {
 				gone[f.Name] = true
 			}
 		}

@@ -26,9 +26,9 @@ type Field struct {
 
 	Rule, KeyRule *Rule
 	Unit          string // of a number, for messages
-	// Unless names a sibling that this field can't stand beside, and whose
+	// Unless names siblings that this field can't stand beside, and whose
 	// presence takes the default away.
-	Unless string
+	Unless []string
 	// Needs names a sibling that must stand beside this field.
 	Needs string
 	// When is a sibling, and WhenValue the value that it must have for this
@@ -183,7 +183,7 @@ func (f *Field) configKeyword(t reflect.Type, kv [2]string) {
 	case "optional":
 		f.Optional = true
 	case "unless":
-		f.Unless = kv[1]
+		f.Unless = strings.Split(kv[1], "|")
 	case "needs":
 		f.Needs = kv[1]
 	case "when", "requiredWhen":

@@ -136,14 +136,14 @@ func limit(s *jsonschema.Schema, t reflect.Type) {
 			}
 			s.DependentRequired[f.Name] = append(s.DependentRequired[f.Name], f.Needs)
 		}
-		if f.Unless != "" {
+		for _, other := range f.Unless {
 			if s.DependentSchemas == nil {
 				s.DependentSchemas = map[string]*jsonschema.Schema{}
 			}
-			if s.DependentSchemas[f.Unless] == nil {
-				s.DependentSchemas[f.Unless] = &jsonschema.Schema{Properties: jsonschema.NewProperties()}
+			if s.DependentSchemas[other] == nil {
+				s.DependentSchemas[other] = &jsonschema.Schema{Properties: jsonschema.NewProperties()}
 			}
-			s.DependentSchemas[f.Unless].Properties.Set(f.Name, jsonschema.FalseSchema)
+			s.DependentSchemas[other].Properties.Set(f.Name, jsonschema.FalseSchema)
 		}
 		if f.When != "" {
 			branch := when(s, t, f)
