@@ -64,10 +64,6 @@ const (
 // Guide, "Restrict access to the instance profile assigned to the worker node".
 const MetadataHops = 1
 
-// NodeSkew is how many minor versions nodes may be behind the control plane. Source:
-// Kubernetes, "Version Skew Policy".
-const NodeSkew = 3
-
 // What may be listed. Administrators, creators and tenants share the 32 KB of a key
 // policy: see package keypolicy.
 const (

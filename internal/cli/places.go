@@ -15,6 +15,7 @@ var fieldOf = map[string][]string{
 	"endpoint-opened":            {"endpoint.publicCidrs", "endpoint.access"},
 	"kubernetes-version-ended":   {"kubernetesVersion"},
 	"version-skipped":            {"kubernetesVersion"},
+	"nodes-version-refused":      {"capacity.nodeGroups", "kubernetesVersion"},
 	"cluster-replaced":           {"name"},
 	"encryption-config-changed":  {"key"},
 	"secrets-key-unsuitable":     {"key.arn"},

@@ -3,12 +3,11 @@ package config
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ekskms/ekskms/internal/blueprint"
+	"github.com/ekskms/ekskms/internal/eksversion"
 	"github.com/ekskms/ekskms/internal/manifest"
 )
 
@@ -89,25 +88,17 @@ func (d *decoder) nodeGroup(c *Cluster, g *NodeGroup, at string) {
 // for it.
 func (d *decoder) nodeVersion(c *Cluster, g *NodeGroup, at string) {
 	at += ".kubernetesVersion"
-	if !d.ok(at) || minor(c.KubernetesVersion) == 0 {
+	plane, known := eksversion.Minor(c.KubernetesVersion)
+	nodes, given := eksversion.Minor(g.KubernetesVersion)
+	if !d.ok(at) || !known || !given {
 		return
 	}
-	switch behind := minor(c.KubernetesVersion) - minor(g.KubernetesVersion); {
+	switch behind := plane - nodes; {
 	case behind < 0:
 		d.faultAt(at, "is newer than the cluster, which is %s: upgrade that first", c.KubernetesVersion)
-	case behind > blueprint.NodeSkew:
-		d.faultAt(at, "is %d minor versions behind the cluster, which is %s: must be at most %d", behind, c.KubernetesVersion, blueprint.NodeSkew)
+	case behind > eksversion.NodeSkew:
+		d.faultAt(at, "is %d minor versions behind the cluster, which is %s: must be at most %d", behind, c.KubernetesVersion, eksversion.NodeSkew)
 	}
-}
-
-// minor is the second part of a version, or 0.
-func minor(version string) int {
-	_, text, _ := strings.Cut(version, ".")
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 // fargate checks that no profile chooses pods that Fargate can't run.

@@ -118,6 +118,10 @@ func At(version string, now time.Time) Support {
 	return s
 }
 
+// NodeSkew is how many minor versions nodes may be behind the control plane. Source:
+// Kubernetes, "Version Skew Policy".
+const NodeSkew = 3
+
 // Minor is the N of a version 1.N of Kubernetes.
 func Minor(version string) (int, bool) {
 	minor, ok := strings.CutPrefix(version, "1.")

@@ -1,13 +1,14 @@
 package guard
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/ekskms/ekskms/internal/eksversion"
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/value"
 )
@@ -49,12 +50,7 @@ func (c *comparison) clusters() (keys map[string]bool) {
 		if old, new := before.Settings["EncryptionConfig"], now.Settings["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
 			c.find("encryption-config-changed", now, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
 		}
-		if v := now.Settings["Version"]; value.IsOpen(v) && !reflect.DeepEqual(before.Settings["Version"], v) {
-			c.note(now.Resource, "Version changes from %s to %s, which is not in the template: whether it skips one was not judged", value.Show(before.Settings["Version"]), value.Show(v))
-		}
-		if old, new := value.Text(before.Settings["Version"]), value.Text(now.Settings["Version"]); minor(new) > minor(old)+1 && minor(old) > 0 {
-			c.find("version-skipped", now, "Version changes from %s to %s, and EKS takes one minor version at a time", old, new)
-		}
+		c.versions(before.Thing, now)
 		c.protection(before.Settings, now.Settings, now)
 		c.logging(before.Settings, now.Settings, now)
 		c.endpoint(before.Settings, now.Settings, now)
@@ -62,14 +58,60 @@ func (c *comparison) clusters() (keys map[string]bool) {
 	return keys
 }
 
-// minor is the minor version of a Kubernetes version, or 0 if it is none.
-func minor(version string) int {
-	text, ok := strings.CutPrefix(version, "1.")
-	n, err := strconv.Atoi(text)
-	if !ok || err != nil {
-		return 0
+// versions judges a change of the Kubernetes version of a control plane, or of the managed
+// nodes under it.
+//
+// Sources: Amazon EKS User Guide, "Update existing cluster to new Kubernetes version" and
+// "Roll back a cluster to a previous Kubernetes version"; Kubernetes, "Version Skew Policy".
+func (c *comparison) versions(before, after *estate.Thing) {
+	old, now := before.Settings["Version"], after.Settings["Version"]
+	changed := !reflect.DeepEqual(old, now)
+	from, to := minor(old), minor(now)
+	switch {
+	case changed && value.IsOpen(now):
+		c.note(after.Resource, "Version changes from %s to %s, which is not in the template: whether it skips one was not judged", value.Show(old), value.Show(now))
+	case from == 0 || to == 0:
+	case to > from+1:
+		c.find("version-skipped", after, "Version changes from %s to %s, and EKS takes one minor version at a time", value.Text(old), value.Text(now))
+	case to < from-1:
+		c.find("version-skipped", after, "Version changes from %s to %s, and EKS goes back by one minor version only", value.Text(old), value.Text(now))
+	case to < from:
+		c.note(after.Resource, "Version goes back from %s to %s: EKS does that for a cluster that was upgraded in the last 7 days, by UpdateClusterVersion; whether it will was not judged", value.Text(old), value.Text(now))
 	}
-	return n
+	newer := map[*estate.Thing]bool{} // nodes, when the control plane goes back
+	for _, group := range c.before.Of(estate.KindNodeGroup) {
+		if nodes := minor(group.Settings["Version"]); to > 0 && to < from && nodes > to && c.before.Lookup(group.Settings["ClusterName"]) == before {
+			at := cmp.Or(c.now(group), group)
+			newer[at] = true
+			c.find("nodes-version-refused", at, "the nodes have version %s when the control plane goes back to %s: they go back first, in a deployment of their own", value.Text(group.Settings["Version"]), value.Text(now))
+		}
+	}
+	for _, group := range c.after.Of(estate.KindNodeGroup) {
+		version, earlier := group.Settings["Version"], c.earlier(group)
+		if c.after.Lookup(group.Settings["ClusterName"]) != after || newer[group] ||
+			!changed && (version == nil || earlier != nil && reflect.DeepEqual(earlier.Settings["Version"], version)) {
+			continue
+		}
+		nodes := minor(version)
+		switch {
+		case version == nil:
+			c.note(group.Resource, "the node group names no version and keeps the one it has: whether that fits the control plane's %s was not judged", value.Show(now))
+		case to == 0 || nodes == 0:
+			c.note(group.Resource, "the node group has version %s under a control plane of %s: whether they fit was not judged", value.Show(version), value.Show(now))
+		case nodes > to:
+			c.find("nodes-version-refused", group, "the nodes have version %s, newer than the control plane's %s", value.Text(version), value.Text(now))
+		case nodes < to-eksversion.NodeSkew:
+			c.find("nodes-version-refused", group, "the nodes have version %s, %d minor versions behind the control plane's %s, and %d is the most", value.Text(version), to-nodes, value.Text(now), eksversion.NodeSkew)
+		}
+	}
+}
+
+// minor is the minor version of a Kubernetes version, or 0 if it is none.
+func minor(version any) int {
+	if n, ok := eksversion.Minor(value.Text(version)); ok {
+		return n
+	}
+	return 0
 }
 
 // encryption writes an EncryptionConfig for a message.

@@ -132,6 +132,8 @@ var mutations = []struct {
 	{"endpoint public", estatetest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), one("endpoint-opened"), "0.0.0.0/0"},
 	{"endpoint for one network", estatetest.All(estatetest.Property(cluster, "ResourcesVpcConfig.EndpointPublicAccess", true), estatetest.Property(cluster, "ResourcesVpcConfig.PublicAccessCidrs", []any{"203.0.113.0/24"})), one("endpoint-opened"), "203.0.113.0/24"},
 
+	{"nodes that are newer", estatetest.Add("Nodes", "AWS::EKS::Nodegroup", map[string]any{"ClusterName": map[string]any{"Ref": cluster}, "Version": "1.36"}), one("nodes-version-refused"), "version 1.36, newer"},
+
 	// The key.
 	{"key's logical ID", estatetest.All(renamed(secretsKey), estatetest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/New"+secretsKey)), []string{"alarm-removed", "alias-moved", "encryption-config-changed", "key-deleted"}, "the secrets of a running cluster are under it"},
 	{"key's spec", estatetest.Property(secretsKey, "KeySpec", "RSA_4096"), one("key-replaced"), "KeySpec changes from SYMMETRIC_DEFAULT to RSA_4096"},
@@ -238,6 +240,7 @@ var mutations = []struct {
 	{"nothing", func(estatetest.Template) {}, nil, ""},
 	{"a tag", estatetest.Property(cluster, "Tags", []any{map[string]any{"Key": "team", "Value": "platform"}}), nil, ""},
 	{"a Kubernetes two versions newer", estatetest.Property(cluster, "Version", "1.37"), one("version-skipped"), "1.35 to 1.37"},
+	{"a Kubernetes two versions older", estatetest.Property(cluster, "Version", "1.33"), one("version-skipped"), "1.35 to 1.33, and EKS goes back by one"},
 	{"a newer Kubernetes", estatetest.Property(cluster, "Version", "1.36"), nil, ""},
 	{"rotation sooner is allowed", estatetest.Property(auditKey, "RotationPeriodInDays", 90), nil, ""},
 	{"logs for longer", estatetest.Property(controlLogs, "RetentionInDays", 731), nil, ""},

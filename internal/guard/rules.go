@@ -54,8 +54,13 @@ var rules = []finding.Rule{
 	},
 	{
 		ID: "version-skipped", Title: "The Kubernetes version skips a minor version", Severity: finding.Medium,
-		Why: "EKS upgrades a control plane by one minor version at a time and refuses more: the stack's update fails and rolls back.",
+		Why: "EKS takes a control plane forward or back by one minor version at a time and refuses more: the stack's update fails and rolls back.",
 		Fix: "Deploy each minor version in between, with its nodes and add-ons.",
+	},
+	{
+		ID: "nodes-version-refused", Title: "Nodes are newer than the control plane, or too old for it", Severity: finding.Medium,
+		Why: "Kubernetes supports no kubelet that is newer than its API server, or more than three minor versions older: EKS refuses the node group or the upgrade, or the nodes drop out.",
+		Fix: "Take the control plane forward before the nodes, the nodes along within three minor versions (a group without a kubernetesVersion of its own follows by itself), and the nodes back before the control plane.",
 	},
 	{
 		ID: "principal-dropped", Title: "A principal loses what it may do with the key", Severity: finding.High,

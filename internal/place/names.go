@@ -28,7 +28,13 @@ func Stack(cluster string) string {
 const Shared = "shared"
 
 // SharedStack is the stack with the record of the clusters in an account and Region, and
-// KeysStack is the name of the stack with the keys of clusters of other accounts.
+// AlarmsStack that with the alarms on them.
+func SharedStack(account, region string) string { return ofPlace("ekskms-shared", account, region) }
+
+// AlarmsStack is described at [SharedStack].
+func AlarmsStack(account, region string) string { return ofPlace("ekskms-alarms", account, region) }
+
+// KeysStack is the stack with the keys of clusters of other accounts.
 func KeysStack(account, region string) string { return ofPlace("ekskms-keys", account, region) }
 
 // KeyIDMetadata is the metadata of a key of KMS with its ID, which only a deployment can tell:
@@ -39,18 +45,14 @@ const KeyIDMetadata = "ekskms:keyId"
 // KeyOutput is the ID of the output with the ARN of a cluster's key there.
 func KeyOutput(cluster string) string { return "KeyArn" + ShortHash(cluster) }
 
-// PluginRolePath and TenantRolePath are the IAM paths of the roles of plugins where the
-// policy of a key must name them before they are there.
+// PluginRolePath is the IAM path of the roles of plugins where the policy of a key must name
+// them before they are there.
 func PluginRolePath(cluster string) string { return ClusterRolePath(cluster) + "plugin/" }
+
+// TenantRolePath is that of the roles of a tenant.
 func TenantRolePath(cluster, tenant string) string {
 	return ClusterRolePath(cluster) + "tenants/" + tenant + "/"
 }
-
-// AlarmsStack that with the alarms on them.
-func SharedStack(account, region string) string { return ofPlace("ekskms-shared", account, region) }
-
-// AlarmsStack is described at [SharedStack].
-func AlarmsStack(account, region string) string { return ofPlace("ekskms-alarms", account, region) }
 
 func ofPlace(name, account, region string) string {
 	if account == "" {

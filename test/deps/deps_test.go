@@ -58,7 +58,7 @@ var rooms = []room{
 		"internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest",
 		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform"}, true},
 
-	{"internal/config", makes, "ekskms.yaml to a plain model, and that to a blueprint", []string{"internal/blueprint", "internal/config/internal/rules", "internal/manifest", "internal/place"}, false},
+	{"internal/config", makes, "ekskms.yaml to a plain model, and that to a blueprint", []string{"internal/blueprint", "internal/config/internal/rules", "internal/eksversion", "internal/manifest", "internal/place"}, false},
 	{"internal/config/gen", makes, "writes the JSON Schema", []string{"internal/config/internal/schemagen"}, false},
 	{"internal/config/internal/rules", makes, "the limits of the fields", []string{"internal/blueprint", "internal/eksversion", "internal/place"}, false},
 	{"internal/config/internal/schemagen", makes, "makes the JSON Schema", []string{"internal/config", "internal/config/internal/rules"}, false},
@@ -80,7 +80,7 @@ var rooms = []room{
 	{"internal/check/internal/docgen", proves, "makes docs/reference/checks.md", []string{"internal/check"}, false},
 	{"internal/explain", proves, "who may do what with a key", []string{"internal/estate", "internal/hint", "internal/iampolicy", "internal/place", "internal/terminal", "internal/value"}, false},
 	{"internal/finding", proves, "rules, findings with their places, suppressions, the report and its forms", []string{"internal/terminal"}, false},
-	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/estate", "internal/finding", "internal/iampolicy", "internal/reveal", "internal/value"}, false},
+	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/eksversion", "internal/estate", "internal/finding", "internal/iampolicy", "internal/reveal", "internal/value"}, false},
 	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},
