@@ -53,7 +53,7 @@ func NewClusterVpc(scope constructs.Construct, id *string, props *ClusterVpcProp
 		return isolatedVpc(scope, id, props, maxAzs)
 	}
 	return awsec2.NewVpc(scope, id, &awsec2.VpcProps{
-		IpAddresses:                  awsec2.IpAddresses_Cidr(orDefault(props.Cidr, "10.0.0.0/16")),
+		IpAddresses:                  awsec2.IpAddresses_Cidr(orDefault(props.Cidr, blueprint.DefaultCIDR)),
 		AvailabilityZones:            props.AvailabilityZones,
 		MaxAzs:                       maxAzs,
 		NatGateways:                  orDefault(props.NatGateways, 1),
@@ -64,7 +64,7 @@ func NewClusterVpc(scope constructs.Construct, id *string, props *ClusterVpcProp
 // isolatedVpc has one kind of subnets, and endpoints.
 func isolatedVpc(scope constructs.Construct, id *string, props *ClusterVpcProps, maxAzs *float64) awsec2.Vpc {
 	vpc := awsec2.NewVpc(scope, id, &awsec2.VpcProps{
-		IpAddresses:                  awsec2.IpAddresses_Cidr(orDefault(props.Cidr, "10.0.0.0/16")),
+		IpAddresses:                  awsec2.IpAddresses_Cidr(orDefault(props.Cidr, blueprint.DefaultCIDR)),
 		AvailabilityZones:            props.AvailabilityZones,
 		MaxAzs:                       maxAzs,
 		NatGateways:                  jsii.Number(0),
@@ -78,7 +78,7 @@ func isolatedVpc(scope constructs.Construct, id *string, props *ClusterVpcProps,
 	group := awsec2.NewSecurityGroup(vpc, jsii.String("Endpoints"), &awsec2.SecurityGroupProps{
 		Vpc: vpc, Description: jsii.String(blueprint.EndpointsDescription), AllowAllOutbound: jsii.Bool(false),
 	})
-	group.AddIngressRule(awsec2.Peer_Ipv4(orDefault(props.Cidr, "10.0.0.0/16")), awsec2.Port_Tcp(jsii.Number(443)), jsii.String("HTTPS from the VPC"), nil)
+	group.AddIngressRule(awsec2.Peer_Ipv4(orDefault(props.Cidr, blueprint.DefaultCIDR)), awsec2.Port_Tcp(jsii.Number(443)), jsii.String("HTTPS from the VPC"), nil)
 	for _, e := range blueprint.Endpoints(true) {
 		name := jsii.String(blueprint.EndpointService(at.Region.Text(), e.Service))
 		if e.Gateway {

@@ -552,11 +552,7 @@ func (c *EncryptedCluster) RequiredVolumesKeyPolicyStatements() *string {
 	if len(statements) == 0 {
 		return nil
 	}
-	list := make([]any, len(statements))
-	for i, s := range statements {
-		list[i] = s.Map()
-	}
-	return awscdk.Stack_Of(c).ToJsonString(list, nil)
+	return awscdk.Stack_Of(c).ToJsonString(statementMaps(statements), nil)
 }
 
 // LogGroup returns the log group of the control plane.

@@ -170,11 +170,15 @@ func policyDocument(statements []iampolicy.Statement) awsiam.PolicyDocument {
 }
 
 func documentMap(statements []iampolicy.Statement) map[string]any {
+	return map[string]any{"Version": iampolicy.Version, "Statement": statementMaps(statements)}
+}
+
+func statementMaps(statements []iampolicy.Statement) []any {
 	list := make([]any, len(statements))
 	for i, s := range statements {
 		list[i] = s.Map()
 	}
-	return map[string]any{"Version": iampolicy.Version, "Statement": list}
+	return list
 }
 
 func policyStatement(s iampolicy.Statement) awsiam.PolicyStatement {

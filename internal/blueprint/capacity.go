@@ -148,10 +148,8 @@ func (c Cluster) AddOns() (all []AddOn) {
 			continue
 		}
 		a := &all[i]
-		settings := maps.Clone(more.Settings)
-		if settings == nil {
-			settings = map[string]any{}
-		}
+		settings := map[string]any{}
+		maps.Copy(settings, more.Settings)
 		maps.Copy(settings, a.Settings)
 		if len(settings) > 0 {
 			a.Settings = settings

@@ -147,12 +147,14 @@ type checker struct {
 	alarms         []alarm
 	rules          []*estate.Thing // of EventBridge, that count for alarms
 	metricAlarms   []*estate.Thing // of CloudWatch, likewise
+	volumes        []volume
 	readers        map[roleOf]bool // of secrets
 }
 
 func (c *checker) run() {
 	c.findAlarms()
 	c.findReaders()
+	c.findVolumes()
 	var jobs []func(*checker)
 	each := func(judge func(*checker)) { jobs = append(jobs, judge) }
 	for _, cl := range c.estate.Clusters {
@@ -251,7 +253,7 @@ func (c *checker) noteUnseen() {
 	for _, t := range c.estate.Of(estate.KindTopic) {
 		alarmed[c.estate.Key(t.Settings["KmsMasterKeyId"])] = true
 	}
-	for _, v := range c.volumes() {
+	for _, v := range c.volumes {
 		alarmed[c.estate.Key(v.key)] = true
 	}
 	unused := 0

@@ -19,12 +19,12 @@ type volume struct {
 	identity []iampolicy.NamedDocument
 }
 
-// volumes are the disks of node groups with a launch template, and of node classes of Auto
-// Mode, once for each key.
-func (c *checker) volumes() (all []volume) {
+// findVolumes finds the disks of node groups with a launch template, and of node classes of
+// Auto Mode, once for each key.
+func (c *checker) findVolumes() {
 	add := func(v volume) {
-		if v.key != nil && !slices.ContainsFunc(all, func(other volume) bool { return other.on == v.on && text(other.key) == text(v.key) }) {
-			all = append(all, v)
+		if v.key != nil && !slices.ContainsFunc(c.volumes, func(other volume) bool { return other.on == v.on && text(other.key) == text(v.key) }) {
+			c.volumes = append(c.volumes, v)
 		}
 	}
 	for _, g := range c.estate.Of(estate.KindNodeGroup) {
@@ -56,12 +56,11 @@ func (c *checker) volumes() (all []volume) {
 			add(v)
 		}
 	}
-	return all
 }
 
 // checkVolumes asks the calls with which nodes get their disks.
 func (c *checker) checkVolumes() {
-	for _, v := range c.volumes() {
+	for _, v := range c.volumes {
 		key := c.estate.Key(v.key)
 		switch {
 		case key == nil && ofAWS(text(v.key)):
