@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	kmsapi "k8s.io/kms/apis/v2"
 
 	"github.com/ekskms/ekskms/internal/kmsfake"
@@ -315,12 +317,21 @@ var scenarios = map[string]scenario{
 	"too many calls": {
 		until: inState("seal", "ok"), once: true,
 		during: func(ctx context.Context, r *rig) error {
-			r.fake.Latency(200 * time.Millisecond)
+			// Three rounds of calls find a place before the others' patience ends.
+			// Few calls, and an end with the first refusal: a busy machine must not
+			// make late ones time out, which another alert is about.
+			r.fake.Latency(700 * time.Millisecond)
 			defer r.fake.Latency(0)
 			_, err := r.procs[0].scrapeUntil("a call was refused", func(s *scrape) bool {
+				ctx, refused := context.WithCancel(ctx)
+				defer refused()
 				var burst sync.WaitGroup
-				for range 1200 {
-					burst.Go(func() { _, _ = r.encrypt(ctx) })
+				for range 256 {
+					burst.Go(func() {
+						if _, err := r.encrypt(ctx); status.Code(err) == codes.ResourceExhausted {
+							refused()
+						}
+					})
 				}
 				burst.Wait()
 				return s.sum(prefix+"operations_total", "result", "overloaded") > 0
