@@ -133,7 +133,7 @@ func newRoot() *cobra.Command {
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"make", "Make a cluster:", []*cobra.Command{newInit(), newConfig(), newSynth(), newGenerate(), newEject()}},
+		{"make", "Make a cluster:", []*cobra.Command{newInit(), newConfig(), newLock(), newSynth(), newGenerate(), newEject()}},
 		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard()}},
 		{"operate", "Operate it:", []*cobra.Command{newEstimate(), newInspect()}},
 	} {

@@ -16,7 +16,7 @@ import (
 )
 
 func newConfig() *cobra.Command {
-	var from configuration
+	from := configuration{mayLack: true}
 	var resolved bool
 	var output string
 	cmd := &cobra.Command{

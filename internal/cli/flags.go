@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -191,8 +192,11 @@ type configuration struct {
 	files, only []string
 	// atLeastOne lets the file lack some of only.
 	atLeastOne bool
-	// whole is the file with all of its clusters, and places say where what it says
-	// stands. Both are set by load.
+	// withoutLock leaves the lock file alone, and mayLack lets it lack something.
+	withoutLock, mayLack bool
+	// name is that of the first file, whole is all of its clusters, and places say where
+	// what it says stands. They are set by load.
+	name   string
 	whole  *config.File
 	places map[string]config.Place
 }
@@ -247,8 +251,16 @@ func (c *configuration) load(cmd *cobra.Command) (*config.File, error) {
 	if c.whole, c.places, err = config.Resolve(sources...); err != nil {
 		return nil, err
 	}
-	if err := c.whole.ReadOutputs(sources[0].Name); err != nil {
+	c.name = sources[0].Name
+	if err := c.whole.ReadOutputs(c.name); err != nil {
 		return nil, err
+	}
+	if !c.withoutLock {
+		replaced, err := c.whole.ReadLock(c.name)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(c.places, replaced)
 	}
 	if builtIn {
 		notice(cmd, "there is no "+config.FileName+" here, so this is the built-in default", "")
@@ -266,10 +278,13 @@ func (c *configuration) load(cmd *cobra.Command) (*config.File, error) {
 	if err != nil {
 		return nil, hint.Usage(err.Error(), "")
 	}
-	if waiting := file.Waiting(); len(waiting) > 0 {
+	if err := file.Unlocked(); err != nil && !c.withoutLock && !c.mayLack {
+		return nil, hint.Usage(err.Error(), config.LockHint)
+	}
+	if waiting := file.Waiting(); len(waiting) > 0 && !c.withoutLock {
 		k := file.Shared.KeyAccount
 		notice(cmd, fmt.Sprintf("the keys in account %s of %s are not known yet, so there are no stacks of these clusters", k.Account, strings.Join(waiting, ", ")),
-			"deploy the stacks ekskms-keys with --outputs-file "+k.Outputs+", which belongs beside "+sources[0].Name+", and run this again")
+			"deploy the stacks ekskms-keys with --outputs-file "+k.Outputs+", which belongs beside "+c.name+", and run this again")
 	}
 	return file, nil
 }

@@ -16,6 +16,7 @@ var fieldOf = map[string][]string{
 	"kubernetes-version-ended":   {"kubernetesVersion"},
 	"version-skipped":            {"kubernetesVersion"},
 	"nodes-version-refused":      {"capacity.nodeGroups", "kubernetesVersion"},
+	"add-on-version-refused":     {"addOns", "kubernetesVersion"},
 	"cluster-replaced":           {"name"},
 	"encryption-config-changed":  {"key"},
 	"secrets-key-unsuitable":     {"key.arn"},

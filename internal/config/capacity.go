@@ -181,6 +181,11 @@ func (d *decoder) addOns(c *Cluster, path string) {
 			d.faultAt(at+".name", "is built into Auto Mode: remove it")
 			continue
 		}
+		version, known := eksversion.ParseAddOn(a.Version)
+		plane, fits := eksversion.Minor(c.KubernetesVersion)
+		if a.Name == "kube-proxy" && known && fits && (version.Minor > plane || version.Minor < plane-eksversion.NodeSkew) && !d.bad[path+".kubernetesVersion"] {
+			d.faultAt(at+".version", "does not go with Kubernetes %s: kube-proxy must be of that minor version, or at most %d older", c.KubernetesVersion, eksversion.NodeSkew)
+		}
 		if v, found := a.settings()[blueprint.NetworkPolicySetting]; a.Name == "vpc-cni" && found && fmt.Sprint(v) != "true" {
 			d.faultAt(at+".configuration", "must not switch %s off: the network policies of the plugin would mean nothing", blueprint.NetworkPolicySetting)
 		}

@@ -308,7 +308,7 @@ type AddOn struct {
 	// Name of the add-on, such as coredns: aws eks describe-addon-versions lists them. Required.
 	Name string `yaml:"name" jsonschema:"required" config:"rule=addOnName"`
 
-	// Version, such as v1.20.4-eksbuild.2. Default: the one that EKS takes for the cluster's Kubernetes version when the add-on is made.
+	// Version, such as v1.20.4-eksbuild.2. latest: the newest for the cluster's Kubernetes version, which 'ekskms lock' pins in ekskms.lock.yaml. Default: the one that EKS takes when the add-on is made.
 	Version string `yaml:"version,omitempty" config:"rule=addOnVersion"`
 
 	// Settings of the add-on, as text that is a mapping in YAML or JSON. Default: none.
@@ -381,7 +381,7 @@ type Audit struct {
 
 // AccessEntry lets an IAM principal use the Kubernetes API.
 type AccessEntry struct {
-	// ARN of an IAM role or user. Each principal may have one entry. Required.
+	// ARN of an IAM role or user, or a permission set of IAM Identity Center as permission-set/NAME, whose role 'ekskms lock' pins in ekskms.lock.yaml. Each principal may have one entry. Required.
 	PrincipalARN string `yaml:"principalArn" jsonschema:"required" config:"rule=principalARN"`
 
 	// Name of the EKS access policy that says what the principal may do. Required.
@@ -465,7 +465,7 @@ type SecretReader struct {
 	// Kubernetes groups that may read them: at most 20. Groups or serviceAccounts must be given. Default: none.
 	Groups []string `yaml:"groups,omitempty" jsonschema:"uniqueItems=true" config:"is=perReader,rule=group"`
 
-	// ARNs of IAM roles and users that are put in the groups, by an access entry each: at most 20. A principal that is in accessEntries gets the groups there. Default: none.
+	// ARNs of IAM roles and users, or permission sets as in accessEntries, that are put in the groups, by an access entry each: at most 20. A principal that is in accessEntries gets the groups there. Default: none.
 	PrincipalARNs []string `yaml:"principalArns,omitempty" jsonschema:"uniqueItems=true" config:"is=perReader,rule=principalARN,needs=groups"`
 
 	// Kubernetes service accounts that may read them: at most 20. Groups or serviceAccounts must be given. Default: none.

@@ -328,8 +328,14 @@ var faultCases = []faultCase{
 	{"add-on that Auto Mode has", "silent", "  addOns: [{name: coredns}]\n", []string{
 		`3: clusters[0].addOns[0].name: coredns: is built into Auto Mode: remove it`,
 	}},
-	{"add-on of no fixed version", "", "  addOns: [{name: a, version: latest}]\n", []string{
-		`3: clusters[0].addOns[0].version: latest: is another version tomorrow, and the template would not say so: give the version that aws eks describe-addon-versions prints first, or remove the field`,
+	{"add-on of no version", "", "  addOns: [{name: a, version: newest}]\n", []string{
+		`3: clusters[0].addOns[0].version: newest: must be the version of an EKS add-on, such as v1.20.4-eksbuild.2, or latest`,
+	}},
+	{"kube-proxy that is newer", "silent", "  capacity: {mode: nodeGroup}\n  addOns: [{name: kube-proxy, version: v1.36.0-eksbuild.2}]\n", []string{
+		`4: clusters[0].addOns[0].version: v1.36.0-eksbuild.2: does not go with Kubernetes 1.35: kube-proxy must be of that minor version, or at most 3 older`,
+	}},
+	{"kube-proxy that is too old", "silent", "  capacity: {mode: nodeGroup}\n  addOns: [{name: kube-proxy, version: v1.31.0-eksbuild.2}]\n", []string{
+		`4: clusters[0].addOns[0].version: v1.31.0-eksbuild.2: does not go with Kubernetes 1.35: kube-proxy must be of that minor version, or at most 3 older`,
 	}},
 	{"add-on twice", "silent", "  addOns: [{name: a}, {name: a}]\n", []string{
 		`3: clusters[0].addOns[1].name: a: is the name of another add-on, on line 3: give each its own`,

@@ -67,7 +67,16 @@ func Load(paths ...string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file, file.ReadOutputs(sources[0].Name)
+	if err := file.ReadOutputs(sources[0].Name); err != nil {
+		return nil, err
+	}
+	if _, err := file.ReadLock(sources[0].Name); err != nil {
+		return nil, err
+	}
+	if err := file.Unlocked(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, LockHint)
+	}
+	return file, nil
 }
 
 // ReadOutputs reads the ARNs of central keys from the file that a configuration names, in the

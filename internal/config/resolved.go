@@ -28,7 +28,10 @@ func Commented(file *File, places map[string]Place) ([]byte, error) {
 		default:
 			n.LineComment = "built in"
 			if p, ok := places[path]; ok {
-				n.LineComment = fmt.Sprintf("%s:%d", p.File, p.Line)
+				n.LineComment = p.File
+				if p.Line > 0 {
+					n.LineComment += fmt.Sprintf(":%d", p.Line)
+				}
 				if strings.HasPrefix(p.Path, "defaults.") {
 					n.LineComment += ", defaults"
 				}

@@ -36,6 +36,7 @@ const (
 	KindAccessEntry    Kind = "access entry"
 	KindIdentities     Kind = "identity provider"
 	KindNodeGroup      Kind = "node group"
+	KindAddOn          Kind = "add-on"
 	KindLaunchTemplate Kind = "launch template"
 	KindBucket         Kind = "bucket"
 	KindBucketPolicy   Kind = "bucket policy"

@@ -38,6 +38,7 @@ var kinds = []struct {
 	{"AWS::EKS::AccessEntry", KindAccessEntry},
 	{"AWS::EKS::IdentityProviderConfig", KindIdentities},
 	{"AWS::EKS::Nodegroup", KindNodeGroup},
+	{"AWS::EKS::Addon", KindAddOn},
 	{"AWS::EC2::LaunchTemplate", KindLaunchTemplate},
 	{"AWS::S3::Bucket", KindBucket},
 	{"AWS::S3::BucketPolicy", KindBucketPolicy},

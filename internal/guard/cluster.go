@@ -51,6 +51,7 @@ func (c *comparison) clusters() (keys map[string]bool) {
 			c.find("encryption-config-changed", now, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
 		}
 		c.versions(before.Thing, now)
+		c.addOns(before.Thing, now)
 		c.protection(before.Settings, now.Settings, now)
 		c.logging(before.Settings, now.Settings, now)
 		c.endpoint(before.Settings, now.Settings, now)
@@ -103,6 +104,50 @@ func (c *comparison) versions(before, after *estate.Thing) {
 		case nodes < to-eksversion.NodeSkew:
 			c.find("nodes-version-refused", group, "the nodes have version %s, %d minor versions behind the control plane's %s, and %d is the most", value.Text(version), to-nodes, value.Text(now), eksversion.NodeSkew)
 		}
+	}
+}
+
+// addOns judges a change of the versions of add-ons, or of the control plane above them.
+//
+// Sources: Amazon EKS User Guide, "AWS add-ons", "Amazon VPC CNI plugin for Kubernetes",
+// "Update information", and "Manage kube-proxy"; EKS' error "Updating VPC-CNI can only go up
+// or down 1 minor version at a time" (Stack Overflow 76493050).
+func (c *comparison) addOns(before, after *estate.Thing) {
+	plane := after.Settings["Version"]
+	upgrade := !reflect.DeepEqual(before.Settings["Version"], plane)
+	var stay []string
+	for _, addOn := range c.after.Of(estate.KindAddOn) {
+		if c.after.Lookup(addOn.Settings["ClusterName"]) != after {
+			continue
+		}
+		var old any
+		earlier := c.earlier(addOn)
+		if earlier != nil {
+			old = earlier.Settings["AddonVersion"]
+		}
+		name, now := value.Text(addOn.Settings["AddonName"]), addOn.Settings["AddonVersion"]
+		changed := earlier == nil || !reflect.DeepEqual(old, now)
+		v, known := eksversion.ParseAddOn(value.Text(now))
+		switch {
+		case !changed && !upgrade:
+		case name == "kube-proxy" && known && minor(plane) > 0:
+			if v.Minor > minor(plane) || v.Minor < minor(plane)-eksversion.NodeSkew {
+				c.find("add-on-version-refused", addOn, "kube-proxy has version %s under a control plane of %s: it is never newer, and at most %d minor versions older", value.Text(now), value.Text(plane), eksversion.NodeSkew)
+			}
+		case changed && earlier != nil && name == "vpc-cni":
+			was, before := eksversion.ParseAddOn(value.Text(old))
+			switch {
+			case !known || !before:
+				c.note(addOn.Resource, "AddonVersion of vpc-cni changes from %s to %s: whether it skips a minor version was not judged", value.Show(old), value.Show(now))
+			case v.Major != was.Major || v.Minor > was.Minor+1 || v.Minor < was.Minor-1:
+				c.find("add-on-version-refused", addOn, "AddonVersion of vpc-cni changes from %s to %s, and EKS goes one minor version at a time", value.Text(old), value.Text(now))
+			}
+		case upgrade && !changed:
+			stay = append(stay, strings.TrimSpace(cmp.Or(name, addOn.LogicalID)+" "+value.Text(now)))
+		}
+	}
+	if stay != nil {
+		c.note(after.Resource, "Version changes from %s to %s, and add-ons keep the versions that they have (%s): whether EKS has these for it was not judged", value.Show(before.Settings["Version"]), value.Show(plane), strings.Join(stay, ", "))
 	}
 }
 

@@ -134,6 +134,8 @@ var mutations = []struct {
 
 	{"nodes that are newer", estatetest.Add("Nodes", "AWS::EKS::Nodegroup", map[string]any{"ClusterName": map[string]any{"Ref": cluster}, "Version": "1.36"}), one("nodes-version-refused"), "version 1.36, newer"},
 
+	{"kube-proxy that is newer", estatetest.Add("Proxy", "AWS::EKS::Addon", map[string]any{"ClusterName": map[string]any{"Ref": cluster}, "AddonName": "kube-proxy", "AddonVersion": "v1.36.0-eksbuild.2"}), one("add-on-version-refused"), "version v1.36.0-eksbuild.2 under a control plane of 1.35"},
+
 	// The key.
 	{"key's logical ID", estatetest.All(renamed(secretsKey), estatetest.Property(cluster, "EncryptionConfig.0.Provider.KeyArn", "arn:aws:kms:eu-central-1:111122223333:key/New"+secretsKey)), []string{"alarm-removed", "alias-moved", "encryption-config-changed", "key-deleted"}, "the secrets of a running cluster are under it"},
 	{"key's spec", estatetest.Property(secretsKey, "KeySpec", "RSA_4096"), one("key-replaced"), "KeySpec changes from SYMMETRIC_DEFAULT to RSA_4096"},

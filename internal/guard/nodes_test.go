@@ -55,7 +55,7 @@ func TestNodes(t *testing.T) {
 				said = append(said, f.Message)
 			}
 			for _, n := range report.Notes {
-				if strings.Contains(n.Message, "ersion") {
+				if strings.Contains(n.Message, "ersion") && !strings.Contains(n.Message, "add-ons keep") {
 					said = append(said, n.Message)
 				}
 			}
@@ -64,6 +64,74 @@ func TestNodes(t *testing.T) {
 				t.Errorf("said %q", said)
 			case tt.says != "" && !strings.Contains(strings.Join(said, "\n"), tt.says):
 				t.Errorf("said %q, want %q", said, tt.says)
+			}
+		})
+	}
+}
+
+// TestAddOns compares versions of add-ons with that of the control plane, and with those
+// before.
+func TestAddOns(t *testing.T) {
+	addOn := func(name string, version any) estatetest.Change {
+		settings := map[string]any{"ClusterName": map[string]any{"Ref": cluster}, "AddonName": name, "AddonVersion": version}
+		if version == nil {
+			delete(settings, "AddonVersion")
+		}
+		return estatetest.Add("AddOn", "AWS::EKS::Addon", settings)
+	}
+	cni := func(version any) estatetest.Change { return addOn("vpc-cni", version) }
+	plane := func(version string, and estatetest.Change) estatetest.Change {
+		return estatetest.All(estatetest.Property(cluster, "Version", version), and)
+	}
+	nothing := estatetest.All()
+	const refused = "add-on-version-refused"
+	for _, tt := range []struct {
+		name          string
+		before, after estatetest.Change
+		want          []string
+		says          string
+	}{
+		{"nothing", cni("v1.19.0-eksbuild.1"), cni("v1.19.0-eksbuild.1"), nil, ""},
+		{"new", nothing, cni("v1.19.0-eksbuild.1"), nil, ""},
+		{"a step", cni("v1.19.0-eksbuild.1"), cni("v1.20.3-eksbuild.2"), nil, ""},
+		{"a step back", cni("v1.20.3-eksbuild.1"), cni("v1.19.0-eksbuild.2"), nil, ""},
+		{"two steps", cni("v1.19.0-eksbuild.1"), cni("v1.21.0-eksbuild.1"), one(refused), "from v1.19.0-eksbuild.1 to v1.21.0-eksbuild.1, and EKS goes one minor version"},
+		{"two steps back", cni("v1.21.0-eksbuild.1"), cni("v1.19.0-eksbuild.1"), one(refused), "one minor version at a time"},
+		{"from the default", cni(nil), cni("v1.21.0-eksbuild.1"), nil, "whether it skips a minor version was not judged"},
+		{"to a parameter", cni("v1.19.0-eksbuild.1"), cni(map[string]any{"Ref": "AddOnVersion"}), nil, "whether it skips a minor version was not judged"},
+		{"another add-on", addOn("coredns", "v1.9.0-eksbuild.1"), addOn("coredns", "v1.13.0-eksbuild.1"), nil, ""},
+		{"kept in an upgrade", plane("1.35", addOn("coredns", "v1.9.0-eksbuild.1")), plane("1.36", addOn("coredns", "v1.9.0-eksbuild.1")), nil, "(coredns v1.9.0-eksbuild.1): whether EKS has these for it"},
+		{"no version in an upgrade", plane("1.35", addOn("coredns", nil)), plane("1.36", addOn("coredns", nil)), nil, "(coredns): whether EKS has these for it"},
+		{"changed in an upgrade", plane("1.35", addOn("coredns", "v1.9.0-eksbuild.1")), plane("1.36", addOn("coredns", "v1.13.0-eksbuild.1")), nil, ""},
+		{"kube-proxy goes along", plane("1.35", addOn("kube-proxy", "v1.35.0-eksbuild.2")), plane("1.36", addOn("kube-proxy", "v1.36.0-eksbuild.2")), nil, ""},
+		{"kube-proxy stays", plane("1.35", addOn("kube-proxy", "v1.33.0-eksbuild.2")), plane("1.36", addOn("kube-proxy", "v1.33.0-eksbuild.2")), nil, ""},
+		{"kube-proxy stays too long", plane("1.35", addOn("kube-proxy", "v1.32.0-eksbuild.2")), plane("1.36", addOn("kube-proxy", "v1.32.0-eksbuild.2")), one(refused), "v1.32.0-eksbuild.2 under a control plane of 1.36"},
+		{"kube-proxy goes first", plane("1.35", addOn("kube-proxy", "v1.35.0-eksbuild.2")), plane("1.35", addOn("kube-proxy", "v1.36.0-eksbuild.2")), one(refused), "never newer"},
+		{"kube-proxy that was too new", plane("1.35", addOn("kube-proxy", "v1.36.0-eksbuild.2")), plane("1.35", addOn("kube-proxy", "v1.36.0-eksbuild.2")), nil, ""},
+		{"of another cluster", nothing, estatetest.All(addOn("kube-proxy", "v1.36.0-eksbuild.2"), estatetest.Property("AddOn", "ClusterName", "elsewhere")), nil, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before, after := estatetest.Golden(t, "01_minimal"), estatetest.Golden(t, "01_minimal")
+			for _, template := range []estatetest.Template{before, after} {
+				template["Parameters"].(map[string]any)["AddOnVersion"] = map[string]any{"Type": "String"}
+			}
+			tt.before(before)
+			tt.after(after)
+			report := compare(t, before, after)
+			if ids := found(report); !slices.Equal(ids, tt.want) {
+				t.Errorf("found %q, want %q", ids, tt.want)
+			}
+			var said []string
+			for _, f := range report.Findings {
+				said = append(said, f.Message)
+			}
+			for _, n := range report.Notes {
+				if strings.Contains(n.Message, "vpc-cni") || strings.Contains(n.Message, "add-ons") {
+					said = append(said, n.Message)
+				}
+			}
+			if all := strings.Join(said, "\n"); tt.says == "" && all != "" || !strings.Contains(all, tt.says) {
+				t.Errorf("said %q, want %q", all, tt.says)
 			}
 		})
 	}

@@ -63,6 +63,11 @@ var rules = []finding.Rule{
 		Fix: "Take the control plane forward before the nodes, the nodes along within three minor versions (a group without a kubernetesVersion of its own follows by itself), and the nodes back before the control plane.",
 	},
 	{
+		ID: "add-on-version-refused", Title: "An add-on does not go with the control plane, or skips a version", Severity: finding.Medium,
+		Why: "EKS takes the VPC CNI forward or back by one minor version at a time. Kubernetes supports no kube-proxy that is newer than its API server, or more than three minor versions older. EKS refuses the update, and the stack rolls back.",
+		Fix: "Deploy each minor version of the VPC CNI in between; take kube-proxy forward after the control plane, and back before it.",
+	},
+	{
 		ID: "principal-dropped", Title: "A principal loses what it may do with the key", Severity: finding.High,
 		Why: "Any principal that still uses the key is refused from the moment of the update. For EKS and a plugin that means secrets that can't be read, for an administrator a key that can't be recovered.",
 		Fix: "Keep the statement as long as the principal is in use, and what was encrypted under its encryption context is needed.",

@@ -152,7 +152,8 @@ func IsPermissionSet(name string) bool { return permissionSet.MatchString(name) 
 // User Guide, "Referencing permission sets in resource policies, Amazon EKS Cluster config
 // maps, and AWS KMS key policies".
 const (
-	setPath   = "aws-reserved/sso.amazonaws.com/"
+	// SetPath is the IAM path, but for its first slash, of the roles of permission sets.
+	SetPath   = "aws-reserved/sso.amazonaws.com/"
 	setSuffix = "_????????????????"
 )
 
@@ -160,13 +161,28 @@ const (
 // see [RolePatterns].
 func (p Place) Role(name string) string {
 	if set, ok := strings.CutPrefix(name, PermissionSetPrefix); ok {
-		return p.IAM("role/" + setPath + "AWSReservedSSO_" + set + setSuffix)
+		return p.IAM("role/" + SetPath + "AWSReservedSSO_" + set + setSuffix)
 	}
 	return name
 }
 
 // IsSet tells whether an ARN is the pattern of the role of a permission set.
 func IsSet(arn string) bool { return strings.HasSuffix(arn, setSuffix) }
+
+var roleOfSet = regexp.MustCompile(`^role/` + regexp.QuoteMeta(SetPath) + `(?:[a-z0-9-]+/)?AWSReservedSSO_(` + PermissionSetPattern + `)_[0-9a-f]{16}$`)
+
+// SetOfRole is the name of the permission set of a role, by its ARN.
+func SetOfRole(arn string) (set string, ok bool) {
+	p, ok := ParseARN(arn)
+	if !ok || p.Service != "iam" {
+		return "", false
+	}
+	m := roleOfSet.FindStringSubmatch(p.Resource)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
 
 // RolesBelow is the pattern of all roles with an IAM path, such as /ekskms/cluster/: see
 // [RolePatterns].
@@ -182,7 +198,7 @@ func RolePatterns(arn string) []string {
 	if !IsSet(arn) {
 		return nil
 	}
-	return []string{arn, strings.Replace(arn, setPath, setPath+"*/", 1)}
+	return []string{arn, strings.Replace(arn, SetPath, SetPath+"*/", 1)}
 }
 
 func (p Place) iam(account, resource string) string {

@@ -55,7 +55,7 @@ var rooms = []room{
 	{"cmd/kms-plugin", plugin, "a few lines", []string{"internal/kmsplugin"}, false},
 	{"internal/cli", top, "one file for each subcommand", []string{
 		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/value", "internal/check", "internal/config", "internal/estate", "internal/estimate",
-		"internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/manifest",
+		"internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/live", "internal/manifest",
 		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform"}, true},
 
 	{"internal/config", makes, "ekskms.yaml to a plain model, and that to a blueprint", []string{"internal/blueprint", "internal/config/internal/rules", "internal/eksversion", "internal/manifest", "internal/place"}, false},
@@ -82,6 +82,9 @@ var rooms = []room{
 	{"internal/finding", proves, "rules, findings with their places, suppressions, the report and its forms", []string{"internal/terminal"}, false},
 	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/eksversion", "internal/estate", "internal/finding", "internal/iampolicy", "internal/reveal", "internal/value"}, false},
 	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
+
+	{"internal/live", proves, "asks AWS, and only reads", []string{"internal/eksversion", "internal/place"}, false},
+	{"internal/live/livetest", proves, "a fake of the APIs that live asks, for tests", nil, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},
 	{"internal/kmsfake", plugin, "a fake of AWS KMS for tests", []string{"internal/place"}, false},

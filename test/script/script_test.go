@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ekskms/ekskms/internal/cli"
+	"github.com/ekskms/ekskms/internal/live/livetest"
 )
 
 func TestMain(m *testing.M) {
@@ -39,8 +41,34 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), "ekskms-script-cache"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "aws": aws},
 	})
+}
+
+// aws starts a fake AWS with an account, in which the credentials of the script are, and
+// another.
+func aws(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: aws")
+	}
+	const sets = ":role/aws-reserved/sso.amazonaws.com/eu-central-1/"
+	fake := &livetest.AWS{
+		Account: "111122223333",
+		AddOns: map[string]map[string]map[string][]string{"eu-central-1": {"coredns": {
+			"1.35": {"v1.13.2-eksbuild.9", "v1.13.2-eksbuild.10", "v1.12.4-eksbuild.1"}, "1.36": {"v1.14.0-eksbuild.1"},
+		}}},
+		Roles: []string{
+			"arn:aws:iam::111122223333" + sets + "AWSReservedSSO_Admin_0123456789abcdef",
+			"arn:aws:iam::444455556666" + sets + "AWSReservedSSO_Admin_fedcba9876543210",
+		},
+		Assumable: []string{"arn:aws:iam::444455556666:role/Reader"},
+	}
+	server := fake.Start()
+	ts.Defer(server.Close)
+	for _, v := range livetest.Environment(server.URL) {
+		name, value, _ := strings.Cut(v, "=")
+		ts.Setenv(name, value)
+	}
 }
 
 // exits wants a command to end with an exit code: exits 2 ekskms --nonsense.

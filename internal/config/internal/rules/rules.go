@@ -37,6 +37,9 @@ type Rule struct {
 	re, notRE *regexp.Regexp
 }
 
+// Latest is the version of an add-on that a lock file pins.
+const Latest = "latest"
+
 const (
 	partition = `arn:(aws|aws-us-gov|aws-cn)`
 	region    = `(us-gov|cn|af|ap|ca|eu|il|me|mx|sa|us)-(central|east|north|northeast|northwest|south|southeast|southwest|west)-[1-9]`
@@ -148,9 +151,8 @@ var byName = map[string]*Rule{
 		Pattern: `^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`,
 	},
 	"addOnVersion": {
-		Want:    "the version of an EKS add-on, such as v1.20.4-eksbuild.2",
-		Pattern: `^v[0-9]+\.[0-9]+\.[0-9]+(-[A-Za-z0-9.-]+)?$`,
-		Judge:   judgeAddOnVersion,
+		Want:    "the version of an EKS add-on, such as v1.20.4-eksbuild.2, or latest",
+		Pattern: `^(v[0-9]+\.[0-9]+\.[0-9]+(-[A-Za-z0-9.-]+)?|` + Latest + `)$`,
 	},
 	"addOnConfiguration": {
 		Want:      "text that is a mapping in YAML or JSON",
@@ -224,8 +226,8 @@ var byName = map[string]*Rule{
 		Judge:   judgeRoleOrSet,
 	},
 	"principalARN": {
-		Want:       "the ARN of an IAM role or user, such as arn:aws:iam::111122223333:role/Developer",
-		Pattern:    `^` + partition + `:iam::` + account + `:(role|user)/` + iamPath + `$`,
+		Want:       "the ARN of an IAM role or user, such as arn:aws:iam::111122223333:role/Developer, or a permission set, such as permission-set/AdministratorAccess",
+		Pattern:    `^(` + partition + `:iam::` + account + `:(role|user)/` + iamPath + `|` + place.PermissionSetPrefix + place.PermissionSetPattern + `)$`,
 		NotPattern: `:role/aws-service-role/`,
 		Judge:      judgePrincipalARN,
 	},
@@ -347,6 +349,9 @@ func init() {
 		}
 	}
 }
+
+// Is tells whether a text is what a rule takes.
+func Is(rule, value string) bool { return byName[rule].String(value) == "" }
 
 // String says what is wrong with a text, or "".
 func (r *Rule) String(value string) string {
@@ -495,6 +500,9 @@ func judgeRoleOrSet(v string) string {
 }
 
 func judgePrincipalARN(v string) string {
+	if strings.HasPrefix(v, place.PermissionSetPrefix) {
+		return ""
+	}
 	if m := judgeIAM(v, "role or user"); m != "" {
 		return m
 	}
@@ -510,13 +518,6 @@ func judgeAMIType(v string) string {
 		return "is Amazon Linux 2, of which EKS has no image for these versions of Kubernetes: give AL2023_x86_64_STANDARD or AL2023_ARM_64_STANDARD"
 	case strings.HasPrefix(v, "WINDOWS_"), v == "CUSTOM":
 		return "is not supported: make such a node group in Go, with EncryptedCluster.Cluster().AddNodegroupCapacity"
-	}
-	return ""
-}
-
-func judgeAddOnVersion(v string) string {
-	if v == "latest" {
-		return "is another version tomorrow, and the template would not say so: give the version that aws eks describe-addon-versions prints first, or remove the field"
 	}
 	return ""
 }
