@@ -27,7 +27,8 @@ func newExplain() *cobra.Command {
 		Short: "Say who may do what with a key, and by which statement",
 		Long: "Write the matrix of principals by actions for a key: who may do what, under which condition, and by\n" +
 			"which statement. Beside everybody whom the templates name it has the account root, and somebody in\n" +
-			"the account and in another one whom IAM allows kms:*.\n" +
+			"the account and in another one whom IAM allows kms:*. With several keys, a summary comes in place\n" +
+			"of their matrices: how many may do what, and what is different with some of the keys.\n" +
 			"\n" +
 			"PATH is a CloudFormation template, a cloud assembly or its folder. Without it, ekskms.yaml or --file\n" +
 			"is synthesized. With --policy, the key policy is read from a file, and PATH is needed only for the\n" +
@@ -54,7 +55,8 @@ func newExplain() *cobra.Command {
 	set.StringArrayVar(&flags.context, "context", nil, "pair of the request's encryption context, as `key=value`; can be repeated")
 	set.StringArrayVar(&flags.conditions, "condition", nil, "condition key of the request, as `key=value`; one that is repeated has several values")
 	choiceOrNone(set, &flags.expect, "expect", "`answer` that makes the exit code 0", "allowed", "denied")
-	set.BoolVar(&flags.all, "all", false, "show also the principals that may do nothing, as --output json does")
+	set.BoolVar(&flags.all, "all", false, "show also the principals that may do nothing, as --output json does; with several keys, all their matrices")
+	set.BoolVar(&flags.details, "details", false, "with several keys, show the whole matrix of each")
 	choice(set, &flags.output, "output", "`format` of the answer", "table", "json", "markdown")
 	set.StringVar(&flags.environment.Account, "account", "", "account `number` that the template or the policy is for")
 	set.StringVar(&flags.environment.Region, "region", "", "`Region` that the template or the policy is for")
@@ -64,7 +66,7 @@ func newExplain() *cobra.Command {
 type explainFlags struct {
 	checkFlags
 	policy, grants, key, principal, action, expect string
-	all                                            bool
+	all, details                                   bool
 	identities, context, conditions                []string
 }
 
@@ -88,7 +90,9 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 		return f.answer(cmd, inputs, there)
 	}
 	done := progress(cmd, "asking who may do what")
-	all, err := explain.Matrices(inputs, !f.all && f.output != "json")
+	several := slices.ContainsFunc(inputs, func(in explain.Input) bool { return in.Key != inputs[0].Key })
+	summary := several && !f.details && !f.all && f.output == "table"
+	all, err := explain.Matrices(inputs, !f.all && f.output != "json" && !summary)
 	done()
 	if err != nil {
 		return err
@@ -96,6 +100,9 @@ func (f *explainFlags) run(cmd *cobra.Command, args []string) error {
 	out := cmd.OutOrStdout()
 	if f.output == "json" {
 		return explain.WriteJSON(out, all)
+	}
+	if summary {
+		return explain.WriteSummary(out, styleOf(cmd, out), all)
 	}
 	for i, m := range all {
 		if i > 0 {

@@ -95,6 +95,8 @@ type Matrix struct {
 	// In says in which case of what the templates leave open, in words. Empty if it is all.
 	In string `json:"in,omitempty"`
 
+	// cluster and account are those of the one cluster whose secrets are under the key.
+	cluster, account string
 	// left are how many principals a brief matrix leaves out.
 	left int
 }
@@ -107,6 +109,8 @@ type Input struct {
 	Notes []string
 
 	ofCluster bool
+	// cluster and account are those of that, if it is one.
+	cluster, account string
 	// cases are those of the templates of which it is one.
 	cases []estate.Case
 	in    int
@@ -180,7 +184,7 @@ func Explain(in Input) (*Matrix, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Matrix{Key: in.Key, Path: in.Path, Principals: principals, Notes: in.Notes}
+	m := &Matrix{Key: in.Key, Path: in.Path, Principals: principals, Notes: in.Notes, cluster: in.cluster, account: in.account}
 	open, silent := in.open(), make([]bool, len(principals))
 	for i, p := range principals {
 		silent[i] = p.caller == "" || p.unnamed && !open && !iampolicy.Concerns(p.identity, in.Key)
@@ -209,7 +213,7 @@ func Explain(in Input) (*Matrix, error) {
 // Brief leaves out principals that may do nothing, and of those whom only their own policies let do the same all but one. The account root and
 // those who stand for others stay.
 func (m *Matrix) Brief() *Matrix {
-	brief := &Matrix{Key: m.Key, Path: m.Path, In: m.In, Notes: m.Notes, Rows: make([]Row, len(m.Rows))}
+	brief := &Matrix{Key: m.Key, Path: m.Path, In: m.In, cluster: m.cluster, account: m.account, Notes: m.Notes, Rows: make([]Row, len(m.Rows))}
 	for i, row := range m.Rows {
 		brief.Rows[i] = Row{Action: row.Action, Class: row.Class}
 	}

@@ -76,6 +76,9 @@ func fromCase(e *estate.Estate, key string) ([]Input, error) {
 			continue
 		}
 		in := Input{Access: e.Access(k.Thing), Path: path, ofCluster: len(k.Clusters) > 0}
+		if len(k.Clusters) == 1 {
+			in.cluster, in.account = value.Text(k.Clusters[0].Settings["Name"]), k.Clusters[0].In.Account
+		}
 		if s := k.In; s.Assumed {
 			in.Notes = append(in.Notes, fmt.Sprintf("the account and the Region of %s are not known: it was read as for account %s in %s", s.Name, s.Account, s.Region))
 		}
@@ -125,7 +128,7 @@ func existingKeys(e *estate.Estate, key string) ([]Input, error) {
 		if err != nil {
 			return nil, fmt.Errorf("output %s: %w", existingStatements, err)
 		}
-		in := Input{ofCluster: true, Access: iampolicy.Access{Key: arn, Policy: iampolicy.NamedDocument{Document: doc}, Identity: e.Identities()}}
+		in := Input{ofCluster: true, cluster: value.Text(c.Settings["Name"]), account: c.In.Account, Access: iampolicy.Access{Key: arn, Policy: iampolicy.NamedDocument{Document: doc}, Identity: e.Identities()}}
 		in.Notes = append(in.Notes, "the key is not in the templates: this is what the statements allow that its owner must add, and not what the owner's own allow. With --policy the whole policy is read")
 		for _, n := range e.NotesOnPrincipals() {
 			in.Notes = append(in.Notes, n.String())
