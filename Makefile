@@ -4,6 +4,7 @@ SHELL       := /bin/bash
 # All targets need Go 1.26 or later; test, goldens and bench also Node and npm.
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+ACTIONLINT    := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GORELEASER    := github.com/goreleaser/goreleaser/v2@v2.13.3
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.2.0
 
@@ -120,6 +121,8 @@ test-bench: node_modules
 lint: words ## Run golangci-lint, and look for words that DESIGN has better ones for
 	@echo "== golangci-lint"
 	go run $(GOLANGCI_LINT) run ./...
+	@echo "== actionlint, of the workflows that are written, too"
+	go run $(ACTIONLINT) -shellcheck= -pyflakes= .github/workflows/*.yaml $$(find internal/scaffold/testdata -path '*/workflows/*' -type f)
 
 # tools/words.txt has the words, as patterns; what is generated follows its source.
 .PHONY: words

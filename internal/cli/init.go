@@ -41,6 +41,7 @@ type initFlags struct {
 	project               scaffold.Project
 	terraform, configOnly bool
 	force                 bool
+	pipeline              string
 }
 
 func newInit() *cobra.Command {
@@ -53,11 +54,16 @@ func newInit() *cobra.Command {
 			"--terraform it has the module of 'ekskms generate terraform' instead, with --config-only an\n" +
 			"ekskms.yaml alone.\n" +
 			"\n" +
+			"With --pipeline it has a workflow too that guards what main has and deploys it wave by wave, each in\n" +
+			"an environment of its own, which can ask for approval. In a project that is there already, in Go and\n" +
+			"with an ekskms.yaml, only that is written.\n" +
+			"\n" +
 			"On a terminal it asks for what no flag says, and checks each answer; elsewhere it takes the\n" +
 			"defaults. No file is replaced without --force, and all files are written or none.",
 		Example: "  ekskms init payments --name payments --cluster-admin arn:aws:iam::111122223333:role/ClusterAdmin\n" +
 			"  ekskms init payments-terraform --terraform --name payments --account 111122223333 --region eu-central-1\n" +
-			"  ekskms init payments-config --config-only --name payments",
+			"  ekskms init payments-config --config-only --name payments\n" +
+			"  ekskms init payments --pipeline github",
 		Args: upToOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			folder := "."
@@ -78,6 +84,7 @@ func newInit() *cobra.Command {
 	flags.StringVar(&f.project.Module, "module", "", "`path` of the Go module (default example.com/ and the name)")
 	flags.StringVar(&f.project.Version, "ekskms-version", "", "`version` of ekskms that the project uses (default that of this command)")
 	flags.StringVar(&f.project.Replace, "replace", "", "`folder` with a checkout of ekskms to use in place of a released version")
+	choiceOrNone(flags, &f.pipeline, "pipeline", "write a workflow that deploys, too, for this `service`", "github")
 	flags.BoolVar(&f.force, "force", false, "replace files that are there already")
 	return cmd
 }
@@ -88,6 +95,14 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	p := &f.project
 	if f.terraform && f.configOnly {
 		return hint.Usage("--terraform and --config-only are two kinds of projects", "give one of them")
+	}
+	if f.pipeline != "" {
+		if f.terraform || f.configOnly {
+			return hint.Usage("--pipeline is for a Go project", "leave it out, or --terraform and --config-only")
+		}
+		if path := filepath.Join(folder, config.FileName); isConfiguration(path) {
+			return f.addPipeline(cmd, folder, path)
+		}
 	}
 	p.Kind = scaffold.CDK
 	switch {
@@ -101,6 +116,11 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 		return err
 	}
 	q := f.questions(cmd, folder, fallback)
+	if f.pipeline != "" {
+		if err := f.refuse(cmd, folder, []string{scaffold.PipelinePath}); err != nil {
+			return err
+		}
+	}
 	// Before anything is asked: what is wrong already, and what is in the way.
 	paths := p.Paths()
 	if q.asks("kind") {
@@ -130,10 +150,47 @@ func (f *initFlags) run(cmd *cobra.Command, folder string) error {
 	if err != nil {
 		return err
 	}
+	if f.pipeline != "" {
+		pipeline, err := pipelineOf(file)
+		if err != nil {
+			return err
+		}
+		more = append(more, pipeline)
+	}
 	if err := write(cmd, folder, append(all, more...), f.force); err != nil {
 		return err
 	}
 	return f.next(cmd, folder)
+}
+
+// addPipeline writes the pipeline of a project that is there.
+func (f *initFlags) addPipeline(cmd *cobra.Command, folder, path string) error {
+	for _, name := range []string{"name", "account", "region", "cluster-admin", "email", "module", "ekskms-version", "replace"} {
+		if cmd.Flags().Changed(name) {
+			return hint.Usage(fmt.Sprintf("--%s is for a new project, and %s is there", name, path), "leave it out: the pipeline is made of what that says")
+		}
+	}
+	if _, err := os.Stat(filepath.Join(folder, "go.mod")); err != nil {
+		return hint.Usage(fmt.Sprintf("there is no go.mod beside %s, and the pipeline runs 'go tool ekskms'", path), "make a Go project in a new folder with 'ekskms init', and put the file there")
+	}
+	file, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	pipeline, err := pipelineOf(file)
+	if err != nil {
+		return err
+	}
+	return write(cmd, folder, []files.File{pipeline}, f.force)
+}
+
+// pipelineOf is the pipeline that deploys the stacks of a file in their order.
+func pipelineOf(file *config.File) (files.File, error) {
+	var steps []scaffold.Step
+	for _, s := range file.Rollout() {
+		steps = append(steps, scaffold.Step(s))
+	}
+	return scaffold.Pipeline(steps, cdkCLI)
 }
 
 // configuration is the ekskms.yaml as far as it is known.

@@ -89,6 +89,18 @@ func TestProject(t *testing.T) {
 	}
 }
 
+func TestPipeline(t *testing.T) {
+	pipeline, err := scaffold.Pipeline([]scaffold.Step{
+		{Name: "central_keys", Stacks: []string{"ekskms-keys-777788889999-eu-central-1"}, Outputs: "keys.json"},
+		{Name: "early", Stacks: []string{"ekskms-dev", "ekskms-alarms-111122223333-eu-central-1"}},
+		{Name: "late", Stacks: []string{"ekskms-prod"}},
+	}, "aws-cdk@2.1148.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold(t, filepath.Join("testdata", "project", "cdk", pipeline.Path+ending), pipeline.Content)
+}
+
 // Whatever is given, ekskms.yaml says just that.
 func TestConfig(t *testing.T) {
 	for _, p := range []scaffold.Project{

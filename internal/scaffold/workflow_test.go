@@ -82,6 +82,11 @@ func workflows(t *testing.T) map[string]string {
 			}
 		}
 	}
+	pipeline, err := Pipeline([]Step{{Name: "all", Stacks: []string{"ekskms-demo"}}}, "aws-cdk@1.2.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all[pipeline.Path] = string(pipeline.Content)
 	own, err := filepath.Glob("../../.github/workflows/*.yaml")
 	if err != nil || len(own) == 0 {
 		t.Fatal(own, err)
@@ -115,7 +120,7 @@ func workflows(t *testing.T) map[string]string {
 // into a command what a pull request can choose.
 func TestWorkflows(t *testing.T) {
 	all := workflows(t)
-	if len(all) < 4 {
+	if len(all) < 5 {
 		t.Errorf("only %d workflows", len(all))
 	}
 	for name, text := range all {

@@ -90,6 +90,40 @@ func fleetOf(t *testing.T, dir string, file *config.File, validate bool) (templa
 	return templates, needs
 }
 
+// rollout holds the steps of a rollout to the dependencies of the stacks: each step finds
+// the clusters that its stacks wait for deployed by an earlier one, and none is left.
+func rollout(t *testing.T, file *config.File, needs map[string][]string, all map[string]template) {
+	t.Helper()
+	done := map[string]bool{}
+	var deploy func(stack string, step []string)
+	deploy = func(stack string, step []string) {
+		if all[stack] == nil {
+			t.Errorf("the rollout deploys %s, which is no stack", stack)
+		}
+		for _, needed := range needs[stack] {
+			if done[needed] {
+				continue
+			}
+			// The CDK CLI takes it along. That must not be a cluster of another wave.
+			if !strings.HasPrefix(needed, "ekskms-shared-") && !slices.Contains(step, needed) {
+				t.Errorf("%s needs %s, which no earlier step deploys", stack, needed)
+			}
+			deploy(needed, step)
+		}
+		done[stack] = true
+	}
+	for _, step := range file.Rollout() {
+		for _, stack := range step.Stacks {
+			deploy(stack, step.Stacks)
+		}
+	}
+	for stack := range all {
+		if !done[stack] {
+			t.Errorf("the rollout leaves out %s", stack)
+		}
+	}
+}
+
 func load(t *testing.T, paths ...string) *config.File {
 	t.Helper()
 	file, err := config.Load(paths...)
@@ -125,6 +159,7 @@ func goldens(t *testing.T, all map[string]template, files map[string]string) {
 func TestFleet(t *testing.T) {
 	dir := t.TempDir()
 	all, needs := fleetOf(t, dir, load(t, twelve), false)
+	rollout(t, load(t, twelve), needs, all)
 	const shared, alarms = "ekskms-shared-", "ekskms-alarms-"
 	if len(all) != 12+2*9 {
 		t.Errorf("%d stacks, want one for each of 12 clusters, and two for each of 9 places", len(all))
@@ -277,6 +312,7 @@ func TestKeyAccount(t *testing.T) {
 	}
 	dir := t.TempDir()
 	all, needs := fleetOf(t, dir, load(t, keyAccount), true)
+	rollout(t, load(t, keyAccount), needs, all)
 	goldens(t, all, map[string]string{keys: "keys", "ekskms-alarms-" + account: "alarms-of-keys"})
 	for cluster, want := range map[string][]string{
 		"ekskms-dev":               {"ekskms-keys-777788889999-eu-central-1", "ekskms-shared-111122223333-eu-central-1"},
@@ -518,7 +554,8 @@ func TestFleetInPart(t *testing.T) {
 
 // TestTwoPartitions: each has its own, and nothing of one is in the other.
 func TestTwoPartitions(t *testing.T) {
-	all, _ := fleetOf(t, t.TempDir(), load(t, twoPartitions), true)
+	all, needs := fleetOf(t, t.TempDir(), load(t, twoPartitions), true)
+	rollout(t, load(t, twoPartitions), needs, all)
 	for name, template := range all {
 		own, other := `"arn:aws:`, `"arn:aws-us-gov:`
 		if strings.Contains(name, "gov") {
