@@ -26,7 +26,8 @@ import (
 // under the name ekskms-<name of the cluster>, and returns them. They are the
 // stacks of `ekskms synth`. Those of a wave depend on those of the wave before it. With
 // several clusters, each account and Region has two more: ekskms-shared with the record,
-// on which those of the clusters depend, and ekskms-alarms, which depends on them. Keys in
+// on which those of the clusters depend, and ekskms-alarms, which depends on them. A VPC
+// that clusters share is in a stack ekskms-network. Keys in
 // a central account are in stacks ekskms-keys, and a cluster whose key is not known yet has
 // no stack.
 //
@@ -45,6 +46,7 @@ func FromFile(scope constructs.Construct, path string) ([]*EncryptedClusterStack
 func FromConfig(scope constructs.Construct, file *config.File) []*EncryptedClusterStack {
 	f := &fleet{file: file}
 	f.record(scope)
+	f.network(scope)
 	f.centralKeys(scope)
 	all := make([]*EncryptedClusterStack, len(file.Clusters))
 	for i, cluster := range file.Clusters {
@@ -74,6 +76,10 @@ func (f *fleet) configured(scope constructs.Construct, cluster config.Cluster) *
 		props.Audit = s.configuredAudit(c)
 	}
 	s.build(props)
+	if c.Network.Shared {
+		awscdk.Annotations_Of(s.cluster.Cluster()).AcknowledgeWarning(jsii.String("@aws-cdk/aws-eks:clusterMustManuallyTagSubnet"),
+			jsii.String("They have their tags in the stack of the VPC."))
+	}
 	if c.Network.Isolated {
 		awscdk.Annotations_Of(s.cluster.Cluster()).AcknowledgeWarning(jsii.String("@aws-cdk/aws-eks:isolatedSubnetsForKubectlPrivateSubnets"),
 			jsii.String("The VPC has endpoints for what the handler calls."))
@@ -124,11 +130,13 @@ func (s *EncryptedClusterStack) configuredCluster(c blueprint.Cluster) *ekskms.E
 		ControlPlaneLogRetention: retention(c.Audit.ControlPlaneLogRetentionDays),
 		KubectlHandler:           jsii.Bool(c.KubectlHandler),
 	}
-	if n := c.Network; n.ID != "" {
+	if n := c.Network; n.Shared {
+		props.Vpc, props.VpcSubnets = s.sharedVPC()
+	} else if n.ID != "" {
 		props.Vpc, props.VpcSubnets = s.existingVpc(text(n.ID), list(n.SubnetIDs))
 		props.SecurityGroups = s.existingGroups(n.SecurityGroupIDs)
 	} else {
-		s.chooseAvailabilityZones(list(n.AvailabilityZones))
+		chooseAvailabilityZones(s, list(n.AvailabilityZones))
 		vpc := &ekskms.ClusterVpcProps{Cidr: text(n.CIDR), AvailabilityZones: list(n.AvailabilityZones)}
 		if n.Isolated {
 			vpc.Isolated = jsii.Bool(true)

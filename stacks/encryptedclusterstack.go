@@ -93,7 +93,7 @@ func copied[T any](props *T) T {
 func (s *EncryptedClusterStack) build(props *EncryptedClusterStackProps) {
 	cluster, key, audit := copied(props.Cluster), copied(props.Key), copied(props.Audit)
 	if cluster.Vpc == nil {
-		s.chooseAvailabilityZones(nil)
+		chooseAvailabilityZones(s, nil)
 		cluster.Vpc = ekskms.NewClusterVpc(s, jsii.String("Vpc"), nil)
 	}
 	switch {
@@ -146,7 +146,7 @@ func checkPrincipals(entries *[]*ekskms.AccessEntry, readers *[]*ekskms.SecretRe
 // chooseAvailabilityZones answers CDK's question for the Availability Zones of a
 // known account and Region before it is asked. CDK would look them up with
 // credentials and, until it has done so, synthesize with made-up names.
-func (s *EncryptedClusterStack) chooseAvailabilityZones(zones *[]*string) {
+func chooseAvailabilityZones(s awscdk.Stack, zones *[]*string) {
 	if *awscdk.Token_IsUnresolved(s.Account()) || *awscdk.Token_IsUnresolved(s.Region()) {
 		return
 	}

@@ -1,11 +1,13 @@
 package stacks
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
@@ -22,6 +24,8 @@ type fleet struct {
 	environments []*config.Environment
 	// shared are the stacks with the record, and watching those with the alarms.
 	shared, watching []awscdk.Stack
+	// networks are the stacks with the VPCs of several clusters, as environments are.
+	networks []awscdk.Stack
 	// keys are the stacks with keys of clusters of other accounts, by their Regions.
 	keys map[string]awscdk.Stack
 }
@@ -72,6 +76,54 @@ func (f *fleet) record(scope constructs.Construct) {
 		}
 		ekskms.NewSharedAuditTrail(s, jsii.String("AuditTrail"), props)
 	}
+}
+
+// network makes the stacks with the VPCs of several clusters.
+func (f *fleet) network(scope constructs.Construct) {
+	f.networks = make([]awscdk.Stack, len(f.environments))
+	for i, e := range f.environments {
+		if !e.Network {
+			continue
+		}
+		s := sharedStack(scope, place.NetworkStack(e.Account, e.Region), blueprint.NetworkDescription, f.props(e))
+		f.networks[i] = s
+		chooseAvailabilityZones(s, nil)
+		given := f.file.Shared.VPC
+		props := &ekskms.ClusterVpcProps{Cidr: text(given.CIDR)}
+		if given.Isolated {
+			props.Isolated = jsii.Bool(true)
+		} else {
+			props.NatGateways = jsii.Number(given.NATGateways)
+		}
+		vpc := ekskms.NewClusterVpc(s, jsii.String("Vpc"), props)
+		output := func(id, description, export string, value *string) {
+			awscdk.NewCfnOutput(s, jsii.String(id), &awscdk.CfnOutputProps{Value: value, Description: jsii.String(description), ExportName: jsii.String(export)})
+		}
+		output("VpcId", "ID of the VPC", place.VPCExport, vpc.VpcId())
+		subnets := vpc.PrivateSubnets()
+		if given.Isolated {
+			subnets = vpc.IsolatedSubnets()
+		}
+		tag := func(subnets *[]awsec2.ISubnet, balancers string) {
+			for _, subnet := range *subnets {
+				awscdk.Tags_Of(subnet).Add(jsii.String("kubernetes.io/role/"+balancers), jsii.String("1"), nil)
+			}
+		}
+		tag(subnets, "internal-elb") // as a cluster does with a VPC of its own
+		tag(vpc.PublicSubnets(), "elb")
+		for n, subnet := range *subnets {
+			output(fmt.Sprintf("SubnetId%d", n+1), "ID of a subnet for nodes", place.SubnetExport(n+1), subnet.SubnetId())
+		}
+	}
+}
+
+// sharedVPC is the VPC of several clusters, for one of them.
+func (s *EncryptedClusterStack) sharedVPC() (awsec2.IVpc, *awsec2.SubnetSelection) {
+	subnets := make([]*string, blueprint.DefaultZones)
+	for i := range subnets {
+		subnets[i] = awscdk.Fn_ImportValue(jsii.String(place.SubnetExport(i + 1)))
+	}
+	return s.existingVpc(awscdk.Fn_ImportValue(jsii.String(place.VPCExport)), &subnets)
 }
 
 // centralKeys makes the stacks with keys of clusters of other accounts.
@@ -183,6 +235,9 @@ func (f *fleet) alarms(scope constructs.Construct, clusters []*EncryptedClusterS
 		for j, c := range f.file.Clusters {
 			if clusters[j] != nil && f.index(c.Account, c.Region) == i {
 				clusters[j].AddStackDependency(f.shared[i], jsii.String("on record from the first day"))
+				if c.VPC.Shared {
+					clusters[j].AddStackDependency(f.networks[i], jsii.String("the VPC is there"))
+				}
 				s.AddStackDependency(clusters[j], jsii.String("the keys are there"))
 			}
 		}

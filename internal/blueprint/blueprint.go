@@ -122,8 +122,10 @@ func text(v place.Value) string {
 	return v.Text()
 }
 
-// Network is an existing VPC, or a new one.
+// Network is an existing VPC, one of several clusters, or a new one.
 type Network struct {
+	// Shared is in a stack of its own.
+	Shared            bool
 	ID                string
 	SubnetIDs         []string
 	CIDR              string

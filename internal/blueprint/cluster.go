@@ -160,9 +160,10 @@ func (c Cluster) StackDescription() string {
 // SharedDescription is that of the stack with the record of several clusters, and
 // AlarmsDescription that of the one with their alarms.
 const (
-	SharedDescription = "Audit trail and alarm topic of the EKS clusters in this account and Region (ekskms)"
-	KeysDescription   = "Keys of EKS clusters of other accounts in this Region (ekskms)"
-	AlarmsDescription = "Alarms on the keys of the EKS clusters in this account and Region (ekskms)"
+	SharedDescription  = "Audit trail and alarm topic of the EKS clusters in this account and Region (ekskms)"
+	NetworkDescription = "VPC of EKS clusters in this account and Region (ekskms)"
+	KeysDescription    = "Keys of EKS clusters of other accounts in this Region (ekskms)"
+	AlarmsDescription  = "Alarms on the keys of the EKS clusters in this account and Region (ekskms)"
 )
 
 // StackName is that of the stack.

@@ -32,6 +32,9 @@ func newGenerateEksctl() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.Network.Shared {
+				return hint.Usage("vpc.shared has no place in a file of eksctl", "give the id and the subnetIds of the VPC")
+			}
 			if c.Network.Isolated {
 				return hint.Usage(`vpc.isolated has no place in a file of eksctl`, "make the VPC with its endpoints first, and give its id and subnetIds")
 			}

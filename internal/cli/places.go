@@ -59,6 +59,7 @@ func placesOf(from configuration) *places {
 	}
 	for _, e := range from.whole.Environments() {
 		p.clusters[place.SharedStack(e.Account, e.Region)], p.clusters[place.AlarmsStack(e.Account, e.Region)] = "shared", "shared"
+		p.clusters[place.NetworkStack(e.Account, e.Region)] = "shared.vpc"
 	}
 	for _, e := range from.whole.KeyEnvironments() {
 		for _, stack := range []string{place.SharedStack(e.Account, e.Region), place.KeysStack(e.Account, e.Region), place.AlarmsStack(e.Account, e.Region)} {

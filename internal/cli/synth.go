@@ -150,7 +150,7 @@ func printText(w io.Writer, style terminal.Style, r *synth.Report, resources boo
 func printSummary(w io.Writer, style terminal.Style, r *synth.Report) {
 	rows := [][]string{headings(style, "Stack", "For", "Key", "Resources")}
 	inOrder := slices.Clone(r.Stacks)
-	deployed := []string{synth.KindRecord, synth.KindKeys, synth.KindCluster, synth.KindAlarms}
+	deployed := []string{synth.KindNetwork, synth.KindRecord, synth.KindKeys, synth.KindCluster, synth.KindAlarms}
 	slices.SortStableFunc(inOrder, func(a, b synth.StackReport) int {
 		return cmp.Or(strings.Compare(a.Environment, b.Environment), cmp.Compare(slices.Index(deployed, a.Kind), slices.Index(deployed, b.Kind)))
 	})

@@ -170,6 +170,8 @@ func (d *decoder) zones(c *Cluster, path string) {
 	switch at := path + ".vpc.isolated"; {
 	case c.VPC.Isolated && d.ok(path+".region") && place.Partition(c.Region) == "aws-cn":
 		d.faultAt(at, "is not supported in China, where the names of endpoint services follow no rule: make the VPC with its endpoints yourself, and give id and subnetIds")
+	case !c.VPC.Shared && d.ok(path+".vpc.shared") && c.VPC.ID == "" && c.VPC.CIDR == "":
+		c.VPC.CIDR, c.VPC.NATGateways = blueprint.DefaultCIDR, blueprint.NATGateways.Default // which shared takes away
 	case !c.VPC.Isolated && d.ok(at) && c.VPC.ID == "":
 		c.VPC.NATGateways = blueprint.NATGateways.Default // which isolated takes away
 	}

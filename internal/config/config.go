@@ -62,11 +62,26 @@ type Shared struct {
 	// A central account for the keys of all clusters that have no key.arn. Default: each key is in the account of its cluster.
 	KeyAccount *KeyAccount `yaml:"keyAccount,omitempty" config:"optional"`
 
+	// The VPC of the clusters with vpc.shared: a new one in each account and Region that has such a cluster, in a stack ekskms-network of its own. Default: the defaults of its fields, where a cluster asks for one.
+	VPC *SharedVPC `yaml:"vpc,omitempty" config:"optional"`
+
 	// Home Regions of the new trails, by account. A trail can't move. Default: the Region of the account's first cluster.
 	HomeRegions map[string]string `yaml:"homeRegions,omitempty" jsonschema:"maxProperties=1000" config:"keyRule=account,rule=region"`
 
 	// Tags for every resource of the shared stacks that can have them, as those of a cluster. Default: none.
 	Tags map[string]string `yaml:"tags,omitempty" jsonschema:"maxProperties=50" config:"keyRule=tagKey,rule=tagValue"`
+}
+
+// SharedVPC is the VPC of several clusters, with subnets in the first two Availability Zones of the Region.
+type SharedVPC struct {
+	// IPv4 range, /16 to /24. Default: 10.0.0.0/16.
+	CIDR string `yaml:"cidr,omitempty" config:"is=cidr,rule=vpcCIDR"`
+
+	// Number of NAT gateways: 1 or 2. Not with isolated. Default: 1.
+	NATGateways int `yaml:"natGateways,omitempty" config:"is=natGateways,unless=isolated"`
+
+	// Whether the VPC has no way to the internet, as isolated of a cluster's own VPC. Default: false.
+	Isolated bool `yaml:"isolated,omitempty" jsonschema:"default=false"`
 }
 
 // KeyAccount is a central account for keys. Its stacks, ekskms-keys with the record and the alarms around it, come first: the ARNs of the keys are known once they are deployed.
@@ -128,7 +143,7 @@ type Cluster struct {
 	// What EKS does when the version's standard support ends. standard: it upgrades the cluster. extended: the cluster stays, at a higher price. Default: that of EKS, which is extended.
 	SupportPolicy string `yaml:"supportPolicy,omitempty" jsonschema:"enum=standard,enum=extended"`
 
-	// Network of the cluster: an existing VPC, or a new one. Default: a new VPC.
+	// Network of the cluster: an existing VPC, one that clusters share, or a new one. Default: a new VPC.
 	VPC VPC `yaml:"vpc"`
 
 	// From where the Kubernetes API server can be reached. Default: from the VPC only.
@@ -177,25 +192,28 @@ type Cluster struct {
 	Tags map[string]string `yaml:"tags,omitempty" jsonschema:"maxProperties=50" config:"keyRule=tagKey,rule=tagValue"`
 }
 
-// VPC is the network of a cluster: an existing VPC (id, subnetIds), or a new one (the other fields).
+// VPC is the network of a cluster: an existing VPC (id, subnetIds), that of several clusters (shared), or a new one (the other fields).
 type VPC struct {
-	// ID of an existing VPC, such as vpc-0123456789abcdef0. Default: a new VPC is made.
-	ID string `yaml:"id,omitempty" config:"rule=vpcID,needs=subnetIds"`
+	// Whether the cluster is in the VPC that clusters of its account and Region share: see shared.vpc. Default: false.
+	Shared bool `yaml:"shared,omitempty" jsonschema:"default=false"`
+
+	// ID of an existing VPC, such as vpc-0123456789abcdef0. Not with shared. Default: a new VPC is made.
+	ID string `yaml:"id,omitempty" config:"rule=vpcID,needs=subnetIds,unless=shared"`
 
 	// IDs of at least two private subnets of the existing VPC, in different Availability Zones. Required with id.
 	SubnetIDs []string `yaml:"subnetIds,omitempty" jsonschema:"minItems=2,uniqueItems=true" config:"rule=subnetID,needs=id"`
 
-	// IPv4 range of a new VPC, /16 to /24. Not with id. Default: 10.0.0.0/16.
-	CIDR string `yaml:"cidr,omitempty" config:"is=cidr,rule=vpcCIDR,unless=id"`
+	// IPv4 range of a new VPC, /16 to /24. Not with id or shared. Default: 10.0.0.0/16.
+	CIDR string `yaml:"cidr,omitempty" config:"is=cidr,rule=vpcCIDR,unless=id|shared"`
 
-	// Availability Zones of a new VPC: 2 to 6 of one Region. Not with id. Default: the first two of the Region.
-	AvailabilityZones []string `yaml:"availabilityZones,omitempty" jsonschema:"minItems=2,maxItems=6,uniqueItems=true" config:"rule=availabilityZone,unless=id"`
+	// Availability Zones of a new VPC: 2 to 6 of one Region. Not with id or shared. Default: the first two of the Region.
+	AvailabilityZones []string `yaml:"availabilityZones,omitempty" jsonschema:"minItems=2,maxItems=6,uniqueItems=true" config:"rule=availabilityZone,unless=id|shared"`
 
-	// Number of NAT gateways of a new VPC: at least 1, because nodes must reach the AWS APIs and their image registries, if it is not isolated; at most one for each Availability Zone. Not with id or isolated. Default: 1.
-	NATGateways int `yaml:"natGateways,omitempty" config:"is=natGateways,unless=id|isolated"`
+	// Number of NAT gateways of a new VPC: at least 1, because nodes must reach the AWS APIs and their image registries, if it is not isolated; at most one for each Availability Zone. Not with id, isolated or shared. Default: 1.
+	NATGateways int `yaml:"natGateways,omitempty" config:"is=natGateways,unless=id|isolated|shared"`
 
-	// Whether a new VPC has no way to the internet: no NAT gateway, no public subnets, and VPC endpoints for what the cluster, its nodes and the plugin call. Images of other registries can't be pulled then. Not with id, and not in China. Default: false.
-	Isolated bool `yaml:"isolated,omitempty" jsonschema:"default=false" config:"unless=id"`
+	// Whether a new VPC has no way to the internet: no NAT gateway, no public subnets, and VPC endpoints for what the cluster, its nodes and the plugin call. Images of other registries can't be pulled then. Not with id or shared, and not in China. Default: false.
+	Isolated bool `yaml:"isolated,omitempty" jsonschema:"default=false" config:"unless=id|shared"`
 
 	// IDs of 1 to 4 security groups of an existing VPC for the network interfaces of the control plane, beside the one that EKS makes. Default: a new one without rules in a template of the CDK, none in Terraform.
 	SecurityGroupIDs []string `yaml:"securityGroupIds,omitempty" jsonschema:"minItems=1,uniqueItems=true" config:"is=securityGroups,rule=securityGroupID,needs=id"`

@@ -107,7 +107,7 @@ var faultCases = []faultCase{
 		`3: clusters[0].vpc.subnetIDs: a list: unknown field, did you mean subnetIds?`,
 	}},
 	{"unknown field, nothing near", "", "  vpc:\n    flowLogs: true\n", []string{
-		`4: clusters[0].vpc.flowLogs: true: unknown field, allowed here: id, subnetIds, cidr, availabilityZones, natGateways, isolated, securityGroupIds`,
+		`4: clusters[0].vpc.flowLogs: true: unknown field, allowed here: shared, id, subnetIds, cidr, availabilityZones, natGateways, isolated, securityGroupIds`,
 	}},
 	{"unknown field with odd letters", "", "  plugin: {\"no de\\n\": true}\n", []string{
 		`3: clusters[0].plugin["no de\n"]: true: unknown field, allowed here: enabled, image, mode, tenants, hostPaths, apply, architecture`,
@@ -372,6 +372,13 @@ var faultCases = []faultCase{
 	}},
 	{"isolated in China", "silent", place + "cn-north-1\n  vpc: {isolated: true}\n", []string{
 		`5: clusters[0].vpc.isolated: true: is not supported in China, where the names of endpoint services follow no rule: make the VPC with its endpoints yourself, and give id and subnetIds`,
+	}},
+	{"shared VPC with an address range", "", "  vpc: {shared: true, cidr: 10.0.0.0/16}\n", []string{
+		`3: clusters[0].vpc.shared: true: needs several clusters, or shared beside clusters: a cluster alone has a VPC of its own`,
+		`3: clusters[0].vpc.cidr: 10.0.0.0/16: can't stand beside shared (line 3): remove one of them`,
+	}},
+	{"shared VPC with an ID", "", "  vpc: {shared: false, id: vpc-0123456789abcdef0, subnetIds: [subnet-0123456789abcdef0, subnet-0123456789abcdef1]}\n", []string{
+		`3: clusters[0].vpc.id: vpc-0123456789abcdef0: can't stand beside shared (line 3): remove one of them`,
 	}},
 	{"security groups of a new VPC", "", "  vpc: {securityGroupIds: [sg-12345678]}\n", []string{
 		`3: clusters[0].vpc.securityGroupIds: a list: needs id beside it: give both or neither`,

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/place"
 )
 
@@ -52,7 +53,40 @@ func (d *decoder) fleet(file *File) {
 	if file.Shared != nil {
 		d.shared(file)
 	}
+	d.sharedVPC(file)
 	d.waves(file, first)
+}
+
+// sharedVPC is that of clusters which ask for it.
+func (d *decoder) sharedVPC(file *File) {
+	asked := false
+	for i, c := range file.Clusters {
+		at := fmt.Sprintf("clusters[%d].vpc.shared", i)
+		asked = asked || c.VPC.Shared
+		switch {
+		case !c.VPC.Shared:
+		case file.Shared == nil:
+			d.faultAt(at, "needs several clusters, or shared beside clusters: a cluster alone has a VPC of its own")
+		case file.Shared.VPC == nil:
+			file.Shared.VPC = &SharedVPC{CIDR: blueprint.DefaultCIDR, NATGateways: blueprint.NATGateways.Default}
+		case file.Shared.VPC.Isolated && place.Partition(c.Region) == "aws-cn":
+			d.faultAt(at, "is in an isolated VPC, which is not supported in China: make the VPC with its endpoints yourself, and give id and subnetIds")
+		}
+	}
+	if file.Shared == nil || file.Shared.VPC == nil {
+		return
+	}
+	const at = "shared.vpc"
+	v := file.Shared.VPC
+	if n := at + ".natGateways"; d.ok(n) && v.NATGateways > blueprint.DefaultZones {
+		d.faultAt(n, "must be at most one for each of the %d Availability Zones", blueprint.DefaultZones)
+	}
+	switch {
+	case !asked && d.ok(at):
+		d.faultAt(at, "is the VPC of no cluster: write vpc: {shared: true} in those that it is for, or in the defaults")
+	case !v.Isolated && v.NATGateways == 0 && !d.bad[at]:
+		v.NATGateways = blueprint.NATGateways.Default // which isolated takes away
+	}
 }
 
 // ofRecord are the fields of a cluster's audit that are those of the shared record.
@@ -213,7 +247,7 @@ func (f *File) KeyEnvironments() (found []*Environment) {
 }
 
 // ofStacks are the names of clusters whose stacks would have the names of shared ones.
-var ofStacks = regexp.MustCompile(`^(shared|alarms|keys)(-[0-9]{12}-.*)?$`)
+var ofStacks = regexp.MustCompile(`^(shared|alarms|keys|network)(-[0-9]{12}-.*)?$`)
 
 func (d *decoder) waves(file *File, first map[string]*yaml.Node) {
 	if len(file.Waves) == 0 || d.bad["waves"] || d.bad["clusters"] {
@@ -327,6 +361,8 @@ type Environment struct {
 	Records bool
 	// Keys tells that their keys are here, and not the clusters.
 	Keys bool
+	// Network tells whether one that is meant is in the shared VPC.
+	Network bool
 }
 
 // Environments are the accounts and Regions of the clusters that share a record, in the
@@ -351,7 +387,9 @@ func (f *File) Environments() []*Environment {
 			found = append(found, &Environment{Account: c.Account, Region: c.Region, HomeRegion: homes[c.Account]})
 		}
 		found[i].Clusters = append(found[i].Clusters, c)
-		found[i].Chosen = found[i].Chosen || slices.ContainsFunc(f.Clusters, func(o Cluster) bool { return o.Name == c.Name })
+		chosen := slices.ContainsFunc(f.Clusters, func(o Cluster) bool { return o.Name == c.Name })
+		found[i].Chosen = found[i].Chosen || chosen
+		found[i].Network = found[i].Network || chosen && c.VPC.Shared
 	}
 	for _, home := range found {
 		home.Records = slices.ContainsFunc(found, func(e *Environment) bool {

@@ -175,6 +175,15 @@ var fleetFaults = []struct {
 		`a.yaml:6: clusters[2].name: is required`,
 		`a.yaml:7: clusters[3].name: b: is the name of another cluster, on line 4: in one file each has its own, as its stack has (cluster b)`,
 	}},
+	{"a shared VPC of nobody", []string{"clusters: [{name: a}, {name: b}]\nshared:\n  vpc: {}\n"}, []string{
+		`a.yaml:3: shared.vpc: a mapping: is the VPC of no cluster: write vpc: {shared: true} in those that it is for, or in the defaults`,
+	}},
+	{"a shared VPC with too many gateways", []string{"defaults: {vpc: {shared: true}}\nclusters: [{name: a}, {name: b}]\nshared:\n  vpc: {natGateways: 3}\n"}, []string{
+		`a.yaml:4: shared.vpc.natGateways: 3: must be at most one for each of the 2 Availability Zones`,
+	}},
+	{"an isolated shared VPC in China", []string{"defaults: {vpc: {shared: true}, account: \"111122223333\", region: cn-north-1}\nclusters:\n- name: a\nshared:\n  vpc: {isolated: true}\n"}, []string{
+		`a.yaml:1: defaults.vpc.shared: true: is in an isolated VPC, which is not supported in China: make the VPC with its endpoints yourself, and give id and subnetIds`,
+	}},
 	{"a fault of the defaults is one", []string{"defaults:\n  key: {rotationPeriodDays: 1}\n  plugn: {}\nclusters:\n- name: a\n- name: b\n- name: c\n  key: {rotationPeriodDays: 90}\n"}, []string{
 		`a.yaml:2: defaults.key.rotationPeriodDays: 1: must be 90 to 2560 days`,
 		`a.yaml:3: defaults.plugn: a mapping: unknown field, did you mean plugin?`,

@@ -3,6 +3,7 @@ package place
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"strings"
 )
@@ -36,6 +37,16 @@ func AlarmsStack(account, region string) string { return ofPlace("ekskms-alarms"
 
 // KeysStack is the stack with the keys of clusters of other accounts.
 func KeysStack(account, region string) string { return ofPlace("ekskms-keys", account, region) }
+
+// NetworkStack is the stack with the VPC of several clusters.
+func NetworkStack(account, region string) string { return ofPlace("ekskms-network", account, region) }
+
+// VPCExport is the name under which that exports the VPC's ID, and SubnetExport that of one
+// of its subnets for nodes, counted from 1.
+const VPCExport = "ekskms-network-VpcId"
+
+// SubnetExport is described at [VPCExport].
+func SubnetExport(n int) string { return fmt.Sprintf("ekskms-network-SubnetId%d", n) }
 
 // KeyIDMetadata is the metadata of a key of KMS with its ID, which only a deployment can tell:
 // a cluster in another account has it in its template. Who reads it says that it was taken

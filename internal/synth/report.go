@@ -28,6 +28,7 @@ type Report struct {
 const (
 	KindCluster = "cluster"
 	KindKeys    = "keys"
+	KindNetwork = "network"
 	KindRecord  = "record"
 	KindAlarms  = "alarms"
 )
@@ -182,6 +183,8 @@ func (s *StackReport) readTemplate() error {
 	switch {
 	case s.Resources["AWS::EKS::Cluster"] > 0:
 		s.Kind = KindCluster
+	case s.Resources["AWS::EC2::VPC"] > 0:
+		s.Kind = KindNetwork
 	case s.Resources["AWS::Events::Rule"] == s.Total()-s.Resources["AWS::CDK::Metadata"]:
 		s.Kind = KindAlarms
 	case s.Resources["AWS::SNS::Topic"] == 0 && s.Resources["AWS::KMS::Key"] > 0:

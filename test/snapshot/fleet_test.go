@@ -105,7 +105,7 @@ func rollout(t *testing.T, file *config.File, needs map[string][]string, all map
 				continue
 			}
 			// The CDK CLI takes it along. That must not be a cluster of another wave.
-			if !strings.HasPrefix(needed, "ekskms-shared-") && !slices.Contains(step, needed) {
+			if !strings.HasPrefix(needed, "ekskms-shared-") && !strings.HasPrefix(needed, "ekskms-network-") && !slices.Contains(step, needed) {
 				t.Errorf("%s needs %s, which no earlier step deploys", stack, needed)
 			}
 			deploy(needed, step)
@@ -645,5 +645,81 @@ func TestOneClusterShares(t *testing.T) {
 		if all["ekskms-a"].resources()[id] == nil && !strings.HasPrefix(id, "AuditTrail") && !strings.HasPrefix(fmt.Sprint(resource["Type"]), "AWS::Events::") {
 			t.Errorf("%s has gone", id)
 		}
+	}
+}
+
+// TestSharedVPC: a VPC that clusters ask for is in a stack of its own, on which those that
+// are in it depend, and no other.
+func TestSharedVPC(t *testing.T) {
+	const text = `
+defaults: {account: "111122223333", plugin: {enabled: false}, vpc: {shared: true}}
+shared: {vpc: {cidr: 10.8.0.0/16, ISOLATED}}
+clusters: [{name: a, region: eu-central-1}, {name: b, region: us-east-1}, {name: own, region: us-east-1, vpc: {cidr: 10.9.0.0/16}}MORE]
+`
+	with := func(isolated, more string) (map[string]template, map[string][]string) {
+		data := strings.NewReplacer("ISOLATED", isolated, "MORE", more).Replace(text)
+		file, err := config.Parse(config.Source{Name: "f.yaml", Data: []byte(data)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, needs := fleetOf(t, t.TempDir(), file, true)
+		rollout(t, file, needs, all)
+		return all, needs
+	}
+	const here, there = "111122223333-eu-central-1", "111122223333-us-east-1"
+	all, needs := with("natGateways: 2", "")
+	for stack, want := range map[string][]string{
+		"ekskms-a":                {"ekskms-network-" + here, "ekskms-shared-" + here},
+		"ekskms-b":                {"ekskms-network-" + there, "ekskms-shared-" + there},
+		"ekskms-own":              {"ekskms-shared-" + there},
+		"ekskms-network-" + there: nil,
+	} {
+		if diff := cmp.Diff(want, needs[stack]); diff != "" {
+			t.Errorf("%s waits for (-want +got):\n%s", stack, diff)
+		}
+	}
+	network, a := all["ekskms-network-"+here], all["ekskms-a"]
+	if len(network.ofType("AWS::EC2::NatGateway")) != 2 || at(network.only("AWS::EC2::VPC"), "Properties.CidrBlock") != "10.8.0.0/16" {
+		t.Error("the VPC is not the one of the file")
+	}
+	if len(a.ofType("AWS::EC2::VPC")) != 0 || len(all["ekskms-own"].ofType("AWS::EC2::VPC")) != 1 {
+		t.Error("the clusters have the wrong VPCs")
+	}
+	roles := map[string]int{}
+	for _, id := range network.ofType("AWS::EC2::Subnet") {
+		tags, _ := at(network.resources()[id], "Properties.Tags").([]any)
+		for _, tag := range tags {
+			if key := at(tag, "Key").(string); strings.HasPrefix(key, "kubernetes.io/role/") {
+				roles[key]++
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"kubernetes.io/role/elb": 2, "kubernetes.io/role/internal-elb": 2}, roles); diff != "" {
+		t.Errorf("tags of subnets (-want +got):\n%s", diff)
+	}
+	exports := map[any]bool{}
+	outputs, _ := network["Outputs"].(map[string]any)
+	for _, o := range outputs {
+		exports[at(o, "Export.Name")] = true
+	}
+	subnets, _ := at(a.only("AWS::EKS::Cluster"), "Properties.ResourcesVpcConfig.SubnetIds").([]any)
+	if len(subnets) != 2 {
+		t.Errorf("%d subnets", len(subnets))
+	}
+	for _, subnet := range subnets {
+		if name := at(subnet, "Fn::ImportValue"); !exports[name] {
+			t.Errorf("the subnet %v is no export of the VPC", subnet)
+		}
+	}
+	// One more cluster changes no template of the others, nor the VPC's.
+	more, _ := with("natGateways: 2", ", {name: c, region: eu-central-1}")
+	for _, stack := range []string{"ekskms-a", "ekskms-network-" + here} {
+		if diff := cmp.Diff(all[stack], more[stack]); diff != "" {
+			t.Errorf("one more cluster changes %s:\n%s", stack, diff)
+		}
+	}
+	isolated, _ := with("isolated: true", "")
+	if n := isolated["ekskms-network-"+here]; len(n.ofType("AWS::EC2::NatGateway")) != 0 || len(n.ofType("AWS::EC2::VPCEndpoint")) == 0 {
+		t.Error("the isolated VPC has a way out, or no endpoints")
 	}
 }
