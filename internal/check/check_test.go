@@ -468,3 +468,54 @@ func TestRolesAreWatched(t *testing.T) {
 		}
 	}
 }
+
+// TestDefaultKeyOfDisks: where no key is named for the disks of nodes, what the account's
+// default key can do to them is said, since no template shows it.
+func TestDefaultKeyOfDisks(t *testing.T) {
+	group := func(settings map[string]any) estatetest.Change {
+		settings["ClusterName"] = map[string]any{"Ref": cluster}
+		return estatetest.Add("Nodes", "AWS::EKS::Nodegroup", settings)
+	}
+	template := func(volume map[string]any) estatetest.Change {
+		return estatetest.All(
+			estatetest.Add("Template", "AWS::EC2::LaunchTemplate", map[string]any{"LaunchTemplateData": map[string]any{
+				"BlockDeviceMappings": []any{map[string]any{"DeviceName": "/dev/xvda", "Ebs": volume}}}}),
+			group(map[string]any{"LaunchTemplate": map[string]any{"Id": map[string]any{"Ref": "Template"}}}))
+	}
+	noPools := estatetest.Property(cluster, "ComputeConfig.NodePools", nil)
+	const byDefault, unknown = "under the account's default key for EBS", "under which key the disks of its nodes are was not judged"
+	for name, tt := range map[string]struct {
+		golden string
+		change estatetest.Change
+		want   string
+	}{
+		"built-in pools":                  {"default", estatetest.All(), byDefault},
+		"no nodes":                        {"default", noPools, ""},
+		"a group":                         {"default", estatetest.All(noPools, group(map[string]any{})), byDefault},
+		"a group with a key":              {"default", estatetest.All(noPools, template(map[string]any{"KmsKeyId": "arn:aws:kms:eu-central-1:111122223333:key/disks"})), ""},
+		"a group with disks, and no key":  {"default", estatetest.All(noPools, template(map[string]any{"Encrypted": true})), byDefault},
+		"a launch template elsewhere":     {"default", estatetest.All(noPools, group(map[string]any{"LaunchTemplate": map[string]any{"Id": "lt-1"}})), unknown},
+		"volumes under a key of our own":  {"08_node_groups", estatetest.All(), ""},
+		"another, with a class and a key": {"09_isolated", estatetest.All(), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			made := estatetest.Golden(t, tt.golden)
+			tt.change(made)
+			report, err := check.Run(estatetest.Estate(t, made), check.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said []string
+			for _, n := range report.Notes {
+				for _, sentence := range []string{byDefault, unknown} {
+					if strings.Contains(n.Message, sentence) {
+						said = append(said, sentence)
+					}
+				}
+			}
+			if got := strings.Join(said, "; "); got != tt.want {
+				t.Errorf("said %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,7 +1,9 @@
 package check
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ekskms/ekskms/internal/calls"
 	"github.com/ekskms/ekskms/internal/estate"
@@ -27,18 +29,33 @@ func (c *checker) findVolumes() {
 			c.volumes = append(c.volumes, v)
 		}
 	}
+	byDefault := map[*estate.Thing]bool{} // clusters with nodes for whose disks no key is named
+	for _, cluster := range c.estate.Clusters {
+		byDefault[cluster.Thing] = len(list(at(cluster.Settings, "ComputeConfig", "NodePools"))) > 0
+	}
 	for _, g := range c.estate.Of(estate.KindNodeGroup) {
+		cluster := c.estate.Lookup(g.Settings["ClusterName"])
+		if g.Settings["LaunchTemplate"] == nil {
+			byDefault[cluster] = true
+			continue
+		}
 		template := c.estate.Lookup(at(g.Settings, "LaunchTemplate", "Id"))
 		if template == nil {
 			template = c.estate.Lookup(at(g.Settings, "LaunchTemplate", "Name"))
 		}
 		if template == nil || template.Kind != estate.KindLaunchTemplate {
+			c.noteAt(g.Resource, "the launch template of the node group is not in the templates: under which key the disks of its nodes are was not judged")
 			continue
 		}
+		named := false
 		for _, d := range list(at(template.Settings, "LaunchTemplateData", "BlockDeviceMappings")) {
-			add(volume{on: template, key: at(d, "Ebs", "KmsKeyId"), by: "Auto Scaling", role: placeOf(g.In).IAM(keypolicy.AutoScalingRole)})
+			key := at(d, "Ebs", "KmsKeyId")
+			named = named || key != nil
+			add(volume{on: template, key: key, by: "Auto Scaling", role: placeOf(g.In).IAM(keypolicy.AutoScalingRole)})
 		}
+		byDefault[cluster] = byDefault[cluster] || !named
 	}
+	c.noteDefaultKey(byDefault)
 	for _, r := range c.estate.Of(estate.KindKubernetes) {
 		objects, err := r.Objects()
 		if err != nil {
@@ -55,6 +72,23 @@ func (c *checker) findVolumes() {
 			}
 			add(v)
 		}
+	}
+}
+
+// noteDefaultKey says what a template can't show of the disks of nodes. Sources: issues 3401
+// of terraform-aws-eks, 2525 of containers-roadmap and 1407 of karpenter.
+func (c *checker) noteDefaultKey(of map[*estate.Thing]bool) {
+	var names []string
+	for _, cluster := range c.estate.Clusters {
+		if of[cluster.Thing] {
+			names = append(names, show(cluster.Name()))
+		}
+	}
+	if most := 12; len(names) > most {
+		names = append(names[:most:most], fmt.Sprintf("%d more", len(names)-most))
+	}
+	if names != nil {
+		c.noteAt("", "no key is named for the disks of nodes of %s: they are under the account's default key for EBS, which is in no template. If that is a key of yours whose policy does not let the cluster's role (Auto Mode) or Auto Scaling's service-linked role (node groups) use it, nodes end right after their start, with Client.InternalError: 'aws ec2 get-ebs-default-kms-key-id' prints it", strings.Join(names, ", "))
 	}
 }
 

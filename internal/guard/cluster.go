@@ -50,6 +50,7 @@ func (c *comparison) clusters() (keys map[string]bool) {
 		if old, new := before.Settings["EncryptionConfig"], now.Settings["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
 			c.find("encryption-config-changed", now, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
 		}
+		c.subnets(before.Thing, now)
 		c.versions(before.Thing, now)
 		c.addOns(before.Thing, now)
 		c.protection(before.Settings, now.Settings, now)
@@ -57,6 +58,16 @@ func (c *comparison) clusters() (keys map[string]bool) {
 		c.endpoint(before.Settings, now.Settings, now)
 	}
 	return keys
+}
+
+// subnets notes that a cluster gets others altogether. Source: Amazon EKS API Reference,
+// UpdateClusterConfig: they must be in the VPC in which the cluster was made.
+func (c *comparison) subnets(before, after *estate.Thing) {
+	old, now := value.List(value.At(before.Settings, "ResourcesVpcConfig", "SubnetIds")), value.List(value.At(after.Settings, "ResourcesVpcConfig", "SubnetIds"))
+	stays := func(v any) bool { return slices.ContainsFunc(now, func(w any) bool { return reflect.DeepEqual(v, w) }) }
+	if len(old) > 0 && len(now) > 0 && !slices.ContainsFunc(old, stays) {
+		c.note(after.Resource, "the cluster gets other subnets altogether: EKS takes only those of the VPC that it was made in and refuses others; whether these are was not judged")
+	}
 }
 
 // versions judges a change of the Kubernetes version of a control plane, or of the managed

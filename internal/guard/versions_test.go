@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/ekskms/ekskms/internal/estate/estatetest"
+	"github.com/ekskms/ekskms/internal/finding"
 )
 
 // TestNodes compares versions of node groups with that of the control plane.
@@ -132,6 +133,36 @@ func TestAddOns(t *testing.T) {
 			}
 			if all := strings.Join(said, "\n"); tt.says == "" && all != "" || !strings.Contains(all, tt.says) {
 				t.Errorf("said %q, want %q", all, tt.says)
+			}
+		})
+	}
+}
+
+// TestSubnets: that a cluster can't go to another VPC is said where all its subnets change.
+func TestSubnets(t *testing.T) {
+	subnets := func(all ...any) estatetest.Change {
+		return estatetest.Property(cluster, "ResourcesVpcConfig.SubnetIds", all)
+	}
+	shared := map[string]any{"Fn::ImportValue": "ekskms-network-SubnetId1"}
+	for _, tt := range []struct {
+		name          string
+		before, after estatetest.Change
+		want          bool
+	}{
+		{"the same", subnets("subnet-a", "subnet-b"), subnets("subnet-a", "subnet-b"), false},
+		{"another order", subnets("subnet-a", "subnet-b"), subnets("subnet-b", "subnet-a"), false},
+		{"one more", subnets("subnet-a", "subnet-b"), subnets("subnet-c", "subnet-a", "subnet-b"), false},
+		{"others", subnets("subnet-a", "subnet-b"), subnets("subnet-c", "subnet-d"), true},
+		{"a shared VPC", subnets(map[string]any{"Ref": "VpcPrivateSubnet1Subnet536B997A"}), subnets(shared), true},
+		{"imports that stay", subnets(shared), subnets(shared), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before, after := estatetest.Golden(t, "01_minimal"), estatetest.Golden(t, "01_minimal")
+			tt.before(before)
+			tt.after(after)
+			said := slices.ContainsFunc(compare(t, before, after).Notes, func(n finding.Note) bool { return strings.Contains(n.Message, "other subnets altogether") })
+			if said != tt.want {
+				t.Errorf("said: %t", said)
 			}
 		})
 	}
