@@ -44,19 +44,33 @@ func FromFile(scope constructs.Construct, path string) ([]*EncryptedClusterStack
 // FromConfig is [FromFile] for a file that was read already, which only this module
 // can do.
 func FromConfig(scope constructs.Construct, file *config.File) []*EncryptedClusterStack {
-	f := &fleet{file: file}
+	f, all := partOf(scope, file, func(string) bool { return true })
+	for _, need := range file.Needs() {
+		f.made[need.Stack].AddStackDependency(f.made[need.On], jsii.String(need.Why))
+	}
+	return all
+}
+
+// PartOfConfig is [FromConfig] for some of the stacks, by their names, without their
+// dependencies, which [config.File.Needs] has.
+func PartOfConfig(scope constructs.Construct, file *config.File, mine func(stack string) bool) {
+	partOf(scope, file, mine)
+}
+
+func partOf(scope constructs.Construct, file *config.File, mine func(stack string) bool) (f *fleet, all []*EncryptedClusterStack) {
+	f = &fleet{file: file, mine: mine, places: file.Places(), made: map[string]awscdk.Stack{}}
 	f.record(scope)
 	f.network(scope)
 	f.centralKeys(scope)
-	all := make([]*EncryptedClusterStack, len(file.Clusters))
-	for i, cluster := range file.Clusters {
-		if !cluster.Waits() {
-			all[i] = f.configured(scope, cluster)
+	for _, cluster := range file.Clusters {
+		if name := place.Stack(cluster.Name); !cluster.Waits() && mine(name) {
+			s := f.configured(scope, cluster)
+			f.made[name] = s
+			all = append(all, s)
 		}
 	}
-	f.alarms(scope, all)
-	f.order(all)
-	return slices.DeleteFunc(all, func(s *EncryptedClusterStack) bool { return s == nil })
+	f.alarms(scope)
+	return f, all
 }
 
 // configured is the stack of a cluster whose every default is filled in.

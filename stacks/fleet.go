@@ -18,52 +18,45 @@ import (
 	"github.com/ekskms/ekskms/internal/place"
 )
 
-// fleet are clusters that may share their record.
+// fleet are clusters that may share their record, of which mine tells those stacks that are
+// made here.
 type fleet struct {
-	file         *config.File
-	environments []*config.Environment
-	// shared are the stacks with the record, and watching those with the alarms.
-	shared, watching []awscdk.Stack
-	// networks are the stacks with the VPCs of several clusters, as environments are.
-	networks []awscdk.Stack
-	// keys are the stacks with keys of clusters of other accounts, by their Regions.
-	keys map[string]awscdk.Stack
+	file   *config.File
+	mine   func(stack string) bool
+	places []*config.Environment
+	// made are the stacks by their names.
+	made map[string]awscdk.Stack
 }
 
 // environment is the one of a cluster that shares its record, or nil.
 func (f *fleet) environment(account, region string) *config.Environment {
-	i := f.index(account, region)
+	i := slices.IndexFunc(f.places, func(e *config.Environment) bool { return e.Account == account && e.Region == region })
 	if i < 0 {
 		return nil
 	}
-	return f.environments[i]
+	return f.places[i]
 }
 
-func (f *fleet) index(account, region string) int {
-	return slices.IndexFunc(f.environments, func(e *config.Environment) bool { return e.Account == account && e.Region == region })
-}
-
-func sharedStack(scope constructs.Construct, name, description string, props *awscdk.StackProps) awscdk.Stack {
+// stack makes a shared stack of a place, or nothing if it is none of those that are made.
+func (f *fleet) stack(scope constructs.Construct, name, description string, e *config.Environment) awscdk.Stack {
+	if !f.mine(name) {
+		return nil
+	}
+	props := f.props(e)
 	props.Description, props.TerminationProtection = jsii.String(description), jsii.Bool(true)
-	return awscdk.NewStack(scope, jsii.String(name), props)
+	s := awscdk.NewStack(scope, jsii.String(name), props)
+	f.made[name] = s
+	return s
 }
 
 // record makes the stacks with the record and its alarms, which need no cluster: a
 // cluster is on record from its first day.
 func (f *fleet) record(scope constructs.Construct) {
-	for _, e := range f.file.Environments() {
-		if e.Chosen || e.Records {
-			f.environments = append(f.environments, e)
+	for _, e := range f.places {
+		s := f.stack(scope, place.SharedStack(e.Account, e.Region), blueprint.SharedDescription, e)
+		if s == nil {
+			continue
 		}
-	}
-	for _, e := range f.file.KeyEnvironments() {
-		if e.Chosen || e.Records && slices.ContainsFunc(f.file.KeyEnvironments(), func(o *config.Environment) bool { return o.Chosen && o.HomeRegion == e.Region }) {
-			f.environments = append(f.environments, e)
-		}
-	}
-	for _, e := range f.environments {
-		s := sharedStack(scope, place.SharedStack(e.Account, e.Region), blueprint.SharedDescription, f.props(e))
-		f.shared = append(f.shared, s)
 		audit := e.Shared(f.file.Shared).Audit
 		props := &ekskms.SharedAuditTrailProps{Emails: list(audit.Emails)}
 		if audit.TrailARN != "" {
@@ -80,13 +73,14 @@ func (f *fleet) record(scope constructs.Construct) {
 
 // network makes the stacks with the VPCs of several clusters.
 func (f *fleet) network(scope constructs.Construct) {
-	f.networks = make([]awscdk.Stack, len(f.environments))
-	for i, e := range f.environments {
+	for _, e := range f.places {
 		if !e.Network {
 			continue
 		}
-		s := sharedStack(scope, place.NetworkStack(e.Account, e.Region), blueprint.NetworkDescription, f.props(e))
-		f.networks[i] = s
+		s := f.stack(scope, place.NetworkStack(e.Account, e.Region), blueprint.NetworkDescription, e)
+		if s == nil {
+			continue
+		}
 		chooseAvailabilityZones(s, nil)
 		given := f.file.Shared.VPC
 		props := &ekskms.ClusterVpcProps{Cidr: text(given.CIDR)}
@@ -128,14 +122,14 @@ func (s *EncryptedClusterStack) sharedVPC() (awsec2.IVpc, *awsec2.SubnetSelectio
 
 // centralKeys makes the stacks with keys of clusters of other accounts.
 func (f *fleet) centralKeys(scope constructs.Construct) {
-	f.keys = map[string]awscdk.Stack{}
-	for i, e := range f.environments {
+	for _, e := range f.places {
 		if !e.Keys || !e.Chosen {
 			continue
 		}
-		s := sharedStack(scope, place.KeysStack(e.Account, e.Region), blueprint.KeysDescription, f.props(e))
-		s.AddStackDependency(f.shared[i], jsii.String("on record from the first day"))
-		f.keys[e.Region] = s
+		s := f.stack(scope, place.KeysStack(e.Account, e.Region), blueprint.KeysDescription, e)
+		if s == nil {
+			continue
+		}
 		for _, c := range e.Clusters {
 			b := c.KeyBlueprint()
 			if creator := b.CDK.Creator(b.At); creator != "" && len(b.Creators) == 0 {
@@ -195,22 +189,19 @@ func (f *fleet) functions(s awscdk.Stack, account string) *[]*string {
 
 // alarms makes the stacks with the alarms on all clusters of an account and Region. They
 // import what the stacks of the clusters export.
-func (f *fleet) alarms(scope constructs.Construct, clusters []*EncryptedClusterStack) {
-	f.watching = make([]awscdk.Stack, len(f.environments))
-	for i, e := range f.environments {
-		// A trail of the account covers this Region too.
-		if home := f.index(e.Account, e.HomeRegion); home >= 0 && home != i {
-			f.shared[i].AddStackDependency(f.shared[home], jsii.String("the trail is there"))
+func (f *fleet) alarms(scope constructs.Construct) {
+	for _, e := range f.places {
+		clusters := e.Watched()
+		if len(clusters) == 0 {
+			continue // until the keys are known
 		}
-		if !e.Chosen {
+		s := f.stack(scope, place.AlarmsStack(e.Account, e.Region), blueprint.AlarmsDescription, e)
+		if s == nil {
 			continue
 		}
 		watched := []*ekskms.WatchedCluster{}
-		for _, c := range e.Clusters {
+		for _, c := range clusters {
 			b := c.Blueprint()
-			if c.Waits() && !e.Keys {
-				continue
-			}
 			w := &ekskms.WatchedCluster{ClusterName: jsii.String(c.Name), KeyAlias: jsii.String(b.Alias()), KeyArn: text(b.Key.ARN)}
 			if e.Keys {
 				w.KeyAlias, w.KeyArn, w.ClusterAccount = jsii.String(c.KeyBlueprint().Alias()), nil, text(c.Account)
@@ -222,64 +213,6 @@ func (f *fleet) alarms(scope constructs.Construct, clusters []*EncryptedClusterS
 			}
 			watched = append(watched, w)
 		}
-		if len(watched) == 0 {
-			continue // until the keys are known
-		}
-		s := sharedStack(scope, place.AlarmsStack(e.Account, e.Region), blueprint.AlarmsDescription, f.props(e))
-		f.watching[i] = s
 		ekskms.NewSharedAlarms(s, jsii.String("Alarms"), &ekskms.SharedAlarmsProps{Clusters: &watched})
-		s.AddStackDependency(f.shared[i], jsii.String("the topic is there"))
-		if keys := f.keys[e.Region]; keys != nil && e.Keys {
-			s.AddStackDependency(keys, jsii.String("the keys are there"))
-		}
-		for j, c := range f.file.Clusters {
-			if clusters[j] != nil && f.index(c.Account, c.Region) == i {
-				clusters[j].AddStackDependency(f.shared[i], jsii.String("on record from the first day"))
-				if c.VPC.Shared {
-					clusters[j].AddStackDependency(f.networks[i], jsii.String("the VPC is there"))
-				}
-				s.AddStackDependency(clusters[j], jsii.String("the keys are there"))
-			}
-		}
-	}
-}
-
-// order has each wave wait for the one before it: for its clusters, and the alarms on
-// them where all of theirs are there by then.
-func (f *fleet) order(clusters []*EncryptedClusterStack) {
-	waves := f.file.WavesOfClusters()
-	last := make([]int, len(f.watching)) // wave of each environment
-	for i, c := range f.file.Clusters {
-		if e := f.index(c.Account, c.Region); e >= 0 {
-			last[e] = max(last[e], waves[i])
-		}
-	}
-	for i, s := range clusters {
-		if s == nil {
-			continue
-		}
-		if keys := f.keys[f.file.Clusters[i].Region]; keys != nil && f.file.Clusters[i].Key.Central != "" {
-			s.AddStackDependency(keys, jsii.String("the key is there"))
-		}
-		before := -1 // of which there may be a part
-		for _, w := range waves {
-			if w < waves[i] {
-				before = max(before, w)
-			}
-		}
-		if before < 0 {
-			continue
-		}
-		reason := jsii.String("wave " + f.file.Waves[before].Name)
-		for j, other := range clusters {
-			if waves[j] == before && other != nil {
-				s.AddStackDependency(other, reason)
-			}
-		}
-		for e, watching := range f.watching {
-			if watching != nil && last[e] == before {
-				s.AddStackDependency(watching, reason)
-			}
-		}
 	}
 }

@@ -4,12 +4,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/synth"
@@ -18,6 +18,7 @@ import (
 )
 
 func main() {
+	synth.BeAPart()
 	code := 0
 	if err := synth.Recover(run); err != nil {
 		fmt.Fprintln(os.Stderr, "ekskms:", err)
@@ -28,15 +29,22 @@ func main() {
 }
 
 func run() error {
-	app := awscdk.NewApp(nil)
+	settings, err := synth.AppContext()
+	if err != nil {
+		return err
+	}
 	var paths []string
-	if path, _ := app.Node().TryGetContext(jsii.String("config")).(string); path != "" {
+	if path, _ := settings["config"].(string); path != "" {
 		paths = strings.Split(path, ",")
 	}
 	file, err := config.Load(paths...)
 	if err != nil {
 		return err
 	}
+	if outdir := os.Getenv("CDK_OUTDIR"); outdir != "" && synth.InParts(file) {
+		return synth.Parts(context.Background(), file, outdir, nil, false, os.Stderr)
+	}
+	app := awscdk.NewApp(nil)
 	stacks.FromConfig(app, file)
 	app.Synth(nil)
 	return nil

@@ -37,6 +37,7 @@ var errFindings = errors.New("findings")
 
 // Main runs the command line of this process and ends it.
 func Main() {
+	synth.BeAPart()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -15,6 +15,7 @@ import (
 
 // TestMain ends Node and removes what was written for it.
 func TestMain(m *testing.M) {
+	BeAPart()
 	code := m.Run()
 	Close()
 	os.Exit(code)

@@ -51,10 +51,7 @@ func Run(ctx context.Context, file *config.File, opts Options) (*Report, error) 
 		return nil, err
 	}
 	defer stage.work.End()
-	if err := StartKernel(opts.Validate); err != nil {
-		return nil, err
-	}
-	if err := Recover(func() error { return synthesize(file, stage.dir, opts.Context) }); err != nil {
+	if err := synthesize(ctx, file, stage.dir, opts); err != nil {
 		return nil, err
 	}
 	if err := stage.work.Publish(stage.publish); err != nil {
@@ -82,13 +79,30 @@ func versionWarnings(file *config.File) []Finding {
 	return all
 }
 
-func synthesize(file *config.File, outdir string, appContext map[string]any) error {
+func synthesize(ctx context.Context, file *config.File, outdir string, opts Options) error {
+	appContext := opts.Context
 	if appContext == nil {
 		var err error
 		if appContext, err = AppContext(); err != nil {
 			return err
 		}
 	}
+	if InParts(file) {
+		return Parts(ctx, file, outdir, appContext, opts.Validate, nil)
+	}
+	if err := StartKernel(opts.Validate); err != nil {
+		return err
+	}
+	return Recover(func() error {
+		app := awscdk.NewApp(appProps(outdir, appContext))
+		stacks.FromConfig(app, file)
+		app.Synth(nil)
+		return nil
+	})
+}
+
+// appProps are those of an app that this program synthesizes by itself.
+func appProps(outdir string, appContext map[string]any) *awscdk.AppProps {
 	// The findings are read from the report that CDK writes, and not printed
 	// by CDK.
 	appContext["@aws-cdk/core:failSynthOnValidationErrors"] = false
@@ -96,14 +110,11 @@ func synthesize(file *config.File, outdir string, appContext map[string]any) err
 	appContext["aws:cdk:enable-path-metadata"] = true
 	// The traces are of JavaScript, and hold temporary folders of this run.
 	appContext["aws:cdk:disable-creation-stack-traces"] = true
-	app := awscdk.NewApp(&awscdk.AppProps{
+	return &awscdk.AppProps{
 		Outdir:             jsii.String(outdir),
 		Context:            &appContext,
 		AnalyticsReporting: jsii.Bool(false),
-	})
-	stacks.FromConfig(app, file)
-	app.Synth(nil)
-	return nil
+	}
 }
 
 // StartKernel makes the jsii kernel that is about to start see the environment
@@ -169,6 +180,7 @@ func Abandon() bool {
 			os.Stderr = null
 		}
 		temp.killNode()
+		endParts()
 	}) {
 		return false
 	}

@@ -7,9 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -69,7 +70,7 @@ func (b *bench) fleets(out io.Writer) error {
 	}
 	_, _ = fmt.Fprintf(out, "same templates of 3 clusters: yes, but for the hashes of assets\nNode %s, one run of each, without validation\n\n", b.nodeVersion())
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(table, "clusters\tekskms, wall\tCPU\tCPU a cluster\tlargest process\tJavaScript, wall\tCPU\tratio of wall\t")
+	_, _ = fmt.Fprintln(table, "clusters\tekskms, wall\tCPU\tCPU a cluster\tmemory\tJavaScript, wall\tCPU\tratio of wall\t")
 	var one sample
 	for _, n := range []int{1, 10, 100, 1000} {
 		ekskms, javascript, err := b.fleetCommands(n)
@@ -150,10 +151,43 @@ func (b *bench) compareFleet(n int) error {
 	return nil
 }
 
-// largest is the memory of the largest of the processes of a run.
-func largest(state *os.ProcessState) int64 {
-	if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
-		return usage.Maxrss << 10 // on Linux in KB
+// watchMemory looks at the memory of a process and all below it, until done, and says what it
+// was at its highest: the proportional set size of Linux, which counts pages that processes
+// share once. Elsewhere it is 0.
+func watchMemory(pid int, done <-chan struct{}) <-chan int64 {
+	highest := make(chan int64, 1)
+	go func() {
+		most := int64(0)
+		for {
+			select {
+			case <-done:
+				highest <- most
+				return
+			case <-time.After(100 * time.Millisecond):
+				most = max(most, memoryOf(pid))
+			}
+		}
+	}()
+	return highest
+}
+
+func memoryOf(pid int) (sum int64) {
+	process := fmt.Sprintf("/proc/%d", pid)
+	rollup, _ := os.ReadFile(process + "/smaps_rollup")
+	for line := range strings.Lines(string(rollup)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "Pss:" {
+			kb, _ := strconv.ParseInt(fields[1], 10, 64)
+			sum += kb << 10
+		}
 	}
-	return 0
+	tasks, _ := filepath.Glob(process + "/task/*/children") // threads start processes
+	for _, task := range tasks {
+		children, _ := os.ReadFile(task)
+		for _, child := range strings.Fields(string(children)) {
+			if id, err := strconv.Atoi(child); err == nil {
+				sum += memoryOf(id)
+			}
+		}
+	}
+	return sum
 }

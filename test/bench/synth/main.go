@@ -232,19 +232,27 @@ func (b *bench) fresh(cmd func(outdir string) *exec.Cmd, use func(outdir string)
 // sample is what one run took. CPU is that of all its processes.
 type sample struct {
 	wall, cpu time.Duration
-	memory    int64 // of the largest process
+	memory    int64 // of all processes at once, at its highest, where Linux tells
 }
 
 func (b *bench) measure(cmd *exec.Cmd) (sample, error) {
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	begin := time.Now()
-	err := cmd.Run()
-	s := sample{wall: time.Since(begin)}
+	err := cmd.Start()
+	var memory int64
+	if err == nil {
+		done := make(chan struct{})
+		highest := watchMemory(cmd.Process.Pid, done)
+		err = cmd.Wait()
+		close(done)
+		memory = <-highest
+	}
+	s := sample{wall: time.Since(begin), memory: memory}
 	if err != nil {
 		return s, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, output.String())
 	}
-	s.cpu, s.memory = cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), largest(cmd.ProcessState)
+	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return s, nil
 }
 

@@ -166,6 +166,38 @@ resource "aws_eks_cluster" "this" {
   depends_on = [aws_cloudwatch_log_group.control_plane, aws_iam_role_policy_attachment.cluster, aws_route.private]
 }
 
+# Who may use the Kubernetes API. Nobody else may, the principal that applies this included.
+locals {
+  access_entries = {
+    "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/eu-central-1/AWSReservedSSO_PlatformAdmin_0123456789abcdef" = {
+      groups     = []
+      namespaces = null
+      policy     = "AmazonEKSClusterAdminPolicy"
+      scope      = "cluster"
+    }
+  }
+}
+
+resource "aws_eks_access_entry" "this" {
+  for_each          = local.access_entries
+  cluster_name      = aws_eks_cluster.this.name
+  principal_arn     = each.key
+  kubernetes_groups = each.value.groups
+  type              = "STANDARD"
+}
+
+resource "aws_eks_access_policy_association" "this" {
+  for_each      = { for arn, entry in local.access_entries : arn => entry if entry.policy != null }
+  cluster_name  = aws_eks_cluster.this.name
+  principal_arn = aws_eks_access_entry.this[each.key].principal_arn
+  policy_arn    = "arn:${local.partition}:eks::aws:cluster-access-policy/${each.value.policy}"
+
+  access_scope {
+    type       = each.value.scope
+    namespaces = each.value.namespaces
+  }
+}
+
 # Lets nodes that come later join the cluster.
 resource "aws_eks_access_entry" "nodes" {
   for_each      = toset(["arn:aws:iam::111122223333:role/KarpenterNode"])

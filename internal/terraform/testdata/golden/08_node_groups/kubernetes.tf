@@ -448,5 +448,5 @@ resource "terraform_data" "kubernetes_objects" {
       REGION    = local.region
     }
   }
-  depends_on = [aws_eks_pod_identity_association.plugin, aws_eks_node_group.general, aws_eks_node_group.batch]
+  depends_on = [aws_eks_pod_identity_association.plugin, aws_eks_access_policy_association.this, aws_eks_node_group.general, aws_eks_node_group.batch]
 }
