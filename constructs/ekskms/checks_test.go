@@ -100,6 +100,8 @@ func TestChecksPassOurs(t *testing.T) {
 		s := awscdk.NewStack(app, jsii.String("Ours"), &awscdk.StackProps{Env: env()})
 		ekskms.NewEncryptedCluster(s, jsii.String("Prod"), &ekskms.EncryptedClusterProps{ClusterName: jsii.String("prod")})
 	})
+	// What can't be told from a template, such as the account's default key for disks, is a note.
+	found = slices.DeleteFunc(found, func(f string) bool { return f == "info note" })
 	if len(found) > 0 || failure != "" {
 		t.Errorf("found %q, failed with %q", found, failure)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -187,6 +188,7 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 		return nil, nil, err
 	}
 	var extracted []string
+	var first *revision
 	for i, name := range names {
 		if name == "-" {
 			return nil, nil, hint.Usage("a revision has no standard input", "name a file")
@@ -196,14 +198,23 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 			return nil, nil, err
 		}
 		below := filepath.Join(folder, strconv.Itoa(i))
-		if err := revision.extract(cmd, below); err != nil {
+		if err := os.Mkdir(below, 0o700); err != nil {
 			return nil, nil, err
 		}
+		if found, err := revision.extract(cmd, below); err != nil {
+			return nil, nil, err
+		} else if !found {
+			return nil, nil, hint.Usage(fmt.Sprintf("there is no %s in %s", revision.path, revision.name), "if it is not committed, synthesize it in a worktree of the revision, and name it with --against")
+		}
 		extracted = append(extracted, filepath.Join(below, revision.path))
+		first = cmp.Or(first, revision)
 	}
 	if len(args) > 0 {
 		read, err = from(cmd, extracted[0])
 		return read, removeFolder, err
+	}
+	if err := first.extractBeside(cmd, filepath.Join(folder, "0"), extracted); err != nil {
+		return nil, nil, err
 	}
 	old := f.checkFlags
 	old.files, old.only, old.atLeastOne = extracted, f.chosen(), true
@@ -270,23 +281,46 @@ func findRevision(cmd *cobra.Command, name, path string) (*revision, error) {
 	return r, nil
 }
 
-// extract writes a part of the revision to a folder, beside which git keeps an index
-// of its own. No hook of the repository runs.
-func (r *revision) extract(cmd *cobra.Command, folder string) error {
-	if err := os.Mkdir(folder, 0o700); err != nil {
-		return err
+// extractBeside writes what configurations take from files beside the first: what is locked,
+// and the ARNs of central keys, without which the clusters of the revision would not be there.
+func (r *revision) extractBeside(cmd *cobra.Command, folder string, configurations []string) error {
+	names := []string{config.LockName}
+	var sources []config.Source
+	for _, path := range configurations {
+		source, err := config.Open(path)
+		if err != nil {
+			return err
+		}
+		sources = append(sources, source)
 	}
+	// What is wrong with them is told by who reads them.
+	if file, err := config.Parse(sources...); err == nil && file.Shared != nil && file.Shared.KeyAccount != nil {
+		names = append(names, file.Shared.KeyAccount.Outputs)
+	}
+	for _, name := range names {
+		beside := *r
+		beside.path = filepath.Join(filepath.Dir(r.path), name)
+		if _, err := beside.extract(cmd, folder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extract writes a part of the revision, if it has it, to a folder, beside which git keeps
+// an index of its own. No hook of the repository runs.
+func (r *revision) extract(cmd *cobra.Command, folder string) (found bool, err error) {
 	index := folder + ".index"
 	defer func() { _ = os.Remove(index) }()
 	c := exec.CommandContext(cmd.Context(), "git", "-C", r.top, "-c", "core.hooksPath="+index, "--work-tree", folder,
 		"checkout", "--quiet", r.name, "--", ":(top,literal)"+filepath.ToSlash(r.path))
 	c.Env = append(os.Environ(), "GIT_INDEX_FILE="+index, "LC_ALL=C") // whose words are looked for
 	if out, err := c.CombinedOutput(); bytes.Contains(out, []byte("did not match any file")) {
-		return hint.Usage(fmt.Sprintf("there is no %s in %s", r.path, r.name), "if it is not committed, synthesize it in a worktree of the revision, and name it with --against")
+		return false, nil
 	} else if err != nil {
-		return fmt.Errorf("%s of %s: %s: %w", r.path, r.name, bytes.TrimSpace(out), err)
+		return false, fmt.Errorf("%s of %s: %s: %w", r.path, r.name, bytes.TrimSpace(out), err)
 	}
-	return nil
+	return true, nil
 }
 
 func git(cmd *cobra.Command, args ...string) ([]byte, error) {

@@ -102,25 +102,25 @@ func OpenLock(configuration string) (lock Lock, name string, err error) {
 }
 
 func parseLock(name string, data []byte) (lock Lock, err error) {
-	fail := func(format string, args ...any) (Lock, error) {
-		return Lock{}, fmt.Errorf("%s: "+format+": remove the file and run 'ekskms lock' again", append([]any{name}, args...)...)
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("%s: "+format+": remove the file and run 'ekskms lock' again", append([]any{name}, args...)...)
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&lock); err != nil {
-		return fail("is not what 'ekskms lock' writes")
+		return Lock{}, fail("is not what 'ekskms lock' writes")
 	}
 	for _, cluster := range slices.Sorted(maps.Keys(lock.Clusters)) {
 		c := lock.Clusters[cluster]
 		for _, addOn := range slices.Sorted(maps.Keys(c.AddOns)) {
 			if v := c.AddOns[addOn]; v == Latest || !rules.Is("addOnVersion", v) {
-				return fail("clusters.%s.addOns.%s: %q is no version of an add-on", cluster, addOn, v)
+				return Lock{}, fail("clusters.%s.addOns.%s: %q is no version of an add-on", cluster, addOn, v)
 			}
 		}
 		for _, set := range slices.Sorted(maps.Keys(c.PermissionSets)) {
 			v := c.PermissionSets[set]
 			if of, ok := place.SetOfRole(v); !ok || of != set {
-				return fail("clusters.%s.permissionSets.%s: %q is not the ARN of a role of that permission set", cluster, set, v)
+				return Lock{}, fail("clusters.%s.permissionSets.%s: %q is not the ARN of a role of that permission set", cluster, set, v)
 			}
 		}
 	}

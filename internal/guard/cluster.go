@@ -10,6 +10,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/eksversion"
 	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/value"
 )
 
@@ -49,6 +50,15 @@ func (c *comparison) clusters() (keys map[string]bool) {
 		}
 		if old, new := before.Settings["EncryptionConfig"], now.Settings["EncryptionConfig"]; !reflect.DeepEqual(old, new) {
 			c.find("encryption-config-changed", now, "EncryptionConfig changes from %s to %s", encryption(old), encryption(new))
+		}
+		if key := before.Key; key != nil {
+			// A key is known by the ID that its template tells of it.
+			if same := c.now(key.Thing); same != nil {
+				old, new := key.Metadata[place.KeyIDMetadata], same.Metadata[place.KeyIDMetadata]
+				if old != nil && new != nil && !reflect.DeepEqual(old, new) {
+					c.find("encryption-config-changed", now, "the key of the secrets is said to be %s, it was %s", value.Show(new), value.Show(old))
+				}
+			}
 		}
 		c.subnets(before.Thing, now)
 		c.versions(before.Thing, now)

@@ -43,6 +43,9 @@ func (t *tempFolder) open() (string, error) {
 func (t *tempFolder) killNode() {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
+	if t.path == "" {
+		return
+	}
 	data, err := os.ReadFile(filepath.Join(t.path, "pid"))
 	if err != nil {
 		return

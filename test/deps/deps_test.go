@@ -80,7 +80,7 @@ var rooms = []room{
 	{"internal/check/internal/docgen", proves, "makes docs/reference/checks.md", []string{"internal/check"}, false},
 	{"internal/explain", proves, "who may do what with a key", []string{"internal/estate", "internal/hint", "internal/iampolicy", "internal/place", "internal/terminal", "internal/value"}, false},
 	{"internal/finding", proves, "rules, findings with their places, suppressions, the report and its forms", []string{"internal/terminal"}, false},
-	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/eksversion", "internal/estate", "internal/finding", "internal/iampolicy", "internal/reveal", "internal/value"}, false},
+	{"internal/guard", proves, "the comparison of two estates", []string{"internal/check", "internal/eksversion", "internal/estate", "internal/finding", "internal/iampolicy", "internal/place", "internal/reveal", "internal/value"}, false},
 	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
 
 	{"internal/live", proves, "asks AWS, and only reads", []string{"internal/eksversion", "internal/place"}, false},
