@@ -33,6 +33,9 @@ type Environment struct {
 	// ElseAccount and ElseRegion are for stacks of which it does not say them.
 	// Default: those of the example, and the template is Assumed.
 	ElseAccount, ElseRegion string
+	// Planned tells that the template was made of a plan, of which some things are known
+	// once it is applied.
+	Planned bool
 	// Parameters of the templates, by name. Default: the Default of each.
 	Parameters map[string]string
 	// Shared are logical IDs that stand in several stacks, beside those of the assembly
@@ -47,6 +50,8 @@ type Assembly struct {
 	// Templates in the order of the stacks' names, nested ones after their parent.
 	Templates []*Template
 
+	// Planned is that of the environment.
+	Planned bool
 	// Shared are the logical IDs that stand in several of the templates.
 	Shared map[string]bool
 
@@ -75,7 +80,23 @@ type Template struct {
 	// says where a name is given twice, and known which keys have the ARNs that they are said
 	// to have.
 	transforms, twice, known []string
+	// notes are what another reader, which made the template, says of it.
+	notes []string
 }
+
+// Note has the templates say something more of what is deployed.
+func (a *Assembly) Note(notes ...string) {
+	a.Templates[0].notes = append(a.Templates[0].notes, notes...)
+}
+
+// Metadata of a resource that another reader knows more of: the ARN that it has, and texts
+// that mean the resource, as its name does.
+const (
+	ARNMetadata   = "ekskms:arn"
+	NamesMetadata = "ekskms:names"
+	// ReplacedMetadata says that a resource is deleted and made again, and why.
+	ReplacedMetadata = "ekskms:replaced"
+)
 
 // Caveats say why what is deployed may not be what the template seems to say.
 func (t *Template) Caveats() (all []string) {
@@ -88,7 +109,7 @@ func (t *Template) Caveats() (all []string) {
 	for _, what := range t.known {
 		all = append(all, fmt.Sprintf("%s, %s", t.Name, what))
 	}
-	return all
+	return append(all, t.notes...)
 }
 
 // Resource is a resource of a template. One whose Condition is false is left out.

@@ -61,6 +61,31 @@ func Parse(name string, data []byte, env Environment) (*Assembly, error) {
 	return l.resolve()
 }
 
+// Part is one of several templates that belong together.
+type Part struct {
+	// Name is that of the stack.
+	Name string
+	Data []byte
+	// Region of the stack, if it is known.
+	Region string
+}
+
+// ParseAll reads several templates in JSON or YAML, which were made of one file.
+func ParseAll(file string, parts []Part, env Environment) (*Assembly, error) {
+	l := &loader{env: env}
+	for _, part := range parts {
+		raw, err := decode(part.Data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", part.Name, err)
+		}
+		environment := "aws://unknown-account/" + cmp.Or(part.Region, "unknown-region")
+		if err := l.add(part.Name, file, raw, environment, nil); err != nil {
+			return nil, err
+		}
+	}
+	return l.resolve()
+}
+
 // loader collects templates, which are resolved when all are there.
 type loader struct {
 	env       Environment
@@ -275,7 +300,7 @@ func (l *loader) nested(r *resolver, dir string) error {
 }
 
 func (l *loader) resolve() (*Assembly, error) {
-	a := &Assembly{Shared: maps.Clone(l.env.Shared), loader: l}
+	a := &Assembly{Shared: maps.Clone(l.env.Shared), Planned: l.env.Planned, loader: l}
 	if a.Shared == nil {
 		a.Shared = map[string]bool{}
 	}
@@ -297,6 +322,16 @@ func (l *loader) resolve() (*Assembly, error) {
 	var names []string
 	for _, r := range l.resolvers {
 		for _, id := range slices.Sorted(maps.Keys(r.raw.resources)) {
+			metadata, _ := r.raw.resources[id]["Metadata"].(map[string]any)
+			if arn, _ := metadata[ARNMetadata].(string); arn != "" && r.arn(id) != "" {
+				names = append(names, arn, r.arn(id))
+			}
+			others, _ := metadata[NamesMetadata].([]any)
+			for _, name := range others {
+				if text, ok := name.(string); ok && text != "" {
+					names = append(names, text, r.name(id))
+				}
+			}
 			if arn := r.known(id); arn != "" {
 				names = append(names, arn, r.arn(id))
 				r.template.known = append(r.template.known, fmt.Sprintf("key %s: its metadata %q says that it is the key %s, which was taken for true", id, place.KeyIDMetadata, arn))

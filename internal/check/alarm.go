@@ -163,7 +163,7 @@ func (c *checker) checkAlarms(rule string, on *estate.Thing, of *estate.Stack, n
 		c.find(rule, on, "no alarm tells of %s", strings.Join(silent, ", "))
 	}
 	if len(open) > 0 {
-		c.noteAt(on.Resource, "whether an alarm tells of %s depends on %s, which is not in the template", strings.Join(open, ", "), without)
+		c.open(on, "whether an alarm tells of %s depends on %s, which is not in the template", strings.Join(open, ", "), without)
 	}
 }
 

@@ -49,7 +49,7 @@ func (c *checker) known(policies ...*estate.Policy) (all []*estate.Policy) {
 		case p.Broken != nil:
 			c.noteAt(p.On.Resource, "%s was not judged in full: %v", p.Name, p.Broken)
 		case p.Resolved == nil:
-			c.noteAt(p.On.Resource, "%s is %s, which is not in the template: it was not judged", p.Name, p.Unknown())
+			c.open(p.On, "%s is %s, which is not in the template: it was not judged", p.Name, p.Unknown())
 		case len(p.Missing) > 0:
 			c.noteAt(p.On.Resource, "%s has %s, which is not in the template: what it may allow by that was not judged", p.Name, p.Unknown())
 		}

@@ -271,6 +271,16 @@ func (c *checker) noteAt(resource, format string, args ...any) {
 	c.report.NoteAt(resource, format, args...)
 }
 
+// open says that something is not known, of which a finding could be. In a plan that is a
+// finding itself: there is a way to know it, and what is not known can allow anything.
+func (c *checker) open(on *estate.Thing, format string, args ...any) {
+	if c.estate.Planned {
+		c.find("known-after-apply", on, format, args...)
+		return
+	}
+	c.noteAt(on.Resource, format, args...)
+}
+
 // find reports a finding once.
 func (c *checker) find(id string, r *estate.Thing, format string, args ...any) {
 	rule, known := ruleByID[id]

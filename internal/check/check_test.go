@@ -179,7 +179,7 @@ func TestRules(t *testing.T) {
 			}
 		}
 	}
-	if len(seen) != 42 {
+	if len(seen) != 43 {
 		t.Errorf("%d rules", len(seen))
 	}
 }

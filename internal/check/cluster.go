@@ -39,7 +39,7 @@ func (c *checker) checkVersion(cl *estate.Cluster) {
 func (c *checker) checkEncryption(cl *estate.Cluster) {
 	config := at(cl.Settings, "EncryptionConfig")
 	if unknown(config) || unknown(cl.KeyARN) {
-		c.noteAt(cl.Resource, "EncryptionConfig is %s, which is not in the template: neither the encryption of the secrets nor their key was judged", show(firstUnknown(config, cl.KeyARN)))
+		c.open(cl.Thing, "EncryptionConfig is %s, which is not in the template: neither the encryption of the secrets nor their key was judged", show(firstUnknown(config, cl.KeyARN)))
 		return
 	}
 	if cl.KeyARN == nil || cl.KeyARN == "" {

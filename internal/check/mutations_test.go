@@ -774,7 +774,7 @@ func TestMutations(t *testing.T) {
 		})
 	}
 	for _, rule := range check.Rules() {
-		if !reached[rule.ID] {
+		if !reached[rule.ID] && rule.ID != "known-after-apply" { // which is of plans: see internal/tfplan
 			t.Errorf("no mutation reaches %s", rule.ID)
 		}
 	}

@@ -58,7 +58,7 @@ func (c *checker) checkKeyPolicy(k *estate.Key) {
 	}
 	if policy.Resolved == nil {
 		if policy.Broken == nil {
-			c.noteAt(k.Resource, "KeyPolicy is %s, which is not in the template: it was not judged", policy.Unknown())
+			c.open(k.Thing, "KeyPolicy is %s, which is not in the template: it was not judged", policy.Unknown())
 		}
 		return
 	}

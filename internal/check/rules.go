@@ -313,6 +313,14 @@ var rules = []finding.Rule{
 		Fix:      "Keep the value in AWS Secrets Manager and let an operator bring it into the cluster; rotate the one that stood here.",
 		Controls: append([]finding.Control{cis442}, inferred(ia57, sc28)...),
 	},
+	// What is not known.
+	{
+		ID: "known-after-apply", Severity: finding.Medium,
+		Title:    "A Terraform plan does not know it yet",
+		Why:      "What is known after the apply only can allow anything to anybody, and nothing was said on it: that there is no finding about it means nothing. Only plans have this.",
+		Fix:      "Write a test with 'ekskms generate tftest --plan', which makes it known, and check what that prints; or check the state after the apply.",
+		Controls: inferred(ac3),
+	},
 }
 
 var ruleByID = func() map[string]finding.Rule {

@@ -25,6 +25,7 @@ import (
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/synth"
+	"github.com/ekskms/ekskms/internal/tfplan"
 )
 
 func newCheck() *cobra.Command {
@@ -35,6 +36,9 @@ func newCheck() *cobra.Command {
 		Long: "Check a CloudFormation template (JSON or YAML), a cloud assembly or its folder, no matter who wrote it:\n" +
 			"the EKS clusters, the keys of their secrets with their policies, the trail, the alarms, and the\n" +
 			"Kubernetes objects in it. Neither AWS credentials nor the network is used.\n" +
+			"\n" +
+			"PATH is also a Terraform plan or state as 'terraform show -json' prints it, or what 'terraform test\n" +
+			"-json -verbose' prints of the test of 'ekskms generate tftest'; docs/howto/terraform-plan.md says more.\n" +
 			"\n" +
 			"Where PATH is an ekskms.yaml, it is synthesized and the result is checked, which needs Node; so\n" +
 			"is the one in the working directory without PATH. - is a template on standard input.\n" +
@@ -59,6 +63,7 @@ type checkFlags struct {
 	organizationFiles []string
 	organization      []iampolicy.NamedDocument
 	environment       cfn.Environment
+	plan              string
 	least             finding.Severity
 	// named are the places of the configuration. Nil for templates.
 	named *places
@@ -77,6 +82,7 @@ func (f *checkFlags) addCommon(set *pflag.FlagSet) {
 
 // addOrganization adds the flag of all commands that judge policies.
 func (f *checkFlags) addOrganization(set *pflag.FlagSet) {
+	set.StringVar(&f.plan, "plan", "", "Terraform plan of which PATH is the test, a JSON `file`: its configuration says which documents policies come from")
 	set.StringArrayVar(&f.organizationFiles, "organization-policy", nil, "service control policy or resource control policy that applies to the account, a JSON `file`; can be repeated. Not for the management account, which they don't limit")
 }
 
@@ -184,6 +190,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if there.Planned {
+		report.Reword(wordsOfPlan.Replace)
+	}
 	if f.output == "text" {
 		if err := writeFleet(cmd.OutOrStdout(), styleOf(cmd, cmd.OutOrStdout()), there, report); err != nil {
 			return err
@@ -209,7 +218,7 @@ type source func(cfn.Environment) (*cfn.Assembly, error)
 
 // from is the source of a template, a cloud assembly or its folder, or - for
 // standard input.
-func from(cmd *cobra.Command, name string) (source, error) {
+func (f *checkFlags) from(cmd *cobra.Command, name string) (source, error) {
 	if name == "-" {
 		data, err := io.ReadAll(cmd.InOrStdin())
 		if err != nil {
@@ -219,14 +228,24 @@ func from(cmd *cobra.Command, name string) (source, error) {
 			if config.Is(data) {
 				return nil, hint.Usage("standard input is an ekskms.yaml, and is read as a template", "name it with --file -")
 			}
+			if tfplan.Is(data) {
+				plan, err := tfplan.Parse("<stdin>", data)
+				if err != nil {
+					return nil, unreadable(err)
+				}
+				return afterPlan("<stdin>", plan)(env)
+			}
 			assembly, err := cfn.Parse("<stdin>", data, env)
 			return assembly, unreadable(err)
 		}, nil
 	}
+	if plan, err := f.readPlan(name); err != nil || plan != nil {
+		return afterPlan(name, plan), err
+	}
 	return func(env cfn.Environment) (*cfn.Assembly, error) {
 		assembly, err := cfn.Load(name, env)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, hint.Usage(fmt.Sprintf("there is no %s", name), "name a template, a cloud assembly or its folder; 'ekskms synth' writes cdk.out")
+			return nil, hint.Usage(fmt.Sprintf("there is no %s", name), "name a template, a cloud assembly or its folder, or a Terraform plan in JSON; 'ekskms synth' writes cdk.out")
 		}
 		return assembly, unreadable(err)
 	}, nil
@@ -241,13 +260,18 @@ func unreadable(err error) error {
 }
 
 func (f *checkFlags) templates(cmd *cobra.Command, name string) (*cfn.Assembly, error) {
-	read, err := from(cmd, name)
+	read, err := f.from(cmd, name)
 	if err != nil {
 		return nil, err
 	}
 	done := progress(cmd, "reading "+name)
+	defer done()
+	return f.placed(cmd, read)
+}
+
+// placed reads for the account and the Region that are evident, if nothing says another.
+func (f *checkFlags) placed(cmd *cobra.Command, read source) (*cfn.Assembly, error) {
 	assembly, err := read(f.environment)
-	done()
 	if err != nil || !assumed(assembly) {
 		return assembly, err
 	}

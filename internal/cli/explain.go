@@ -30,8 +30,8 @@ func newExplain() *cobra.Command {
 			"the account and in another one whom IAM allows kms:*. With several keys, a summary comes in place\n" +
 			"of their matrices: how many may do what, and what is different with some of the keys.\n" +
 			"\n" +
-			"PATH is a CloudFormation template, a cloud assembly or its folder. Without it, ekskms.yaml or --file\n" +
-			"is synthesized. With --policy, the key policy is read from a file, and PATH is needed only for the\n" +
+			"PATH is a CloudFormation template, a cloud assembly or its folder, or a Terraform plan or state in\n" +
+			"JSON. Without it, ekskms.yaml or --file is synthesized. With --policy, the key policy is read from a file, and PATH is needed only for the\n" +
 			"IAM policies in it.\n" +
 			"\n" +
 			"With --principal and --action one request is answered: whether it is allowed, and what decides.\n" +
@@ -158,6 +158,9 @@ func (f *explainFlags) inputs(cmd *cobra.Command, args []string) ([]explain.Inpu
 		all, err = f.ownPolicy(cmd, there)
 	} else {
 		all, err = explain.FromEstate(there, f.key)
+		if err != nil && there.Planned {
+			err = &hint.Error{What: wordsOfPlan.Replace(err.Error()), Hint: "'ekskms generate tftest --plan' writes a test that makes known what a plan does not know yet"}
+		}
 	}
 	if err != nil {
 		return nil, nil, err

@@ -28,7 +28,7 @@ func newGenerate() *cobra.Command {
 		Args:    noArgs,
 		RunE:    runHelp,
 	}
-	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform(),
+	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform(), newGenerateTFTest(),
 		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateOrganizationPolicy(), newGenerateRoleWatch(), newGenerateEksctl(), newGenerateDocs())
 	return cmd
 }

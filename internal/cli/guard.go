@@ -23,20 +23,22 @@ import (
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 	"github.com/ekskms/ekskms/internal/hint"
+	"github.com/ekskms/ekskms/internal/tfplan"
 )
 
 func newGuard() *cobra.Command {
 	var flags guardFlags
 	cmd := &cobra.Command{
-		Use:   "guard [PATH] --against PATH | --base REVISION",
+		Use:   "guard [PATH] [--against PATH | --base REVISION]",
 		Short: "Find what a change would do to a running cluster, its key and its record",
 		Long: "Compare new templates with the deployed ones, and fail if the change would replace or delete the\n" +
 			"cluster or the key, change EncryptionConfig, take the key away from somebody, let somebody use it\n" +
 			"in more ways, or switch rotation, retention, logging or alarms off. Whether a policy is wider is\n" +
 			"decided by what it allows, not by its text. Neither AWS credentials nor the network is used.\n" +
 			"\n" +
-			"PATH is a template, a cloud assembly or its folder. Without it, ekskms.yaml or --file is\n" +
-			"synthesized.\n" +
+			"PATH is a template, a cloud assembly or its folder, or a Terraform plan or state as\n" +
+			"'terraform show -json' prints it. Without it, ekskms.yaml or --file is synthesized. A plan alone\n" +
+			"is compared with what it says is there before.\n" +
 			"\n" +
 			"  --against PATH    the deployed template, as 'aws cloudformation get-template' prints it, or a\n" +
 			"                    cloud assembly\n" +
@@ -70,7 +72,17 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if (f.against == "") == (f.base == "") {
+	var plan *tfplan.Plan
+	if len(args) > 0 {
+		if plan, err = f.readPlan(args[0]); err != nil {
+			return err
+		}
+	}
+	if plan != nil && plan.Half() != "" {
+		return hint.Usage(args[0]+" is half a plan: "+plan.Half(), "make a whole one: what is not in it was not compared")
+	}
+	alone := plan != nil && !plan.IsState() && f.against == "" && f.base == ""
+	if (f.against == "") == (f.base == "") && !alone {
 		return hint.Usage("one of --against and --base must be given", helpHint(cmd))
 	}
 	accepted, err := parseAccepted(f.accepted)
@@ -86,8 +98,15 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer remove()
-	before, remove, err := f.deployed(cmd, args)
-	if err != nil {
+	var before source
+	remove = func() {}
+	if alone {
+		if _, err := plan.Before(args[0], f.environment); errors.Is(err, tfplan.ErrNothing) {
+			notice(cmd, "the plan makes all of it: nothing is there before, so there is nothing to compare", "")
+			return nil
+		}
+		before = beforePlan(args[0], plan)
+	} else if before, remove, err = f.deployed(cmd, args); err != nil {
 		return err
 	}
 	defer remove()
@@ -100,6 +119,9 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 	done()
 	if err != nil {
 		return err
+	}
+	if plan != nil {
+		report.Reword(wordsOfPlan.Replace)
 	}
 	return f.finish(cmd, report)
 }
@@ -150,7 +172,7 @@ func known(env cfn.Environment, assemblies ...*cfn.Assembly) cfn.Environment {
 // changed is the source of the new templates. remove removes what was made for it.
 func (f *guardFlags) changed(cmd *cobra.Command, args []string) (read source, remove func(), err error) {
 	if len(args) > 0 {
-		read, err = from(cmd, args[0])
+		read, err = f.from(cmd, args[0])
 		return read, func() {}, err
 	}
 	read, remove, err = f.synthesized(cmd)
@@ -168,7 +190,7 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 			read, remove, err = old.synthesized(cmd)
 			return read, remove, err
 		}
-		read, err = from(cmd, f.against)
+		read, err = f.from(cmd, f.against)
 		return read, func() {}, err
 	}
 	names := f.files
@@ -210,7 +232,7 @@ func (f *guardFlags) deployed(cmd *cobra.Command, args []string) (read source, r
 		first = cmp.Or(first, revision)
 	}
 	if len(args) > 0 {
-		read, err = from(cmd, extracted[0])
+		read, err = f.from(cmd, extracted[0])
 		return read, removeFolder, err
 	}
 	if err := first.extractBeside(cmd, filepath.Join(folder, "0"), extracted); err != nil {

@@ -69,6 +69,9 @@ type Estate struct {
 	// Clusters, and all KMS keys.
 	Clusters []*Cluster
 	Keys     []*Key
+	// Planned tells that it is what a plan makes, of which some things are known once it is
+	// applied.
+	Planned bool
 	// Notes say what could not be read.
 	Notes []finding.Note
 
@@ -114,6 +117,9 @@ type Thing struct {
 	// when it is replaced: Retain, RetainExceptOnCreate, Snapshot, Delete, or nothing, which
 	// is Delete. What is not known stands as a [value.Unknown] does in a text.
 	Deletion, Replacement string
+	// Replaced says that it is deleted and made again, and why. Empty where that is not said,
+	// as templates don't.
+	Replaced string
 	// Metadata is what else was written on it.
 	Metadata map[string]any
 	In       *Stack

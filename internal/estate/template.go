@@ -68,7 +68,7 @@ func types() (all []string) {
 
 // FromTemplates reads templates that belong together.
 func FromTemplates(a *cfn.Assembly) *Estate {
-	e := &Estate{things: map[Kind][]*Thing{}, names: map[string]*Thing{}, keys: map[*Thing]*Key{}, carriers: map[*Thing][]*Thing{}, unplaced: map[Kind]bool{}, policies: map[*Thing]*Policy{}, source: a}
+	e := &Estate{things: map[Kind][]*Thing{}, names: map[string]*Thing{}, keys: map[*Thing]*Key{}, carriers: map[*Thing][]*Thing{}, unplaced: map[Kind]bool{}, policies: map[*Thing]*Policy{}, source: a, Planned: a.Planned}
 	now := map[*cfn.Resource]*Thing{}
 	for _, t := range a.Templates {
 		stack := &Stack{
@@ -81,6 +81,7 @@ func FromTemplates(a *cfn.Assembly) *Estate {
 				Place: r.Place(), ARN: r.ARN, Settings: r.Properties, Deletion: r.DeletionPolicy, Replacement: r.UpdateReplacePolicy,
 				Metadata: r.Metadata, In: stack,
 			}
+			thing.Replaced, _ = r.Metadata[cfn.ReplacedMetadata].(string)
 			stack.Things[id], now[r] = thing, thing
 		}
 	}

@@ -180,6 +180,16 @@ func (r *Report) note(n Note) {
 	}
 }
 
+// Reword changes the messages of all findings and notes.
+func (r *Report) Reword(change func(string) string) {
+	for i := range r.Findings {
+		r.Findings[i].Message = change(r.Findings[i].Message)
+	}
+	for i := range r.Notes {
+		r.Notes[i].Message = change(r.Notes[i].Message)
+	}
+}
+
 // Append adds the reports on parts of the same thing.
 func (r *Report) Append(parts []*Report) {
 	for _, part := range parts {

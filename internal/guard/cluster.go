@@ -38,6 +38,9 @@ func (c *comparison) clusters() (keys map[string]bool) {
 			continue
 		}
 		keys[value.Text(before.KeyARN)] = true
+		if now.Replaced != "" {
+			c.find("cluster-replaced", now, "%s", now.Replaced)
+		}
 		names := immutable
 		if before.Type != "AWS::EKS::Cluster" {
 			names = immutableOfCDK

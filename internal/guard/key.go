@@ -29,13 +29,16 @@ const defaultWindow = 30
 func (c *comparison) keys(ofClusters map[string]bool) {
 	for _, old := range c.before.Keys {
 		now := c.now(old.Thing)
+		use := ""
+		if ofClusters[old.ARN] {
+			use = "the secrets of a running cluster are under it; "
+		}
 		if now == nil {
-			use := ""
-			if ofClusters[old.ARN] {
-				use = "the secrets of a running cluster are under it; "
-			}
 			c.find("key-deleted", old.Thing, "%s%s", use, c.gone(old.Thing))
 			continue
+		}
+		if now.Replaced != "" {
+			c.find("key-deleted", now, "%s%s", use, now.Replaced)
 		}
 		c.keyProperties(old.Thing, now)
 		c.policies(old.Thing, now)

@@ -56,7 +56,7 @@ var rooms = []room{
 	{"internal/cli", top, "one file for each subcommand", []string{
 		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/value", "internal/check", "internal/config", "internal/estate", "internal/estimate",
 		"internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/live", "internal/manifest",
-		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform"}, true},
+		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform", "internal/tfplan"}, true},
 
 	{"internal/config", makes, "ekskms.yaml to a plain model, and that to a blueprint", []string{"internal/blueprint", "internal/config/internal/rules", "internal/eksversion", "internal/manifest", "internal/place"}, false},
 	{"internal/config/gen", makes, "writes the JSON Schema", []string{"internal/config/internal/schemagen"}, false},
@@ -72,6 +72,7 @@ var rooms = []room{
 
 	{"internal/calls", proves, "the call book: the calls that AWS makes around a cluster, with their context", []string{"internal/iampolicy"}, false},
 	{"internal/cfn", proves, "CloudFormation templates and cloud assemblies, read and resolved", []string{"internal/finding", "internal/hint", "internal/place", "internal/value"}, false},
+	{"internal/tfplan", proves, "Terraform plans and states, as templates", []string{"internal/cfn", "internal/place"}, false},
 	{"internal/value", proves, "values that are known, unknown, or one of a few", nil, false},
 	{"internal/estate", proves, "what there is: clusters, keys, principals, trails, alarms, with their policies", []string{"internal/cfn", "internal/finding", "internal/hint", "internal/iampolicy", "internal/place", "internal/value"}, false},
 	{"internal/estate/estatetest", proves, "templates for tests", []string{"internal/cfn", "internal/estate"}, false},
