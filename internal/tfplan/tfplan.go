@@ -188,7 +188,7 @@ func (p *Plan) Half() string {
 	return ""
 }
 
-// IsState tells that there is nothing before and after.
+// IsState tells that it is a state, which has no before and after.
 func (p *Plan) IsState() bool { return p.Values != nil }
 
 // thing is a resource as it is at one time.
