@@ -31,14 +31,14 @@ func newGenerateTFTest() *cobra.Command {
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if from == "" {
-				return hint.Usage("--plan is missing", "'terraform show -json FILE > plan.json' writes it of the file of 'terraform plan -out'")
+				return hint.Usage("--plan is missing", writesPlan)
 			}
 			plan, err := readPlan(from)
 			if err != nil {
 				return err
 			}
 			if plan == nil || plan.IsState() {
-				return hint.Usage(from+" is no Terraform plan in JSON", "'terraform show -json FILE > plan.json' writes it of the file of 'terraform plan -out'")
+				return hint.Usage(from+" is no Terraform plan in JSON", writesPlan)
 			}
 			f := checkFlags{environment: cfn.Environment{Account: account, Region: region}}
 			assembly, err := f.placed(cmd, afterPlan(from, plan))

@@ -30,6 +30,9 @@ func readPlan(name string) (*tfplan.Plan, error) {
 	return plan, unreadable(err)
 }
 
+// writesPlan is the fix where a plan in JSON is missing.
+const writesPlan = "'terraform show -json FILE > plan.json' writes it of the file of 'terraform plan -out'"
+
 // readPlan is [readPlan], with the configuration of the plan of a test.
 func (f *checkFlags) readPlan(name string) (*tfplan.Plan, error) {
 	plan, err := readPlan(name)
@@ -41,7 +44,7 @@ func (f *checkFlags) readPlan(name string) (*tfplan.Plan, error) {
 		return nil, err
 	}
 	if of == nil {
-		return nil, hint.Usage("--plan is "+f.plan+", which is no Terraform plan in JSON", "'terraform show -json FILE > plan.json' writes it")
+		return nil, hint.Usage("--plan is "+f.plan+", which is no Terraform plan in JSON", writesPlan)
 	}
 	plan.With(of)
 	return plan, nil

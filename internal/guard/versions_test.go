@@ -9,6 +9,27 @@ import (
 	"github.com/ekskms/ekskms/internal/finding"
 )
 
+// judge wants these findings in the report, and these words in a finding or in a note about the
+// versions. No words: nothing is said of them.
+func judge(t *testing.T, report *finding.Report, want []string, says string, about func(note string) bool) {
+	t.Helper()
+	if ids := found(report); !slices.Equal(ids, want) {
+		t.Errorf("found %q, want %q", ids, want)
+	}
+	var said []string
+	for _, f := range report.Findings {
+		said = append(said, f.Message)
+	}
+	for _, n := range report.Notes {
+		if about(n.Message) {
+			said = append(said, n.Message)
+		}
+	}
+	if says == "" && len(said) > 0 || !strings.Contains(strings.Join(said, "\n"), says) {
+		t.Errorf("said %q, want %q", said, says)
+	}
+}
+
 // TestNodes compares versions of node groups with that of the control plane.
 func TestNodes(t *testing.T) {
 	const general, batch = "EncryptedClusterNodegroupNodesgeneralA3678841", "EncryptedClusterNodegroupNodesbatch283676A4"
@@ -47,25 +68,9 @@ func TestNodes(t *testing.T) {
 			}
 			tt.before(before)
 			tt.after(after)
-			report := compare(t, before, after)
-			if ids := found(report); !slices.Equal(ids, tt.want) {
-				t.Errorf("found %q, want %q", ids, tt.want)
-			}
-			var said []string
-			for _, f := range report.Findings {
-				said = append(said, f.Message)
-			}
-			for _, n := range report.Notes {
-				if strings.Contains(n.Message, "ersion") && !strings.Contains(n.Message, "add-ons keep") {
-					said = append(said, n.Message)
-				}
-			}
-			switch {
-			case tt.says == "" && len(said) > 0:
-				t.Errorf("said %q", said)
-			case tt.says != "" && !strings.Contains(strings.Join(said, "\n"), tt.says):
-				t.Errorf("said %q, want %q", said, tt.says)
-			}
+			judge(t, compare(t, before, after), tt.want, tt.says, func(note string) bool {
+				return strings.Contains(note, "ersion") && !strings.Contains(note, "add-ons keep")
+			})
 		})
 	}
 }
@@ -118,22 +123,9 @@ func TestAddOns(t *testing.T) {
 			}
 			tt.before(before)
 			tt.after(after)
-			report := compare(t, before, after)
-			if ids := found(report); !slices.Equal(ids, tt.want) {
-				t.Errorf("found %q, want %q", ids, tt.want)
-			}
-			var said []string
-			for _, f := range report.Findings {
-				said = append(said, f.Message)
-			}
-			for _, n := range report.Notes {
-				if strings.Contains(n.Message, "vpc-cni") || strings.Contains(n.Message, "add-ons") {
-					said = append(said, n.Message)
-				}
-			}
-			if all := strings.Join(said, "\n"); tt.says == "" && all != "" || !strings.Contains(all, tt.says) {
-				t.Errorf("said %q, want %q", all, tt.says)
-			}
+			judge(t, compare(t, before, after), tt.want, tt.says, func(note string) bool {
+				return strings.Contains(note, "vpc-cni") || strings.Contains(note, "add-ons")
+			})
 		})
 	}
 }

@@ -2,7 +2,6 @@ package tfplan
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -395,5 +394,3 @@ func (t *translation) elsewhere(one *thing, attribute string) any {
 func (one *thing) id() string {
 	return strings.NewReplacer("*", "_", "?", "_", "$", "_", "{", "_", "}", "_", `"`, "").Replace(one.address)
 }
-
-func (one *thing) String() string { return fmt.Sprintf("%s (%s)", one.address, one.kind) }

@@ -18,6 +18,7 @@ import (
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/estate"
+	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
 	"github.com/ekskms/ekskms/internal/tfplan"
 )
@@ -221,17 +222,25 @@ func TestOurs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var ids, all []string
-			for _, f := range report.Findings {
-				ids = append(ids, f.Rule)
-				all = append(all, f.Rule+" "+f.Message)
-			}
-			slices.Sort(ids)
-			if diff := cmp.Diff(tt.want, slices.Compact(ids)); diff != "" {
-				t.Errorf("(-want +got):\n%s%s", diff, strings.Join(all, "\n"))
-			}
+			wantRules(t, report, tt.want)
 		})
 	}
+}
+
+// wantRules wants findings of these rules, and gives all that the findings say.
+func wantRules(t *testing.T, report *finding.Report, want []string) string {
+	t.Helper()
+	var ids, messages []string
+	for _, f := range report.Findings {
+		ids = append(ids, f.Rule)
+		messages = append(messages, f.Rule+" "+f.Message)
+	}
+	slices.Sort(ids)
+	all := strings.Join(messages, "\n")
+	if diff := cmp.Diff(want, slices.Compact(ids)); diff != "" {
+		t.Errorf("(-want +got):\n%s%s", diff, all)
+	}
+	return all
 }
 
 // TestGuard: a plan alone says what it changes, and what Terraform replaces.
@@ -291,16 +300,8 @@ func TestGuard(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var ids, all []string
-			for _, f := range report.Findings {
-				ids = append(ids, f.Rule)
-				all = append(all, f.Rule+" "+f.Message)
-			}
-			slices.Sort(ids)
-			if diff := cmp.Diff(tt.want, slices.Compact(ids)); diff != "" {
-				t.Errorf("(-want +got):\n%s%s", diff, strings.Join(all, "\n"))
-			}
-			if !strings.Contains(strings.Join(all, "\n"), tt.says) {
+			all := wantRules(t, report, tt.want)
+			if !strings.Contains(all, tt.says) {
 				t.Errorf("says %q, want %q", all, tt.says)
 			}
 		})

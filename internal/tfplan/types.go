@@ -51,12 +51,9 @@ var names = map[string]string{
 	"aws_s3_bucket": "id",
 }
 
-// parts are resources that are read with another, of which they are a part in CloudFormation.
-var parts = []string{
-	"aws_eks_access_policy_association", "aws_kms_key_policy", "aws_iam_role_policy_attachment", "aws_iam_user_policy_attachment", "aws_iam_group_policy_attachment",
-	"aws_iam_policy_attachment", "aws_iam_role_policies_exclusive", "aws_cloudwatch_event_target", "aws_s3_bucket_versioning", "aws_s3_bucket_lifecycle_configuration",
-	"aws_s3_bucket_object_lock_configuration", "aws_s3_bucket_public_access_block", "aws_s3_bucket_server_side_encryption_configuration",
-}
+// parts are those of EKS and KMS that are read with another, of which they are a part in
+// CloudFormation.
+var parts = []string{"aws_eks_access_policy_association", "aws_kms_key_policy"}
 
 // unread are resources that can let somebody use a key or change what guards it, and that are
 // not read: where there is one, that is said.
