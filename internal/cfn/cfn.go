@@ -55,7 +55,7 @@ type Assembly struct {
 	// Shared are the logical IDs that stand in several of the templates.
 	Shared map[string]bool
 
-	index  map[string]*Resource
+	index  map[string][]*Resource
 	byType map[string][]*Resource
 	loader *loader
 	// decided tells that it is one of the cases of another.
@@ -157,21 +157,36 @@ func (a *Assembly) Lookup(value any) *Resource {
 	if !ok {
 		return nil
 	}
-	return a.index[name]
+	if all := a.index[name]; len(all) > 0 {
+		return all[0]
+	}
+	return nil
 }
 
-// Names calls visit with each name by which Lookup finds something.
-func (a *Assembly) Names(visit func(name string, r *Resource)) {
-	for name, r := range a.index {
-		visit(name, r)
+// LookupType is Lookup for resources of some types: things of different types may have the
+// same name.
+func (a *Assembly) LookupType(value any, types ...string) *Resource {
+	name, _ := value.(string)
+	for _, r := range a.index[name] {
+		if slices.Contains(types, r.Type) {
+			return r
+		}
+	}
+	return nil
+}
+
+// Names calls visit with each name by which Lookup finds something, and all that has it.
+func (a *Assembly) Names(visit func(name string, all []*Resource)) {
+	for name, all := range a.index {
+		visit(name, all)
 	}
 }
 
 func (a *Assembly) buildIndex(resolvers []*resolver) {
-	a.index = map[string]*Resource{}
+	a.index = map[string][]*Resource{}
 	add := func(name any, r *Resource) {
-		if s, ok := name.(string); ok && s != "" && a.index[s] == nil {
-			a.index[s] = r
+		if s, ok := name.(string); ok && s != "" && !slices.Contains(a.index[s], r) {
+			a.index[s] = append(a.index[s], r)
 		}
 	}
 	for _, r := range resolvers {
@@ -187,8 +202,9 @@ func (a *Assembly) buildIndex(resolvers []*resolver) {
 		name, _ := alias.Properties["AliasName"].(string)
 		if key := a.Lookup(alias.Properties["TargetKeyId"]); key != nil && name != "" {
 			t := alias.Template
-			a.index[name] = key
-			a.index[fmt.Sprintf("arn:%s:kms:%s:%s:%s", t.Partition, t.Region, t.Account, name)] = key
+			for _, by := range []string{name, fmt.Sprintf("arn:%s:kms:%s:%s:%s", t.Partition, t.Region, t.Account, name)} {
+				a.index[by] = append([]*Resource{key}, a.index[by]...)
+			}
 		}
 	}
 }

@@ -66,8 +66,8 @@ type Part struct {
 	// Name is that of the stack.
 	Name string
 	Data []byte
-	// Region of the stack, if it is known.
-	Region string
+	// Account and Region of the stack, if they are known.
+	Account, Region string
 }
 
 // ParseAll reads several templates in JSON or YAML, which were made of one file.
@@ -78,7 +78,7 @@ func ParseAll(file string, parts []Part, env Environment) (*Assembly, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", part.Name, err)
 		}
-		environment := "aws://unknown-account/" + cmp.Or(part.Region, "unknown-region")
+		environment := "aws://" + cmp.Or(part.Account, "unknown-account") + "/" + cmp.Or(part.Region, "unknown-region")
 		if err := l.add(part.Name, file, raw, environment, nil); err != nil {
 			return nil, err
 		}

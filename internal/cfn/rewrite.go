@@ -10,7 +10,7 @@ import (
 // replaced: also their ARNs, and the names by which Lookup finds them. Logical IDs, paths
 // and the names of stacks stay.
 func (a *Assembly) Rewrite(replace func(string) string) *Assembly {
-	b := &Assembly{Shared: a.Shared, loader: a.loader, decided: true, index: map[string]*Resource{}}
+	b := &Assembly{Shared: a.Shared, loader: a.loader, decided: true, index: map[string][]*Resource{}}
 	now := map[*Resource]*Resource{}
 	for _, t := range a.Templates {
 		n := *t
@@ -24,8 +24,10 @@ func (a *Assembly) Rewrite(replace func(string) string) *Assembly {
 		}
 		b.Templates = append(b.Templates, &n)
 	}
-	for name, r := range a.index {
-		b.index[replace(name)] = now[r]
+	for name, all := range a.index {
+		for _, r := range all {
+			b.index[replace(name)] = append(b.index[replace(name)], now[r])
+		}
 	}
 	return b
 }

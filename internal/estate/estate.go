@@ -10,6 +10,7 @@ package estate
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/ekskms/ekskms/internal/cfn"
@@ -76,7 +77,7 @@ type Estate struct {
 	Notes []finding.Note
 
 	things     map[Kind][]*Thing
-	names      map[string]*Thing
+	names      map[string][]*Thing
 	keys       map[*Thing]*Key
 	carriers   map[*Thing][]*Thing // of policies, by the bucket or topic that they are for
 	unplaced   map[Kind]bool       // of what there are carriers for something that is not known
@@ -161,16 +162,28 @@ func (e *Estate) Of(k Kind) []*Thing { return e.things[k] }
 // Lookup returns the thing that a value names: by its ARN, or as references to it do; a key
 // also by an alias. Nil if there is none.
 func (e *Estate) Lookup(v any) *Thing {
-	name, ok := v.(string)
-	if !ok {
-		return nil
+	name, _ := v.(string)
+	if all := e.names[name]; len(all) > 0 {
+		return all[0]
 	}
-	return e.names[name]
+	return nil
+}
+
+// LookupOf is Lookup for things of some kinds: those of different kinds may have the same
+// name.
+func (e *Estate) LookupOf(v any, kinds ...Kind) *Thing {
+	name, _ := v.(string)
+	for _, t := range e.names[name] {
+		if slices.Contains(kinds, t.Kind) {
+			return t
+		}
+	}
+	return nil
 }
 
 // Key returns the key that a value names. Nil if there is none.
 func (e *Estate) Key(v any) *Key {
-	return e.keys[e.Lookup(v)]
+	return e.keys[e.LookupOf(v, KindKey)]
 }
 
 // Case is what estates are where something that they do not know is decided.

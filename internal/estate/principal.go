@@ -25,6 +25,9 @@ type Principal struct {
 	Runs string
 }
 
+// principals are the kinds of those who have policies.
+var principals = []Kind{KindRole, KindUser, KindGroup}
+
 // managed are the policies of AWS that say something on keys and that clusters are made
 // with, with the actions that they allow on all of them.
 //
@@ -63,7 +66,7 @@ func (p *Principal) Documents() (all []iampolicy.NamedDocument) {
 // Principal returns the one whom a value names. Nil if it is not in the estate.
 func (e *Estate) Principal(v any) *Principal {
 	e.readPrincipals()
-	return e.principals[e.Lookup(v)]
+	return e.principals[e.LookupOf(v, principals...)]
 }
 
 // IdentityPolicies are all IAM policies.
@@ -108,7 +111,7 @@ func (e *Estate) readPrincipals() {
 	give := func(t *Thing, policy *Policy) {
 		for _, name := range []string{"Roles", "RoleName", "Users", "UserName", "Groups", "GroupName"} {
 			for _, v := range value.List(t.Settings[name]) {
-				if holder := e.principals[e.Lookup(v)]; holder != nil {
+				if holder := e.principals[e.LookupOf(v, principals...)]; holder != nil {
 					holder.Policies = append(holder.Policies, policy)
 				}
 			}
@@ -120,7 +123,7 @@ func (e *Estate) readPrincipals() {
 	boundaries := map[*Thing]bool{}
 	for _, p := range all {
 		if b := p.Settings["PermissionsBoundary"]; b != nil {
-			boundaries[e.Lookup(b)] = true
+			boundaries[e.LookupOf(b, KindManagedPolicy)] = true
 		}
 	}
 	byManaged := map[*Thing]*Policy{}
@@ -132,7 +135,7 @@ func (e *Estate) readPrincipals() {
 	}
 	for _, p := range all {
 		for _, arn := range value.List(p.Settings["ManagedPolicyArns"]) {
-			of := e.Lookup(arn)
+			of := e.LookupOf(arn, KindManagedPolicy)
 			switch name := managedName(value.Text(arn)); {
 			case managed[name] != nil:
 				p.Managed = append(p.Managed, name)
@@ -156,7 +159,7 @@ func (e *Estate) identityPolicy(on *Thing, name string, policy any) *Policy {
 // joinGroups gives users the policies of their groups.
 func (e *Estate) joinGroups() {
 	join := func(user, group any) {
-		u, g := e.principals[e.Lookup(user)], e.principals[e.Lookup(group)]
+		u, g := e.principals[e.LookupOf(user, KindUser)], e.principals[e.LookupOf(group, KindGroup)]
 		if u != nil && g != nil {
 			u.Policies, u.Managed, u.Elsewhere = append(u.Policies, g.Policies...), append(u.Managed, g.Managed...), append(u.Elsewhere, g.Elsewhere...)
 		}
@@ -184,7 +187,7 @@ func managedName(arn string) string {
 // findRoles finds the roles that run on a cluster, or for it.
 func (e *Estate) findRoles() {
 	mark := func(v any, what string) {
-		if p := e.principals[e.Lookup(v)]; p != nil {
+		if p := e.principals[e.LookupOf(v, principals...)]; p != nil {
 			p.Runs = what
 		}
 	}

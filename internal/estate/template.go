@@ -68,7 +68,7 @@ func types() (all []string) {
 
 // FromTemplates reads templates that belong together.
 func FromTemplates(a *cfn.Assembly) *Estate {
-	e := &Estate{things: map[Kind][]*Thing{}, names: map[string]*Thing{}, keys: map[*Thing]*Key{}, carriers: map[*Thing][]*Thing{}, unplaced: map[Kind]bool{}, policies: map[*Thing]*Policy{}, source: a, Planned: a.Planned}
+	e := &Estate{things: map[Kind][]*Thing{}, names: map[string][]*Thing{}, keys: map[*Thing]*Key{}, carriers: map[*Thing][]*Thing{}, unplaced: map[Kind]bool{}, policies: map[*Thing]*Policy{}, source: a, Planned: a.Planned}
 	now := map[*cfn.Resource]*Thing{}
 	for _, t := range a.Templates {
 		stack := &Stack{
@@ -85,7 +85,11 @@ func FromTemplates(a *cfn.Assembly) *Estate {
 			stack.Things[id], now[r] = thing, thing
 		}
 	}
-	a.Names(func(name string, r *cfn.Resource) { e.names[name] = now[r] })
+	a.Names(func(name string, all []*cfn.Resource) {
+		for _, r := range all {
+			e.names[name] = append(e.names[name], now[r])
+		}
+	})
 	for _, k := range kinds {
 		for _, r := range a.OfType(k.name) {
 			thing := now[r]
@@ -99,7 +103,7 @@ func FromTemplates(a *cfn.Assembly) *Estate {
 	}{{KindBucketPolicy, KindBucket, "Bucket"}, {KindTopicPolicy, KindTopic, "Topics"}, {KindQueuePolicy, KindQueue, "Queues"}, {KindPermission, KindFunction, "FunctionName"}} {
 		for _, carrier := range e.Of(of.carrier) {
 			for _, v := range value.List(carrier.Settings[of.name]) {
-				if t := e.Lookup(v); t != nil {
+				if t := e.LookupOf(v, of.target); t != nil {
 					e.carriers[t] = append(e.carriers[t], carrier)
 				} else if value.IsOpen(v) {
 					e.unplaced[of.target] = true

@@ -24,7 +24,7 @@ import (
 // comparison holds what the rules share.
 type comparison struct {
 	before, after *estate.Estate
-	organization  []iampolicy.NamedDocument
+	opts          Options
 	// stacks are the templates after, by those before.
 	stacks map[*estate.Stack]*estate.Stack
 	// compared are the keys after whose policies were compared with those before.
@@ -39,6 +39,8 @@ type Options struct {
 	// Organization are the policies of the organization, before and after: see
 	// [iampolicy.Policies].
 	Organization []iampolicy.NamedDocument
+	// Gone says how a resource is gone. Default: from the templates.
+	Gone func(*estate.Thing) string
 }
 
 // Compare reports what the change from one assembly to another would do. Both
@@ -58,12 +60,12 @@ func Compare(before, after *estate.Estate, opts Options) (*finding.Report, error
 	var reports []*finding.Report
 	for _, one := range cases {
 		after, before := one.Estates[0], one.Estates[1]
-		report, err := compare(before, after, opts.Organization)
+		report, err := compare(before, after, opts)
 		if err != nil {
 			return nil, err
 		}
 		if names := renames(before, after); len(names) > 0 {
-			if err := withoutConsequences(report, before, after, names, opts.Organization); err != nil {
+			if err := withoutConsequences(report, before, after, names, opts); err != nil {
 				return nil, err
 			}
 		}
@@ -84,9 +86,9 @@ func newComparison(before, after *estate.Estate) *comparison {
 	return c
 }
 
-func compare(before, after *estate.Estate, organization []iampolicy.NamedDocument) (*finding.Report, error) {
+func compare(before, after *estate.Estate, opts Options) (*finding.Report, error) {
 	c := newComparison(before, after)
-	c.organization = organization
+	c.opts = opts
 	for _, side := range []*estate.Estate{before, after} {
 		for _, t := range side.Stacks {
 			for _, caveat := range t.Caveats {
@@ -160,6 +162,8 @@ func (c *comparison) earlier(r *estate.Thing) *estate.Thing {
 func (c *comparison) gone(r *estate.Thing) string {
 	t := c.stacks[r.In]
 	switch {
+	case c.opts.Gone != nil:
+		return c.opts.Gone(r)
 	case t == nil:
 		return notAmong(r.In)
 	case t.Things[r.LogicalID] != nil:
@@ -212,11 +216,11 @@ var covered = map[string]string{ //nolint:gosec // names of rules
 // checks compares what package check finds on both sides. What it newly finds, and
 // the comparison did not find as something else, is a finding here as well.
 func (c *comparison) checks() error {
-	before, err := check.Run(c.before, check.Options{Organization: c.organization})
+	before, err := check.Run(c.before, check.Options{Organization: c.opts.Organization})
 	if err != nil {
 		return fmt.Errorf("the deployed template: %w", err)
 	}
-	now, err := check.Run(c.after, check.Options{Organization: c.organization})
+	now, err := check.Run(c.after, check.Options{Organization: c.opts.Organization})
 	if err != nil {
 		return fmt.Errorf("the new template: %w", err)
 	}

@@ -50,7 +50,7 @@ func (c *comparison) keys(ofClusters map[string]bool) {
 // access is all that decides on the use of a key on one side.
 func (c *comparison) access(of *estate.Estate, key *estate.Thing) iampolicy.Access {
 	a := of.Access(key)
-	a.Organization = c.organization
+	a.Organization = c.opts.Organization
 	return a
 }
 

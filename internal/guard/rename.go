@@ -8,7 +8,6 @@ import (
 
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
-	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/value"
 )
 
@@ -74,14 +73,14 @@ func backwards(text string, names map[string]string) string {
 // withoutConsequences leaves out what follows from the new names of clusters alone: it is
 // not found if the clusters have their old names. Principals that are not in the templates
 // keep theirs: who may use a key is no consequence of a name.
-func withoutConsequences(all *finding.Report, before, after *estate.Estate, names map[string]string, organization []iampolicy.NamedDocument) error {
+func withoutConsequences(all *finding.Report, before, after *estate.Estate, names map[string]string, opts Options) error {
 	principal := regexp.MustCompile(`^arn:[^:]*:(iam|sts)::`)
 	same, err := compare(before, after.Rewritten(func(s string) string {
 		if principal.MatchString(s) && after.Lookup(s) == nil {
 			return s
 		}
 		return backwards(s, names)
-	}), organization)
+	}), opts)
 	if err != nil {
 		return err
 	}

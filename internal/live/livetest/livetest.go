@@ -1,10 +1,10 @@
-// Package livetest is a fake of the AWS APIs that package live asks. It answers with the
-// fields, pages and errors of the API references of EKS, IAM and STS, and nothing else.
+// Package livetest is a fake of the AWS APIs that package live asks, spoken to by the real SDK
+// over HTTP. It answers with the fields, pages and errors of their API references, and nothing
+// else. [AWS.Deploy] fills it with what templates make.
 package livetest
 
 import (
 	"encoding/json"
-	"encoding/xml"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // AWS is what the fake knows.
@@ -25,10 +26,38 @@ type AWS struct {
 	Roles []string
 	// Assumable are the ARNs of the roles that may be assumed.
 	Assumable []string
-	// Refused are actions such as iam:ListRoles that are denied.
+	// Things are what there is in all accounts, and Stacks what CloudFormation made.
+	Things []*Thing
+	Stacks []*Stack
+	// Refused are actions such as iam:ListRoles that are denied, as IAM names them. Failing
+	// are the codes of other errors.
 	Refused []string
+	Failing map[string]string
+	// Throttled counts the calls of an action that are refused before one is answered.
+	Throttled map[string]int
 	// PageSize is that of all lists: 2 by default.
 	PageSize int
+	// Called are the actions that were called, as IAM names them.
+	Called map[string]int
+
+	busy sync.Mutex
+}
+
+// Thing is a resource that there is, with the properties that CloudFormation has for it, in
+// which all names are those that AWS gave.
+type Thing struct {
+	Type, ID, ARN, Account, Region string
+	Properties                     map[string]any
+	// State has what no template says, in the words of the API that tells it.
+	State map[string]any
+}
+
+// Stack is a stack of CloudFormation.
+type Stack struct {
+	Name, Account, Region, Status, Drift string
+	// Physical IDs by logical ID, and the types; Drifted are the paths of what drifted.
+	Physical, Types map[string]string
+	Drifted         map[string][]string
 }
 
 // Start serves the fake on loopback.
@@ -42,118 +71,128 @@ func Environment(url string) []string {
 	}
 }
 
-var credential = regexp.MustCompile(`Credential=([A-Z0-9]+)/[0-9]{8}/([a-z0-9-]+)/([a-z]+)/aws4_request`)
+// Find returns the one thing of a type whose ID, ARN or properties have a text in them.
+func (a *AWS) Find(kind, text string) *Thing {
+	var found []*Thing
+	for _, t := range a.Things {
+		if data, _ := json.Marshal(t.Properties); t.Type == kind && (strings.Contains(t.ID+" "+t.ARN, text) || strings.Contains(string(data), text)) {
+			found = append(found, t)
+		}
+	}
+	if len(found) != 1 {
+		panic(fmt.Sprintf("livetest: %d things of type %s have %q", len(found), kind, text))
+	}
+	return found[0]
+}
+
+// Remove takes a thing away.
+func (a *AWS) Remove(t *Thing) {
+	a.Things = slices.DeleteFunc(a.Things, func(o *Thing) bool { return o == t })
+}
+
+// fault is an error that a service answers with.
+type fault struct {
+	status        int
+	code, message string
+}
+
+func (f fault) Error() string { return f.code + ": " + f.message }
+
+func notFound(code, what string) error { return fault{http.StatusNotFound, code, what + " not found"} }
+
+// call is a request, read.
+type call struct {
+	account, region, service, action string
+	in                               map[string]any
+}
+
+// text is a parameter.
+func (c *call) text(name string) string {
+	s, _ := c.in[name].(string)
+	return s
+}
+
+var credential = regexp.MustCompile(`Credential=([A-Z0-9]+)/[0-9]{8}/([a-z0-9-]+)/([a-z0-9]+)/aws4_request`)
 
 func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.busy.Lock()
+	defer a.busy.Unlock()
 	m := credential.FindStringSubmatch(r.Header.Get("Authorization"))
 	if m == nil {
 		http.Error(w, "unsigned", http.StatusForbidden)
 		return
 	}
-	account, region, service := a.Account, m[2], m[3]
+	c := &call{account: a.Account, region: m[2], service: m[3]}
 	if assumed, ok := strings.CutPrefix(m[1], "ASIA"); ok {
-		account = assumed
+		c.account = assumed
 	}
-	if service == "eks" {
-		a.eks(w, r, region)
+	p := protocolOf(c.service)
+	if err := p.read(r, c); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	action := r.FormValue("Action")
-	if slices.Contains(a.Refused, service+":"+action) {
-		queryError(w, "AccessDenied", "not authorized to perform "+service+":"+action)
+	out, err := a.answer(c)
+	if err != nil {
+		f, ok := err.(fault)
+		if !ok {
+			f = fault{http.StatusInternalServerError, "InternalFailure", err.Error()}
+		}
+		p.fail(w, c, f)
 		return
 	}
-	switch service + ":" + action {
-	case "sts:GetCallerIdentity":
-		answer(w, action, fmt.Sprintf("<Account>%s</Account><Arn>arn:aws:iam::%[1]s:user/caller</Arn><UserId>AIDA</UserId>", account))
-	case "sts:AssumeRole":
-		arn := r.FormValue("RoleArn")
-		if !slices.Contains(a.Assumable, arn) {
-			queryError(w, "AccessDenied", "not authorized to perform sts:AssumeRole on resource "+arn)
-			return
-		}
-		answer(w, action, fmt.Sprintf("<Credentials><AccessKeyId>ASIA%s</AccessKeyId><SecretAccessKey>none</SecretAccessKey><SessionToken>none</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>",
-			strings.Split(arn, ":")[4]))
-	case "iam:ListRoles":
-		var all []string
-		for _, arn := range a.Roles {
-			parts := strings.SplitN(arn, ":", 6)
-			if parts[4] == account && strings.HasPrefix(strings.TrimPrefix(parts[5], "role"), r.FormValue("PathPrefix")) {
-				all = append(all, arn)
-			}
-		}
-		page, next := a.page(all, r.FormValue("Marker"))
-		var b strings.Builder
-		b.WriteString("<Roles>")
-		for _, arn := range page {
-			name := arn[strings.LastIndex(arn, "/")+1:]
-			path := strings.TrimSuffix(strings.TrimPrefix(strings.SplitN(arn, ":", 6)[5], "role"), name)
-			_, _ = fmt.Fprintf(&b, "<member><Path>%s</Path><RoleName>%s</RoleName><RoleId>AROA</RoleId><Arn>%s</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate></member>", path, name, arn)
-		}
-		_, _ = fmt.Fprintf(&b, "</Roles><IsTruncated>%t</IsTruncated>", next != "")
-		if next != "" {
-			_, _ = fmt.Fprintf(&b, "<Marker>%s</Marker>", next)
-		}
-		answer(w, action, b.String())
-	default:
-		queryError(w, "InvalidAction", action)
+	p.write(w, c, out)
+}
+
+// answer answers a call, or refuses it.
+func (a *AWS) answer(c *call) (any, error) {
+	name := actionOf(c)
+	if a.Called == nil {
+		a.Called = map[string]int{}
 	}
-}
-
-func answer(w http.ResponseWriter, action, result string) {
-	_, _ = fmt.Fprintf(w, "<%sResponse><%[1]sResult>%s</%[1]sResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></%[1]sResponse>", action, result) //nolint:gosec // XML for the SDK, in a test
-}
-
-func queryError(w http.ResponseWriter, code, message string) {
-	w.WriteHeader(http.StatusForbidden)
-	var text strings.Builder
-	_ = xml.EscapeText(&text, []byte(message))
-	_, _ = fmt.Fprintf(w, "<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code><Message>%s</Message></Error><RequestId>1</RequestId></ErrorResponse>", code, text.String())
+	a.Called[name]++
+	if a.Throttled[name] > 0 {
+		a.Throttled[name]--
+		return nil, fault{http.StatusBadRequest, "ThrottlingException", "Rate exceeded"}
+	}
+	if code := a.Failing[name]; code != "" {
+		return nil, fault{http.StatusBadRequest, code, "as asked"}
+	}
+	if slices.Contains(a.Refused, name) {
+		return nil, fault{http.StatusForbidden, protocolOf(c.service).refusal(c.service), "not authorized to perform " + name}
+	}
+	handle, ok := handlers[c.service+":"+c.action]
+	if !ok {
+		return nil, fault{http.StatusNotFound, "InvalidAction", c.service + ":" + c.action}
+	}
+	return handle(a, c)
 }
 
 // page is one of a list, and the token of the next.
-func (a *AWS) page(all []string, token string) (page []string, next string) {
+func page[T any](a *AWS, all []T, token string) (some []T, next string) {
 	from, _ := strconv.Atoi(token)
 	to := from + max(a.PageSize, 2)
 	if to < len(all) {
 		return all[from:to], strconv.Itoa(to)
 	}
-	return all[from:], ""
+	return all[min(from, len(all)):], ""
 }
 
-func (a *AWS) eks(w http.ResponseWriter, r *http.Request, region string) {
-	w.Header().Set("Content-Type", "application/json")
-	fail := func(status int, code, message string) {
-		w.Header().Set("X-Amzn-Errortype", code)
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string]string{"message": message})
+// of are the things of a type in the account and Region of a call.
+func (a *AWS) of(c *call, kinds ...string) (all []*Thing) {
+	for _, t := range a.Things {
+		if slices.Contains(kinds, t.Type) && t.Account == c.account && (t.Region == c.region || c.service == "iam" || c.service == "s3") {
+			all = append(all, t)
+		}
 	}
-	query := r.URL.Query()
-	switch {
-	case r.Method != http.MethodGet || r.URL.Path != "/addons/supported-versions":
-		fail(http.StatusNotFound, "ResourceNotFoundException", r.Method+" "+r.URL.Path)
-		return
-	case slices.Contains(a.Refused, "eks:DescribeAddonVersions"):
-		fail(http.StatusForbidden, "AccessDeniedException", "not authorized to perform eks:DescribeAddonVersions")
-		return
+	return all
+}
+
+// one is the thing of a type that a name means.
+func (a *AWS) one(c *call, name string, kinds ...string) *Thing {
+	for _, t := range a.of(c, kinds...) {
+		if name != "" && (t.ID == name || t.ARN == name) {
+			return t
+		}
 	}
-	name, version := query.Get("addonName"), query.Get("kubernetesVersion")
-	addOn, found := a.AddOns[region][name]
-	if !found {
-		fail(http.StatusBadRequest, "InvalidParameterException", "Addon specified is not supported")
-		return
-	}
-	page, next := a.page(addOn[version], query.Get("nextToken"))
-	versions := []any{}
-	for _, v := range page {
-		versions = append(versions, map[string]any{
-			"addonVersion": v, "architecture": []string{"amd64", "arm64"},
-			"compatibilities": []any{map[string]any{"clusterVersion": version, "platformVersions": []string{"*"}, "defaultVersion": false}},
-		})
-	}
-	body := map[string]any{"addons": []any{map[string]any{"addonName": name, "type": "networking", "addonVersions": versions}}}
-	if next != "" {
-		body["nextToken"] = next
-	}
-	_ = json.NewEncoder(w).Encode(body)
+	return nil
 }
