@@ -135,7 +135,7 @@ func newRoot() *cobra.Command {
 		commands  []*cobra.Command
 	}{
 		{"make", "Make a cluster:", []*cobra.Command{newInit(), newConfig(), newLock(), newSynth(), newGenerate(), newEject()}},
-		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard()}},
+		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard(), newVerify()}},
 		{"operate", "Operate it:", []*cobra.Command{newEstimate(), newInspect()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})

@@ -13,6 +13,7 @@ import (
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/iampolicy"
 	"github.com/ekskms/ekskms/internal/keypolicy"
+	"github.com/ekskms/ekskms/internal/live"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/synth"
 )
@@ -200,6 +201,8 @@ const (
 	forCreator = "creator"
 	forPlugin  = "plugin"
 	forAdmin   = "admin"
+	// forVerifier needs no cluster: it reads whatever there is.
+	forVerifier = "verifier"
 )
 
 func newGenerateIAMPolicy() *cobra.Command {
@@ -213,6 +216,7 @@ func newGenerateIAMPolicy() *cobra.Command {
 			"  creator  creates the cluster: kms:DescribeKey and kms:CreateGrant\n" +
 			"  plugin   is the role of the KMS plugin, or of a tenant's with --tenant\n" +
 			"  admin    administers the key, and can't encrypt or decrypt with it\n" +
+			"  verifier runs 'ekskms verify': it reads settings, and nothing that they protect\n" +
 			"\n" +
 			"The key policy decides. An IAM policy is needed beside it by principals of another account\n" +
 			"than the key's, and by administrators that the key policy does not name.",
@@ -221,9 +225,13 @@ func newGenerateIAMPolicy() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case who == "":
-				return missing("for", "the policy is that of one kind of principal", "it is creator, plugin or admin")
+				return missing("for", "the policy is that of one kind of principal", "it is creator, plugin, admin or verifier")
 			case tenant != "" && who != forPlugin:
 				return hint.Usage("--tenant is for --for plugin", "leave --tenant out")
+			case who == forVerifier:
+				return printJSON(cmd.OutOrStdout(), iampolicy.NewDocument(iampolicy.Statement{
+					Sid: "Read", Effect: iampolicy.Allow, Action: live.Permissions(), Resource: iampolicy.Values{"*"},
+				}))
 			}
 			c, k, err := at.withKey(cmd, key)
 			if err != nil {
@@ -249,7 +257,7 @@ func newGenerateIAMPolicy() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	at.register(cmd)
-	choiceOrNone(flags, &who, "for", "`kind` of principal", forCreator, forPlugin, forAdmin)
+	choiceOrNone(flags, &who, "for", "`kind` of principal", forCreator, forPlugin, forAdmin, forVerifier)
 	flags.StringVar(&key, "key", "", "`ARN` of the key, which a new one has only once it is deployed: the stack's output KeyArn")
 	flags.StringVar(&tenant, "tenant", "", "`name` of a tenant in plugin.tenants of the configuration")
 	return cmd

@@ -85,7 +85,7 @@ func (f *guardFlags) run(cmd *cobra.Command, args []string) error {
 	if (f.against == "") == (f.base == "") && !alone {
 		return hint.Usage("one of --against and --base must be given", helpHint(cmd))
 	}
-	accepted, err := parseAccepted(f.accepted)
+	accepted, err := parseAccepted(f.accepted, guard.Validate)
 	if err != nil {
 		return hint.Usage(err.Error(), helpHint(cmd))
 	}
@@ -355,7 +355,7 @@ func git(cmd *cobra.Command, args ...string) ([]byte, error) {
 }
 
 // parseAccepted reads id[@resource]=reason.
-func parseAccepted(given []string) ([]finding.Suppression, error) {
+func parseAccepted(given []string, valid func(finding.Suppression) error) ([]finding.Suppression, error) {
 	var all []finding.Suppression
 	for _, a := range given {
 		what, reason, ok := strings.Cut(a, "=")
@@ -364,7 +364,7 @@ func parseAccepted(given []string) ([]finding.Suppression, error) {
 		}
 		id, resource, _ := strings.Cut(what, "@")
 		s := finding.Suppression{ID: id, Resource: resource, Reason: reason}
-		if err := guard.Validate(s); err != nil {
+		if err := valid(s); err != nil {
 			return nil, fmt.Errorf("--accept: %w", err)
 		}
 		if !slices.Contains(all, s) {

@@ -1,64 +1,65 @@
 package live
 
-// Action is one that reading an account needs.
-type Action struct {
-	// Name as IAM has it.
-	Name string
-	// Resources are the patterns of ARNs that IAM can limit it to, with PARTITION, REGION,
-	// ACCOUNT, CLUSTER and ROLE to fill in. Empty if it knows none, or none that is known
-	// before.
-	Resources []string
-}
+import "slices"
 
-// actions are all that [AWS.Read] and [AWS.Stacks] call. None of them changes anything.
+// actions are all that [AWS.Read] and [AWS.Stacks] call, as IAM names them. None changes
+// anything.
 //
 // Source: Service Authorization Reference, "Actions, resources, and condition keys" of each
 // service.
-var actions = []Action{
-	{"cloudformation:DescribeStacks", nil},
-	{"cloudformation:DescribeStackResourceDrifts", nil},
-	{"cloudformation:ListStackResources", nil},
-	{"cloudtrail:DescribeTrails", nil},
-	{"cloudtrail:GetEventSelectors", nil},
-	{"cloudtrail:GetTrailStatus", nil},
-	{"cloudwatch:DescribeAlarms", nil},
-	{"eks:DescribeAccessEntry", nil},
-	{"eks:DescribeAddon", nil},
-	{"eks:DescribeCluster", nil},
-	{"eks:DescribeIdentityProviderConfig", nil},
-	{"eks:DescribeNodegroup", nil},
-	{"eks:DescribePodIdentityAssociation", nil},
-	{"eks:ListAccessEntries", nil},
-	{"eks:ListAddons", nil},
-	{"eks:ListAssociatedAccessPolicies", nil},
-	{"eks:ListIdentityProviderConfigs", nil},
-	{"eks:ListNodegroups", nil},
-	{"eks:ListPodIdentityAssociations", nil},
-	{"events:ListRules", nil},
-	{"events:ListTargetsByRule", nil},
-	{"iam:GetAccountAuthorizationDetails", nil},
-	{"kms:Decrypt", nil},
-	{"kms:DescribeKey", nil},
-	{"kms:GetKeyPolicy", nil},
-	{"kms:GetKeyRotationStatus", nil},
-	{"kms:ListAliases", nil},
-	{"kms:ListGrants", nil},
-	{"logs:DescribeLogGroups", nil},
-	{"logs:DescribeMetricFilters", nil},
-	{"s3:GetBucketObjectLockConfiguration", nil},
-	{"s3:GetBucketPolicy", nil},
-	{"s3:GetBucketPublicAccessBlock", nil},
-	{"s3:GetBucketVersioning", nil},
-	{"s3:GetEncryptionConfiguration", nil},
-	{"s3:GetLifecycleConfiguration", nil},
-	{"sns:GetSubscriptionAttributes", nil},
-	{"sns:GetTopicAttributes", nil},
-	{"sns:ListSubscriptionsByTopic", nil},
-	{"sqs:GetQueueAttributes", nil},
-	{"sqs:GetQueueUrl", nil},
-	{"sts:AssumeRole", nil},
-	{"sts:GetCallerIdentity", nil},
+var actions = []string{
+	"cloudformation:DescribeStacks",
+	"cloudformation:DescribeStackResourceDrifts",
+	"cloudformation:ListStackResources",
+	"cloudtrail:DescribeTrails",
+	"cloudtrail:GetEventSelectors",
+	"cloudtrail:GetTrailStatus",
+	"cloudwatch:DescribeAlarms",
+	"eks:DescribeAccessEntry",
+	"eks:DescribeAddon",
+	"eks:DescribeCluster",
+	"eks:DescribeIdentityProviderConfig",
+	"eks:DescribeNodegroup",
+	"eks:DescribePodIdentityAssociation",
+	"eks:ListAccessEntries",
+	"eks:ListAddons",
+	"eks:ListAssociatedAccessPolicies",
+	"eks:ListIdentityProviderConfigs",
+	"eks:ListNodegroups",
+	"eks:ListPodIdentityAssociations",
+	"events:ListRules",
+	"events:ListTargetsByRule",
+	"iam:GetAccountAuthorizationDetails",
+	"kms:Decrypt",
+	"kms:DescribeKey",
+	"kms:GetKeyPolicy",
+	"kms:GetKeyRotationStatus",
+	"kms:ListAliases",
+	"kms:ListGrants",
+	"logs:DescribeLogGroups",
+	"logs:DescribeMetricFilters",
+	"s3:GetBucketObjectLockConfiguration",
+	"s3:GetBucketPolicy",
+	"s3:GetBucketPublicAccessBlock",
+	"s3:GetBucketVersioning",
+	"s3:GetEncryptionConfiguration",
+	"s3:GetLifecycleConfiguration",
+	"sns:GetSubscriptionAttributes",
+	"sns:GetTopicAttributes",
+	"sns:ListSubscriptionsByTopic",
+	"sqs:GetQueueAttributes",
+	"sqs:GetQueueUrl",
+	"sts:AssumeRole",
+	"sts:GetCallerIdentity",
 }
 
-// Actions are all that reading an account needs.
-func Actions() []Action { return actions }
+// Actions are all that reading an account calls.
+func Actions() []string { return slices.Clone(actions) }
+
+// Permissions are the actions that must be allowed for it. Who one is needs none, and Decrypt
+// is asked as a dry run only, of which a refusal is the answer.
+func Permissions() []string {
+	return slices.DeleteFunc(Actions(), func(name string) bool {
+		return name == "kms:Decrypt" || name == "sts:GetCallerIdentity" || name == "sts:AssumeRole"
+	})
+}

@@ -56,18 +56,13 @@ func (a *AWS) in(ctx context.Context, account, region string) (aws.Config, error
 	if err != nil || account == "" {
 		return c, err
 	}
-	partition := place.Partition(c.Region)
-	if a.callers[partition] == "" {
-		who, err := sts.NewFromConfig(c).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
-		if err != nil {
-			return c, said("sts:GetCallerIdentity", err)
-		}
-		a.callers[partition] = aws.ToString(who.Account)
-	}
+	caller, err := a.caller(ctx, c)
 	switch {
-	case a.callers[partition] == account:
+	case err != nil:
+		return c, err
+	case caller == account:
 	case a.role == "":
-		return c, fmt.Errorf("the credentials are of account %s, and not of %s: use those of that account, or name a role to assume there with --role-name", a.callers[partition], account)
+		return c, fmt.Errorf("the credentials are of account %s, and not of %s: use those of that account, or name a role to assume there with --role-name", caller, account)
 	default:
 		arn := place.In(account, c.Region).IAM("role/" + a.role)
 		c.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(c), arn, func(o *stscreds.AssumeRoleOptions) {
@@ -75,6 +70,30 @@ func (a *AWS) in(ctx context.Context, account, region string) (aws.Config, error
 		}))
 	}
 	return c, nil
+}
+
+// caller is the account of the credentials.
+func (a *AWS) caller(ctx context.Context, c aws.Config) (string, error) {
+	partition := place.Partition(c.Region)
+	if a.callers[partition] == "" {
+		who, err := sts.NewFromConfig(c).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		if err != nil {
+			return "", said("sts:GetCallerIdentity", err)
+		}
+		a.callers[partition] = aws.ToString(who.Account)
+	}
+	return a.callers[partition], nil
+}
+
+// Here is the account of the credentials, and the Region: that which is given, or that of the
+// environment.
+func (a *AWS) Here(ctx context.Context, region string) (account, here string, err error) {
+	c, err := a.at(region)
+	if err != nil {
+		return "", "", err
+	}
+	account, err = a.caller(ctx, c)
+	return account, c.Region, err
 }
 
 // said is an error of AWS in one line, without what only a developer of the SDK needs.

@@ -256,11 +256,20 @@ func (v *verification) unjudged(want *cfn.Resource) bool {
 	if stack := v.stacks[want.Template.Name]; len(stack.Unread) > 0 && (k.by == nil || k.name != "") && givenName(want) == "" {
 		return true
 	}
+	if !v.opts.Stacks && v.nameless(want) {
+		return true
+	}
 	// A part of something that is not known is not known.
 	return slices.ContainsFunc(k.by, func(by [2]string) bool {
 		of := v.wantedOf(by[1], firstOf(want.Properties[by[0]]))
 		return of != nil && v.runs[of] == nil && v.unjudged(of) || of == nil && value.IsOpen(firstOf(want.Properties[by[0]]))
 	})
+}
+
+// nameless tells that nothing says which thing of the account something is.
+func (v *verification) nameless(want *cfn.Resource) bool {
+	k, _ := kindOf(want.Type)
+	return knownARN(want) == "" && givenName(want) == "" && (k.by == nil || k.name != "")
 }
 
 func firstOf(of any) any {

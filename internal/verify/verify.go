@@ -37,13 +37,15 @@ type Options struct {
 	Wanted *cfn.Assembly
 	// Stacks tells that the templates are of CloudFormation, which knows what it made of them.
 	Stacks bool
-	// Account and Region of Clusters, which are names. Default of the account: that of the
-	// credentials.
-	Account, Region string
+	// Clusters are names, and Account and Region where they are. Default of the account: that
+	// of the credentials. Of what is wanted, what is in another account than Account is not
+	// read, if one is given.
 	Clusters        []string
-	// Organization are the policies of the organization, and Suppressions accept findings.
+	Account, Region string
+	// Organization are the policies of the organization.
 	Organization []iampolicy.NamedDocument
-	Suppressions []finding.Suppression
+	// Suppressions and Accepted accept findings. Of the latter it is told if they cover none.
+	Suppressions, Accepted []finding.Suppression
 }
 
 // ErrNoCluster is that there is no cluster of a name.
@@ -90,7 +92,7 @@ func Run(ctx context.Context, reader Reader, opts Options) (*finding.Report, err
 		of: map[*live.Resource]*cfn.Resource{}, runs: map[*cfn.Resource][]*live.Resource{}, names: map[identity]*cfn.Resource{}, places: map[*live.Resource]finding.Place{},
 	}
 	v.report.Tool, v.report.Rules = "ekskms verify", Rules()
-	for _, s := range opts.Suppressions {
+	for _, s := range slices.Concat(opts.Suppressions, opts.Accepted) {
 		if err := Validate(s); err != nil {
 			return nil, err
 		}
@@ -114,8 +116,9 @@ func Run(ctx context.Context, reader Reader, opts Options) (*finding.Report, err
 	}
 	v.states()
 	v.unread()
-	for _, s := range v.report.Suppress(opts.Suppressions) {
-		v.report.NoteAt(s.Resource, "the suppression of %s covers no finding", s.ID)
+	v.report.Suppress(opts.Suppressions)
+	for _, s := range v.report.Suppress(opts.Accepted) {
+		v.note(s.Resource, "nothing was found of %s, which is accepted", s.ID)
 	}
 	v.report.Sort()
 	return &v.report, nil
@@ -145,6 +148,11 @@ func (v *verification) read(ctx context.Context, reader Reader) error {
 	}
 	var failed error
 	for _, at := range slices.SortedFunc(maps.Keys(spots), func(a, b spot) int { return cmp.Compare(a.String(), b.String()) }) {
+		if v.opts.Account != "" && v.opts.Account != at.account {
+			v.closed[at] = true
+			v.note("", "not judged: %s: the credentials are of account %s; --fleet verifies all accounts", at, v.opts.Account)
+			continue
+		}
 		if err := v.readSpot(ctx, reader, at, spots[at]); err != nil {
 			if ctx.Err() != nil {
 				return err
@@ -229,9 +237,10 @@ func (v *verification) check() error {
 		return err
 	}
 	v.report.Checked = report.Checked
+	v.report.Checked.Manifests = 0 // which were not read
 	report.Reword(wordsOfAccount.Replace)
 	for _, f := range report.Findings {
-		if slices.Contains(ofMaking, f.Rule) {
+		if slices.Contains(ofMaking, f.Rule) || v.asWritten(f) {
 			continue
 		}
 		if action := v.needed(f.Rule); action != "" {
@@ -240,8 +249,19 @@ func (v *verification) check() error {
 		}
 		v.report.Findings = append(v.report.Findings, f)
 	}
-	v.report.Notes = append(v.report.Notes, report.Notes...)
+	for _, n := range report.Notes {
+		if !strings.HasPrefix(n.Message, "the suppression of") { // in what is wanted, for what was not read
+			v.report.Notes = append(v.report.Notes, n)
+		}
+	}
 	return nil
+}
+
+// asWritten tells that a finding is on something that was not read, and stands as it is
+// wanted in its place: 'ekskms check' finds it.
+func (v *verification) asWritten(f finding.Finding) bool {
+	t := v.templates[f.Stack]
+	return t != nil && t.Resources[f.LogicalID] != nil && v.runs[t.Resources[f.LogicalID]] == nil
 }
 
 // ofMaking are the checks of what only matters while something is made.
@@ -322,6 +342,25 @@ func (v *verification) note(resource, format string, args ...any) {
 
 // unread says what was not read.
 func (v *verification) unread() {
+	objects := 0
+	var unnamed []string
+	for _, t := range v.templates {
+		for _, r := range t.Resources {
+			if r.Type == "Custom::AWSCDK-EKS-KubernetesResource" {
+				objects++
+			}
+			if _, read := kindOf(r.Type); read && v.runs[r] == nil && !v.opts.Stacks && !v.closed[spot{t.Account, t.Region}] && v.nameless(r) {
+				unnamed = append(unnamed, r.Path)
+			}
+		}
+	}
+	if objects > 0 {
+		v.note("", "not judged: the Kubernetes objects in the clusters: they are not read from AWS")
+	}
+	slices.Sort(unnamed)
+	for _, path := range unnamed {
+		v.note(path, "not judged: which thing of the account it is can't be told, for it has no name of its own")
+	}
 	for _, a := range v.accounts {
 		for _, u := range a.Unread {
 			v.note("", "not judged: %s", u)

@@ -114,12 +114,12 @@ func TestAsWanted(t *testing.T) {
 	}
 	for _, action := range live.Actions() {
 		// Those that are left are called where there is something to call them for.
-		if called[action.Name] == 0 && !slices.Contains([]string{"sts:AssumeRole", "cloudformation:DescribeStackResourceDrifts", "eks:DescribeIdentityProviderConfig"}, action.Name) {
-			t.Errorf("%s is said to be needed, and was not called", action.Name)
+		if called[action] == 0 && !slices.Contains([]string{"sts:AssumeRole", "cloudformation:DescribeStackResourceDrifts", "eks:DescribeIdentityProviderConfig"}, action) {
+			t.Errorf("%s is said to be needed, and was not called", action)
 		}
 	}
 	for action := range called {
-		if !slices.ContainsFunc(live.Actions(), func(a live.Action) bool { return a.Name == action }) {
+		if !slices.Contains(live.Actions(), action) {
 			t.Errorf("%s was called, and is not said to be needed", action)
 		}
 	}
@@ -306,26 +306,26 @@ func TestRefused(t *testing.T) {
 	a := wanted(t, golden+"08_node_groups.golden.json")
 	const aDrift = "control-plane-log-weakened"
 	for _, action := range live.Actions() {
-		t.Run(action.Name, func(t *testing.T) {
-			switch action.Name {
+		t.Run(action, func(t *testing.T) {
+			switch action {
 			case "sts:AssumeRole", "sts:GetCallerIdentity", "cloudformation:DescribeStackResourceDrifts", "eks:DescribeIdentityProviderConfig":
 				t.Skip("tested by itself")
 			}
 			for _, of := range []verify.Options{{Wanted: a, Stacks: true}, {Region: region, Clusters: []string{"mixed"}}} {
 				_, aws := deployed(t, a, func(a *livetest.AWS) {
 					subscribe(a)
-					a.Refused = []string{action.Name}
+					a.Refused = []string{action}
 					a.Find("AWS::EKS::Cluster", "mixed").Properties["Logging"] = map[string]any{"ClusterLogging": map[string]any{"EnabledTypes": []any{map[string]any{"Type": "audit"}}}}
 				})
-				if of.Wanted == nil && strings.HasPrefix(action.Name, "cloudformation:") {
+				if of.Wanted == nil && strings.HasPrefix(action, "cloudformation:") {
 					continue
 				}
 				report := verified(t, aws, of)
 				text := print(report)
-				if !strings.Contains(text, "needs "+action.Name) && action.Name != "kms:Decrypt" {
-					t.Errorf("it is not said that %s is needed:\n%s", action.Name, text)
+				if !strings.Contains(text, "needs "+action) && action != "kms:Decrypt" {
+					t.Errorf("it is not said that %s is needed:\n%s", action, text)
 				}
-				seen := of.Wanted == nil || action.Name == "eks:DescribeCluster"
+				seen := of.Wanted == nil || action == "eks:DescribeCluster"
 				for _, f := range report.Findings {
 					if f.Rule == aDrift {
 						seen = true

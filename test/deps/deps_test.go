@@ -56,7 +56,7 @@ var rooms = []room{
 	{"internal/cli", top, "one file for each subcommand", []string{
 		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/value", "internal/check", "internal/config", "internal/estate", "internal/estimate",
 		"internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/live", "internal/manifest",
-		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform", "internal/tfplan"}, true},
+		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform", "internal/tfplan", "internal/verify"}, true},
 
 	{"internal/config", makes, "ekskms.yaml to a plain model, and that to a blueprint", []string{"internal/blueprint", "internal/config/internal/rules", "internal/eksversion", "internal/manifest", "internal/place"}, false},
 	{"internal/config/gen", makes, "writes the JSON Schema", []string{"internal/config/internal/schemagen"}, false},
@@ -85,7 +85,8 @@ var rooms = []room{
 	{"internal/inspect", proves, "etcd snapshots", []string{"internal/hint"}, false},
 
 	{"internal/live", proves, "asks AWS, and only reads", []string{"internal/eksversion", "internal/place"}, false},
-	{"internal/live/livetest", proves, "a fake of the APIs that live asks, for tests", nil, false},
+	{"internal/live/livetest", proves, "a fake of the APIs that live asks, for tests", []string{"internal/cfn", "internal/value"}, false},
+	{"internal/verify", proves, "what runs, against what is written and by the rules", []string{"internal/cfn", "internal/check", "internal/estate", "internal/finding", "internal/guard", "internal/iampolicy", "internal/live", "internal/place", "internal/value"}, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},
 	{"internal/kmsfake", plugin, "a fake of AWS KMS for tests", []string{"internal/place"}, false},

@@ -5,16 +5,19 @@
 package script
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/cli"
 	"github.com/ekskms/ekskms/internal/live/livetest"
 )
@@ -41,15 +44,18 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), "ekskms-script-cache"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "aws": aws},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "aws": aws, "aws-set": awsSet},
 	})
 }
 
+// fakes are those of the scripts that run.
+var fakes sync.Map
+
 // aws starts a fake AWS with an account, in which the credentials of the script are, and
-// another.
+// another. What a cloud assembly has is deployed there.
 func aws(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: aws")
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: aws [assembly]")
 	}
 	const sets = ":role/aws-reserved/sso.amazonaws.com/eu-central-1/"
 	fake := &livetest.AWS{
@@ -63,11 +69,42 @@ func aws(ts *testscript.TestScript, neg bool, args []string) {
 		},
 		Assumable: []string{"arn:aws:iam::444455556666:role/Reader"},
 	}
+	for _, dir := range args {
+		assembly, err := cfn.Load(ts.MkAbs(dir), cfn.Environment{ElseAccount: fake.Account, ElseRegion: "eu-central-1"})
+		ts.Check(err)
+		fake.Deploy(assembly)
+	}
+	fakes.Store(ts.Getenv("WORK"), fake)
 	server := fake.Start()
 	ts.Defer(server.Close)
 	for _, v := range livetest.Environment(server.URL) {
 		name, value, _ := strings.Cut(v, "=")
 		ts.Setenv(name, value)
+	}
+}
+
+// awsSet changes a property of something in the fake AWS: its type, a text that is in its
+// name or its properties, the property, and its value in JSON. As a property, "-" takes it
+// away, and "refuse" refuses an action, which stands in place of the type.
+func awsSet(ts *testscript.TestScript, neg bool, args []string) {
+	defer func() {
+		if r := recover(); r != nil {
+			ts.Fatalf("%v", r)
+		}
+	}()
+	of, _ := fakes.Load(ts.Getenv("WORK"))
+	fake, ok := of.(*livetest.AWS)
+	switch {
+	case neg || !ok || len(args) < 2:
+		ts.Fatalf("usage: aws-set type text property JSON | type text - | action refuse")
+	case args[1] == "refuse":
+		fake.Refused = append(fake.Refused, args[0])
+	case args[2] == "-":
+		fake.Remove(fake.Find(args[0], args[1]))
+	default:
+		var v any
+		ts.Check(json.Unmarshal([]byte(args[3]), &v))
+		fake.Find(args[0], args[1]).Properties[args[2]] = v
 	}
 }
 

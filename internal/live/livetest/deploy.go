@@ -90,7 +90,7 @@ func (a *AWS) Deploy(assembly *cfn.Assembly) {
 				thing.ID = generated
 			}
 			stack.Types[id] = r.Type
-			thing.State["logical"] = id
+			thing.Logical = id
 			thing.State["stack"] = stack
 			made = append(made, thing)
 		}
@@ -118,9 +118,8 @@ func (a *AWS) Deploy(assembly *cfn.Assembly) {
 			t.Properties["QueueName"] = t.ID[strings.LastIndex(t.ID, "/")+1:]
 		}
 		stack := t.State["stack"].(*Stack)
-		stack.Physical[t.State["logical"].(string)] = t.ID
+		stack.Physical[t.Logical] = t.ID
 		delete(t.State, "stack")
-		delete(t.State, "logical")
 	}
 	a.Things = append(a.Things, made...)
 	for _, t := range made {

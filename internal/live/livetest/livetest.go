@@ -47,7 +47,9 @@ type AWS struct {
 // which all names are those that AWS gave.
 type Thing struct {
 	Type, ID, ARN, Account, Region string
-	Properties                     map[string]any
+	// Logical is the ID that it has in its stack.
+	Logical    string
+	Properties map[string]any
 	// State has what no template says, in the words of the API that tells it.
 	State map[string]any
 }
@@ -71,11 +73,12 @@ func Environment(url string) []string {
 	}
 }
 
-// Find returns the one thing of a type whose ID, ARN or properties have a text in them.
+// Find returns the one thing of a type whose IDs, ARN or properties have a text in them, and
+// panics if there is none, or several.
 func (a *AWS) Find(kind, text string) *Thing {
 	var found []*Thing
 	for _, t := range a.Things {
-		if data, _ := json.Marshal(t.Properties); t.Type == kind && (strings.Contains(t.ID+" "+t.ARN, text) || strings.Contains(string(data), text)) {
+		if data, _ := json.Marshal(t.Properties); t.Type == kind && (strings.Contains(t.ID+" "+t.ARN+" "+t.Logical, text) || strings.Contains(string(data), text)) {
 			found = append(found, t)
 		}
 	}
