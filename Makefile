@@ -57,7 +57,7 @@ test-pure: node_modules
 	@echo "== tests without CDK, with the race detector"
 	packages=$(PURE); go test -count=1 -race $$packages
 	@echo "== what the race detector makes too slow"
-	go test -count=1 ./internal/check ./internal/guard ./test/parity -run 'TestMutations|TestOpenings|TestConditions|Unknown|TestBroken'
+	go test -count=1 ./internal/check ./internal/guard ./internal/verify ./test/parity -run 'TestMutations|TestOpenings|TestConditions|Unknown|TestBroken|TestDrifts|TestRefused'
 	@command -v terraform >/dev/null || echo "SKIPPED: Terraform is not installed here: the modules were held to the provider's schema alone"
 
 .PHONY: test-cdk
@@ -174,7 +174,7 @@ generate: ## Generate what is generated: the JSON Schema, docs/reference/checks.
 
 .PHONY: goldens
 goldens: ## Rewrite the golden files and the generated pages
-	go test ./test/snapshot ./test/deps ./internal/calls ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli ./internal/scaffold -update
+	go test ./test/snapshot ./test/deps ./internal/verify ./internal/calls ./internal/config ./internal/manifest ./internal/keypolicy ./internal/inspect ./internal/terraform ./internal/cli ./internal/scaffold -update
 	go test ./internal/explain ./internal/reveal ./test/parity -update # which read the templates
 	cd test/e2e && CDK_VALIDATION=false go test ./nag -update
 

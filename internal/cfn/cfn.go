@@ -163,16 +163,32 @@ func (a *Assembly) Lookup(value any) *Resource {
 	return nil
 }
 
-// LookupType is Lookup for resources of some types: things of different types may have the
-// same name.
-func (a *Assembly) LookupType(value any, types ...string) *Resource {
+// LookupType is Lookup for a value of a template that means a resource of some types: those of
+// different types, and in different places, may have the same name. It is the one that is
+// nearest.
+func (a *Assembly) LookupType(from *Template, value any, types ...string) (found *Resource) {
 	name, _ := value.(string)
+	best := -1
 	for _, r := range a.index[name] {
-		if slices.Contains(types, r.Type) {
-			return r
+		t := r.Template
+		if near := Near(t.Account, t.Region, from.Account, from.Region, t == from); near > best && slices.Contains(types, r.Type) {
+			found, best = r, near
 		}
 	}
-	return nil
+	return found
+}
+
+// Near says how near two places are: the more, the nearer.
+func Near(account, region, account2, region2 string, same bool) int {
+	switch {
+	case same:
+		return 3
+	case account == account2 && region == region2:
+		return 2
+	case account == account2:
+		return 1
+	}
+	return 0
 }
 
 // Names calls visit with each name by which Lookup finds something, and all that has it.

@@ -108,7 +108,7 @@ func (kp *keyPolicy) checkCreation(creators []*subject) {
 // checkDelivery asks the calls of a trail.
 func (c *checker) checkDelivery(t *estate.Thing) {
 	p := t.Settings
-	bucket := c.estate.LookupOf(p["S3BucketName"], estate.KindBucket)
+	bucket := c.estate.LookupOf(t, p["S3BucketName"], estate.KindBucket)
 	if isTrue(p["IsOrganizationTrail"], false) {
 		c.noteAt(t.Resource, "it is the trail of an organization: whether its log files can be delivered was not judged")
 		return
@@ -118,7 +118,7 @@ func (c *checker) checkDelivery(t *estate.Thing) {
 		c.noteAt(t.Resource, "S3KeyPrefix is %s, which is not in the template: whether the log files can be delivered was not judged", show(p["S3KeyPrefix"]))
 		return
 	}
-	key := c.estate.LookupOf(p["KMSKeyId"], estate.KindKey)
+	key := c.estate.LookupOf(t, p["KMSKeyId"], estate.KindKey)
 	if key != nil && key.Kind == estate.KindKey {
 		trail.KeyARN = key.ARN
 	}
@@ -172,7 +172,7 @@ func (c *checker) checkAlarmDelivery() {
 	}
 	for _, r := range c.metricAlarms {
 		for _, action := range list(r.Settings["AlarmActions"]) {
-			if topic := c.estate.LookupOf(action, estate.KindTopic); topic != nil {
+			if topic := c.estate.LookupOf(nil, action, estate.KindTopic); topic != nil {
 				add(r, action)
 			}
 		}
@@ -192,7 +192,7 @@ func (c *checker) checkTarget(target *estate.Thing, sources []*estate.Thing) {
 	of := keysOfTargets[target.Kind]
 	master := target.Settings[of[0]]
 	alarm := calls.Alarm{Target: target.ARN}
-	key := c.estate.LookupOf(master, estate.KindKey)
+	key := c.estate.LookupOf(nil, master, estate.KindKey)
 	if key != nil && key.Kind == estate.KindKey {
 		alarm.Key = key.ARN
 	}
@@ -247,7 +247,7 @@ func (c *checker) checkAssociation(r *estate.Thing) {
 	if unknown(p["DisableSessionTags"]) {
 		c.noteAt(r.Resource, "DisableSessionTags is %s, which is not in the template: the session was taken to have tags", show(p["DisableSessionTags"]))
 	}
-	c.refused([]*estate.Thing{c.estate.LookupOf(p["ClusterName"], estate.KindCluster)}, "trust-never-matches", role, policy, calls.OfAssociation(calls.Association{
+	c.refused([]*estate.Thing{c.estate.LookupOf(r, p["ClusterName"], estate.KindCluster)}, "trust-never-matches", role, policy, calls.OfAssociation(calls.Association{
 		ClusterARN: placeOf(r.In).ARN("eks", "cluster/"+name), ClusterName: name, Account: r.In.Account,
 		Namespace: text(p["Namespace"]), ServiceAccount: text(p["ServiceAccount"]), RoleARN: role.ARN, Untagged: isTrue(p["DisableSessionTags"], false),
 	}))

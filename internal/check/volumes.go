@@ -34,14 +34,14 @@ func (c *checker) findVolumes() {
 		byDefault[cluster.Thing] = len(list(at(cluster.Settings, "ComputeConfig", "NodePools"))) > 0
 	}
 	for _, g := range c.estate.Of(estate.KindNodeGroup) {
-		cluster := c.estate.LookupOf(g.Settings["ClusterName"], estate.KindCluster)
+		cluster := c.estate.LookupOf(g, g.Settings["ClusterName"], estate.KindCluster)
 		if g.Settings["LaunchTemplate"] == nil {
 			byDefault[cluster] = true
 			continue
 		}
-		template := c.estate.LookupOf(at(g.Settings, "LaunchTemplate", "Id"), estate.KindLaunchTemplate)
+		template := c.estate.LookupOf(g, at(g.Settings, "LaunchTemplate", "Id"), estate.KindLaunchTemplate)
 		if template == nil {
-			template = c.estate.LookupOf(at(g.Settings, "LaunchTemplate", "Name"), estate.KindLaunchTemplate)
+			template = c.estate.LookupOf(g, at(g.Settings, "LaunchTemplate", "Name"), estate.KindLaunchTemplate)
 		}
 		if template == nil || template.Kind != estate.KindLaunchTemplate {
 			c.noteAt(g.Resource, "the launch template of the node group is not in the templates: under which key the disks of its nodes are was not judged")
@@ -61,7 +61,7 @@ func (c *checker) findVolumes() {
 		if err != nil {
 			continue // said elsewhere
 		}
-		cluster := c.estate.LookupOf(r.Settings["ClusterName"], estate.KindCluster)
+		cluster := c.estate.LookupOf(r, r.Settings["ClusterName"], estate.KindCluster)
 		for _, o := range objects {
 			if o["kind"] != "NodeClass" || cluster == nil {
 				continue

@@ -45,7 +45,7 @@ func newVerify() *cobra.Command {
 	set := cmd.Flags()
 	flags.addFile(set, "compare with what this configuration `file` makes; of several, later ones merge over earlier ones")
 	set.StringVar(&flags.cluster, "cluster", "", "`name` of a cluster to judge by the rules alone")
-	set.StringVar(&flags.stack, "stack", "", "`name` of the stack of which PATH is the template. Default: none, and what has no name of its own is known by its alias alone")
+	set.StringVar(&flags.stack, "stack", "", "`name` of the stack of which PATH is the template. Required for a template, which does not say it")
 	set.BoolVar(&flags.fleet, "fleet", false, "verify the clusters in all accounts, not only in that of the credentials")
 	set.StringVar(&flags.role, "role-name", "", "IAM role to assume in accounts other than that of the credentials: a `name`, with its path. Default: none, and such accounts can't be read")
 	set.StringArrayVar(&flags.accepted, "accept", nil, "finding that is meant, as `id[@resource]=reason`; can be repeated")
@@ -156,7 +156,7 @@ func (f *verifyFlags) want(cmd *cobra.Command, args []string, aws *live.AWS, opt
 		}
 	}
 	if opts.Stacks && len(args) > 0 {
-		if err := f.nameStack(args[0], wanted, opts); err != nil {
+		if err := f.nameStack(args[0], wanted); err != nil {
 			return err
 		}
 	} else if f.stack != "" {
@@ -176,15 +176,15 @@ func (f *verifyFlags) want(cmd *cobra.Command, args []string, aws *live.AWS, opt
 }
 
 // nameStack gives the template of a file the name of its stack, which stands in no template.
-func (f *verifyFlags) nameStack(name string, wanted *cfn.Assembly, opts *verify.Options) error {
+func (f *verifyFlags) nameStack(name string, wanted *cfn.Assembly) error {
 	alone := name == "-" || wanted.Templates[0].Name == filepath.Base(name)
 	switch {
+	case alone && f.stack == "":
+		return hint.Usage(name+" is a template, and which stack it is of does not stand in it", "name the stack with --stack, or give the cloud assembly")
 	case !alone && f.stack != "":
 		return hint.Usage("--stack is given, and "+name+" has the names of its stacks", "leave --stack out")
-	case f.stack != "":
-		wanted.Templates[0].Name = f.stack
 	case alone:
-		opts.Stacks = false
+		wanted.Templates[0].Name = f.stack
 	}
 	return nil
 }

@@ -169,21 +169,30 @@ func (e *Estate) Lookup(v any) *Thing {
 	return nil
 }
 
-// LookupOf is Lookup for things of some kinds: those of different kinds may have the same
-// name.
-func (e *Estate) LookupOf(v any, kinds ...Kind) *Thing {
+// LookupOf is Lookup for a value that something has and that means a thing of some kinds:
+// those of different kinds, and in different places, may have the same name. It is the one
+// that is nearest. From is nil where nothing has the value.
+func (e *Estate) LookupOf(from *Thing, v any, kinds ...Kind) (found *Thing) {
 	name, _ := v.(string)
+	best := -1
 	for _, t := range e.names[name] {
-		if slices.Contains(kinds, t.Kind) {
-			return t
+		if !slices.Contains(kinds, t.Kind) {
+			continue
+		}
+		near := 0
+		if from != nil {
+			near = cfn.Near(t.In.Account, t.In.Region, from.In.Account, from.In.Region, t.In == from.In)
+		}
+		if near > best {
+			found, best = t, near
 		}
 	}
-	return nil
+	return found
 }
 
 // Key returns the key that a value names. Nil if there is none.
 func (e *Estate) Key(v any) *Key {
-	return e.keys[e.LookupOf(v, KindKey)]
+	return e.keys[e.LookupOf(nil, v, KindKey)]
 }
 
 // Case is what estates are where something that they do not know is decided.

@@ -66,7 +66,7 @@ func (p *Principal) Documents() (all []iampolicy.NamedDocument) {
 // Principal returns the one whom a value names. Nil if it is not in the estate.
 func (e *Estate) Principal(v any) *Principal {
 	e.readPrincipals()
-	return e.principals[e.LookupOf(v, principals...)]
+	return e.principals[e.LookupOf(nil, v, principals...)]
 }
 
 // IdentityPolicies are all IAM policies.
@@ -111,7 +111,7 @@ func (e *Estate) readPrincipals() {
 	give := func(t *Thing, policy *Policy) {
 		for _, name := range []string{"Roles", "RoleName", "Users", "UserName", "Groups", "GroupName"} {
 			for _, v := range value.List(t.Settings[name]) {
-				if holder := e.principals[e.LookupOf(v, principals...)]; holder != nil {
+				if holder := e.principals[e.LookupOf(t, v, principals...)]; holder != nil {
 					holder.Policies = append(holder.Policies, policy)
 				}
 			}
@@ -123,7 +123,7 @@ func (e *Estate) readPrincipals() {
 	boundaries := map[*Thing]bool{}
 	for _, p := range all {
 		if b := p.Settings["PermissionsBoundary"]; b != nil {
-			boundaries[e.LookupOf(b, KindManagedPolicy)] = true
+			boundaries[e.LookupOf(nil, b, KindManagedPolicy)] = true
 		}
 	}
 	byManaged := map[*Thing]*Policy{}
@@ -135,7 +135,7 @@ func (e *Estate) readPrincipals() {
 	}
 	for _, p := range all {
 		for _, arn := range value.List(p.Settings["ManagedPolicyArns"]) {
-			of := e.LookupOf(arn, KindManagedPolicy)
+			of := e.LookupOf(nil, arn, KindManagedPolicy)
 			switch name := managedName(value.Text(arn)); {
 			case managed[name] != nil:
 				p.Managed = append(p.Managed, name)
@@ -159,7 +159,7 @@ func (e *Estate) identityPolicy(on *Thing, name string, policy any) *Policy {
 // joinGroups gives users the policies of their groups.
 func (e *Estate) joinGroups() {
 	join := func(user, group any) {
-		u, g := e.principals[e.LookupOf(user, KindUser)], e.principals[e.LookupOf(group, KindGroup)]
+		u, g := e.principals[e.LookupOf(nil, user, KindUser)], e.principals[e.LookupOf(nil, group, KindGroup)]
 		if u != nil && g != nil {
 			u.Policies, u.Managed, u.Elsewhere = append(u.Policies, g.Policies...), append(u.Managed, g.Managed...), append(u.Elsewhere, g.Elsewhere...)
 		}
@@ -187,7 +187,7 @@ func managedName(arn string) string {
 // findRoles finds the roles that run on a cluster, or for it.
 func (e *Estate) findRoles() {
 	mark := func(v any, what string) {
-		if p := e.principals[e.LookupOf(v, principals...)]; p != nil {
+		if p := e.principals[e.LookupOf(nil, v, principals...)]; p != nil {
 			p.Runs = what
 		}
 	}

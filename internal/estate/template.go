@@ -103,7 +103,7 @@ func FromTemplates(a *cfn.Assembly) *Estate {
 	}{{KindBucketPolicy, KindBucket, "Bucket"}, {KindTopicPolicy, KindTopic, "Topics"}, {KindQueuePolicy, KindQueue, "Queues"}, {KindPermission, KindFunction, "FunctionName"}} {
 		for _, carrier := range e.Of(of.carrier) {
 			for _, v := range value.List(carrier.Settings[of.name]) {
-				if t := e.LookupOf(v, of.target); t != nil {
+				if t := e.LookupOf(carrier, v, of.target); t != nil {
 					e.carriers[t] = append(e.carriers[t], carrier)
 				} else if value.IsOpen(v) {
 					e.unplaced[of.target] = true

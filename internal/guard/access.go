@@ -217,7 +217,7 @@ func (c *comparison) functions() {
 		what string
 	}{{estate.KindPermission, "FunctionName", "may invoke it"}, {estate.KindFunctionURL, "TargetFunctionArn", "has a URL"}} {
 		for now := range c.added(kind.is, kind.of, "Principal", "SourceArn", "SourceAccount", "AuthType", "Action") {
-			f := c.after.LookupOf(now.Settings[kind.of], estate.KindFunction)
+			f := c.after.LookupOf(now, now.Settings[kind.of], estate.KindFunction)
 			switch {
 			case f == nil && !value.IsOpen(now.Settings[kind.of]), f != nil && !administrators[f]:
 			case kind.is == estate.KindPermission:

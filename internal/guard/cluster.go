@@ -105,7 +105,7 @@ func (c *comparison) versions(before, after *estate.Thing) {
 	}
 	newer := map[*estate.Thing]bool{} // nodes, when the control plane goes back
 	for _, group := range c.before.Of(estate.KindNodeGroup) {
-		if nodes := minor(group.Settings["Version"]); to > 0 && to < from && nodes > to && c.before.LookupOf(group.Settings["ClusterName"], estate.KindCluster) == before {
+		if nodes := minor(group.Settings["Version"]); to > 0 && to < from && nodes > to && c.before.LookupOf(group, group.Settings["ClusterName"], estate.KindCluster) == before {
 			at := cmp.Or(c.now(group), group)
 			newer[at] = true
 			c.find("nodes-version-refused", at, "the nodes have version %s when the control plane goes back to %s: they go back first, in a deployment of their own", value.Text(group.Settings["Version"]), value.Text(now))
@@ -113,7 +113,7 @@ func (c *comparison) versions(before, after *estate.Thing) {
 	}
 	for _, group := range c.after.Of(estate.KindNodeGroup) {
 		version, earlier := group.Settings["Version"], c.earlier(group)
-		if c.after.LookupOf(group.Settings["ClusterName"], estate.KindCluster) != after || newer[group] ||
+		if c.after.LookupOf(group, group.Settings["ClusterName"], estate.KindCluster) != after || newer[group] ||
 			!changed && (version == nil || earlier != nil && reflect.DeepEqual(earlier.Settings["Version"], version)) {
 			continue
 		}
@@ -141,7 +141,7 @@ func (c *comparison) addOns(before, after *estate.Thing) {
 	upgrade := !reflect.DeepEqual(before.Settings["Version"], plane)
 	var stay []string
 	for _, addOn := range c.after.Of(estate.KindAddOn) {
-		if c.after.LookupOf(addOn.Settings["ClusterName"], estate.KindCluster) != after {
+		if c.after.LookupOf(addOn, addOn.Settings["ClusterName"], estate.KindCluster) != after {
 			continue
 		}
 		var old any

@@ -187,7 +187,7 @@ func (c *comparison) resourcePolicies() {
 	} {
 		for _, before := range c.before.Of(kind.is) {
 			if kind.property == "Bucket" {
-				if bucket := c.before.LookupOf(before.Settings["Bucket"], estate.KindBucket); bucket == nil || !c.holdsTrail(bucket) {
+				if bucket := c.before.LookupOf(before, before.Settings["Bucket"], estate.KindBucket); bucket == nil || !c.holdsTrail(bucket) {
 					continue
 				}
 			}
@@ -302,7 +302,7 @@ func principalText(p any) string {
 
 func (c *comparison) holdsTrail(bucket *estate.Thing) bool {
 	return slices.ContainsFunc(c.before.Of(estate.KindTrail), func(t *estate.Thing) bool {
-		return c.before.LookupOf(t.Settings["S3BucketName"], estate.KindBucket) == bucket
+		return c.before.LookupOf(t, t.Settings["S3BucketName"], estate.KindBucket) == bucket
 	})
 }
 

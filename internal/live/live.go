@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/ekskms/ekskms/internal/eksversion"
 	"github.com/ekskms/ekskms/internal/place"
@@ -30,7 +31,7 @@ type AWS struct {
 // New finds credentials. role is the name, with its path, of the IAM role to assume in
 // accounts other than that of the credentials, or empty.
 func New(ctx context.Context, role string) (*AWS, error) {
-	c, err := config.LoadDefaultConfig(ctx, config.WithRetryMode(aws.RetryModeAdaptive))
+	c, err := config.LoadDefaultConfig(ctx, config.WithRetryMode(aws.RetryModeAdaptive), config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, fmt.Errorf("the AWS configuration can't be read: %w", err)
 	}

@@ -170,7 +170,7 @@ func (v *verification) asWanted(want *cfn.Resource, runs []*live.Resource, fill 
 		properties["Config"] = lowered(run.Properties)
 	} else {
 		for name, read := range run.Properties {
-			if _, not := read.(live.Unread); not && fill || v.same(name, properties[name], run, read) {
+			if _, not := read.(live.Unread); not && fill || v.same(want.Template, name, properties[name], run, read) {
 				continue
 			}
 			if properties[name] = read; read == nil {
@@ -200,7 +200,7 @@ func (v *verification) asWanted(want *cfn.Resource, runs []*live.Resource, fill 
 var keyNames = []string{"TargetKeyId", "KMSKeyId", "KmsMasterKeyId", "KmsKeyId"}
 
 // same tells whether what was read of a property is what is wanted, in other words.
-func (v *verification) same(name string, want any, run *live.Resource, read any) bool {
+func (v *verification) same(from *cfn.Template, name string, want any, run *live.Resource, read any) bool {
 	if name == "EventSelectors" && want == nil {
 		// What CloudTrail says of a trail for which nobody chose selectors.
 		return reflect.DeepEqual(normal(read), normal([]any{map[string]any{"ReadWriteType": "All", "IncludeManagementEvents": true}}))
@@ -213,7 +213,7 @@ func (v *verification) same(name string, want any, run *live.Resource, read any)
 		kind = keyType
 	}
 	if text, ok := read.(string); ok {
-		token := v.wantedToken(kind, want)
+		token := v.wantedToken(from, kind, want)
 		return strings.Contains(token, "\n") && token == v.runningToken(kind, run, text)
 	}
 	return reflect.DeepEqual(normal(want), normal(read))
@@ -246,8 +246,8 @@ func (v *verification) unjudged(want *cfn.Resource) bool {
 	if !read || v.closed[spot{want.Template.Account, want.Template.Region}] {
 		return true
 	}
-	if stack := v.stacks[want.Template.Name]; v.opts.Stacks && !stack.There && len(stack.Unread) == 0 {
-		return false // the stack itself is not there
+	if v.stackMissing(want.Template.Name) {
+		return false
 	}
 	if slices.ContainsFunc(k.actions, v.lacks) {
 		return true
@@ -261,7 +261,7 @@ func (v *verification) unjudged(want *cfn.Resource) bool {
 	}
 	// A part of something that is not known is not known.
 	return slices.ContainsFunc(k.by, func(by [2]string) bool {
-		of := v.wantedOf(by[1], firstOf(want.Properties[by[0]]))
+		of := v.wantedOf(want.Template, by[1], firstOf(want.Properties[by[0]]))
 		return of != nil && v.runs[of] == nil && v.unjudged(of) || of == nil && value.IsOpen(firstOf(want.Properties[by[0]]))
 	})
 }
@@ -343,7 +343,7 @@ func (v *verification) missing() {
 		told[f.Stack+"\n"+f.LogicalID] = true
 	}
 	for _, t := range v.opts.Wanted.Templates {
-		if s, read := v.stacks[t.Name]; read && !s.There && len(s.Unread) == 0 && len(t.Resources) > 0 {
+		if v.stackMissing(t.Name) && len(t.Resources) > 0 {
 			v.find("stack-missing", finding.Place{Resource: t.Name, Stack: t.Name, File: t.File, Type: "AWS::CloudFormation::Stack"}, "the stack %s is not deployed in account %s in %s", t.Name, t.Account, t.Region)
 			continue
 		}

@@ -195,7 +195,7 @@ func (v *verification) match() {
 	})
 	// A key that nothing else names is that of its alias.
 	for _, alias := range v.opts.Wanted.OfType("AWS::KMS::Alias") {
-		want := v.wantedOf(keyType, alias.Properties["TargetKeyId"])
+		want := v.wantedOf(alias.Template, keyType, alias.Properties["TargetKeyId"])
 		runs := v.runs[alias]
 		if want == nil || v.runs[want] != nil || runs == nil || len(v.stacks[want.Template.Name].Resources) > 0 {
 			continue
@@ -217,7 +217,7 @@ func (v *verification) match() {
 					}
 					continue
 				}
-				if v.runs[want] == nil && run.Region == want.Template.Region && v.sameParts(k, want, run) {
+				if v.runs[want] == nil && identityOf(run.Type, "", run.Region, "") == identityOf(want.Type, "", want.Template.Region, "") && v.sameParts(k, want, run) {
 					pair(want, run)
 				}
 			}
@@ -241,7 +241,7 @@ func physicalARN(r *cfn.Resource, physical string) string {
 // sameParts tells whether what is wanted and what runs agree in what tells their like apart.
 func (v *verification) sameParts(k kind, want *cfn.Resource, run *live.Resource) bool {
 	return !slices.ContainsFunc(k.by, func(by [2]string) bool {
-		a, b := v.wantedToken(by[1], want.Properties[by[0]]), v.runningToken(by[1], run, run.Properties[by[0]])
+		a, b := v.wantedToken(want.Template, by[1], want.Properties[by[0]]), v.runningToken(by[1], run, run.Properties[by[0]])
 		return a == "" || a != b
 	})
 }
@@ -258,7 +258,7 @@ func (v *verification) sameInline(want *cfn.Resource, run *live.Resource) bool {
 		}
 		for _, name := range []string{of.one, of.all} {
 			for _, v2 := range value.List(want.Properties[name]) {
-				if v.wantedToken(of.kind, v2) == holder {
+				if v.wantedToken(want.Template, of.kind, v2) == holder {
 					return true
 				}
 			}
@@ -273,18 +273,18 @@ var holders = []struct{ kind, one, all string }{
 }
 
 // wantedToken is what a value of a template means: a resource, or a text.
-func (v *verification) wantedToken(kind string, of any) string {
+func (v *verification) wantedToken(from *cfn.Template, kind string, of any) string {
 	if list := value.List(of); len(list) > 0 {
 		of = list[0]
 	}
-	if r := v.wantedOf(kind, of); r != nil {
+	if r := v.wantedOf(from, kind, of); r != nil {
 		return r.Template.Name + "\n" + r.ID
 	}
 	return known(of)
 }
 
 // wantedOf is the resource of a type that a value of a template names.
-func (v *verification) wantedOf(kind string, of any) *cfn.Resource {
+func (v *verification) wantedOf(from *cfn.Template, kind string, of any) *cfn.Resource {
 	var types []string
 	for name := range typesOf {
 		if family(name) == kind {
@@ -294,7 +294,7 @@ func (v *verification) wantedOf(kind string, of any) *cfn.Resource {
 	if kind == "" {
 		return v.opts.Wanted.Lookup(of)
 	}
-	return v.opts.Wanted.LookupType(of, append(types, kind)...)
+	return v.opts.Wanted.LookupType(from, of, append(types, kind)...)
 }
 
 // runningToken is what a value of something that runs means.

@@ -314,6 +314,9 @@ func (v *verification) compare() error {
 		if !ok {
 			continue // a rule of check, which has found it
 		}
+		if v.stackMissing(f.Stack) {
+			continue // which says all
+		}
 		f.Why, f.Fix = words.Why, words.Fix
 		f.Message = ofDrift(f.Message)
 		v.report.Findings = append(v.report.Findings, f)
@@ -330,6 +333,12 @@ func (v *verification) compare() error {
 	v.differences(told)
 	v.missing()
 	return nil
+}
+
+// stackMissing tells that a stack is not deployed.
+func (v *verification) stackMissing(name string) bool {
+	s, read := v.stacks[name]
+	return read && !s.There && len(s.Unread) == 0
 }
 
 func (v *verification) find(id string, at finding.Place, format string, args ...any) {

@@ -57,8 +57,6 @@ func (a *AWS) Deploy(assembly *cfn.Assembly) {
 			case "AWS::SQS::Queue":
 				name := named("QueueName")
 				thing.ID, thing.ARN = "https://sqs."+t.Region+".amazonaws.com/"+t.Account+"/"+name, r.ARN
-				exact[name] = thing.ID
-				exact[r.ARN[strings.LastIndex(r.ARN, ":")+1:]] = thing.ID
 			case "AWS::S3::Bucket":
 				thing.ID, thing.ARN = named("BucketName"), r.ARN
 			case "AWS::Logs::LogGroup":
@@ -114,8 +112,8 @@ func (a *AWS) Deploy(assembly *cfn.Assembly) {
 			}
 			return replace.Replace(s)
 		}).(map[string]any)
-		if t.Type == "AWS::SQS::Queue" { // whose name Ref does not give, but its URL
-			t.Properties["QueueName"] = t.ID[strings.LastIndex(t.ID, "/")+1:]
+		for i, name := range items(t.Properties["Queues"]) { // Ref gives the URL of a queue
+			t.Properties["Queues"].([]any)[i] = "https://sqs." + t.Region + ".amazonaws.com/" + t.Account + "/" + text(name)
 		}
 		stack := t.State["stack"].(*Stack)
 		stack.Physical[t.Logical] = t.ID

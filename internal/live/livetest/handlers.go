@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 type handler func(a *AWS, c *call) (any, error)
@@ -18,7 +20,7 @@ var handlers map[string]handler
 func init() {
 	handlers = map[string]handler{
 		"sts:GetCallerIdentity": func(_ *AWS, c *call) (any, error) {
-			return map[string]any{"Account": c.account, "Arn": "arn:aws:iam::" + c.account + ":user/caller", "UserId": "AIDA"}, nil
+			return map[string]any{"Account": c.account, "Arn": place.In(c.account, c.region).IAM("user/caller"), "UserId": "AIDA"}, nil
 		},
 		"sts:AssumeRole":            assumeRole,
 		"iam:ListRoles":             listRoles,

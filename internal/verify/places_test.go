@@ -1,0 +1,214 @@
+package verify_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/finding"
+	"github.com/ekskms/ekskms/internal/live"
+	"github.com/ekskms/ekskms/internal/live/livetest"
+	"github.com/ekskms/ekskms/internal/verify"
+)
+
+const other = "444455556666"
+
+// part is the default template, as a stack of an account and Region.
+func part(t *testing.T, stack, account, region string) cfn.Part {
+	t.Helper()
+	data, err := os.ReadFile(golden + "default.golden.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfn.Part{Name: stack, Account: account, Region: region, Data: data}
+}
+
+func together(t *testing.T, parts ...cfn.Part) *cfn.Assembly {
+	t.Helper()
+	a, err := cfn.ParseAll("cdk.out", parts, cfn.Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// TestFleet: clusters in several accounts, Regions and partitions are verified in one run,
+// under a role in the accounts that are not that of the credentials.
+func TestFleet(t *testing.T) {
+	a := together(t,
+		part(t, "ekskms-ekskms", account, "eu-central-1"),
+		part(t, "ekskms-minimal", account, "us-east-1"),
+		part(t, "ekskms-mixed", other, "cn-north-1"),
+	)
+	const role = "arn:aws-cn:iam::" + other + ":role/Verifier"
+	for _, tt := range []struct {
+		name, role, account string
+		assumable           bool
+		wants               []string
+	}{
+		{"all", "Verifier", "", true, []string{"rotation-weakened ekskms-mixed ", "rotation-weakened ekskms-minimal "}},
+		{"without a role", "", "", true, []string{"rotation-weakened ekskms-minimal ", "note : not judged: account " + other + " in cn-north-1: the credentials are of account " + account}},
+		{"a role that can't be assumed", "Verifier", "", false, []string{"rotation-weakened ekskms-minimal ", "not authorized to perform sts:AssumeRole on resource " + role}},
+		{"the own account alone", "Verifier", account, true, []string{"rotation-weakened ekskms-minimal ", "--fleet verifies all accounts"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _ = deployed(t, a, func(f *livetest.AWS) {
+				subscribe(f)
+				if tt.assumable {
+					f.Assumable = []string{role}
+				}
+				for _, k := range f.Things {
+					if k.Type == "AWS::KMS::Key" && strings.HasPrefix(k.Logical, "SecretsKey") && k.Region != "eu-central-1" {
+						k.Properties["EnableKeyRotation"] = false
+					}
+				}
+			})
+			aws, err := live.New(t.Context(), tt.role)
+			if err != nil {
+				t.Fatal(err)
+			}
+			report := verified(t, aws, verify.Options{Wanted: a, Stacks: true, Account: tt.account})
+			text := print(report)
+			for _, f := range report.Findings {
+				text += f.Rule + " " + f.Stack + " \n"
+			}
+			for _, want := range tt.wants {
+				if !strings.Contains(text, want) {
+					t.Errorf("there is no %q in:\n%s", want, text)
+				}
+			}
+			for _, f := range report.Findings {
+				if f.Rule != "rotation-weakened" && f.Rule != "key-rotation-off" {
+					t.Errorf("found %s %s: %s", f.Rule, f.Resource, f.Message)
+				}
+				if f.Stack == "ekskms-mixed" && tt.wants[0] != "rotation-weakened ekskms-mixed " {
+					t.Errorf("what was not read is found: %s %s", f.Rule, f.Resource)
+				}
+			}
+			if strings.Contains(text, "arn:aws:iam::"+other) {
+				t.Errorf("an ARN is in another partition:\n%s", text)
+			}
+		})
+	}
+	_, aws := deployed(t, a, func(f *livetest.AWS) { f.Account = "999988887777" })
+	if _, err := verify.Run(t.Context(), aws, verify.Options{Wanted: a, Stacks: true}); err == nil || !strings.Contains(err.Error(), "the credentials are of account 999988887777") {
+		t.Errorf("where nothing can be read the error is %v", err)
+	}
+}
+
+// TestKeyOfAnotherAccount: what KMS tells of it is judged, and what it does not is said.
+func TestKeyOfAnotherAccount(t *testing.T) {
+	a := wanted(t, golden+"02_existing_vpc_and_key.golden.json")
+	const key = "arn:aws:kms:eu-central-1:" + other + ":key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	_, aws := deployed(t, a, func(f *livetest.AWS) {
+		f.Things = append(f.Things, &livetest.Thing{Type: "AWS::KMS::Key", ID: key[strings.LastIndex(key, "/")+1:], ARN: key, Account: other, Region: region, State: map[string]any{}, Properties: map[string]any{"EnableKeyRotation": false}})
+		c := f.Find("AWS::EKS::Cluster", "payments")
+		c.Properties["EncryptionConfig"] = []any{map[string]any{"Resources": []any{"secrets"}, "Provider": map[string]any{"KeyArn": key}}}
+		f.Grant(key, "payments", "eks.eu-central-1.amazonaws.com", "Decrypt")
+	})
+	text := print(verified(t, aws, verify.Options{Region: region, Clusters: []string{"payments"}}))
+	for _, want := range []string{
+		"high key-rotation-off key 1234abcd-12ab-34cd-56ef-1234567890ab: EnableKeyRotation is false",
+		"not judged: kms:GetKeyPolicy on key " + key + " failed: the key is of account " + other,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in:\n%s", want, text)
+		}
+	}
+	for _, not := range []string{"grant-missing", "key-no-durable-admin", "cluster-role-missing"} {
+		if strings.Contains(text, not) {
+			t.Errorf("%s is found, and can't be known:\n%s", not, text)
+		}
+	}
+}
+
+// TestTrouble: what is in the way of reading.
+func TestTrouble(t *testing.T) {
+	a := wanted(t, golden+"default.golden.json")
+	alone := verify.Options{Region: region, Clusters: []string{"ekskms"}}
+	for _, tt := range []struct {
+		name   string
+		change func(*livetest.AWS)
+		fault  string   // the error
+		wants  []string // what is in the report
+		not    string   // what is not
+	}{
+		{"throttled, and then not", func(f *livetest.AWS) {
+			f.Throttled = map[string]int{"kms:DescribeKey": 2, "iam:GetAccountAuthorizationDetails": 1, "events:ListTargetsByRule": 2, "sns:GetTopicAttributes": 1}
+		}, "", nil, "not judged: kms"},
+		{"throttled for good", func(f *livetest.AWS) { f.Throttled = map[string]int{"kms:GetKeyRotationStatus": 1000} }, "",
+			[]string{"not judged: kms:GetKeyRotationStatus on key", "ThrottlingException: Rate exceeded"}, "rotation-off"},
+		{"the credentials expire", func(f *livetest.AWS) {
+			f.Failing = map[string]string{"cloudtrail:DescribeTrails": "ExpiredTokenException"}
+		}, "ExpiredTokenException", nil, ""},
+		{"the credentials expired before", func(f *livetest.AWS) { f.Failing = map[string]string{"sts:GetCallerIdentity": "ExpiredToken"} }, "ExpiredToken", nil, ""},
+		{"a service has trouble", func(f *livetest.AWS) { f.Failing = map[string]string{"events:ListRules": "InternalException"} }, "",
+			[]string{"not judged: events:ListRules on the default event bus failed: InternalException", "not judged: no alarm tells of"}, "medium tamper"},
+		{"the cluster is being created", func(f *livetest.AWS) {
+			c := f.Find("AWS::EKS::Cluster", "ekskms")
+			c.State["status"] = "CREATING"
+			secretsKey(f).State["Grants"] = nil
+		}, "", []string{"EKS says that the cluster is CREATING: what it lacks may still come"}, "grant-missing"},
+		{"the cluster has failed", state("AWS::EKS::Cluster", "ekskms", "status", "FAILED"), "", []string{"high cluster-unhealthy cluster ekskms: EKS says that the cluster is FAILED"}, ""},
+		{"an identity provider", func(f *livetest.AWS) {
+			f.Things = append(f.Things, &livetest.Thing{Type: "AWS::EKS::IdentityProviderConfig", ID: "ekskms/oidc/corp", Account: account, Region: region, Properties: map[string]any{
+				"ClusterName": "ekskms", "Type": "oidc", "Oidc": map[string]any{"IssuerUrl": "https://idp.example.com", "ClientId": "kubernetes"},
+			}})
+		}, "", nil, "not judged: eks"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			deployed(t, a, func(f *livetest.AWS) {
+				subscribe(f)
+				tt.change(f)
+			})
+			t.Setenv("AWS_MAX_ATTEMPTS", "3")
+			aws, err := live.New(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			report, err := verify.Run(t.Context(), aws, alone)
+			if tt.fault != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.fault) || strings.ContainsAny(err.Error(), "\n{") {
+					t.Errorf("the error is %v, want %s", err, tt.fault)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := print(report)
+			for _, want := range tt.wants {
+				if !strings.Contains(text, want) {
+					t.Errorf("there is no %q in:\n%s", want, text)
+				}
+			}
+			if tt.not != "" && strings.Contains(text, tt.not) {
+				t.Errorf("there is %q in:\n%s", tt.not, text)
+			}
+		})
+	}
+	_, aws := deployed(t, a, nil)
+	var none verify.ErrNoCluster
+	if _, err := verify.Run(t.Context(), aws, verify.Options{Region: region, Clusters: []string{"nobody"}}); !errors.As(err, &none) || none.Account != account {
+		t.Errorf("of a cluster that is not there the error is %v", err)
+	}
+	if _, err := verify.Run(t.Context(), aws, verify.Options{Region: region, Clusters: []string{"ekskms"}, Accepted: []finding.Suppression{{ID: "no-such", Reason: "x"}}}); err == nil {
+		t.Error("a rule that there is not is accepted")
+	}
+}
+
+// TestStackMissing: one finding for all that a stack would have.
+func TestStackMissing(t *testing.T) {
+	a := wanted(t, golden+"default.golden.json")
+	_, aws := deployed(t, a, func(f *livetest.AWS) { f.Stacks, f.Things = nil, nil })
+	report := verified(t, aws, verify.Options{Wanted: a, Stacks: true})
+	rules := map[string]int{}
+	for _, f := range report.Findings {
+		rules[f.Rule]++
+	}
+	if rules["stack-missing"] != 1 || rules["missing"] > 0 || rules["cluster-deleted"] > 0 {
+		t.Errorf("of a stack that is not deployed there is\n%s", print(report))
+	}
+}
