@@ -77,8 +77,10 @@ func (r *reading) key(name string) {
 	if one.State.Replica {
 		one.Type = "AWS::KMS::ReplicaKey"
 	}
-	// Only an ARN finds a key of another account.
-	of := &one.ARN
+	of := &one.ID
+	if elsewhere {
+		of = &one.ARN // which alone finds it
+	}
 	r.set(one, "kms:GetKeyRotationStatus", on, []string{"EnableKeyRotation", "RotationPeriodInDays"}, func() error {
 		if spec, known := one.Properties["KeySpec"].(string); known && spec != string(types.KeySpecSymmetricDefault) {
 			return nil

@@ -83,6 +83,14 @@ func (t *translation) join() {
 				to.put("Id", n.at("target_id"), plain)
 				to.put("Arn", n.at("arn"), linked)
 				to.put("RoleArn", n.at("role_arn"), linked)
+				to.put("Input", n.at("input"), plain)
+				to.put("InputPath", n.at("input_path"), plain)
+				if v := n.at("input_transformer").object(map[string]string{"InputPathsMap": "input_paths", "InputTemplate": "input_template"}, plain); v != nil {
+					to["InputTransformer"] = v
+				}
+				if v := n.at("retry_policy").object(map[string]string{"MaximumEventAgeInSeconds": "maximum_event_age_in_seconds", "MaximumRetryAttempts": "maximum_retry_attempts"}, plain); v != nil {
+					to["RetryPolicy"] = v
+				}
 				if letters := n.at("dead_letter_config", "arn"); !letters.none() {
 					to["DeadLetterConfig"] = map[string]any{"Arn": letters.link()}
 				}

@@ -66,10 +66,11 @@ var unread = []string{
 // properties are those of a resource in a template.
 type properties map[string]any
 
-// put sets a property, if there is something.
+// put sets a property, if there is something. An empty text is what states have for what is
+// not set; a filter that is empty takes everything.
 func (p properties) put(name string, n node, read func(node) any) {
 	if !n.none() {
-		if v := read(n); v != nil {
+		if v := read(n); v != nil && (v != "" || name == "FilterPattern") {
 			p[name] = v
 		}
 	}
@@ -110,7 +111,8 @@ func (t *translation) run() {
 		t.fill(one, n, p)
 		resource := map[string]any{"Type": kind, "Properties": p, "Metadata": map[string]any{"aws:cdk:path": one.address}}
 		metadata := resource["Metadata"].(map[string]any)
-		if arn := n.at("arn").text(); arn != "" {
+		// A log group has its name, and its ARN is written with and without an end.
+		if arn := n.at("arn").text(); arn != "" && one.kind != "aws_cloudwatch_log_group" {
 			metadata[cfn.ARNMetadata] = arn
 		}
 		if key := names[one.kind]; key != "" && n.at(key).text() != "" {

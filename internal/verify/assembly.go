@@ -37,6 +37,8 @@ func (v *verification) assembly(asWanted bool) (*cfn.Assembly, error) {
 		if all == nil {
 			all = map[string]any{}
 		}
+		delete(all, cfn.ARNMetadata) // its values have the names of the template already
+		delete(all, cfn.NamesMetadata)
 		maps.Copy(all, metadata)
 		all["aws:cdk:path"] = want.Path + "/Resource" // which its reader takes away
 		p.resources[want.ID] = map[string]any{
@@ -376,13 +378,39 @@ func (v *verification) differences(told map[string]bool) {
 					continue
 				}
 				a, b := want.Properties[name], now.Properties[name]
-				if a == nil || hasOpen(a) || hasOpen(b) || reflect.DeepEqual(normal(a), normal(b)) {
+				if a == nil || hasOpen(a) || hasOpen(b) || within(normal(a), normal(b)) {
 					continue
 				}
 				v.find("differs", want.Place(), "%s", difference(name, a, b))
 			}
 		}
 	}
+}
+
+// within tells whether all that is wanted of a value runs.
+func within(want, run any) bool {
+	switch want := want.(type) {
+	case map[string]any:
+		of, _ := run.(map[string]any)
+		for name, v := range want {
+			if !within(v, of[name]) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		of, ok := run.([]any)
+		if !ok || len(of) != len(want) {
+			return false
+		}
+		for _, v := range want {
+			if !slices.ContainsFunc(of, func(r any) bool { return within(v, r) }) {
+				return false
+			}
+		}
+		return true
+	}
+	return reflect.DeepEqual(want, run)
 }
 
 // difference says how two values of a property differ. Policies and patterns are long: their
@@ -433,14 +461,7 @@ func paths(at string, a, b any, all *[]string) {
 		}
 		return
 	}
-	names := slices.Collect(maps.Keys(x))
-	for name := range y {
-		if _, there := x[name]; !there {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(x)) {
 		paths(strings.TrimPrefix(at+"."+name, "."), x[name], y[name], all)
 	}
 }
@@ -488,10 +509,11 @@ func normal(v any) any {
 			return nil
 		}
 		return m
-	case string:
-		return v
 	case nil:
 		return nil
 	}
-	return fmt.Sprint(v)
+	if text := fmt.Sprint(v); text != "" && text != "false" { // a setting that is off, or not there
+		return text
+	}
+	return nil
 }
