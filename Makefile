@@ -111,6 +111,19 @@ base-image: ## Pin the newest base image in the Dockerfile: Docker asks its regi
 	sed -i -E "s|(golang:1.26-alpine)@sha256:[0-9a-f]+|\1@$$digest|" Dockerfile
 	@echo "Now name its Go version in the comment above it."
 
+# AWS as others have rebuilt it, from PyPI.
+.cache/aws/installed: test/aws/requirements.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "test-aws needs Python 3.11 or later"; exit 1; }
+	rm -rf .cache/aws && python3 -m venv .cache/aws
+	.cache/aws/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r test/aws/requirements.txt
+	@touch $@
+
+.PHONY: test-aws
+test-aws: .cache/aws/installed ## Verify what real Terraform applies to moto and ministack, which are installed from PyPI
+	@echo "== AWS as others have rebuilt it: moto, ministack"
+	@command -v terraform >/dev/null || echo "SKIPPED: Terraform is not installed here, and nothing else applies the module"
+	EKSKMS_AWS_VENV=$(CURDIR)/.cache/aws go test -tags aws -count=1 -timeout 30m ./test/aws
+
 .PHONY: test-bench
 test-bench: node_modules
 	@echo "== the benchmarks compare like with like, and run"

@@ -48,6 +48,42 @@ func TestUnique(t *testing.T) {
 	}
 }
 
+// TestSameName shows that things of different kinds, and in different places, may have the same
+// name: each value means the one that it can mean, and the nearest.
+func TestSameName(t *testing.T) {
+	const template = `{"Resources":{
+		"A":{"Type":"AWS::CloudWatch::Alarm","Properties":{"AlarmName":"payments"}},
+		"B":{"Type":"AWS::S3::Bucket","Properties":{"BucketName":"payments"}},
+		"C":{"Type":"AWS::EKS::Cluster","Properties":{"Name":"payments","RoleArn":{"Fn::GetAtt":["R","Arn"]}}},
+		"Q":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":"payments"}},
+		"QP":{"Type":"AWS::SQS::QueuePolicy","Properties":{"Queues":[{"Ref":"Q"}],"PolicyDocument":{"Statement":[]}}},
+		"R":{"Type":"AWS::IAM::Role","Properties":{"RoleName":"payments"}},
+		"P":{"Type":"AWS::IAM::RolePolicy","Properties":{"RoleName":"payments","PolicyName":"p","PolicyDocument":{"Version":"2012-10-17","Statement":[]}}}
+	}}`
+	a, err := cfn.ParseAll("t", []cfn.Part{
+		{Name: "east", Account: "111122223333", Region: "us-east-1", Data: []byte(template)},
+		{Name: "west", Account: "111122223333", Region: "us-west-2", Data: []byte(template)},
+		{Name: "other", Account: "444455556666", Region: "us-west-2", Data: []byte(template)},
+	}, cfn.Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := estate.FromTemplates(a)
+	for _, s := range e.Stacks {
+		if p := e.Principal(s.Things["R"].ARN); p == nil || len(p.Policies) == 0 {
+			t.Errorf("%s: the role has lost its policy: %+v", s.Name, p)
+		}
+		for id, kind := range map[string]estate.Kind{"B": estate.KindBucket, "C": estate.KindCluster, "Q": estate.KindQueue, "A": estate.KindMetricAlarm} {
+			if got := e.LookupOf(s.Things["P"], "payments", kind); got != s.Things[id] {
+				t.Errorf("%s: of kind %s the name means %+v", s.Name, kind, got)
+			}
+		}
+		if policies := e.PoliciesFor(s.Things["Q"]); len(policies) != 1 || policies[0].On != s.Things["QP"] {
+			t.Errorf("%s: the queue has the policies %+v", s.Name, policies)
+		}
+	}
+}
+
 // TestClusters shows that clusters are read alike, however they are written.
 func TestClusters(t *testing.T) {
 	for name, template := range map[string]string{

@@ -259,7 +259,12 @@ func (r *reading) set(one *Resource, action, on string, names []string, call fun
 		one.Properties[name] = nil
 	}
 	what, why := r.ask(action, on, call)
-	if what == unread {
+	if what == missing && !strings.HasPrefix(action, "s3:") {
+		// Only of a bucket an answer can be that something is not set. What is gone by now is
+		// not known.
+		why = &Unread{Action: action, On: on, Why: "there is none"}
+	}
+	if why != nil {
 		for _, name := range names {
 			one.Properties[name] = *why
 		}

@@ -116,14 +116,16 @@ func (r *reading) key(name string) {
 		r.add(one)
 		return
 	}
-	r.set(one, "kms:GetKeyPolicy", on, []string{"KeyPolicy"}, func() error {
-		out, err := client.GetKeyPolicy(r.ctx, &kms.GetKeyPolicyInput{KeyId: of})
+	if r.set(one, "kms:GetKeyPolicy", on, []string{"KeyPolicy"}, func() error {
+		out, err := client.GetKeyPolicy(r.ctx, &kms.GetKeyPolicyInput{KeyId: of, PolicyName: aws.String("default")})
 		if err != nil {
 			return err
 		}
 		one.Properties["KeyPolicy"] = document(out.Policy)
 		return nil
-	})
+	}) == missing { // every key has one
+		r.at.Unread = append(r.at.Unread, one.Properties["KeyPolicy"].(Unread))
+	}
 	r.add(one)
 	r.ask("kms:ListAliases", on, func() error {
 		pages := kms.NewListAliasesPaginator(client, &kms.ListAliasesInput{KeyId: &id})

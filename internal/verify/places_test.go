@@ -145,7 +145,7 @@ func TestTrouble(t *testing.T) {
 		}, "ExpiredTokenException", nil, ""},
 		{"the credentials expired before", func(f *livetest.AWS) { f.Failing = map[string]string{"sts:GetCallerIdentity": "ExpiredToken"} }, "ExpiredToken", nil, ""},
 		{"a service has trouble", func(f *livetest.AWS) { f.Failing = map[string]string{"events:ListRules": "InternalException"} }, "",
-			[]string{"not judged: events:ListRules on the default event bus failed: InternalException", "not judged: no alarm tells of"}, "medium tamper"},
+			[]string{"not judged: events:ListRules on the default event bus failed: InternalException", "not judged: whether no alarm tells of"}, "medium tamper"},
 		{"the cluster is being created", func(f *livetest.AWS) {
 			c := f.Find("AWS::EKS::Cluster", "ekskms")
 			c.State["status"] = "CREATING"

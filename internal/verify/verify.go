@@ -244,7 +244,7 @@ func (v *verification) check() error {
 			continue
 		}
 		if action := v.needed(f.Rule); action != "" {
-			v.note(f.Resource, "not judged: %s: needs %s", strings.ToLower(f.Message), action)
+			v.note(f.Resource, "not judged: whether %s: needs %s", f.Message, action)
 			continue
 		}
 		v.report.Findings = append(v.report.Findings, f)
@@ -275,14 +275,15 @@ var needs = map[string][]string{
 	"trail-excludes-kms":         {"cloudtrail:DescribeTrails"},
 	"tamper-alarm-missing":       {"events:ListRules", "events:ListTargetsByRule", "logs:DescribeMetricFilters", "cloudwatch:DescribeAlarms"},
 	"trail-tamper-alarm-missing": {"events:ListRules", "events:ListTargetsByRule", "logs:DescribeMetricFilters", "cloudwatch:DescribeAlarms"},
-	"alarm-unheard":              {"sns:ListSubscriptionsByTopic"},
 }
 
 // needed is the first action that was refused, or failed, and without which a rule can't say
 // that something is missing.
 func (v *verification) needed(rule string) string {
+	filters := len(v.now.Of(estate.KindMetricFilter)) > 0 || v.lacks("logs:DescribeMetricFilters")
 	for _, action := range needs[rule] {
-		if v.lacks(action) {
+		// Without a filter no alarm of CloudWatch tells of a call.
+		if v.lacks(action) && (filters || action != "cloudwatch:DescribeAlarms") {
 			return action
 		}
 	}

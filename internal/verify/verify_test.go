@@ -332,6 +332,9 @@ func TestRefused(t *testing.T) {
 				if !strings.Contains(text, "needs "+action) && action != "kms:Decrypt" {
 					t.Errorf("it is not said that %s is needed:\n%s", action, text)
 				}
+				if action == "cloudwatch:DescribeAlarms" && strings.Contains(text, "whether no alarm") {
+					t.Errorf("no filter has an alarm, and yet:\n%s", text)
+				}
 				seen := of.Wanted == nil || action == "eks:DescribeCluster"
 				for _, f := range report.Findings {
 					if f.Rule == aDrift {

@@ -33,6 +33,8 @@ type fake struct {
 	account string
 	// gaps are the resources that can't be applied, with the reason.
 	gaps map[string]string
+	// replans are the resources that a second plan changes, with what the fake does not keep.
+	replans map[string]string
 	// differs are findings that a difference between the fake and AWS causes, by the rule, the
 	// place and a part of the message, with that difference.
 	differs []difference

@@ -4,6 +4,7 @@ package aws
 
 import (
 	"bytes"
+	"encoding/json"
 	"maps"
 	"net/url"
 	"os"
@@ -51,9 +52,6 @@ var failedAddress = regexp.MustCompile(`with ([^\s,]+),`)
 // apply applies the default module, and returns its state.
 func (f fake) apply(t *testing.T, address string) []byte {
 	t.Helper()
-	if _, err := exec.LookPath("terraform"); err != nil {
-		t.Fatal("Terraform is not installed")
-	}
 	dir := t.TempDir()
 	module(t, dir)
 	for name, text := range map[string]string{
@@ -67,7 +65,7 @@ apply_manifests = false
 			t.Fatal(err)
 		}
 	}
-	if out, err := terraform(t, dir, address, "init", "-input=false", "-no-color", "-backend=false", "-plugin-dir="+plugins(t)); err != nil {
+	if out, err := terraform(t, dir, address, append([]string{"init", "-input=false", "-no-color", "-backend=false"}, fromMirror()...)...); err != nil {
 		t.Fatal(out)
 	}
 	out, err := terraform(t, dir, address, "apply", "-auto-approve", "-input=false", "-no-color")
@@ -84,7 +82,35 @@ apply_manifests = false
 	if err != nil {
 		t.Fatal(state)
 	}
+	f.replan(t, dir, address)
 	return []byte(state)
+}
+
+// replan wants a second plan to change nothing but what the fake does not keep.
+func (f fake) replan(t *testing.T, dir, address string) {
+	t.Helper()
+	if out, err := terraform(t, dir, address, "plan", "-input=false", "-no-color", "-out=again"); err != nil {
+		t.Fatal(out)
+	}
+	text, err := terraform(t, dir, address, "show", "-json", "again")
+	if err != nil {
+		t.Fatal(text)
+	}
+	var plan struct {
+		Changes []struct {
+			Address string
+			Mode    string
+			Change  struct{ Actions []string }
+		} `json:"resource_changes"`
+	}
+	if err := json.Unmarshal([]byte(text), &plan); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range plan.Changes {
+		if c.Mode == "managed" && !slices.Equal(c.Change.Actions, []string{"no-op"}) && f.gaps[c.Address] == "" && f.replans[c.Address] == "" {
+			t.Errorf("a second plan would %v %s", c.Change.Actions, c.Address)
+		}
+	}
 }
 
 func wantedOf(t *testing.T, state []byte) *cfn.Assembly {
@@ -138,6 +164,9 @@ func show(r *finding.Report) string {
 }
 
 func TestVerify(t *testing.T) {
+	if _, err := exec.LookPath("terraform"); err != nil {
+		t.Skip("Terraform is not installed here, and nothing else applies the module")
+	}
 	for _, f := range []fake{moto, ministack} {
 		t.Run(f.name, func(t *testing.T) {
 			address := f.start(t)
@@ -150,7 +179,7 @@ func TestVerify(t *testing.T) {
 			w.grant()
 			w.subscribe()
 			// compare wants nothing but what the fake's own gaps cause, and what a drift does.
-			compare := func(finds string) {
+			compare := func(t *testing.T, finds string) {
 				t.Helper()
 				r, seen := report(t, address, verify.Options{Wanted: wanted}), false
 				for _, found := range r.Findings {
@@ -170,7 +199,7 @@ func TestVerify(t *testing.T) {
 					t.Errorf("%s is not found:\n%s", finds, show(r))
 				}
 			}
-			compare("")
+			compare(t, "")
 			done := 0
 			for _, d := range drifts {
 				if why := d.not[f.name]; why != "" {
@@ -178,13 +207,20 @@ func TestVerify(t *testing.T) {
 					continue
 				}
 				t.Run(d.name, func(t *testing.T) {
+					w.t, w.ctx = t, t.Context()
 					undo := d.do(w)
-					compare(d.finds)
+					compare(t, d.finds)
 					undo()
 				})
 				done++
 			}
-			compare("")
+			compare(t, "")
+			t.Run("the cluster is under another key", func(t *testing.T) {
+				w.t, w.ctx = t, t.Context()
+				w.underAnotherKey()
+				compare(t, "encryption-config-changed")
+				done++
+			})
 			if done < 15 {
 				t.Errorf("only %d drifts were tried", done)
 			}
