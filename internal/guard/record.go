@@ -379,7 +379,7 @@ func (c *comparison) alarms() {
 	for _, old := range c.before.Of(estate.KindMetricAlarm) {
 		now := c.now(old)
 		switch {
-		case len(value.List(old.Settings["AlarmActions"])) == 0:
+		case len(value.List(old.Settings["AlarmActions"])) == 0, !value.IsTrue(old.Settings["ActionsEnabled"], true): // it told nobody
 		case now == nil:
 			c.find("alarm-removed", old, "the alarm goes: %s", c.gone(old))
 		case c.lost("alarm-removed", now, "ActionsEnabled", old.Settings["ActionsEnabled"], now.Settings["ActionsEnabled"]):

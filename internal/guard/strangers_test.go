@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/estate/estatetest"
@@ -231,4 +232,21 @@ func shows(m, before *explain.Matrix, r iampolicy.Request) bool {
 		}
 	}
 	return false
+}
+
+// TestAlarmOffBefore: an alarm whose actions were off told nobody, and loses nothing.
+func TestAlarmOffBefore(t *testing.T) {
+	read := func(enabled bool) *estate.Estate {
+		a, err := cfn.Parse("t", fmt.Appendf(nil, `{"Resources":{"A":{"Type":"AWS::CloudWatch::Alarm","Properties":{"AlarmName":"a","ActionsEnabled":%t,"AlarmActions":["arn:aws:sns:eu-central-1:111122223333:t"]}}}}`, enabled), cfn.Environment{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return estate.FromTemplates(a)
+	}
+	for before, want := range map[bool]int{true: 1, false: 0} {
+		report, err := guard.Compare(read(before), read(false), guard.Options{})
+		if err != nil || len(report.Findings) != want {
+			t.Errorf("with actions %t before: %v, %v", before, report.Findings, err)
+		}
+	}
 }
