@@ -136,7 +136,7 @@ func newRoot() *cobra.Command {
 	}{
 		{"make", "Make a cluster:", []*cobra.Command{newInit(), newConfig(), newLock(), newSynth(), newGenerate(), newEject()}},
 		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard(), newVerify()}},
-		{"operate", "Operate it:", []*cobra.Command{newEstimate(), newInspect()}},
+		{"operate", "Operate it:", []*cobra.Command{newAdopt(), newEstimate(), newInspect()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, cmd := range group.commands {

@@ -1,4 +1,4 @@
-// Package live asks AWS. It only reads.
+// Package live asks AWS. It only reads, but for [AWS.Associate].
 package live
 
 import (

@@ -62,6 +62,7 @@ func (v *verification) clusterState(r *live.Resource) {
 	}
 	switch status := r.State.Status; status {
 	case "", "ACTIVE":
+	case "ADOPTING": // see package adopt
 	case "CREATING", "UPDATING", "DELETING", "PENDING":
 		v.note(v.places[r].Resource, "EKS says that the cluster is %s: what it lacks may still come", status)
 	default:

@@ -42,6 +42,9 @@ type Options struct {
 	// read, if one is given.
 	Clusters        []string
 	Account, Region string
+	// Making tells that the cluster is to be brought under its key: what only matters then is
+	// found, too.
+	Making bool
 	// Organization are the policies of the organization.
 	Organization []iampolicy.NamedDocument
 	// Suppressions and Accepted accept findings. Of the latter it is told if they cover none.
@@ -240,7 +243,7 @@ func (v *verification) check() error {
 	v.report.Checked.Manifests = 0 // which were not read
 	report.Reword(wordsOfAccount.Replace)
 	for _, f := range report.Findings {
-		if slices.Contains(ofMaking, f.Rule) || v.asWritten(f) {
+		if !v.opts.Making && slices.Contains(ofMaking, f.Rule) || v.asWritten(f) {
 			continue
 		}
 		if action := v.needed(f.Rule); action != "" {

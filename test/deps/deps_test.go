@@ -54,7 +54,7 @@ var rooms = []room{
 	{"cmd/cdkapp", top, "the app behind cdk.json", []string{"internal/config", "internal/synth", "internal/tempdir", "stacks"}, true},
 	{"cmd/kms-plugin", plugin, "a few lines", []string{"internal/kmsplugin"}, false},
 	{"internal/cli", top, "one file for each subcommand", []string{
-		"internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/value", "internal/check", "internal/config", "internal/estate", "internal/estimate",
+		"internal/adopt", "internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/value", "internal/check", "internal/config", "internal/estate", "internal/estimate",
 		"internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/live", "internal/manifest",
 		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform", "internal/tfplan", "internal/verify"}, true},
 
@@ -86,6 +86,7 @@ var rooms = []room{
 
 	{"internal/live", proves, "asks AWS, and only reads", []string{"internal/eksversion", "internal/place"}, false},
 	{"internal/live/livetest", proves, "a fake of the APIs that live asks, for tests", []string{"internal/cfn", "internal/place", "internal/value"}, false},
+	{"internal/adopt", proves, "brings a running cluster under a key", []string{"internal/finding", "internal/live", "internal/value", "internal/verify"}, false},
 	{"internal/verify", proves, "what runs, against what is written and by the rules", []string{"internal/cfn", "internal/check", "internal/estate", "internal/finding", "internal/guard", "internal/iampolicy", "internal/live", "internal/place", "internal/value"}, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},

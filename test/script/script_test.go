@@ -44,7 +44,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), "ekskms-script-cache"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "aws": aws, "aws-set": awsSet},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "aws": aws, "aws-set": awsSet, "aws-key": awsKey},
 	})
 }
 
@@ -106,6 +106,16 @@ func awsSet(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(json.Unmarshal([]byte(args[3]), &v))
 		fake.Find(args[0], args[1]).Properties[args[2]] = v
 	}
+}
+
+// awsKey sets $KEY to the ARN of a key in the fake AWS.
+func awsKey(ts *testscript.TestScript, neg bool, args []string) {
+	of, _ := fakes.Load(ts.Getenv("WORK"))
+	fake, ok := of.(*livetest.AWS)
+	if neg || !ok || len(args) != 1 {
+		ts.Fatalf("usage: aws-key logical-ID")
+	}
+	ts.Setenv("KEY", fake.Find("AWS::KMS::Key", args[0]).ARN)
 }
 
 // exits wants a command to end with an exit code: exits 2 ekskms --nonsense.

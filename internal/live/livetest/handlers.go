@@ -40,6 +40,25 @@ func init() {
 			return map[string]any{"name": t.ID[strings.LastIndex(t.ID, "/")+1:], "type": "oidc"}
 		}),
 		"eks:DescribeIdentityProviderConfig": describeIdentities,
+		"eks:AssociateEncryptionConfig":      associateKey,
+		"eks:ListUpdates": func(a *AWS, c *call) (any, error) {
+			all := []any{}
+			for _, u := range a.Updates {
+				if u.Cluster == c.text("name") {
+					all = append(all, u.ID)
+				}
+			}
+			some, next := page(a, all, c.text("nextToken"))
+			return withToken(map[string]any{"updateIds": some}, "nextToken", next), nil
+		},
+		"eks:DescribeUpdate": func(a *AWS, c *call) (any, error) {
+			for _, u := range a.Updates {
+				if u.ID == c.text("item") {
+					return map[string]any{"update": a.look(u)}, nil
+				}
+			}
+			return nil, notFound("ResourceNotFoundException", "update")
+		},
 
 		"kms:DescribeKey":          describeKey,
 		"kms:GetKeyRotationStatus": rotationStatus,
@@ -209,6 +228,44 @@ func describeCluster(a *AWS, c *call) (any, error) {
 	out["logging"] = map[string]any{"clusterLogging": []any{map[string]any{"types": on, "enabled": true}, map[string]any{"types": off, "enabled": false}}}
 	maps.Copy(out, t.State)
 	return map[string]any{"cluster": out}, nil
+}
+
+// associateKey begins an update that brings a cluster under a key.
+func associateKey(a *AWS, c *call) (any, error) {
+	t := a.one(c, c.text("name"), "AWS::EKS::Cluster")
+	switch {
+	case t == nil:
+		return nil, notFound("ResourceNotFoundException", "No cluster")
+	case t.Properties["EncryptionConfig"] != nil:
+		return nil, fault{http.StatusBadRequest, "InvalidParameterException", "Encryption is already enabled"}
+	}
+	u := &Update{ID: fmt.Sprintf("update-%d", len(a.Updates)), Cluster: t.ID, Looks: 3}
+	for _, config := range items(c.in["encryptionConfig"]) {
+		u.Key = text(at(config, "provider", "keyArn"))
+	}
+	a.Updates = append(a.Updates, u)
+	return map[string]any{"update": map[string]any{"id": u.ID, "status": "InProgress", "type": "AssociateEncryptionConfig", "createdAt": 1.79e9, "errors": []any{}}}, nil
+}
+
+// look is how an update is, one look further on.
+func (a *AWS) look(u *Update) map[string]any {
+	out := map[string]any{"id": u.ID, "status": "InProgress", "type": "AssociateEncryptionConfig", "createdAt": 1.79e9, "errors": []any{}}
+	if u.looks++; u.looks < u.Looks {
+		return out
+	}
+	switch u.Ends {
+	case "", "Successful":
+		out["status"] = "Successful"
+		for _, t := range a.Things {
+			if t.Type == "AWS::EKS::Cluster" && t.ID == u.Cluster && t.Properties["EncryptionConfig"] == nil {
+				t.Properties["EncryptionConfig"] = []any{map[string]any{"Resources": []any{"secrets"}, "Provider": map[string]any{"KeyArn": u.Key}}}
+				a.Grant(u.Key, t.ID, "eks."+t.Region+".amazonaws.com", "Decrypt", "Encrypt")
+			}
+		}
+	default:
+		out["status"], out["errors"] = u.Ends, []any{map[string]any{"errorCode": "AccessDenied", "errorMessage": "EKS may not use the key", "resourceIds": []any{u.Key}}}
+	}
+	return out
 }
 
 // ofCluster lists what belongs to a cluster.

@@ -35,6 +35,8 @@ type AWS struct {
 	Failing map[string]string
 	// Throttled counts the calls of an action that are refused before one is answered.
 	Throttled map[string]int
+	// Updates are those of clusters, the oldest first.
+	Updates []*Update
 	// PageSize is that of all lists: 2 by default.
 	PageSize int
 	// Called are the actions that were called, as IAM names them.
@@ -52,6 +54,15 @@ type Thing struct {
 	Properties map[string]any
 	// State has what no template says, in the words of the API that tells it.
 	State map[string]any
+}
+
+// Update is one of a cluster, which associates a key.
+type Update struct {
+	ID, Cluster, Key string
+	// Looks are those after which it ends, as Ends says: Successful by default.
+	Looks int
+	Ends  string
+	looks int
 }
 
 // Stack is a stack of CloudFormation.

@@ -88,6 +88,8 @@ var rest = protocol{
 			c.action = "DescribeAddonVersions"
 		case of == "":
 			c.action = "DescribeCluster"
+		case of == "encryption-config":
+			c.action = "AssociateEncryptionConfig"
 		case of == "access-entries" && last:
 			c.action = "ListAssociatedAccessPolicies"
 		case of == "identity-provider-configs" && r.Method == http.MethodPost:
@@ -115,7 +117,7 @@ var rest = protocol{
 
 var restNames = map[string][2]string{
 	"access-entries": {"AccessEntries", "AccessEntry"}, "pod-identity-associations": {"PodIdentityAssociations", "PodIdentityAssociation"}, "node-groups": {"Nodegroups", "Nodegroup"},
-	"addons": {"Addons", "Addon"}, "identity-provider-configs": {"IdentityProviderConfigs", ""},
+	"updates": {"Updates", "Update"}, "addons": {"Addons", "Addon"}, "identity-provider-configs": {"IdentityProviderConfigs", ""},
 }
 
 func unescaped(s string) string {
