@@ -69,7 +69,7 @@ func (w Rewrite) Run(ctx context.Context) (done Rewritten, err error) {
 			next = ""
 			var status apierrors.APIStatus
 			if errors.As(err, &status) {
-				next = status.Status().ListMeta.Continue
+				next = status.Status().Continue
 			}
 			continue
 		}

@@ -36,8 +36,8 @@ func (c *checker) checkTrail(t *estate.Thing) {
 		c.find("trail-not-encrypted", t, "KMSKeyId is not set")
 	}
 	name := p["S3BucketName"]
-	switch bucket := c.estate.LookupOf(t, name, estate.KindBucket); {
-	case bucket == nil:
+	switch bucket := c.estate.LookupOf(t, name, estate.KindBucket); bucket {
+	case nil:
 		c.noteAt(t.Resource, "the bucket %s is not in the templates: its retention was not judged", show(name))
 	default:
 		c.checkRetained("trail-logs-deletable", bucket)

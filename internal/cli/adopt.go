@@ -68,7 +68,7 @@ type adoptFlags struct {
 	accepted                           []string
 }
 
-func (f *adoptFlags) valid(cmd *cobra.Command) error {
+func (f *adoptFlags) valid() error {
 	t := f.target
 	key, isARN := place.ParseARN(t.Key)
 	switch {
@@ -95,7 +95,7 @@ func (f *adoptFlags) valid(cmd *cobra.Command) error {
 }
 
 func (f *adoptFlags) run(cmd *cobra.Command, _ []string) error {
-	if err := f.valid(cmd); err != nil {
+	if err := f.valid(); err != nil {
 		return err
 	}
 	accepted, err := parseAccepted(f.accepted, verify.Validate)
@@ -168,14 +168,13 @@ func (f *adoptFlags) say(cmd *cobra.Command, out io.Writer, looked *adopt.Looked
 	return err
 }
 
-const steps = `Step                          What it changes                                   Undone by
-1. a key, its policy, a trail  nothing of the cluster                            deleting them
-   and alarms
-2. adopt --key ARN            nothing: it judges the key for this cluster        -
-3. adopt --key ARN --apply    EKS encrypts under the key from then on            nothing: it is for good
-4. adopt --rewrite            each secret is stored again, as it is              -
-5. the code that owns the     the next deployment sees what runs                 -
-   cluster: docs/howto/adopt.md
+const steps = `Step                                   What it changes                             Undone by
+1. a key, its policy, trail, alarms    nothing of the cluster                      deleting them
+2. adopt --key ARN                     nothing: the key is judged for the cluster  -
+3. adopt --key ARN --apply             EKS encrypts under the key from then on     nothing: it is for good
+4. adopt --rewrite                     each secret is stored again, as it is       -
+5. the code that owns the cluster      what the next deployment makes              its version control
+docs/howto/adopt.md has more on each.
 `
 
 // confirmed wants the name of the cluster to be typed.

@@ -99,9 +99,6 @@ func (u Unread) String() string {
 	return fmt.Sprintf("%s on %s failed: %s", u.Action, u.On, u.Why)
 }
 
-// errStop is why nothing more can be read.
-var errStop = errors.New("")
-
 // reading is an account while it is read.
 type reading struct {
 	ctx  context.Context

@@ -8,9 +8,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eks/types"
 )
 
-// ofCluster are the kinds of what belongs to a cluster.
-var ofCluster = []string{"AWS::EKS::AccessEntry", "AWS::EKS::PodIdentityAssociation", "AWS::EKS::Nodegroup", "AWS::EKS::Addon", "AWS::EKS::IdentityProviderConfig"}
-
 // cluster reads a cluster and what belongs to it, and returns its keys.
 func (r *reading) cluster(name string) (keys []string) {
 	if !r.first("AWS::EKS::Cluster", name) {
@@ -61,7 +58,7 @@ func clusterProperties(c *types.Cluster) map[string]any {
 	}
 	var encryption []any
 	for _, e := range c.EncryptionConfig {
-		config := map[string]any{"Resources": texts(e.Resources)}
+		config := map[string]any{"Resources": texts(e.Resources)} //nolint:staticcheck // which answers still have
 		if e.Provider != nil {
 			config["Provider"] = object(map[string]any{"KeyArn": e.Provider.KeyArn})
 		}

@@ -185,14 +185,13 @@ func (v *verification) asWanted(want *cfn.Resource, runs []*live.Resource, fill 
 	}
 	// A name that CloudFormation made up is in no template.
 	k, _ := kindOf(want.Type)
-	if k.name != "" && want.Properties[k.name] == nil {
+	switch {
+	case k.name != "" && want.Properties[k.name] == nil:
 		if name := known(properties[k.name]); name != "" {
 			metadata[cfn.NamesMetadata] = []any{name}
 		}
 		delete(properties, k.name)
-	} else if family(want.Type) == keyType && run.ID != "" {
-		metadata[cfn.NamesMetadata] = []any{run.ID}
-	} else if want.Type == "AWS::SQS::Queue" {
+	case family(want.Type) == keyType && run.ID != "", want.Type == "AWS::SQS::Queue":
 		metadata[cfn.NamesMetadata] = []any{run.ID}
 	}
 	return properties, metadata
@@ -419,8 +418,11 @@ func difference(name string, want, run any) string {
 	if run == nil {
 		return name + " is not set, and is wanted"
 	}
-	_, isMap := want.(map[string]any)
-	if list, isList := want.([]any); !isMap && !(isList && len(list) > 0 && reflect.TypeOf(list[0]).Kind() == reflect.Map) {
+	plain := func(v any) bool {
+		_, isMap := v.(map[string]any)
+		return !isMap
+	}
+	if list, _ := want.([]any); plain(want) && !slices.ContainsFunc(list, func(v any) bool { return !plain(v) }) {
 		return fmt.Sprintf("%s is %s, and %s is wanted", name, value.Show(run), value.Show(want))
 	}
 	statements := func(v any) (all []string) {

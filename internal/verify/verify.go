@@ -173,7 +173,7 @@ func (v *verification) read(ctx context.Context, reader Reader) error {
 
 func (v *verification) readSpot(ctx context.Context, reader Reader, at spot, templates []*cfn.Template) error {
 	q := live.Query{Account: at.account, Region: at.region}
-	physical := func(r *cfn.Resource) string { return knownARN(r) }
+	physical := knownARN
 	if v.opts.Stacks {
 		var names []string
 		for _, t := range templates {
@@ -309,7 +309,7 @@ func (v *verification) compare() error {
 	}
 	report, err := guard.Compare(v.wanted, estate.FromTemplates(assembly), guard.Options{
 		Organization: v.opts.Organization,
-		Gone:         func(t *estate.Thing) string { return "it is not in the account" },
+		Gone:         func(*estate.Thing) string { return "it is not in the account" },
 	})
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ var own = []finding.Rule{
 	{
 		ID: "grant-missing", Title: "EKS has no grant on the key", Severity: finding.High,
 		Why: "EKS decrypts under a grant that it is given when encryption is switched on. Without it, the API server can't read secrets after its next start.",
-		Fix: "Ask AWS Support: no call of EKS makes the grant anew. CloudTrail's RevokeGrant and RetireGrant say who took it away.",
+		Fix: "Ask AWS Support: no call of EKS makes another. CloudTrail's RevokeGrant and RetireGrant say who took it away.",
 	},
 	{
 		ID: "grant-unexpected", Title: "A grant lets somebody else use the key", Severity: finding.Medium,

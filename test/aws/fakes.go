@@ -35,15 +35,9 @@ type fake struct {
 	gaps map[string]string
 	// replans are the resources that a second plan changes, with what the fake does not keep.
 	replans map[string]string
-	// differs are findings that a difference between the fake and AWS causes, by the rule, the
-	// place and a part of the message, with that difference.
-	differs []difference
 	// lacks are the actions of which verify says that they failed, with the reason.
 	lacks map[string]string
 }
-
-// difference is a finding of which the fake is the cause.
-type difference struct{ rule, resource, message, why string }
 
 const region = "eu-central-1"
 
@@ -110,7 +104,7 @@ func (f fake) start(t *testing.T) string {
 	})
 	address := "http://127.0.0.1:" + port
 	for range 600 {
-		if r, err := http.Get(address + f.ready); err == nil { //nolint:gosec // loopback
+		if r, err := http.Get(address + f.ready); err == nil {
 			_ = r.Body.Close()
 			return f.proxy(t, address)
 		}

@@ -36,7 +36,7 @@ const provider = `provider "aws" {
 // terraform runs it in a folder.
 func terraform(t *testing.T, dir, address string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "terraform", args...) //nolint:gosec // in a test
+	cmd := exec.CommandContext(t.Context(), "terraform", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+address, "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1", "AWS_EC2_METADATA_DISABLED=true")
 	if args[0] == "show" {
@@ -184,9 +184,7 @@ func TestVerify(t *testing.T) {
 				r, seen := report(t, address, verify.Options{Wanted: wanted}), false
 				for _, found := range r.Findings {
 					seen = seen || found.Rule == finds
-					if finds == "" && !slices.ContainsFunc(f.differs, func(d difference) bool {
-						return d.rule == found.Rule && d.resource == found.Resource && strings.Contains(found.Message, d.message)
-					}) {
+					if finds == "" {
 						t.Errorf("found %s %s: %s", found.Rule, found.Resource, found.Message)
 					}
 				}

@@ -358,8 +358,8 @@ func describeIdentities(a *AWS, c *call) (any, error) {
 func (a *AWS) findKey(c *call) (*Thing, error) {
 	name := c.text("KeyId")
 	if strings.Contains(name, "alias/") {
-		name = name[strings.Index(name, "alias/"):]
-		alias := a.one(c, name, "AWS::KMS::Alias")
+		_, alone, _ := strings.Cut(name, "alias/")
+		alias := a.one(c, "alias/"+alone, "AWS::KMS::Alias")
 		if alias == nil {
 			return nil, notFound("NotFoundException", "Alias "+name)
 		}

@@ -5,6 +5,7 @@ package livetest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -45,7 +46,7 @@ type AWS struct {
 	busy sync.Mutex
 }
 
-// Thing is a resource that there is, with the properties that CloudFormation has for it, in
+// Thing is a resource of an account, with the properties that CloudFormation has for it, in
 // which all names are those that AWS gave.
 type Thing struct {
 	Type, ID, ARN, Account, Region string
@@ -147,8 +148,8 @@ func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	out, err := a.answer(c)
 	if err != nil {
-		f, ok := err.(fault)
-		if !ok {
+		var f fault
+		if !errors.As(err, &f) {
 			f = fault{http.StatusInternalServerError, "InternalFailure", err.Error()}
 		}
 		p.fail(w, c, f)

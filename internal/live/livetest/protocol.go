@@ -280,7 +280,7 @@ func inCBOR(v any) cbor.Value {
 	case float64:
 		return cbor.Float64(v)
 	case int:
-		return cbor.Uint(v)
+		return cbor.Uint(v) //nolint:gosec // counts and seconds
 	case string:
 		return cbor.String(v)
 	}

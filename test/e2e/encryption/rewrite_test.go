@@ -102,7 +102,7 @@ func TestRewrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range list.Items {
-		was := before[s.Name]
+		old := before[s.Name]
 		if string(s.Data["password"]) != string(password(s.Name)) {
 			t.Errorf("%s has lost its value", s.Name)
 		}
@@ -116,10 +116,10 @@ func TestRewrite(t *testing.T) {
 			}
 			continue
 		}
-		if s.UID != was.UID || !maps.Equal(s.Annotations, was.Annotations) || !maps.Equal(s.Labels, was.Labels) || len(s.ManagedFields) != len(was.ManagedFields) || len(s.Data) != 1 {
-			t.Errorf("%s changed: %+v, it was %+v", s.Name, s.ObjectMeta, was)
+		if s.UID != old.UID || !maps.Equal(s.Annotations, old.Annotations) || !maps.Equal(s.Labels, old.Labels) || len(s.ManagedFields) != len(old.ManagedFields) || len(s.Data) != 1 {
+			t.Errorf("%s changed: %+v, it had %+v", s.Name, s.ObjectMeta, old)
 		}
-		if s.ResourceVersion == was.ResourceVersion {
+		if s.ResourceVersion == old.ResourceVersion {
 			t.Errorf("%s was not written", s.Name)
 		}
 	}
@@ -129,14 +129,14 @@ func TestRewrite(t *testing.T) {
 	if err != nil || again.Stored != 0 || again.Current != count-deleted {
 		t.Errorf("once more: %+v, %v", again, err)
 	}
-	old := w.keyID(names[written])
+	earlier := w.keyID(names[written])
 	w.key.Rotate()
 	cluster.Eventually(t, "secrets are stored under the new material", func() error {
 		_ = w.checkPlugin()
 		if done, err := rewrite.Run(t.Context()); err != nil || len(done.Failed) > 0 {
 			return fmt.Errorf("%+v, %w", done, err)
 		}
-		if w.keyID(names[written]) == old {
+		if w.keyID(names[written]) == earlier {
 			return errors.New("still the old one")
 		}
 		return nil
