@@ -35,6 +35,8 @@ type fake struct {
 	gaps map[string]string
 	// replans are the resources that a second plan changes, with what the fake does not keep.
 	replans map[string]string
+	// differs are the resources whose settings differ by a fault of the fake, with that fault.
+	differs map[string]string
 	// lacks are the actions of which verify says that they failed, with the reason.
 	lacks map[string]string
 }
@@ -49,6 +51,7 @@ var moto = fake{
 	ready:   "/moto-api/data.json",
 	account: "123456789012",
 	gaps:    map[string]string{"aws_eks_pod_identity_association.plugin": "CreatePodIdentityAssociation is not there"},
+	replans: map[string]string{"aws_eks_cluster.this": "DescribeCluster does not return accessConfig, computeConfig and what follows from them: it would be replaced, which prevent_destroy refuses"},
 	lacks: map[string]string{
 		"eks:ListAccessEntries": "404", "eks:ListPodIdentityAssociations": "404", "eks:ListAddons": "404", "eks:ListIdentityProviderConfigs": "404",
 		"cloudwatch:DescribeAlarms": "it answers the RPC in CBOR in another protocol", "whether arn": "Decrypt knows no dry run without a ciphertext",
@@ -63,9 +66,12 @@ var ministack = fake{
 	},
 	ready:   "/_ministack/health",
 	account: "000000000000",
-	lacks: map[string]string{
-		"cloudwatch:DescribeAlarms": "it answers the RPC in CBOR in another protocol", "whether arn": "Decrypt knows no dry run without a ciphertext",
+	replans: map[string]string{
+		"aws_eks_cluster.this":                    "DescribeCluster drops computeConfig and storageConfig",
+		"aws_cloudwatch_metric_alarm.undelivered": "in XML DescribeAlarms drops ActionsEnabled, Period and what else is no text",
 	},
+	differs: map[string]string{"aws_cloudwatch_metric_alarm.undelivered": "the provider was told otherwise, in XML"},
+	lacks:   map[string]string{"whether arn": "Decrypt knows no dry run without a ciphertext"},
 }
 
 // start starts the fake, and returns its address.
