@@ -39,6 +39,8 @@ func (r *reading) trails() (all []trail) {
 			"IncludeGlobalServiceEvents": t.IncludeGlobalServiceEvents, "EnableLogFileValidation": t.LogFileValidationEnabled, "IsOrganizationTrail": t.IsOrganizationTrail,
 			"CloudWatchLogsLogGroupArn": t.CloudWatchLogsLogGroupArn, "CloudWatchLogsRoleArn": t.CloudWatchLogsRoleArn,
 		})}
+		owner, _ := place.ParseARN(one.ARN)
+		one.Account = owner.AccountID
 		on := "trail " + one.ARN
 		r.set(one, "cloudtrail:GetTrailStatus", on, []string{"IsLogging"}, func() error {
 			out, err := client.GetTrailStatus(r.ctx, &cloudtrail.GetTrailStatusInput{Name: t.TrailARN})
@@ -66,6 +68,9 @@ func (r *reading) trails() (all []trail) {
 		})
 		r.add(one)
 		_, group, _ := strings.Cut(aws.ToString(t.CloudWatchLogsLogGroupArn), ":log-group:")
+		if owner.AccountID != r.at.ID {
+			continue // that of an organization: its bucket and its log group are its owner's
+		}
 		all = append(all, trail{aws.ToString(t.KmsKeyId), aws.ToString(t.S3BucketName), strings.TrimSuffix(group, ":*")})
 	}
 	return all

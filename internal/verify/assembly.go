@@ -319,6 +319,9 @@ func pathOf(r *live.Resource) string {
 		"AWS::S3::Bucket": "bucket", "AWS::IAM::Role": "role", "AWS::IAM::User": "user", "AWS::IAM::Group": "group", "AWS::KMS::Alias": "alias", "AWS::Logs::LogGroup": "log group",
 		"AWS::SNS::Subscription": "subscription", "AWS::EKS::AccessEntry": "access entry", "AWS::EKS::PodIdentityAssociation": "association",
 	}
+	if holder, policy, ok := strings.Cut(r.ID, "|"); ok && family(r.Type) == inlineType {
+		return "policy " + policy + " of " + holder
+	}
 	word := words[r.Type]
 	if word == "" {
 		word = r.Type

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -210,5 +211,29 @@ func TestStackMissing(t *testing.T) {
 	}
 	if rules["stack-missing"] != 1 || rules["missing"] > 0 || rules["cluster-deleted"] > 0 {
 		t.Errorf("of a stack that is not deployed there is\n%s", print(report))
+	}
+}
+
+// TestStrangers: what thousands of roles that nobody has written down have in common is one
+// finding, which counts them.
+func TestStrangers(t *testing.T) {
+	a := wanted(t, golden+"default.golden.json")
+	_, aws := deployed(t, a, func(f *livetest.AWS) {
+		subscribe(f)
+		for i := range 40 {
+			name := fmt.Sprintf("stranger-%d", i)
+			f.Things = append(f.Things, &livetest.Thing{
+				Type: "AWS::IAM::Role", ID: name, ARN: "arn:aws:iam::" + account + ":role/" + name, Account: account, Region: region, State: map[string]any{},
+				Properties: map[string]any{"Policies": []any{map[string]any{"PolicyName": "all", "PolicyDocument": map[string]any{
+					"Version": "2012-10-17", "Statement": []any{map[string]any{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}},
+				}}}},
+			})
+		}
+	})
+	for _, opts := range []verify.Options{{Wanted: a, Stacks: true}, {Region: region, Clusters: []string{"ekskms"}}} {
+		report := verified(t, aws, opts)
+		if len(report.Findings) != 1 || report.Findings[0].Rule != "iam-decrypt-any-key" || !strings.Contains(report.Findings[0].Message, "so do 39 more in the account: policy all of stranger-") {
+			t.Errorf("found\n%s", print(report))
+		}
 	}
 }

@@ -91,6 +91,7 @@ func (v *verification) keyState(a *live.Account, r *live.Resource, clusters []st
 	default:
 		v.find("key-not-usable", at, "KMS says that the key is %s", r.State.Status)
 	}
+	v.dryRun(a, r, clusters)
 	if v.unreadOn(a, "kms:ListGrants", r.ARN) {
 		return
 	}
@@ -113,7 +114,6 @@ func (v *verification) keyState(a *live.Account, r *live.Resource, clusters []st
 	if !ofEKS && !creating {
 		v.find("grant-missing", at, "the key has %d grant(s), and none lets EKS decrypt for cluster %s", len(r.State.Grants), strings.Join(clusters, ", "))
 	}
-	v.dryRun(a, r, clusters)
 }
 
 // dryRun says whether the caller may decrypt.

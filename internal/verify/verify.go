@@ -242,7 +242,7 @@ func (v *verification) check() error {
 	v.report.Checked = report.Checked
 	v.report.Checked.Manifests = 0 // which were not read
 	report.Reword(wordsOfAccount.Replace)
-	for _, f := range report.Findings {
+	for _, f := range v.together(report.Findings) {
 		if !v.opts.Making && slices.Contains(ofMaking, f.Rule) || v.asWritten(f) {
 			continue
 		}
@@ -260,6 +260,31 @@ func (v *verification) check() error {
 		}
 	}
 	return nil
+}
+
+// together joins what a rule finds on several policies of an account that nobody has written
+// down: there can be thousands.
+func (v *verification) together(all []finding.Finding) (kept []finding.Finding) {
+	first := map[string]int{} // in kept, by stack and rule
+	others := map[int][]string{}
+	for _, f := range all {
+		id := f.Stack + "\n" + f.Rule
+		if v.templates[f.Stack] == nil && strings.HasPrefix(f.Type, "AWS::IAM::") {
+			if i, again := first[id]; again {
+				others[i] = append(others[i], f.Resource)
+				continue
+			}
+			first[id] = len(kept)
+		}
+		kept = append(kept, f)
+	}
+	for i, names := range others {
+		kept[i].Message += fmt.Sprintf("; so do %d more in the account: %s", len(names), strings.Join(names[:min(len(names), 5)], ", "))
+		if len(names) > 5 {
+			kept[i].Message += ", ..."
+		}
+	}
+	return kept
 }
 
 // asWritten tells that a finding is on something that was not read, and stands as it is
