@@ -50,6 +50,8 @@ func newVerify() *cobra.Command {
 	set.StringVar(&flags.role, "role-name", "", "IAM role to assume in accounts other than that of the credentials: a `name`, with its path. Default: none, and such accounts can't be read")
 	set.StringArrayVar(&flags.accepted, "accept", nil, "finding that is meant, as `id[@resource]=reason`; can be repeated")
 	flags.addCommon(set)
+	set.Lookup("account").Usage = "account `number` of what is verified. Default: that which is written, or that of the credentials"
+	set.Lookup("region").Usage = "`Region` of what is verified. Default: that which is written, or that of the environment"
 	return cmd
 }
 

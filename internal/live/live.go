@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -102,6 +103,9 @@ func said(action string, err error) error {
 	var refused smithy.APIError
 	if errors.As(err, &refused) {
 		return fmt.Errorf("%s was refused: %s: %s", action, refused.ErrorCode(), refused.ErrorMessage())
+	}
+	if strings.Contains(err.Error(), "failed to refresh cached credentials") {
+		return fmt.Errorf("%s failed: no AWS credentials were found: log in, or name a profile with AWS_PROFILE", action)
 	}
 	for next := err; next != nil; next = errors.Unwrap(next) {
 		err = next

@@ -127,3 +127,16 @@ func TestNothingKnown(t *testing.T) {
 	_, err = nowhere.NewestAddOn(t.Context(), "", "coredns", "1.35")
 	wants(t, "", err, "", "no Region is known: set AWS_REGION")
 }
+
+// TestNoCredentials: where there are none, that is said, and not how they were looked for.
+func TestNoCredentials(t *testing.T) {
+	start(t, "", nil)
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	aws, err := live.New(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = aws.Here(t.Context(), "eu-central-1")
+	wants(t, "", err, "", "no AWS credentials were found: log in, or name a profile with AWS_PROFILE")
+}
