@@ -136,3 +136,21 @@ func TestApply(t *testing.T) {
 		t.Errorf("taken up again: %v, after %d calls", err, fake.Called["eks:AssociateEncryptionConfig"])
 	}
 }
+
+// TestCaller: a session of a role is its role, with the path that the session does not say.
+func TestCaller(t *testing.T) {
+	for session, want := range map[string]string{
+		"arn:aws:iam::111122223333:user/me":                "arn:aws:iam::111122223333:user/me",
+		"arn:aws:sts::111122223333:assumed-role/Admin/me":  "arn:aws:iam::111122223333:role/team/Admin",
+		"arn:aws:sts::111122223333:assumed-role/Nobody/me": "",
+	} {
+		_, aws, target := world(t, func(a *livetest.AWS) {
+			a.Caller = session
+			a.Things = append(a.Things, &livetest.Thing{Type: "AWS::IAM::Role", ID: "Admin", ARN: "arn:aws:iam::111122223333:role/team/Admin", Account: "111122223333", Properties: map[string]any{"Path": "/team/"}})
+		})
+		looked, err := adopt.Look(t.Context(), aws, target)
+		if err != nil || looked.Caller != want || !strings.HasPrefix(looked.Role, "arn:aws:iam::111122223333:role/") {
+			t.Errorf("%s is %q, the cluster's role %q: %v", session, looked.Caller, looked.Role, err)
+		}
+	}
+}

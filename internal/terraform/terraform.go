@@ -94,13 +94,7 @@ func Generate(cluster blueprint.Cluster) ([]File, error) {
 	if m.Key.ARN == "" { // else by its path: the role does not exist yet when the owner is asked
 		m.Refs.ClusterRole = reference("aws_iam_role.cluster.arn")
 	}
-	if _, needed := m.AuditKey(); needed {
-		m.Refs.AuditKey = reference("aws_kms_key.audit.arn")
-		m.Refs.Bucket = reference("aws_s3_bucket.trail.id")
-	}
-	if _, needed := m.TopicKey(); needed {
-		m.Refs.TopicKey = reference("aws_kms_key.alarms.arn")
-	}
+	m.record()
 	m.Refs.LogsKey = reference("aws_kms_key.logs.arn")
 	m.Refs.Role = reference("aws_iam_role.cluster.arn")
 	if _, needed := m.VolumesKey(); needed {
@@ -133,6 +127,25 @@ func GenerateKey(cluster blueprint.Cluster) ([]File, error) {
 		return nil, fmt.Errorf("key.arn of the configuration is %s, an existing key: there is no key to make a module of", cluster.Key.ARN)
 	}
 	return newModule(cluster).files("versions", "variables", "main", "key", "plugin", "key_outputs")
+}
+
+// GenerateAdopted returns a module with a key, a trail and alarms for a cluster that runs already
+// and stays out of it: the key policy names the cluster's role, which Refs.ClusterRole must have.
+func GenerateAdopted(cluster blueprint.Cluster) ([]File, error) {
+	m := newModule(cluster)
+	m.record()
+	return m.files("versions", "variables", "main", "key", "audit", "adopted_outputs")
+}
+
+// record refers to what the trail and the alarms are made of.
+func (m *module) record() {
+	if _, needed := m.AuditKey(); needed {
+		m.Refs.AuditKey = reference("aws_kms_key.audit.arn")
+		m.Refs.Bucket = reference("aws_s3_bucket.trail.id")
+	}
+	if _, needed := m.TopicKey(); needed {
+		m.Refs.TopicKey = reference("aws_kms_key.alarms.arn")
+	}
 }
 
 // module is what the templates ask.
@@ -183,7 +196,7 @@ func (m *module) files(names ...string) ([]File, error) {
 			return nil, err
 		}
 		if content := format(b.String()); len(content) > 0 {
-			all = append(all, File{Name: strings.TrimPrefix(name, "key_") + ".tf", Content: content})
+			all = append(all, File{Name: strings.TrimPrefix(strings.TrimPrefix(name, "key_"), "adopted_") + ".tf", Content: content})
 		}
 	}
 	return all, nil

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/blueprint"
 	"github.com/ekskms/ekskms/internal/config"
+	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/terraform"
 )
 
@@ -39,6 +40,11 @@ func modules(t *testing.T) map[string][]terraform.File {
 	}
 	add("default", terraform.Generate, config.Default())
 	add("default.key", terraform.GenerateKey, config.Default())
+	add("default.adopted", func(c blueprint.Cluster) ([]terraform.File, error) {
+		c.Plugin, c.Creators = nil, []string{"arn:aws:iam::111122223333:role/Admin"}
+		c.Refs.ClusterRole = place.Literal("arn:aws:iam::111122223333:role/eksctl-payments-ServiceRole")
+		return terraform.GenerateAdopted(c)
+	}, config.Default())
 	paths, err := filepath.Glob("../../examples/*/ekskms.yaml")
 	if err != nil || len(paths) < 4 {
 		t.Fatalf("found %d examples: %v", len(paths), err)
@@ -296,6 +302,11 @@ func TestTerraform(t *testing.T) {
 			}
 			want := []string{"aws_kms_key.secrets", "aws_kms_alias.secrets", "aws_eks_cluster.this", "aws_cloudtrail.this", `aws_cloudwatch_event_rule.alarm["KeyDeletionScheduled"]`, "terraform_data.kubernetes_objects[0]"}
 			switch {
+			case strings.HasSuffix(name, ".adopted"):
+				want = []string{"aws_kms_key.secrets", "aws_kms_alias.secrets", "aws_cloudtrail.this", `aws_cloudwatch_event_rule.alarm["KeyDeletionScheduled"]`}
+				if made["aws_eks_cluster.this"] {
+					t.Error("a cluster is made")
+				}
 			case strings.HasSuffix(name, ".key"):
 				want = []string{"aws_kms_key.secrets", "aws_kms_alias.secrets", "aws_iam_role.plugin"}
 			case strings.HasPrefix(name, "02"):

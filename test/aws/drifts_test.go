@@ -24,7 +24,9 @@ import (
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
+	"github.com/ekskms/ekskms/internal/adopt"
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/live"
 )
 
 // world is a fake as its users have it: with the clients of the SDK.
@@ -303,17 +305,42 @@ var drifts = []drift{
 }
 
 // underAnotherKey makes the cluster again under another key, which no call of EKS does.
-func (w *world) underAnotherKey() {
+func (w *world) underAnotherKey() { w.again(true) }
+
+// again makes the cluster again, under another key or none.
+func (w *world) again(encrypted bool) {
 	name := aws.String("ekskms")
 	before, err := w.eks.DescribeCluster(w.ctx, &eks.DescribeClusterInput{Name: name})
 	w.must(err)
 	_, err = w.eks.DeleteCluster(w.ctx, &eks.DeleteClusterInput{Name: name})
 	w.must(err)
-	arn := *before.Cluster.EncryptionConfig[0].Provider.KeyArn
-	arn = strings.ReplaceAll(arn, w.key, w.other)
-	_, err = w.eks.CreateCluster(w.ctx, &eks.CreateClusterInput{
+	in := &eks.CreateClusterInput{
 		Name: name, RoleArn: before.Cluster.RoleArn, Version: before.Cluster.Version, ResourcesVpcConfig: &ekstypes.VpcConfigRequest{SubnetIds: before.Cluster.ResourcesVpcConfig.SubnetIds},
-		EncryptionConfig: []ekstypes.EncryptionConfig{{Resources: []string{"secrets"}, Provider: &ekstypes.Provider{KeyArn: &arn}}},
-	})
+	}
+	if encrypted {
+		arn := strings.ReplaceAll(*before.Cluster.EncryptionConfig[0].Provider.KeyArn, w.key, w.other)
+		in.EncryptionConfig = []ekstypes.EncryptionConfig{{Resources: []string{"secrets"}, Provider: &ekstypes.Provider{KeyArn: &arn}}}
+	}
+	_, err = w.eks.CreateCluster(w.ctx, in)
 	w.must(err)
+}
+
+// adopt brings the cluster, made again without a key, under that of the secrets.
+func (w *world) adopt(account string) {
+	w.again(false)
+	aws, err := live.New(w.ctx, "")
+	w.must(err)
+	target := adopt.Target{Region: region, Cluster: "ekskms", Key: "arn:aws:kms:" + region + ":" + account + ":key/" + w.key}
+	looked, err := adopt.Look(w.ctx, aws, target)
+	w.must(err)
+	if looked.Key != "" {
+		w.t.Fatalf("before, the cluster is under %s", looked.Key)
+	}
+	// ministack has no DescribeUpdate: that is all that may be in the way.
+	if err := adopt.Apply(w.ctx, aws, target, func(live.Update) {}, func(context.Context) error { return nil }); err != nil && !strings.Contains(err.Error(), "eks:DescribeUpdate") {
+		w.t.Fatal(err)
+	}
+	if looked, err = adopt.Look(w.ctx, aws, target); err != nil || looked.Key != target.Key {
+		w.t.Errorf("afterwards, the cluster is under %q: %v", looked.Key, err)
+	}
 }

@@ -223,6 +223,12 @@ func TestVerify(t *testing.T) {
 				compare(t, "encryption-config-changed")
 				done++
 			})
+			if f.name == ministack.name { // moto has no AssociateEncryptionConfig
+				t.Run("adopt", func(t *testing.T) {
+					w.t, w.ctx = t, t.Context()
+					w.adopt(f.account)
+				})
+			}
 			if done < 15 {
 				t.Errorf("only %d drifts were tried", done)
 			}

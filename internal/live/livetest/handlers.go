@@ -19,8 +19,12 @@ var handlers map[string]handler
 
 func init() {
 	handlers = map[string]handler{
-		"sts:GetCallerIdentity": func(_ *AWS, c *call) (any, error) {
-			return map[string]any{"Account": c.account, "Arn": place.In(c.account, c.region).IAM("user/caller"), "UserId": "AIDA"}, nil
+		"sts:GetCallerIdentity": func(a *AWS, c *call) (any, error) {
+			arn := a.Caller
+			if arn == "" {
+				arn = place.In(c.account, c.region).IAM("user/caller")
+			}
+			return map[string]any{"Account": c.account, "Arn": arn, "UserId": "AIDA"}, nil
 		},
 		"sts:AssumeRole":            assumeRole,
 		"iam:ListRoles":             listRoles,

@@ -21,6 +21,8 @@ type AWS struct {
 	// Account of the credentials AKIDCALLER. A role that is assumed has the credentials
 	// ASIA and its account.
 	Account string
+	// Caller is the ARN of whom the credentials are: a user by default.
+	Caller string
 	// AddOns are the versions by Region, add-on and version of Kubernetes.
 	AddOns map[string]map[string]map[string][]string
 	// Roles are the ARNs of roles.
