@@ -13,6 +13,7 @@ import (
 
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/live"
+	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/value"
 	"github.com/ekskms/ekskms/internal/verify"
 )
@@ -23,6 +24,9 @@ type Target struct{ Account, Region, Cluster, Key string }
 // Looked is how things are before something is done.
 type Looked struct {
 	Account, Region, Version, Status string
+	// Role is the ARN of the cluster's role, and Caller that of who is asking: of the role, where
+	// it is a session of one. Empty if it is not known.
+	Role, Caller string
 	// Key is that which the cluster has. Empty if it has none of its own, but AWS's.
 	Key string
 	// Report is what is found of the cluster as if it were under the key.
@@ -44,13 +48,14 @@ func (r asIf) Read(ctx context.Context, q live.Query) (*live.Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.looked.Account, r.looked.Region = a.ID, a.Region
+	r.looked.Account, r.looked.Region, r.looked.Caller = a.ID, a.Region, caller(a)
 	for _, one := range a.Resources {
 		if one.Type != "AWS::EKS::Cluster" || one.ID != r.target.Cluster {
 			continue
 		}
 		r.looked.Status = one.State.Status
 		r.looked.Version, _ = one.Properties["Version"].(string)
+		r.looked.Role, _ = one.Properties["RoleArn"].(string)
 		for _, config := range value.List(one.Properties["EncryptionConfig"]) {
 			r.looked.Key, _ = value.At(config, "Provider", "KeyArn").(string)
 		}
@@ -60,6 +65,23 @@ func (r asIf) Read(ctx context.Context, q live.Query) (*live.Account, error) {
 		}
 	}
 	return a, nil
+}
+
+// caller is who is asking, as a key policy names them. A session of a role does not say the path
+// of the role, which the account does.
+func caller(a *live.Account) string {
+	session, ok := place.ParseARN(a.Caller)
+	rest, assumed := strings.CutPrefix(session.Resource, "assumed-role/")
+	if !ok || !assumed {
+		return a.Caller
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	for _, one := range a.Resources {
+		if one.Type == "AWS::IAM::Role" && one.ID == name {
+			return one.ARN
+		}
+	}
+	return ""
 }
 
 // Look reads the cluster and the key, and judges them as if the cluster were under the key.

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,10 +15,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ekskms/ekskms/internal/adopt"
+	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/live"
 	"github.com/ekskms/ekskms/internal/place"
+	"github.com/ekskms/ekskms/internal/terraform"
 	"github.com/ekskms/ekskms/internal/verify"
 )
 
@@ -31,6 +35,9 @@ func newAdopt() *cobra.Command {
 			"\n" +
 			"  --key ARN   judges the key as if the cluster were under it: who may use it, whether it rotates,\n" +
 			"              whether somebody would be told. Findings at or above medium end it.\n" +
+			"  --out       writes what the cluster needs for that: a Terraform module with a key whose policy\n" +
+			"              names the cluster's role as it is, a trail and alarms; with --key the statements that\n" +
+			"              the policy of that key needs\n" +
 			"  --apply     associates the key with the cluster, after its name was typed, and waits. It can't\n" +
 			"              be undone. Interrupted, the same command goes on waiting.\n" +
 			"  --rewrite   sends each secret back to the Kubernetes API as it is, which stores it again under\n" +
@@ -39,7 +46,7 @@ func newAdopt() *cobra.Command {
 			"AWS's documents contradict each other on whether a cluster of Kubernetes 1.28 or later can be\n" +
 			"brought under a CMK: what EKS answers is printed. Nothing of this was run against AWS.\n" +
 			"docs/howto/adopt.md says how the code that owns the cluster follows.",
-		Example: "  ekskms adopt --cluster payments --region eu-central-1\n" +
+		Example: "  ekskms adopt --cluster payments --region eu-central-1 --out key\n" +
 			"  ekskms adopt --cluster payments --region eu-central-1 --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --apply",
 		Args: noArgs,
 		RunE: f.run,
@@ -50,6 +57,9 @@ func newAdopt() *cobra.Command {
 	set.StringVar(&f.target.Region, "region", "", "`Region` of the cluster. Default: that of the environment")
 	set.StringVar(&f.target.Key, "key", "", "`ARN` of the key")
 	set.StringVar(&f.role, "role-name", "", "IAM role to assume in another account than that of the credentials: a `name`, with its path. Default: none")
+	set.StringVarP(&f.out, "out", "o", "", "`folder` to write the module, or the statements, to")
+	set.StringVar(&f.creator, "creator", "", "`ARN` of the role that applies. Default: that of the credentials")
+	set.BoolVar(&f.force, "force", false, "replace files in the folder that have another content")
 	set.BoolVar(&f.apply, "apply", false, "associate the key with the cluster, which can't be undone")
 	set.StringVar(&f.confirm, "confirm", "", "`name` of the cluster, in place of typing it")
 	set.BoolVar(&f.rewrite, "rewrite", false, "have all secrets stored again, through the Kubernetes API")
@@ -63,7 +73,8 @@ func newAdopt() *cobra.Command {
 type adoptFlags struct {
 	target                             adopt.Target
 	role, confirm, kubeconfig, context string
-	apply, rewrite                     bool
+	out, creator                       string
+	apply, rewrite, force              bool
 	rate                               float32
 	accepted                           []string
 }
@@ -86,6 +97,10 @@ func (f *adoptFlags) valid() error {
 		return missing("key", "--apply associates a key", "give the ARN of one, which is judged first without --apply")
 	case f.apply && f.rewrite:
 		return hint.Usage("--apply and --rewrite are both given", "apply first: it may take EKS an hour")
+	case f.out != "" && (f.apply || f.rewrite):
+		return hint.Usage("--out writes files, and is given with --apply or --rewrite", "leave one of them out")
+	case f.creator != "" && !place.IsRole(f.creator):
+		return hint.Usage(fmt.Sprintf("--creator is %q, must be the ARN of an IAM role", f.creator), "")
 	case f.confirm != "" && f.confirm != t.Cluster:
 		return hint.Usage(fmt.Sprintf("--confirm is %q, and the cluster is %s", f.confirm, t.Cluster), "")
 	case f.rate <= 0:
@@ -120,6 +135,9 @@ func (f *adoptFlags) run(cmd *cobra.Command, _ []string) error {
 	out := cmd.OutOrStdout()
 	if err := f.say(cmd, out, looked); err != nil {
 		return err
+	}
+	if f.out != "" {
+		return f.write(cmd, looked)
 	}
 	if f.rewrite {
 		if looked.Key == "" {
@@ -166,6 +184,43 @@ func (f *adoptFlags) say(cmd *cobra.Command, out io.Writer, looked *adopt.Looked
 	}
 	_, err := io.WriteString(out, "\n"+steps)
 	return err
+}
+
+// write writes what the cluster needs to be brought under a key.
+func (f *adoptFlags) write(cmd *cobra.Command, looked *adopt.Looked) error {
+	creator := cmp.Or(f.creator, looked.Caller)
+	switch {
+	case creator == "":
+		return missing("creator", "the path of the role of these credentials is not known", "give its ARN: 'aws iam get-role --role-name NAME' prints it")
+	case !place.IsRole(creator):
+		return missing("creator", "these credentials are of "+creator+", which is no role, and a key policy names roles", "give the ARN of the role that will run 'ekskms adopt --apply'")
+	}
+	if looked.Role == "" {
+		return hint.Usage("the role of the cluster is not known: EKS did not say it", "allow eks:DescribeCluster")
+	}
+	text := fmt.Sprintf("clusters:\n  - name: %s\n    account: %q\n    region: %s\n    creators: [%q]\n    plugin: {enabled: false}\n", f.target.Cluster, looked.Account, looked.Region, creator)
+	source, err := config.Read("the cluster", strings.NewReader(text))
+	if err != nil {
+		return err
+	}
+	file, err := config.Parse(source)
+	if err != nil {
+		return err
+	}
+	cluster := file.Clusters[0].Blueprint()
+	cluster.Refs.ClusterRole = place.Literal(looked.Role)
+	if f.target.Key != "" {
+		data, err := json.MarshalIndent(cluster.AddedStatements(), "", "  ")
+		if err != nil {
+			return err
+		}
+		return writeFolder(cmd, []artifact{{name: "statements.json", body: append(data, '\n')}}, f.out, f.force)
+	}
+	files, err := terraform.GenerateAdopted(cluster)
+	if err != nil {
+		return err
+	}
+	return writeFolder(cmd, terraformArtifacts("a key, a trail and alarms for cluster "+cluster.Name, files), f.out, f.force)
 }
 
 const steps = `Step                                   What it changes                             Undone by

@@ -86,7 +86,7 @@ var rooms = []room{
 
 	{"internal/live", proves, "asks AWS, and only reads", []string{"internal/eksversion", "internal/place"}, false},
 	{"internal/live/livetest", proves, "a fake of the APIs that live asks, for tests", []string{"internal/cfn", "internal/place", "internal/value"}, false},
-	{"internal/adopt", proves, "brings a running cluster under a key", []string{"internal/finding", "internal/live", "internal/value", "internal/verify"}, false},
+	{"internal/adopt", proves, "brings a running cluster under a key", []string{"internal/finding", "internal/live", "internal/place", "internal/value", "internal/verify"}, false},
 	{"internal/verify", proves, "what runs, against what is written and by the rules", []string{"internal/cfn", "internal/check", "internal/estate", "internal/finding", "internal/guard", "internal/iampolicy", "internal/live", "internal/place", "internal/value"}, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},
