@@ -43,6 +43,8 @@ type fake struct {
 
 const region = "eu-central-1"
 
+const noPeriod = "GetKeyRotationStatus does not return the period"
+
 var moto = fake{
 	name: "moto",
 	command: func(port string) (string, []string, []string) {
@@ -51,7 +53,10 @@ var moto = fake{
 	ready:   "/moto-api/data.json",
 	account: "123456789012",
 	gaps:    map[string]string{"aws_eks_pod_identity_association.plugin": "CreatePodIdentityAssociation is not there"},
-	replans: map[string]string{"aws_eks_cluster.this": "DescribeCluster does not return accessConfig, computeConfig and what follows from them: it would be replaced, which prevent_destroy refuses"},
+	replans: map[string]string{
+		"aws_eks_cluster.this": "DescribeCluster does not return accessConfig, computeConfig and what follows from them: it would be replaced, which prevent_destroy refuses",
+		"aws_kms_key.alarms":   noPeriod, "aws_kms_key.audit": noPeriod, "aws_kms_key.logs": noPeriod, "aws_kms_key.secrets": noPeriod,
+	},
 	lacks: map[string]string{
 		"eks:ListAccessEntries": "404", "eks:ListPodIdentityAssociations": "404", "eks:ListAddons": "404", "eks:ListIdentityProviderConfigs": "404",
 		"cloudwatch:DescribeAlarms": "it answers the RPC in CBOR in another protocol", "whether arn": "Decrypt knows no dry run without a ciphertext",
@@ -138,6 +143,12 @@ func (f fake) proxy(t *testing.T, address string) string {
 			}
 			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 			r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		}
+		// ministack keeps no updates of clusters.
+		if f.name == ministack.name && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/clusters/") && strings.HasSuffix(r.URL.Path, "/updates") {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"updateIds":[]}`)
+			return
 		}
 		proxy.ServeHTTP(w, r)
 	}))
