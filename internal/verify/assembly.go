@@ -70,6 +70,9 @@ func (v *verification) assembly(asWanted bool) (*cfn.Assembly, error) {
 				continue
 			}
 			if asWanted && open[identityOf(r.Type, r.Account, r.Region, "")] {
+				if strings.HasPrefix(r.Type, "AWS::EKS::") {
+					v.note(pathOf(r), "not judged: whether it is one that is wanted")
+				}
 				continue
 			}
 			at := spot{r.Account, r.Region}
@@ -250,7 +253,7 @@ func (v *verification) unjudged(want *cfn.Resource) bool {
 	if v.stackMissing(want.Template.Name) {
 		return false
 	}
-	if slices.ContainsFunc(k.actions, v.lacks) {
+	if v.unreadOf(want, k) {
 		return true
 	}
 	// What has no name that is known is found by what its stack says.

@@ -19,8 +19,10 @@ type kind struct {
 	// by are the properties that tell apart those without one, with the types of what they
 	// name.
 	by [][2]string
-	// actions tell which there are.
+	// actions tell which things of the type the account has: of the whole account, or else of what
+	// they are asked about, a cluster, a topic or the thing itself.
 	actions []string
+	whole   bool
 }
 
 const (
@@ -42,23 +44,23 @@ var kinds = map[string]kind{
 	"AWS::EKS::IdentityProviderConfig": {by: [][2]string{{"ClusterName", clusterType}}, actions: []string{"eks:ListIdentityProviderConfigs"}},
 	keyType:                            {actions: []string{"kms:DescribeKey"}},
 	"AWS::KMS::Alias":                  {name: "AliasName", by: [][2]string{{"AliasName", ""}}, actions: []string{"kms:ListAliases"}},
-	"AWS::CloudTrail::Trail":           {name: "TrailName", actions: []string{"cloudtrail:DescribeTrails"}},
+	"AWS::CloudTrail::Trail":           {name: "TrailName", actions: []string{"cloudtrail:DescribeTrails"}, whole: true},
 	"AWS::S3::Bucket":                  {name: "BucketName"},
-	"AWS::S3::BucketPolicy":            {by: [][2]string{{"Bucket", "AWS::S3::Bucket"}}, actions: []string{"s3:GetBucketPolicy"}},
-	"AWS::Events::Rule":                {name: "Name", actions: []string{"events:ListRules"}},
+	"AWS::S3::BucketPolicy":            {by: [][2]string{{"Bucket", "AWS::S3::Bucket"}}},
+	"AWS::Events::Rule":                {name: "Name", actions: []string{"events:ListRules"}, whole: true},
 	topicType:                          {name: "TopicName"},
-	"AWS::SNS::TopicPolicy":            {by: [][2]string{{"Topics", topicType}}, actions: []string{"sns:GetTopicAttributes"}},
-	"AWS::SNS::Subscription":           {by: [][2]string{{"TopicArn", topicType}, {"Protocol", ""}, {"Endpoint", "AWS::SQS::Queue"}}, actions: []string{"sns:ListSubscriptionsByTopic", "sns:GetTopicAttributes"}},
+	"AWS::SNS::TopicPolicy":            {by: [][2]string{{"Topics", topicType}}},
+	"AWS::SNS::Subscription":           {by: [][2]string{{"TopicArn", topicType}, {"Protocol", ""}, {"Endpoint", "AWS::SQS::Queue"}}, actions: []string{"sns:ListSubscriptionsByTopic"}},
 	"AWS::SQS::Queue":                  {name: "QueueName", actions: []string{"sqs:GetQueueUrl", "sqs:GetQueueAttributes"}},
 	"AWS::SQS::QueuePolicy":            {by: [][2]string{{"Queues", "AWS::SQS::Queue"}}, actions: []string{"sqs:GetQueueUrl", "sqs:GetQueueAttributes"}},
 	"AWS::Logs::LogGroup":              {name: "LogGroupName", actions: []string{"logs:DescribeLogGroups"}},
 	"AWS::Logs::MetricFilter":          {by: [][2]string{{"LogGroupName", "AWS::Logs::LogGroup"}, {"FilterPattern", ""}}, actions: []string{"logs:DescribeMetricFilters"}},
-	"AWS::CloudWatch::Alarm":           {name: "AlarmName", actions: []string{"cloudwatch:DescribeAlarms"}},
-	"AWS::IAM::Role":                   {name: "RoleName", actions: iamDetails},
-	"AWS::IAM::User":                   {name: "UserName", actions: iamDetails},
-	"AWS::IAM::Group":                  {name: "GroupName", actions: iamDetails},
-	"AWS::IAM::ManagedPolicy":          {name: "ManagedPolicyName", actions: iamDetails},
-	inlineType:                         {actions: iamDetails},
+	"AWS::CloudWatch::Alarm":           {name: "AlarmName", actions: []string{"cloudwatch:DescribeAlarms"}, whole: true},
+	"AWS::IAM::Role":                   {name: "RoleName", actions: iamDetails, whole: true},
+	"AWS::IAM::User":                   {name: "UserName", actions: iamDetails, whole: true},
+	"AWS::IAM::Group":                  {name: "GroupName", actions: iamDetails, whole: true},
+	"AWS::IAM::ManagedPolicy":          {name: "ManagedPolicyName", actions: iamDetails, whole: true},
+	inlineType:                         {actions: iamDetails, whole: true},
 }
 
 // typesOf are the types that are found as another is.
@@ -223,6 +225,48 @@ func (v *verification) match() {
 			}
 		}
 	})
+}
+
+// unreadOf tells whether what would say that something runs was not read.
+func (v *verification) unreadOf(want *cfn.Resource, k kind) bool {
+	for _, a := range v.accounts {
+		if a.ID != want.Template.Account {
+			continue
+		}
+		for _, u := range a.Unread {
+			if slices.Contains(k.actions, u.Action) && (k.whole || v.isAbout(u.On, want, k)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isAbout tells whether what was not read names a thing, or what it is a part of.
+func (v *verification) isAbout(on string, want *cfn.Resource, k kind) bool {
+	names := []string{v.stacks[want.Template.Name].Resources[want.ID], knownARN(want), givenName(want)}
+	for _, run := range v.runs[want] {
+		names = append(names, run.ID, run.ARN)
+	}
+	if slices.ContainsFunc(names, func(name string) bool {
+		return name != "" && strings.HasSuffix(on, name[strings.LastIndexAny(name, "/|")+1:])
+	}) {
+		return true
+	}
+	of := []string{}
+	for _, by := range append(slices.Clone(k.by), [2]string{"TargetKeyId", keyType}) {
+		value := firstOf(want.Properties[by[0]])
+		if text := known(value); text != "" {
+			of = append(of, text)
+		}
+		if r := v.wantedOf(want.Template, by[1], value); r != nil && r != want && by[1] != "" {
+			parent, _ := kindOf(r.Type)
+			if v.isAbout(on, r, kind{name: parent.name}) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(of, func(name string) bool { return strings.HasSuffix(on, name) })
 }
 
 // physicalARN is the ARN of a resource of which the physical ID is known.

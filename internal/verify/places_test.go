@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -234,6 +235,46 @@ func TestStrangers(t *testing.T) {
 		report := verified(t, aws, opts)
 		if len(report.Findings) != 1 || report.Findings[0].Rule != "iam-decrypt-any-key" || !strings.Contains(report.Findings[0].Message, "so do 39 more in the account: policy all of stranger-") {
 			t.Errorf("found\n%s", print(report))
+		}
+	}
+}
+
+// TestRefusedElsewhere: what may not be read of one thing takes nothing from what is known of
+// others, nor from those of another account.
+func TestRefusedElsewhere(t *testing.T) {
+	a := together(t, part(t, "ekskms-ekskms", account, "eu-central-1"), part(t, "ekskms-other", other, "eu-central-1"))
+	_, _ = deployed(t, a, func(f *livetest.AWS) {
+		subscribe(f)
+		f.Assumable = []string{"arn:aws:iam::" + other + ":role/Verifier"}
+		gone := func(kind, logical, account string) *livetest.Thing {
+			for _, thing := range f.Things {
+				if thing.Type == kind && strings.HasPrefix(thing.Logical, logical) && thing.Account == account {
+					return thing
+				}
+			}
+			t.Fatalf("there is no %s %s", kind, logical)
+			return nil
+		}
+		logs := gone("AWS::KMS::Key", "EncryptedClusterLogsKey", account)
+		f.RefusedOn = map[string]string{"kms:DescribeKey": logs.ID, "logs:DescribeLogGroups": "/aws/eks/"}
+		f.Remove(gone("AWS::KMS::Key", "SecretsKeyE", account))
+		f.Remove(gone("AWS::Logs::LogGroup", "EncryptedClusterKubectlLogs", account))
+	})
+	aws, err := live.New(t.Context(), "Verifier")
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := verified(t, aws, verify.Options{Wanted: a, Stacks: true})
+	for _, want := range []string{"SecretsKey", "KubectlLogs"} {
+		if !slices.ContainsFunc(report.Findings, func(f finding.Finding) bool {
+			return f.Stack == "ekskms-ekskms" && strings.Contains(f.Resource, want) && strings.Contains(f.Message, "not in the account")
+		}) {
+			t.Errorf("%s is gone, and that is not found:\n%s", want, print(report))
+		}
+	}
+	for _, f := range report.Findings {
+		if f.Stack == "ekskms-other" {
+			t.Errorf("in the other account is found %s %s: %s", f.Rule, f.Resource, f.Message)
 		}
 	}
 }

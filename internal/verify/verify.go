@@ -246,7 +246,7 @@ func (v *verification) check() error {
 		if !v.opts.Making && slices.Contains(ofMaking, f.Rule) || v.asWritten(f) {
 			continue
 		}
-		if action := v.needed(f.Rule); action != "" {
+		if action := v.needed(f); action != "" {
 			v.note(f.Resource, "not judged: whether %s: needs %s", f.Message, action)
 			continue
 		}
@@ -307,21 +307,27 @@ var needs = map[string][]string{
 
 // needed is the first action that was refused, or failed, and without which a rule can't say
 // that something is missing.
-func (v *verification) needed(rule string) string {
-	filters := len(v.now.Of(estate.KindMetricFilter)) > 0 || v.lacks("logs:DescribeMetricFilters")
-	for _, action := range needs[rule] {
+func (v *verification) needed(f finding.Finding) string {
+	account := ""
+	for _, s := range v.now.Stacks {
+		if s.Name == f.Stack {
+			account = s.Account
+		}
+	}
+	filters := len(v.now.Of(estate.KindMetricFilter)) > 0 || v.lacks(account, "logs:DescribeMetricFilters")
+	for _, action := range needs[f.Rule] {
 		// Without a filter no alarm of CloudWatch tells of a call.
-		if v.lacks(action) && (filters || action != "cloudwatch:DescribeAlarms") {
+		if v.lacks(account, action) && (filters || action != "cloudwatch:DescribeAlarms") {
 			return action
 		}
 	}
 	return ""
 }
 
-// lacks tells whether an action did not give an answer somewhere.
-func (v *verification) lacks(action string) bool {
+// lacks tells whether an action did not give an answer in an account.
+func (v *verification) lacks(account, action string) bool {
 	return slices.ContainsFunc(v.accounts, func(a *live.Account) bool {
-		return slices.ContainsFunc(a.Unread, func(u live.Unread) bool { return u.Action == action })
+		return a.ID == account && slices.ContainsFunc(a.Unread, func(u live.Unread) bool { return u.Action == action })
 	})
 }
 

@@ -612,8 +612,12 @@ func subscriptionAttributes(a *AWS, c *call) (any, error) {
 }
 
 func queueURL(a *AWS, c *call) (any, error) {
+	owner := c.text("QueueOwnerAWSAccountId")
+	if owner == "" {
+		owner = c.account
+	}
 	for _, t := range a.Things {
-		if t.Type == "AWS::SQS::Queue" && t.Region == c.region && strings.HasSuffix(t.ARN, ":"+c.text("QueueName")) {
+		if t.Type == "AWS::SQS::Queue" && t.Account == owner && t.Region == c.region && strings.HasSuffix(t.ARN, ":"+c.text("QueueName")) {
 			return map[string]any{"QueueUrl": t.ID}, nil
 		}
 	}

@@ -35,7 +35,9 @@ type AWS struct {
 	// Refused are actions such as iam:ListRoles that are denied, as IAM names them. Failing
 	// are the codes of other errors.
 	Refused []string
-	Failing map[string]string
+	// RefusedOn are actions that are denied on what has a text in its name.
+	RefusedOn map[string]string
+	Failing   map[string]string
 	// Throttled counts the calls of an action that are refused before one is answered.
 	Throttled map[string]int
 	// Updates are those of clusters, the oldest first.
@@ -174,7 +176,8 @@ func (a *AWS) answer(c *call) (any, error) {
 	if code := a.Failing[name]; code != "" {
 		return nil, fault{http.StatusBadRequest, code, "as asked"}
 	}
-	if slices.Contains(a.Refused, name) {
+	on := a.RefusedOn[name]
+	if slices.Contains(a.Refused, name) || on != "" && strings.Contains(fmt.Sprint(c.in), on) {
 		return nil, fault{http.StatusForbidden, protocolOf(c.service).refusal(c.service), "not authorized to perform " + name}
 	}
 	handle, ok := handlers[c.service+":"+c.action]
