@@ -183,6 +183,13 @@ func (v *verification) asWanted(want *cfn.Resource, runs []*live.Resource, fill 
 			}
 		}
 	}
+	if inline := v.within[want]; inline != nil {
+		var all []any
+		for _, r := range inline {
+			all = append(all, map[string]any{"PolicyName": r.Properties["PolicyName"], "PolicyDocument": r.Properties["PolicyDocument"]})
+		}
+		properties["Policies"] = all
+	}
 	if run.ARN != "" && run.ARN != want.ARN {
 		metadata[cfn.ARNMetadata] = run.ARN
 	}
@@ -387,6 +394,13 @@ func (v *verification) differences(told map[string]bool) {
 					continue
 				}
 				v.find("differs", want.Place(), "%s", difference(name, a, b))
+			}
+		}
+	}
+	for _, account := range v.accounts {
+		for _, run := range account.Resources {
+			if holder := v.holderOf(run); holder != nil && v.of[run] == nil {
+				v.find("differs", holder.Place(), "it has the inline policy %v, which is not wanted", run.Properties["PolicyName"])
 			}
 		}
 	}

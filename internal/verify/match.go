@@ -225,6 +225,38 @@ func (v *verification) match() {
 			}
 		}
 	})
+	v.matchWithin()
+}
+
+// matchWithin finds the inline policies that are written in their principals.
+func (v *verification) matchWithin() {
+	for _, a := range v.accounts {
+		for _, run := range a.Resources {
+			holder := v.holderOf(run)
+			if v.of[run] != nil || holder == nil {
+				continue
+			}
+			for _, policy := range value.List(holder.Properties["Policies"]) {
+				if known(value.At(policy, "PolicyName")) == run.Properties["PolicyName"] {
+					v.of[run] = holder
+					v.within[holder] = append(v.within[holder], run)
+				}
+			}
+		}
+	}
+}
+
+// holderOf is the principal that is wanted and has an inline policy. Nil if there is none.
+func (v *verification) holderOf(run *live.Resource) *cfn.Resource {
+	if family(run.Type) != inlineType {
+		return nil
+	}
+	for _, of := range holders {
+		if name, ok := run.Properties[of.one].(string); ok {
+			return v.names[identityOf(of.kind, run.Account, run.Region, name)]
+		}
+	}
+	return nil
 }
 
 // unreadOf tells whether what would say that something runs was not read.

@@ -278,3 +278,36 @@ func TestRefusedElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestWithin: inline policies that are written in their roles are compared there.
+func TestWithin(t *testing.T) {
+	const template = `{"Resources":{
+		"Cluster":{"Type":"AWS::EKS::Cluster","Properties":{"Name":"c","RoleArn":{"Fn::GetAtt":["Role","Arn"]}}},
+		"Role":{"Type":"AWS::IAM::Role","Properties":{"AssumeRolePolicyDocument":{"Version":"2012-10-17","Statement":[]},"Policies":[
+			{"PolicyName":"a","PolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}}
+		]}}}}`
+	a, err := cfn.ParseAll("t", []cfn.Part{{Name: "stack", Account: account, Region: region, Data: []byte(template)}}, cfn.Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(change func(*livetest.AWS)) (found string) {
+		_, aws := deployed(t, a, change)
+		for _, f := range verified(t, aws, verify.Options{Wanted: a, Stacks: true}).Findings {
+			if f.LogicalID == "Role" {
+				found += f.Rule + ": " + f.Message
+			}
+		}
+		return found
+	}
+	if found := of(nil); found != "" {
+		t.Errorf("right after the deployment: %s", found)
+	}
+	if found := of(func(f *livetest.AWS) {
+		f.Find("AWS::IAM::Role", "stack-Role").Properties["Policies"] = []any{map[string]any{"PolicyName": "a", "PolicyDocument": map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}}}}
+	}); !strings.HasPrefix(found, "differs: Policies") {
+		t.Errorf("with another policy: %q", found)
+	}
+	if found := of(func(f *livetest.AWS) { delete(f.Find("AWS::IAM::Role", "stack-Role").Properties, "Policies") }); !strings.HasPrefix(found, "differs: Policies is not set") {
+		t.Errorf("without the policy: %q", found)
+	}
+}

@@ -77,6 +77,8 @@ type verification struct {
 	of map[*live.Resource]*cfn.Resource
 	// An inline policy of several roles runs several times.
 	runs map[*cfn.Resource][]*live.Resource
+	// within are the inline policies that stand in the principals that are wanted, by them.
+	within map[*cfn.Resource][]*live.Resource
 	// names are the IDs and ARNs of what runs and is wanted.
 	names  map[identity]*cfn.Resource
 	report finding.Report
@@ -92,7 +94,7 @@ type verification struct {
 func Run(ctx context.Context, reader Reader, opts Options) (*finding.Report, error) {
 	v := &verification{
 		opts: opts, templates: map[string]*cfn.Template{}, stacks: map[string]live.Stack{}, closed: map[spot]bool{},
-		of: map[*live.Resource]*cfn.Resource{}, runs: map[*cfn.Resource][]*live.Resource{}, names: map[identity]*cfn.Resource{}, places: map[*live.Resource]finding.Place{},
+		of: map[*live.Resource]*cfn.Resource{}, runs: map[*cfn.Resource][]*live.Resource{}, names: map[identity]*cfn.Resource{}, within: map[*cfn.Resource][]*live.Resource{}, places: map[*live.Resource]finding.Place{},
 	}
 	v.report.Tool, v.report.Rules = "ekskms verify", Rules()
 	for _, s := range slices.Concat(opts.Suppressions, opts.Accepted) {

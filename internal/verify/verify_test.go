@@ -242,6 +242,17 @@ var drifts = []drift{
 		}})
 	}, []string{"access-widened: role/Somebody"}, nil},
 	{"an access entry is gone", remove("AWS::EKS::AccessEntry", "ekskms"), []string{"missing"}, nil},
+	{"the cluster's role has a policy more", func(a *livetest.AWS) {
+		role := a.Find("AWS::EKS::Cluster", "ekskms").Properties["RoleArn"].(string)
+		a.Things = append(a.Things, &livetest.Thing{Type: "AWS::IAM::RolePolicy", ID: "x", Account: account, Region: region, Properties: map[string]any{
+			"RoleName": role[strings.LastIndex(role, "/")+1:], "PolicyName": "more", "PolicyDocument": map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}},
+		}})
+	}, []string{"differs: it has the inline policy more"}, nil},
+	{"the cluster's role is an administrator", func(a *livetest.AWS) {
+		role := a.Find("AWS::EKS::Cluster", "ekskms").Properties["RoleArn"].(string)
+		p := a.Find("AWS::IAM::Role", role[strings.LastIndex(role, "/")+1:]).Properties
+		p["ManagedPolicyArns"] = append(slices.Clone(p["ManagedPolicyArns"].([]any)), "arn:aws:iam::aws:policy/AdministratorAccess")
+	}, []string{"differs: ManagedPolicyArns", "policy-widened: EncryptedClusterClusterRole"}, nil},
 	{"a log group forgets sooner", func(a *livetest.AWS) {
 		a.Find("AWS::Logs::LogGroup", "/aws/eks/ekskms/cluster").Properties["RetentionInDays"] = 1.0
 	}, []string{"retention-weakened: 1 days"}, nil},
