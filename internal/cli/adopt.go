@@ -46,8 +46,8 @@ func newAdopt() *cobra.Command {
 			"AWS's documents contradict each other on whether a cluster of Kubernetes 1.28 or later can be\n" +
 			"brought under a CMK: what EKS answers is printed. Nothing of this was run against AWS.\n" +
 			"docs/howto/adopt.md says how the code that owns the cluster follows.",
-		Example: "  ekskms adopt --cluster payments --region eu-central-1 --out key\n" +
-			"  ekskms adopt --cluster payments --region eu-central-1 --key arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --apply",
+		Example: "  ekskms adopt --cluster payments --region eu-central-1\n" +
+			"  ekskms adopt --cluster payments --region eu-central-1 --key arn:aws:kms:eu-central-1:111122223333:key/c639a1da-c5a7-4742-2265-e05a310e579d --apply",
 		Args: noArgs,
 		RunE: f.run,
 	}

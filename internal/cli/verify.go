@@ -37,7 +37,7 @@ func newVerify() *cobra.Command {
 			"\n" +
 			"The exit code is 1 if something is found at or above --fail-on that is not accepted.\n" +
 			"docs/reference/verify.md lists all findings.",
-		Example: "  ekskms verify --file ekskms.yaml --account 111122223333 --region eu-central-1\n" +
+		Example: "  ekskms verify --file ekskms.yaml --region eu-central-1\n" +
 			"  ekskms verify --cluster payments --region eu-central-1 --fail-on high",
 		Args: upToOne,
 		RunE: flags.run,

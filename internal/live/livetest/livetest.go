@@ -44,6 +44,8 @@ type AWS struct {
 	Updates []*Update
 	// PageSize is that of all lists: 2 by default.
 	PageSize int
+	// Judge is shown each answer, by the service and the operation. Default: nobody is.
+	Judge func(service, operation string, answer any)
 	// Called are the actions that were called, as IAM names them.
 	Called map[string]int
 
@@ -184,7 +186,11 @@ func (a *AWS) answer(c *call) (any, error) {
 	if !ok {
 		return nil, fault{http.StatusNotFound, "InvalidAction", c.service + ":" + c.action}
 	}
-	return handle(a, c)
+	out, err := handle(a, c)
+	if err == nil && a.Judge != nil {
+		a.Judge(c.service, c.action, out)
+	}
+	return out, err
 }
 
 // page is one of a list, and the token of the next.
