@@ -34,7 +34,7 @@ type Rewrite struct {
 
 // Rewritten is what became of secrets.
 type Rewritten struct {
-	// Stored were stored again, Current were under the newest key already, and Gone were
+	// Stored were stored again, by this or by somebody else meanwhile, Current were under the newest key already, and Gone were
 	// deleted meanwhile.
 	Stored, Current, Gone int
 	// Failed are those that could not be written, by namespace and name, with the reason.
@@ -122,6 +122,10 @@ func (w Rewrite) one(ctx context.Context, secret *unstructured.Unstructured, don
 				done.fail(name, err)
 				return nil
 			}
+		case apierrors.IsConflict(err):
+			// It was written between each look and the write after it: others store it again.
+			done.Stored++
+			return nil
 		case (apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err)) && attempt < maxConflicts:
 			seconds, _ := apierrors.SuggestsClientDelay(err)
 			select {
