@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"github.com/ekskms/ekskms/internal/place"
@@ -162,16 +161,17 @@ func (a *AWS) Read(ctx context.Context, q Query) (*Account, error) {
 }
 
 func (a *AWS) reading(ctx context.Context, account, region string) (*reading, error) {
-	cfg, err := a.in(ctx, account, region)
+	cfg, err := a.at(region)
 	if err != nil {
 		return nil, err
 	}
-	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	of, err := a.session(ctx, cfg, account)
 	if err != nil {
-		return nil, said("sts:GetCallerIdentity", err)
+		return nil, err
 	}
+	cfg.Credentials = of.credentials
 	return &reading{ctx: ctx, aws: a, cfg: cfg, seen: map[string]bool{}, at: &Account{
-		Partition: place.Partition(cfg.Region), ID: aws.ToString(who.Account), Region: cfg.Region, Caller: aws.ToString(who.Arn),
+		Partition: place.Partition(cfg.Region), ID: of.account, Region: cfg.Region, Caller: of.arn,
 	}}, nil
 }
 
@@ -248,6 +248,25 @@ func (r *reading) ask(action, on string, call func() error) (outcome, *Unread) {
 		r.at.Unread = append(r.at.Unread, *found)
 	}
 	return unread, found
+}
+
+// pages asks for the pages of a list, of which next reads one.
+func (r *reading) pages(action, on string, more func() bool, next func() error) {
+	r.ask(action, on, func() error {
+		for more() {
+			if err := next(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// in is the configuration for a Region, or for that which is read.
+func (r *reading) in(region string) aws.Config {
+	c := r.cfg.Copy()
+	c.Region = cmp.Or(region, c.Region)
+	return c
 }
 
 // set fills in what one call says of a resource, or that it could not be read.

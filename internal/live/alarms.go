@@ -81,11 +81,8 @@ func (r *reading) topic(arn string) (key string) {
 	if !r.first("AWS::SNS::Topic", arn) {
 		return ""
 	}
-	cfg := r.cfg.Copy()
 	at, _ := place.ParseARN(arn)
-	if at.Region != "" {
-		cfg.Region = at.Region
-	}
+	cfg := r.in(at.Region)
 	client := sns.NewFromConfig(cfg)
 	on := "topic " + arn
 	one := &Resource{Type: "AWS::SNS::Topic", ID: arn, ARN: arn, Region: cfg.Region, Properties: map[string]any{"TopicName": at.Resource}}
@@ -111,33 +108,31 @@ func (r *reading) topic(arn string) (key string) {
 	}
 	r.add(one)
 	r.add(policy)
-	r.ask("sns:ListSubscriptionsByTopic", on, func() error {
-		pages := sns.NewListSubscriptionsByTopicPaginator(client, &sns.ListSubscriptionsByTopicInput{TopicArn: &arn})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
+	pages := sns.NewListSubscriptionsByTopicPaginator(client, &sns.ListSubscriptionsByTopicInput{TopicArn: &arn})
+	r.pages("sns:ListSubscriptionsByTopic", on, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range page.Subscriptions {
+			id := aws.ToString(s.SubscriptionArn)
+			sub := r.add(&Resource{Type: "AWS::SNS::Subscription", Region: cfg.Region, ID: id, Properties: settings(map[string]any{
+				"TopicArn": arn, "Protocol": s.Protocol, "Endpoint": s.Endpoint,
+			})})
+			if sub.State.Pending = !strings.HasPrefix(id, "arn:"); sub.State.Pending {
+				sub.ID = ""
+				continue
 			}
-			for _, s := range page.Subscriptions {
-				id := aws.ToString(s.SubscriptionArn)
-				sub := r.add(&Resource{Type: "AWS::SNS::Subscription", Region: cfg.Region, ID: id, Properties: settings(map[string]any{
-					"TopicArn": arn, "Protocol": s.Protocol, "Endpoint": s.Endpoint,
-				})})
-				if sub.State.Pending = !strings.HasPrefix(id, "arn:"); sub.State.Pending {
-					sub.ID = ""
-					continue
+			sub.ARN = id
+			r.set(sub, "sns:GetSubscriptionAttributes", "a subscription of "+on, []string{"FilterPolicy"}, func() error {
+				out, err := client.GetSubscriptionAttributes(r.ctx, &sns.GetSubscriptionAttributesInput{SubscriptionArn: &id})
+				if err == nil {
+					text := out.Attributes["FilterPolicy"]
+					sub.Properties["FilterPolicy"] = document(&text)
+					sub.State.Pending = out.Attributes["PendingConfirmation"] == "true"
 				}
-				sub.ARN = id
-				r.set(sub, "sns:GetSubscriptionAttributes", "a subscription of "+on, []string{"FilterPolicy"}, func() error {
-					out, err := client.GetSubscriptionAttributes(r.ctx, &sns.GetSubscriptionAttributesInput{SubscriptionArn: &id})
-					if err == nil {
-						text := out.Attributes["FilterPolicy"]
-						sub.Properties["FilterPolicy"] = document(&text)
-						sub.State.Pending = out.Attributes["PendingConfirmation"] == "true"
-					}
-					return err
-				})
-			}
+				return err
+			})
 		}
 		return nil
 	})
@@ -146,11 +141,11 @@ func (r *reading) topic(arn string) (key string) {
 
 // queue reads a queue, by its ARN or URL, and returns its key.
 func (r *reading) queue(name string) (key string) {
-	cfg := r.cfg.Copy()
+	cfg := r.in("")
 	queue := name[strings.LastIndexAny(name, ":/")+1:]
 	in := &sqs.GetQueueUrlInput{QueueName: &queue}
 	if arn, ok := place.ParseARN(name); ok {
-		cfg.Region = arn.Region
+		cfg = r.in(arn.Region)
 		if arn.AccountID != r.at.ID {
 			in.QueueOwnerAWSAccountId = &arn.AccountID
 		}
@@ -195,43 +190,39 @@ func (r *reading) filters(groups []string) (topics []string) {
 		if !r.first("AWS::Logs::MetricFilter", group) {
 			continue
 		}
-		r.ask("logs:DescribeMetricFilters", "log group "+group, func() error {
-			pages := cloudwatchlogs.NewDescribeMetricFiltersPaginator(client, &cloudwatchlogs.DescribeMetricFiltersInput{LogGroupName: &group})
-			for pages.HasMorePages() {
-				page, err := pages.NextPage(r.ctx)
-				if err != nil {
-					return err
-				}
-				for _, f := range page.MetricFilters {
-					var to []any
-					for _, t := range f.MetricTransformations {
-						to = append(to, object(map[string]any{"MetricName": t.MetricName, "MetricNamespace": t.MetricNamespace, "MetricValue": t.MetricValue}))
-					}
-					r.add(&Resource{Type: "AWS::Logs::MetricFilter", ID: aws.ToString(f.FilterName), Properties: settings(map[string]any{
-						"LogGroupName": group, "FilterPattern": aws.ToString(f.FilterPattern), "MetricTransformations": to,
-					})})
-					found = true
-				}
-			}
-			return nil
-		})
-	}
-	r.ask("cloudwatch:DescribeAlarms", "the alarms of "+r.at.Region, func() error {
-		pages := cloudwatch.NewDescribeAlarmsPaginator(cloudwatch.NewFromConfig(r.cfg), &cloudwatch.DescribeAlarmsInput{})
-		for pages.HasMorePages() {
+		pages := cloudwatchlogs.NewDescribeMetricFiltersPaginator(client, &cloudwatchlogs.DescribeMetricFiltersInput{LogGroupName: &group})
+		r.pages("logs:DescribeMetricFilters", "log group "+group, pages.HasMorePages, func() error {
 			page, err := pages.NextPage(r.ctx)
 			if err != nil {
 				return err
 			}
-			for _, a := range page.MetricAlarms {
-				r.add(&Resource{Type: "AWS::CloudWatch::Alarm", ID: aws.ToString(a.AlarmName), ARN: aws.ToString(a.AlarmArn), Properties: settings(map[string]any{
-					"AlarmName": a.AlarmName, "MetricName": a.MetricName, "Namespace": a.Namespace, "ComparisonOperator": string(a.ComparisonOperator), "Threshold": a.Threshold,
-					"Statistic": string(a.Statistic), "EvaluationPeriods": a.EvaluationPeriods, "Period": a.Period, "ActionsEnabled": a.ActionsEnabled, "AlarmActions": texts(a.AlarmActions),
+			for _, f := range page.MetricFilters {
+				var to []any
+				for _, t := range f.MetricTransformations {
+					to = append(to, object(map[string]any{"MetricName": t.MetricName, "MetricNamespace": t.MetricNamespace, "MetricValue": t.MetricValue}))
+				}
+				r.add(&Resource{Type: "AWS::Logs::MetricFilter", ID: aws.ToString(f.FilterName), Properties: settings(map[string]any{
+					"LogGroupName": group, "FilterPattern": aws.ToString(f.FilterPattern), "MetricTransformations": to,
 				})})
-				for _, to := range a.AlarmActions {
-					if arn, _ := place.ParseARN(to); arn.Service == "sns" && found {
-						topics = append(topics, to)
-					}
+				found = true
+			}
+			return nil
+		})
+	}
+	pages := cloudwatch.NewDescribeAlarmsPaginator(cloudwatch.NewFromConfig(r.cfg), &cloudwatch.DescribeAlarmsInput{})
+	r.pages("cloudwatch:DescribeAlarms", "the alarms of "+r.at.Region, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err != nil {
+			return err
+		}
+		for _, a := range page.MetricAlarms {
+			r.add(&Resource{Type: "AWS::CloudWatch::Alarm", ID: aws.ToString(a.AlarmName), ARN: aws.ToString(a.AlarmArn), Properties: settings(map[string]any{
+				"AlarmName": a.AlarmName, "MetricName": a.MetricName, "Namespace": a.Namespace, "ComparisonOperator": string(a.ComparisonOperator), "Threshold": a.Threshold,
+				"Statistic": string(a.Statistic), "EvaluationPeriods": a.EvaluationPeriods, "Period": a.Period, "ActionsEnabled": a.ActionsEnabled, "AlarmActions": texts(a.AlarmActions),
+			})})
+			for _, to := range a.AlarmActions {
+				if arn, _ := place.ParseARN(to); arn.Service == "sns" && found {
+					topics = append(topics, to)
 				}
 			}
 		}

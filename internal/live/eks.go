@@ -26,7 +26,7 @@ func (r *reading) cluster(name string) (keys []string) {
 		one.State.Status = string(c.Status)
 		if c.Health != nil {
 			for _, issue := range c.Health.Issues {
-				one.State.Troubles = append(one.State.Troubles, string(issue.Code)+": "+strings.TrimSuffix(aws.ToString(issue.Message), "."))
+				one.State.Troubles = append(one.State.Troubles, trouble(string(issue.Code), issue.Message))
 			}
 		}
 		for _, e := range c.EncryptionConfig {
@@ -100,16 +100,13 @@ func clusterProperties(c *types.Cluster) map[string]any {
 
 func (r *reading) entries(client *eks.Client, cluster, on string) {
 	var principals []string
-	r.ask("eks:ListAccessEntries", on, func() error {
-		pages := eks.NewListAccessEntriesPaginator(client, &eks.ListAccessEntriesInput{ClusterName: &cluster})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
-			}
+	pages := eks.NewListAccessEntriesPaginator(client, &eks.ListAccessEntriesInput{ClusterName: &cluster})
+	r.pages("eks:ListAccessEntries", on, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err == nil {
 			principals = append(principals, page.AccessEntries...)
 		}
-		return nil
+		return err
 	})
 	for _, principal := range principals {
 		one := &Resource{Type: "AWS::EKS::AccessEntry", ID: principal + "|" + cluster, Properties: map[string]any{"ClusterName": cluster, "PrincipalArn": principal}}
@@ -153,16 +150,13 @@ func (r *reading) entries(client *eks.Client, cluster, on string) {
 
 func (r *reading) associations(client *eks.Client, cluster, on string) {
 	var all []types.PodIdentityAssociationSummary
-	r.ask("eks:ListPodIdentityAssociations", on, func() error {
-		pages := eks.NewListPodIdentityAssociationsPaginator(client, &eks.ListPodIdentityAssociationsInput{ClusterName: &cluster})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
-			}
+	pages := eks.NewListPodIdentityAssociationsPaginator(client, &eks.ListPodIdentityAssociationsInput{ClusterName: &cluster})
+	r.pages("eks:ListPodIdentityAssociations", on, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err == nil {
 			all = append(all, page.Associations...)
 		}
-		return nil
+		return err
 	})
 	for _, a := range all {
 		one := &Resource{Type: "AWS::EKS::PodIdentityAssociation", ID: aws.ToString(a.AssociationArn), ARN: aws.ToString(a.AssociationArn), Properties: settings(map[string]any{
@@ -183,16 +177,13 @@ func (r *reading) associations(client *eks.Client, cluster, on string) {
 
 func (r *reading) nodeGroups(client *eks.Client, cluster, on string) {
 	var names []string
-	r.ask("eks:ListNodegroups", on, func() error {
-		pages := eks.NewListNodegroupsPaginator(client, &eks.ListNodegroupsInput{ClusterName: &cluster})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
-			}
+	pages := eks.NewListNodegroupsPaginator(client, &eks.ListNodegroupsInput{ClusterName: &cluster})
+	r.pages("eks:ListNodegroups", on, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err == nil {
 			names = append(names, page.Nodegroups...)
 		}
-		return nil
+		return err
 	})
 	for _, name := range names {
 		one := &Resource{Type: "AWS::EKS::Nodegroup", ID: cluster + "/" + name, Properties: map[string]any{"ClusterName": cluster, "NodegroupName": name}}
@@ -206,7 +197,7 @@ func (r *reading) nodeGroups(client *eks.Client, cluster, on string) {
 			one.Properties["Version"], one.Properties["NodeRole"] = plain(n.Version), plain(n.NodeRole)
 			if n.Health != nil {
 				for _, issue := range n.Health.Issues {
-					one.State.Troubles = append(one.State.Troubles, string(issue.Code)+": "+strings.TrimSuffix(aws.ToString(issue.Message), "."))
+					one.State.Troubles = append(one.State.Troubles, trouble(string(issue.Code), issue.Message))
 				}
 			}
 			return nil
@@ -218,16 +209,13 @@ func (r *reading) nodeGroups(client *eks.Client, cluster, on string) {
 
 func (r *reading) addOns(client *eks.Client, cluster, on string) {
 	var names []string
-	r.ask("eks:ListAddons", on, func() error {
-		pages := eks.NewListAddonsPaginator(client, &eks.ListAddonsInput{ClusterName: &cluster})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
-			}
+	pages := eks.NewListAddonsPaginator(client, &eks.ListAddonsInput{ClusterName: &cluster})
+	r.pages("eks:ListAddons", on, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err == nil {
 			names = append(names, page.Addons...)
 		}
-		return nil
+		return err
 	})
 	for _, name := range names {
 		one := &Resource{Type: "AWS::EKS::Addon", ID: cluster + "|" + name, Properties: map[string]any{"ClusterName": cluster, "AddonName": name}}
@@ -239,7 +227,7 @@ func (r *reading) addOns(client *eks.Client, cluster, on string) {
 			one.Properties["AddonVersion"] = plain(out.Addon.AddonVersion)
 			if out.Addon.Health != nil {
 				for _, issue := range out.Addon.Health.Issues {
-					one.State.Troubles = append(one.State.Troubles, string(issue.Code)+": "+strings.TrimSuffix(aws.ToString(issue.Message), "."))
+					one.State.Troubles = append(one.State.Troubles, trouble(string(issue.Code), issue.Message))
 				}
 			}
 			return nil
@@ -251,16 +239,13 @@ func (r *reading) addOns(client *eks.Client, cluster, on string) {
 
 func (r *reading) identities(client *eks.Client, cluster, on string) {
 	var all []types.IdentityProviderConfig
-	r.ask("eks:ListIdentityProviderConfigs", on, func() error {
-		pages := eks.NewListIdentityProviderConfigsPaginator(client, &eks.ListIdentityProviderConfigsInput{ClusterName: &cluster})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
-			}
+	pages := eks.NewListIdentityProviderConfigsPaginator(client, &eks.ListIdentityProviderConfigsInput{ClusterName: &cluster})
+	r.pages("eks:ListIdentityProviderConfigs", on, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err == nil {
 			all = append(all, page.IdentityProviderConfigs...)
 		}
-		return nil
+		return err
 	})
 	for _, p := range all {
 		one := &Resource{Type: "AWS::EKS::IdentityProviderConfig", ID: cluster + "/oidc/" + aws.ToString(p.Name), Properties: map[string]any{"ClusterName": cluster, "Type": "oidc"}}
@@ -276,4 +261,9 @@ func (r *reading) identities(client *eks.Client, cluster, on string) {
 			r.add(one)
 		}
 	}
+}
+
+// trouble is what EKS says is wrong.
+func trouble(code string, message *string) string {
+	return code + ": " + strings.TrimSuffix(aws.ToString(message), ".")
 }

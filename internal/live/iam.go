@@ -9,6 +9,13 @@ import (
 // principals reads all roles, users and groups of the account, with their policies: who may
 // use a key whose policy leaves that to IAM is only known when all are.
 func (r *reading) principals() {
+	id := r.at.Partition + " " + r.at.ID
+	if known, ok := r.aws.principals[id]; ok {
+		r.at.Resources, r.at.Unread = append(r.at.Resources, known.Resources...), append(r.at.Unread, known.Unread...)
+		return
+	}
+	resources, unread := len(r.at.Resources), len(r.at.Unread)
+	defer func() { r.aws.principals[id] = Account{Resources: r.at.Resources[resources:], Unread: r.at.Unread[unread:]} }()
 	r.ask("iam:GetAccountAuthorizationDetails", "account "+r.at.ID, func() error {
 		pages := iam.NewGetAccountAuthorizationDetailsPaginator(iam.NewFromConfig(r.cfg), &iam.GetAccountAuthorizationDetailsInput{
 			Filter: []types.EntityType{types.EntityTypeRole, types.EntityTypeUser, types.EntityTypeGroup, types.EntityTypeLocalManagedPolicy},

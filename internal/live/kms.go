@@ -21,13 +21,11 @@ func (r *reading) key(name string) {
 	if name == "" || r.stop != nil {
 		return
 	}
-	cfg := r.cfg.Copy()
-	if arn, ok := place.ParseARN(name); ok {
-		if arn.Service != "kms" {
-			return
-		}
-		cfg.Region = arn.Region
+	arn, isARN := place.ParseARN(name)
+	if isARN && arn.Service != "kms" {
+		return
 	}
+	cfg := r.in(arn.Region)
 	if !r.first("AWS::KMS::Key", cfg.Region+" "+name[strings.LastIndex(name, "/")+1:]) && !strings.Contains(name, "alias/") {
 		return
 	}
@@ -95,16 +93,14 @@ func (r *reading) key(name string) {
 		}
 		return nil
 	})
-	r.ask("kms:ListGrants", on, func() error {
-		pages := kms.NewListGrantsPaginator(client, &kms.ListGrantsInput{KeyId: of})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
-			}
-			for _, g := range page.Grants {
-				one.State.Grants = append(one.State.Grants, grant(g))
-			}
+	pages := kms.NewListGrantsPaginator(client, &kms.ListGrantsInput{KeyId: of})
+	r.pages("kms:ListGrants", on, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err != nil {
+			return err
+		}
+		for _, g := range page.Grants {
+			one.State.Grants = append(one.State.Grants, grant(g))
 		}
 		return nil
 	})
@@ -127,18 +123,16 @@ func (r *reading) key(name string) {
 		r.at.Unread = append(r.at.Unread, one.Properties["KeyPolicy"].(Unread))
 	}
 	r.add(one)
-	r.ask("kms:ListAliases", on, func() error {
-		pages := kms.NewListAliasesPaginator(client, &kms.ListAliasesInput{KeyId: &id})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
-			}
-			for _, a := range page.Aliases {
-				r.add(&Resource{Type: "AWS::KMS::Alias", Region: cfg.Region, ID: aws.ToString(a.AliasName), ARN: aws.ToString(a.AliasArn), Properties: settings(map[string]any{
-					"AliasName": a.AliasName, "TargetKeyId": a.TargetKeyId,
-				})})
-			}
+	aliases := kms.NewListAliasesPaginator(client, &kms.ListAliasesInput{KeyId: &id})
+	r.pages("kms:ListAliases", on, aliases.HasMorePages, func() error {
+		page, err := aliases.NextPage(r.ctx)
+		if err != nil {
+			return err
+		}
+		for _, a := range page.Aliases {
+			r.add(&Resource{Type: "AWS::KMS::Alias", Region: cfg.Region, ID: aws.ToString(a.AliasName), ARN: aws.ToString(a.AliasArn), Properties: settings(map[string]any{
+				"AliasName": a.AliasName, "TargetKeyId": a.TargetKeyId,
+			})})
 		}
 		return nil
 	})

@@ -25,8 +25,17 @@ import (
 type AWS struct {
 	config aws.Config
 	role   string // of other accounts
-	// callers are the accounts of the credentials, by partition.
-	callers map[string]string
+	// sessions are those that were begun, by partition and account, without one for that of the
+	// credentials.
+	sessions map[string]*session
+	// principals were read, by partition and account: they are in no Region.
+	principals map[string]Account
+}
+
+// session is that of the credentials, or of a role of another account.
+type session struct {
+	credentials  aws.CredentialsProvider
+	account, arn string
 }
 
 // New finds credentials. role is the name, with its path, of the IAM role to assume in
@@ -36,7 +45,7 @@ func New(ctx context.Context, role string) (*AWS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the AWS configuration can't be read: %w", err)
 	}
-	return &AWS{config: c, role: role, callers: map[string]string{}}, nil
+	return &AWS{config: c, role: role, sessions: map[string]*session{}, principals: map[string]Account{}}, nil
 }
 
 // at is the configuration for a Region, or that of the environment.
@@ -58,33 +67,42 @@ func (a *AWS) in(ctx context.Context, account, region string) (aws.Config, error
 	if err != nil || account == "" {
 		return c, err
 	}
-	caller, err := a.caller(ctx, c)
-	switch {
-	case err != nil:
+	of, err := a.session(ctx, c, account)
+	if err != nil {
 		return c, err
-	case caller == account:
-	case a.role == "":
-		return c, fmt.Errorf("the credentials are of account %s, and not of %s: use those of that account, or name a role to assume there with --role-name", caller, account)
-	default:
+	}
+	c.Credentials = of.credentials
+	return c, nil
+}
+
+// session begins a session in an account, once. Without an account it is that of the
+// credentials.
+func (a *AWS) session(ctx context.Context, c aws.Config, account string) (*session, error) {
+	id := place.Partition(c.Region) + " " + account
+	if of := a.sessions[id]; of != nil {
+		return of, nil
+	}
+	if account != "" {
+		own, err := a.session(ctx, c, "")
+		switch {
+		case err != nil:
+			return nil, err
+		case own.account == account:
+			return own, nil
+		case a.role == "":
+			return nil, fmt.Errorf("the credentials are of account %s, and not of %s: use those of that account, or name a role to assume there with --role-name", own.account, account)
+		}
 		arn := place.In(account, c.Region).IAM("role/" + a.role)
 		c.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(c), arn, func(o *stscreds.AssumeRoleOptions) {
 			o.RoleSessionName = "ekskms"
 		}))
 	}
-	return c, nil
-}
-
-// caller is the account of the credentials.
-func (a *AWS) caller(ctx context.Context, c aws.Config) (string, error) {
-	partition := place.Partition(c.Region)
-	if a.callers[partition] == "" {
-		who, err := sts.NewFromConfig(c).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
-		if err != nil {
-			return "", said("sts:GetCallerIdentity", err)
-		}
-		a.callers[partition] = aws.ToString(who.Account)
+	who, err := sts.NewFromConfig(c).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return nil, said("sts:GetCallerIdentity", err)
 	}
-	return a.callers[partition], nil
+	a.sessions[id] = &session{c.Credentials, aws.ToString(who.Account), aws.ToString(who.Arn)}
+	return a.sessions[id], nil
 }
 
 // Here is the account of the credentials, and the Region: that which is given, or that of the
@@ -94,8 +112,11 @@ func (a *AWS) Here(ctx context.Context, region string) (account, here string, er
 	if err != nil {
 		return "", "", err
 	}
-	account, err = a.caller(ctx, c)
-	return account, c.Region, err
+	own, err := a.session(ctx, c, "")
+	if err != nil {
+		return "", "", err
+	}
+	return own.account, c.Region, nil
 }
 
 // said is an error of AWS in one line, without what only a developer of the SDK needs.

@@ -78,20 +78,18 @@ func (r *reading) stack(client *cloudformation.Client, id string, one *Stack) {
 	if what == answered && !one.There {
 		return
 	}
-	r.ask("cloudformation:ListStackResources", on, func() error {
-		pages := cloudformation.NewListStackResourcesPaginator(client, &cloudformation.ListStackResourcesInput{StackName: &id})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
-			}
-			for _, s := range page.StackResourceSummaries {
-				if s.ResourceStatus != types.ResourceStatusDeleteComplete {
-					one.Resources[aws.ToString(s.LogicalResourceId)] = aws.ToString(s.PhysicalResourceId)
-				}
-			}
-			one.There = true
+	pages := cloudformation.NewListStackResourcesPaginator(client, &cloudformation.ListStackResourcesInput{StackName: &id})
+	r.pages("cloudformation:ListStackResources", on, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err != nil {
+			return err
 		}
+		for _, s := range page.StackResourceSummaries {
+			if s.ResourceStatus != types.ResourceStatusDeleteComplete {
+				one.Resources[aws.ToString(s.LogicalResourceId)] = aws.ToString(s.PhysicalResourceId)
+			}
+		}
+		one.There = true
 		return nil
 	})
 	if one.Drift != string(types.StackDriftStatusDrifted) {

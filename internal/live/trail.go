@@ -29,10 +29,7 @@ func (r *reading) trails() (all []trail) {
 		return err
 	})
 	for _, t := range found {
-		cfg := r.cfg.Copy()
-		if home := aws.ToString(t.HomeRegion); home != "" {
-			cfg.Region = home
-		}
+		cfg := r.in(aws.ToString(t.HomeRegion))
 		client := cloudtrail.NewFromConfig(cfg)
 		one := &Resource{Type: "AWS::CloudTrail::Trail", ID: aws.ToString(t.Name), ARN: aws.ToString(t.TrailARN), Region: cfg.Region, Properties: settings(map[string]any{
 			"TrailName": t.Name, "S3BucketName": t.S3BucketName, "S3KeyPrefix": t.S3KeyPrefix, "KMSKeyId": t.KmsKeyId, "IsMultiRegionTrail": t.IsMultiRegionTrail,
@@ -236,22 +233,20 @@ func (r *reading) logGroup(name string) (key string) {
 	if !r.first("AWS::Logs::LogGroup", name) {
 		return ""
 	}
-	r.ask("logs:DescribeLogGroups", "log group "+name, func() error {
-		pages := cloudwatchlogs.NewDescribeLogGroupsPaginator(cloudwatchlogs.NewFromConfig(r.cfg), &cloudwatchlogs.DescribeLogGroupsInput{LogGroupNamePrefix: &name})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(r.ctx)
-			if err != nil {
-				return err
+	pages := cloudwatchlogs.NewDescribeLogGroupsPaginator(cloudwatchlogs.NewFromConfig(r.cfg), &cloudwatchlogs.DescribeLogGroupsInput{LogGroupNamePrefix: &name})
+	r.pages("logs:DescribeLogGroups", "log group "+name, pages.HasMorePages, func() error {
+		page, err := pages.NextPage(r.ctx)
+		if err != nil {
+			return err
+		}
+		for _, g := range page.LogGroups {
+			if aws.ToString(g.LogGroupName) != name {
+				continue
 			}
-			for _, g := range page.LogGroups {
-				if aws.ToString(g.LogGroupName) != name {
-					continue
-				}
-				key = aws.ToString(g.KmsKeyId)
-				r.add(&Resource{Type: "AWS::Logs::LogGroup", ID: name, ARN: place.In(r.at.ID, r.at.Region).ARN("logs", "log-group:"+name+":*"), Properties: settings(map[string]any{
-					"LogGroupName": name, "RetentionInDays": g.RetentionInDays, "KmsKeyId": g.KmsKeyId,
-				})})
-			}
+			key = aws.ToString(g.KmsKeyId)
+			r.add(&Resource{Type: "AWS::Logs::LogGroup", ID: name, ARN: place.In(r.at.ID, r.at.Region).ARN("logs", "log-group:"+name+":*"), Properties: settings(map[string]any{
+				"LogGroupName": name, "RetentionInDays": g.RetentionInDays, "KmsKeyId": g.KmsKeyId,
+			})})
 		}
 		return nil
 	})
