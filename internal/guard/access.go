@@ -135,7 +135,7 @@ func compact(v any) string {
 		return s
 	}
 	data, err := json.Marshal(v)
-	if err != nil {
+	if err != nil || value.IsUnknown(v) {
 		return value.Show(v)
 	}
 	return string(data)

@@ -1,6 +1,8 @@
 package live
 
 import (
+	"slices"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
@@ -15,7 +17,9 @@ func (r *reading) principals() {
 		return
 	}
 	resources, unread := len(r.at.Resources), len(r.at.Unread)
-	defer func() { r.aws.principals[id] = Account{Resources: r.at.Resources[resources:], Unread: r.at.Unread[unread:]} }()
+	defer func() {
+		r.aws.principals[id] = Account{Resources: slices.Clone(r.at.Resources[resources:]), Unread: slices.Clone(r.at.Unread[unread:])}
+	}()
 	r.ask("iam:GetAccountAuthorizationDetails", "account "+r.at.ID, func() error {
 		pages := iam.NewGetAccountAuthorizationDetailsPaginator(iam.NewFromConfig(r.cfg), &iam.GetAccountAuthorizationDetailsInput{
 			Filter: []types.EntityType{types.EntityTypeRole, types.EntityTypeUser, types.EntityTypeGroup, types.EntityTypeLocalManagedPolicy},
