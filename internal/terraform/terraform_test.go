@@ -19,6 +19,7 @@ import (
 	"github.com/ekskms/ekskms/internal/config"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/terraform"
+	"github.com/ekskms/ekskms/internal/terraform/terraformtest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files, and where Terraform is, the schema")
@@ -194,16 +195,11 @@ func find(t *testing.T) cli {
 	if err != nil {
 		t.Skip("no terraform here: TestSchema holds the modules against the provider's schema")
 	}
-	for _, pattern := range []string{"/*/registry.terraform.io", "/*/*/registry.terraform.io", "/*/*/*/registry.terraform.io"} {
-		mirrors, _ := filepath.Glob(filepath.FromSlash(pattern))
-		for _, mirror := range mirrors {
-			if _, err := os.Stat(filepath.Join(mirror, "hashicorp", "aws")); err == nil {
-				return cli{binary: binary, plugins: filepath.Dir(mirror)}
-			}
-		}
+	plugins := terraformtest.Mirror()
+	if plugins == "" {
+		t.Skip("no mirror with the AWS provider here: TestSchema holds the modules against its schema")
 	}
-	t.Skip("no mirror with the AWS provider here: TestSchema holds the modules against its schema")
-	return cli{}
+	return cli{binary: binary, plugins: plugins}
 }
 
 func (c cli) run(t *testing.T, dir string, args ...string) ([]byte, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/guard"
+	"github.com/ekskms/ekskms/internal/terraform/terraformtest"
 	"github.com/ekskms/ekskms/internal/tfplan"
 )
 
@@ -453,15 +454,7 @@ func TestRealPlans(t *testing.T) {
 	if err != nil {
 		t.Skip("no terraform here: the plans that are kept stand")
 	}
-	plugins := ""
-	for _, pattern := range []string{"/*/registry.terraform.io", "/*/*/registry.terraform.io", "/*/*/*/registry.terraform.io"} {
-		mirrors, _ := filepath.Glob(filepath.FromSlash(pattern))
-		for _, mirror := range mirrors {
-			if _, err := os.Stat(filepath.Join(mirror, "hashicorp", "aws")); err == nil {
-				plugins = filepath.Dir(mirror)
-			}
-		}
-	}
+	plugins := terraformtest.Mirror()
 	if plugins == "" {
 		t.Skip("no mirror with the AWS provider here: the plans that are kept stand")
 	}

@@ -6,10 +6,10 @@ import (
 	"context"
 	"io"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/ekskms/ekskms/internal/cli"
+	"github.com/ekskms/ekskms/internal/terraform/terraformtest"
 )
 
 // module writes the default module of 'ekskms generate terraform'.
@@ -24,13 +24,8 @@ func module(t *testing.T, dir string) {
 // fromMirror has Terraform take its providers from a mirror on this machine, if there is one.
 // Else it downloads them.
 func fromMirror() []string {
-	for _, pattern := range []string{"/*/registry.terraform.io", "/*/*/registry.terraform.io", "/*/*/*/registry.terraform.io"} {
-		mirrors, _ := filepath.Glob(filepath.FromSlash(pattern))
-		for _, mirror := range mirrors {
-			if _, err := os.Stat(filepath.Join(mirror, "hashicorp", "aws")); err == nil {
-				return []string{"-plugin-dir=" + filepath.Dir(mirror)}
-			}
-		}
+	if mirror := terraformtest.Mirror(); mirror != "" {
+		return []string{"-plugin-dir=" + mirror}
 	}
 	return nil
 }

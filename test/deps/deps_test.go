@@ -65,6 +65,7 @@ var rooms = []room{
 	{"internal/blueprint", makes, "a cluster and all around it as data: what every renderer asks", []string{"internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
 	{"internal/manifest", makes, "Kubernetes objects as typed values", []string{"internal/eksversion", "internal/reveal"}, false},
 	{"internal/terraform", makes, "the blueprint as HCL", []string{"internal/blueprint", "internal/iampolicy", "internal/keypolicy", "internal/manifest", "internal/place", "internal/tamper"}, false},
+	{"internal/terraform/terraformtest", makes, "finds Terraform's providers, for tests", nil, false},
 	{"internal/scaffold", makes, "new projects, and ejected Go source", []string{"internal/blueprint", "internal/files", "internal/place"}, false},
 	{"internal/estimate", makes, "prices and the sums", []string{"internal/blueprint", "internal/place"}, false},
 	{"internal/synth", makes, "runs the CDK app in this process; recovers jsii's panics, nobody else does", []string{"internal/blueprint", "internal/config", "internal/eksversion", "internal/files", "internal/hint", "internal/iampolicy", "internal/place", "stacks"}, true},
