@@ -73,6 +73,24 @@ func partOf(scope constructs.Construct, file *config.File, mine func(stack strin
 	return f, all
 }
 
+// ForAdoption adds a stack with the key, the trail and the alarms for a cluster that exists and
+// stays out of it, and whose role has an ARN.
+func ForAdoption(scope constructs.Construct, cluster config.Cluster, roleARN string) {
+	c := cluster.Blueprint()
+	props := stackProps(cluster, c.Tags)
+	props.Description = jsii.String("The key and the alarms of EKS cluster " + c.Name + ", which is made elsewhere")
+	s := newStack(scope, jsii.String(place.AdoptionStack(c.Name)), c.Name, props)
+	made := s.configuredKey(c)
+	made.ClusterName = &c.Name
+	key := ekskms.NewSecretsKey(s, jsii.String("SecretsKey"), made)
+	key.GrantClusterRole(awsiam.Role_FromRoleArn(s, jsii.String("ClusterRole"), &roleARN, nil))
+	audit := s.configuredAudit(c)
+	audit.SecretsKey = key
+	ekskms.NewAuditTrail(s, jsii.String("AuditTrail"), audit)
+	o := blueprint.Outputs.KeyARN
+	awscdk.NewCfnOutput(s, jsii.String(o.ID), &awscdk.CfnOutputProps{Value: key.KeyArn(), Description: jsii.String(o.Description)})
+}
+
 // configured is the stack of a cluster whose every default is filled in.
 func (f *fleet) configured(scope constructs.Construct, cluster config.Cluster) *EncryptedClusterStack {
 	c := cluster.Blueprint()

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/live"
 	"github.com/ekskms/ekskms/internal/place"
@@ -29,6 +30,10 @@ type Looked struct {
 	Role, Caller string
 	// Key is that which the cluster has. Empty if it has none of its own, but AWS's.
 	Key string
+	// Trail is the ARN of one that puts all calls to KMS in the Region on record. Empty if there
+	// is none, or none of which that is known.
+	Trail string
+	Owner Owner
 	// Report is what is found of the cluster as if it were under the key.
 	Report *finding.Report
 }
@@ -50,10 +55,13 @@ func (r asIf) Read(ctx context.Context, q live.Query) (*live.Account, error) {
 	}
 	r.looked.Account, r.looked.Region, r.looked.Caller = a.ID, a.Region, caller(a)
 	for _, one := range a.Resources {
+		if one.Type == "AWS::CloudTrail::Trail" && r.looked.Trail == "" && records(one, a.Region) {
+			r.looked.Trail = one.ARN
+		}
 		if one.Type != "AWS::EKS::Cluster" || one.ID != r.target.Cluster {
 			continue
 		}
-		r.looked.Status = one.State.Status
+		r.looked.Status, r.looked.Owner = one.State.Status, ownerOf(one.State.Tags)
 		r.looked.Version, _ = one.Properties["Version"].(string)
 		r.looked.Role, _ = one.Properties["RoleArn"].(string)
 		for _, config := range value.List(one.Properties["EncryptionConfig"]) {
@@ -65,6 +73,16 @@ func (r asIf) Read(ctx context.Context, q live.Query) (*live.Account, error) {
 		}
 	}
 	return a, nil
+}
+
+// records tells whether a trail puts all calls to KMS in a Region on record, and they arrive.
+func records(trail *live.Resource, region string) bool {
+	for _, v := range trail.Properties {
+		if _, unread := v.(live.Unread); unread {
+			return false
+		}
+	}
+	return len(trail.State.Troubles) == 0 && check.Records(trail.Properties) && (trail.Region == region || trail.Properties["IsMultiRegionTrail"] == true)
 }
 
 // caller is who is asking, as a key policy names them. A session of a role does not say the path

@@ -57,6 +57,17 @@ func (c *checker) recordsKMS(t *estate.Thing) *estate.Thing {
 	return nil
 }
 
+// Records tells whether a trail with these properties puts all calls to KMS on record, as far as
+// that is known.
+func Records(trail map[string]any) bool {
+	for _, name := range []string{"IsLogging", "EventSelectors", "AdvancedEventSelectors"} {
+		if unknown(trail[name]) {
+			return false
+		}
+	}
+	return isTrue(trail["IsLogging"], true) && leavesOutKMS(trail) == ""
+}
+
 // leavesOutKMS says how a trail's selectors leave out calls to KMS, if they do.
 // Reads count as well as writes: Decrypt is a read. Several selectors add up.
 // Source: AWS CloudTrail User Guide, "Logging management events".

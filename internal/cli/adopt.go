@@ -20,6 +20,7 @@ import (
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/live"
 	"github.com/ekskms/ekskms/internal/place"
+	"github.com/ekskms/ekskms/internal/synth"
 	"github.com/ekskms/ekskms/internal/terraform"
 	"github.com/ekskms/ekskms/internal/verify"
 )
@@ -35,8 +36,9 @@ func newAdopt() *cobra.Command {
 			"\n" +
 			"  --key ARN   judges the key as if the cluster were under it: who may use it, whether it rotates,\n" +
 			"              whether somebody would be told. Findings at or above medium end it.\n" +
-			"  --out       writes what the cluster needs for that: a Terraform module with a key whose policy\n" +
-			"              names the cluster's role as it is, a trail and alarms; with --key the statements that\n" +
+			"  --out       writes what the cluster needs for that: a Terraform module, or with --format\n" +
+			"              cloudformation a stack, with a key whose policy names the cluster's role as it is,\n" +
+			"              alarms, and a trail unless one records KMS already; with --key the statements that\n" +
 			"              the policy of that key needs\n" +
 			"  --apply     associates the key with the cluster, after its name was typed, and waits. It can't\n" +
 			"              be undone. Interrupted, the same command goes on waiting.\n" +
@@ -44,8 +46,8 @@ func newAdopt() *cobra.Command {
 			"              the key. It can be interrupted and started again at any time.\n" +
 			"\n" +
 			"AWS's documents contradict each other on whether a cluster of Kubernetes 1.28 or later can be\n" +
-			"brought under a CMK: what EKS answers is printed. Nothing of this was run against AWS.\n" +
-			"docs/howto/adopt.md says how the code that owns the cluster follows.",
+			"brought under a CMK: what EKS answers is printed. Nothing of this was run against AWS. Of a cluster\n" +
+			"that is under a key, it prints how the code that made it follows.",
 		Example: "  ekskms adopt --cluster payments --region eu-central-1\n" +
 			"  ekskms adopt --cluster payments --region eu-central-1 --key arn:aws:kms:eu-central-1:111122223333:key/c639a1da-c5a7-4742-2265-e05a310e579d --apply",
 		Args: noArgs,
@@ -58,6 +60,7 @@ func newAdopt() *cobra.Command {
 	set.StringVar(&f.target.Key, "key", "", "`ARN` of the key")
 	set.StringVar(&f.role, "role-name", "", "IAM role to assume in another account than that of the credentials: a `name`, with its path. Default: none")
 	set.StringVarP(&f.out, "out", "o", "", "`folder` to write the module, or the statements, to")
+	choice(set, &f.format, "format", "`format` of what is written", "terraform", "cloudformation")
 	set.StringVar(&f.creator, "creator", "", "`ARN` of the role that applies. Default: that of the credentials")
 	set.BoolVar(&f.force, "force", false, "replace files in the folder that have another content")
 	set.BoolVar(&f.apply, "apply", false, "associate the key with the cluster, which can't be undone")
@@ -73,7 +76,7 @@ func newAdopt() *cobra.Command {
 type adoptFlags struct {
 	target                             adopt.Target
 	role, confirm, kubeconfig, context string
-	out, creator                       string
+	out, format, creator               string
 	apply, rewrite, force              bool
 	rate                               float32
 	accepted                           []string
@@ -182,7 +185,11 @@ func (f *adoptFlags) say(cmd *cobra.Command, out io.Writer, looked *adopt.Looked
 	if err := looked.Report.WriteText(out, styleOf(cmd, out), sourceLine()); err != nil {
 		return err
 	}
-	_, err := io.WriteString(out, "\n"+steps)
+	text := "\n" + steps
+	if looked.Key != "" {
+		text = "\n" + looked.Owner.Code(f.target.Cluster, looked.Key)
+	}
+	_, err := io.WriteString(out, text)
 	return err
 }
 
@@ -199,6 +206,10 @@ func (f *adoptFlags) write(cmd *cobra.Command, looked *adopt.Looked) error {
 		return hint.Usage("the role of the cluster is not known: EKS did not say it", "allow eks:DescribeCluster")
 	}
 	text := fmt.Sprintf("clusters:\n  - name: %s\n    account: %q\n    region: %s\n    creators: [%q]\n    plugin: {enabled: false}\n", f.target.Cluster, looked.Account, looked.Region, creator)
+	if looked.Trail != "" {
+		text += "    audit: {trailArn: " + looked.Trail + "}\n"
+		notice(cmd, "the trail "+looked.Trail+" records KMS already: none is made", "")
+	}
 	source, err := config.Read("the cluster", strings.NewReader(text))
 	if err != nil {
 		return err
@@ -215,6 +226,16 @@ func (f *adoptFlags) write(cmd *cobra.Command, looked *adopt.Looked) error {
 			return err
 		}
 		return writeFolder(cmd, []artifact{{name: "statements.json", body: append(data, '\n')}}, f.out, f.force)
+	}
+	if f.format == "cloudformation" {
+		done := progress(cmd, "synthesizing")
+		_, err := synth.Run(cmd.Context(), file, synth.Options{Outdir: f.out, Adopted: looked.Role})
+		done()
+		if err != nil || quiet(cmd) {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "\nWrote %s\nNext: npx %s deploy --app %s %s\n", f.out, cdkCLI, f.out, place.AdoptionStack(cluster.Name))
+		return err
 	}
 	files, err := terraform.GenerateAdopted(cluster)
 	if err != nil {

@@ -61,6 +61,8 @@ type State struct {
 	Status string
 	// Troubles are what AWS itself says is wrong.
 	Troubles []string
+	// Tags of a cluster, in which CloudFormation and eksctl say that they made it.
+	Tags map[string]string
 	// Deletion is when a key will be deleted. Zero if it won't.
 	Deletion time.Time
 	// Grants of a key.

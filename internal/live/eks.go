@@ -23,7 +23,7 @@ func (r *reading) cluster(name string) (keys []string) {
 		}
 		c := out.Cluster
 		one.ARN, one.Properties = aws.ToString(c.Arn), clusterProperties(c)
-		one.State.Status = string(c.Status)
+		one.State.Status, one.State.Tags = string(c.Status), c.Tags
 		if c.Health != nil {
 			for _, issue := range c.Health.Issues {
 				one.State.Troubles = append(one.State.Troubles, trouble(string(issue.Code), issue.Message))

@@ -28,6 +28,9 @@ func Stack(cluster string) string {
 // clusters share.
 const Shared = "shared"
 
+// AdoptionStack is the stack with what a cluster needs that exists elsewhere.
+func AdoptionStack(cluster string) string { return Stack("adoption-" + cluster) }
+
 // SharedStack is the stack with the record of the clusters in an account and Region, and
 // AlarmsStack that with the alarms on them.
 func SharedStack(account, region string) string { return ofPlace("ekskms-shared", account, region) }

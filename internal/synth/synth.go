@@ -30,6 +30,9 @@ type Options struct {
 	Context map[string]any
 	// Validate runs CDK's template validator, which takes seconds.
 	Validate bool
+	// Adopted is the ARN of the role of the one cluster, if that exists: the stack has what it
+	// needs beside it.
+	Adopted string
 }
 
 // Node releases: aws-cdk-lib asks for 20 or later in its package.json, and jsii
@@ -95,7 +98,11 @@ func synthesize(ctx context.Context, file *config.File, outdir string, opts Opti
 	}
 	return Recover(func() error {
 		app := awscdk.NewApp(appProps(outdir, appContext))
-		stacks.FromConfig(app, file)
+		if opts.Adopted != "" {
+			stacks.ForAdoption(app, file.Clusters[0], opts.Adopted)
+		} else {
+			stacks.FromConfig(app, file)
+		}
 		app.Synth(nil)
 		return nil
 	})

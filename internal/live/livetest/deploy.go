@@ -49,6 +49,7 @@ func (a *AWS) Deploy(assembly *cfn.Assembly) {
 				thing.ARN = "arn:" + t.Partition + ":kms:" + t.Region + ":" + t.Account + ":" + thing.ID
 			case "AWS::EKS::Cluster":
 				thing.ID, thing.ARN = named("Name"), r.ARN
+				thing.State["tags"] = map[string]any{"aws:cloudformation:stack-name": t.Name, "aws:cloudformation:logical-id": id}
 			case "AWS::CloudTrail::Trail":
 				thing.ID, thing.ARN = named("TrailName"), r.ARN
 			case "AWS::SNS::Topic":
