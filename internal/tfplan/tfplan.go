@@ -30,7 +30,7 @@ func Is(data []byte) bool {
 	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return false
 	}
-	if tested(data) != nil {
+	if isTest(data) {
 		return true
 	}
 	var top struct {
@@ -42,16 +42,26 @@ func Is(data []byte) bool {
 	return json.Unmarshal(data, &top) == nil && top.FormatVersion != "" && (top.Changes != nil || top.Planned != nil || top.Values != nil)
 }
 
-// tested is the last plan or state in what a test prints, a line for each event. Nil if there
-// is none.
-func tested(data []byte) (last json.RawMessage) {
-	if first, _, _ := bytes.Cut(data, []byte("\n")); !bytes.Contains(first, []byte(`"@level"`)) {
-		return nil
-	}
+// isTest tells whether this is what a test prints, a line for each event.
+func isTest(data []byte) bool {
+	first, _, _ := bytes.Cut(data, []byte("\n"))
+	return bytes.Contains(first, []byte(`"@level"`)) && (bytes.Contains(first, []byte(`"terraform.ui"`)) || bytes.Contains(first, []byte(`"test_plan"`)))
+}
+
+// tested is the last plan or state in what a test prints. The error is why there is none.
+func tested(data []byte) (last json.RawMessage, err error) {
+	why := "'terraform test' printed no plan: give it -verbose"
 	for line := range bytes.Lines(data) {
 		var event struct {
 			Plan  json.RawMessage `json:"test_plan"`
 			State json.RawMessage `json:"test_state"`
+			Fault struct {
+				Severity, Summary string
+				Range             struct {
+					Filename string
+					Start    struct{ Line int }
+				}
+			} `json:"diagnostic"`
 		}
 		switch {
 		case json.Unmarshal(line, &event) != nil:
@@ -59,9 +69,18 @@ func tested(data []byte) (last json.RawMessage) {
 			last = event.Plan
 		case event.State != nil:
 			last = event.State
+		case event.Fault.Severity == "error" && err == nil: // what it says in full can hold values
+			why = "'terraform test' ended with an error, and printed no plan: " + event.Fault.Summary
+			if at := event.Fault.Range; at.Filename != "" {
+				why += fmt.Sprintf(", at %s:%d", at.Filename, at.Start.Line)
+			}
+			err = errors.New(why)
 		}
 	}
-	return last
+	if last == nil {
+		return nil, errors.New(why)
+	}
+	return last, nil
 }
 
 // IsBinary tells whether a file is a plan as 'terraform plan -out' writes it: a ZIP archive.
@@ -164,7 +183,11 @@ var ErrNothing = errors.New("has no resource of AWS that is read")
 // Parse reads a plan or a state.
 func Parse(name string, data []byte) (*Plan, error) {
 	p := &Plan{}
-	if plan := tested(data); plan != nil {
+	if isTest(data) {
+		plan, err := tested(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 		data = plan
 	}
 	if err := json.Unmarshal(data, p); err != nil {

@@ -115,6 +115,42 @@ func TestStyles(t *testing.T) {
 	}
 }
 
+// TestOpenTofu: plans of OpenTofu 1.10 of the same modules have the same findings.
+func TestOpenTofu(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*/tofu.json")
+	if err != nil || len(paths) < 3 {
+		t.Fatalf("%d plans of OpenTofu: %v", len(paths), err)
+	}
+	for _, path := range paths {
+		tofu := parse(t, read(t, path))
+		if data := read(t, path); !bytes.Contains(data, []byte("registry.opentofu.org")) {
+			t.Errorf("%s is no plan of OpenTofu", path)
+		}
+		terraform := parse(t, read(t, filepath.Join(filepath.Dir(path), "plan.json")))
+		if diff := cmp.Diff(findings(t, terraform), findings(t, tofu)); diff != "" {
+			t.Errorf("%s (-Terraform +OpenTofu):\n%s", path, diff)
+		}
+	}
+}
+
+// TestFailed: of a test that failed, it is told why.
+func TestFailed(t *testing.T) {
+	const lines = `{"@level":"info","@module":"terraform.ui","type":"version"}
+{"@level":"error","@message":"Error: Invalid index","@module":"terraform.ui","diagnostic":{"severity":"error","summary":"Invalid index","detail":"secret","range":{"filename":"main.tf","start":{"line":415}}}}
+`
+	if !tfplan.Is([]byte(lines)) {
+		t.Fatal("is not taken for a test")
+	}
+	_, err := tfplan.Parse("tests.json", []byte(lines))
+	if want := "tests.json: 'terraform test' ended with an error, and printed no plan: Invalid index, at main.tf:415"; err == nil || err.Error() != want {
+		t.Errorf("the error is %v", err)
+	}
+	first, _, _ := strings.Cut(lines, "\n")
+	if _, err := tfplan.Parse("tests.json", []byte(first)); err == nil || !strings.Contains(err.Error(), "-verbose") {
+		t.Errorf("without -verbose: %v", err)
+	}
+}
+
 // ours is the plan of the test of the module of the built-in default, with changes of what
 // resources are after it.
 func ours(t testing.TB, change func(changes map[string]map[string]any)) *tfplan.Plan {
@@ -458,7 +494,7 @@ func TestRealPlans(t *testing.T) {
 	if plugins == "" {
 		t.Skip("no mirror with the AWS provider here: the plans that are kept stand")
 	}
-	for _, name := range []string{"documents", "for_each", "nested_modules", "two_regions"} {
+	for _, name := range []string{"documents", "for_each", "imported_key", "nested_modules", "two_regions"} {
 		from := filepath.Join("testdata", name)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

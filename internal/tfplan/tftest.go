@@ -12,29 +12,39 @@ import (
 	"github.com/ekskms/ekskms/internal/place"
 )
 
-// madeUp are the values that stand for what AWS gives a resource, by their attributes: {h} is
-// a hash of its address, {u} one in the form of a key's ID, {r} the Region, {a} the account,
-// {p} the partition and {n} its name, or the hash if it has none yet.
+// madeUp are the values that stand for what AWS gives a resource, or what a data source says that
+// is read in the apply, by their attributes: {h} is a hash of its address, {u} one in the form of
+// a key's ID, {r} the Region, {a} the account, {p} the partition, {d} its DNS suffix and {n} its
+// name, or the hash if it has none yet. Lists and true are as Terraform writes them.
 var madeUp = map[string]map[string]string{
 	"aws_kms_key":                     {"arn": "arn:{p}:kms:{r}:{a}:key/{u}", "key_id": "{u}", "id": "{u}"},
-	"aws_kms_external_key":            {"arn": "arn:{p}:kms:{r}:{a}:key/{u}", "id": "{u}"},
+	"aws_kms_external_key":            {"arn": "arn:{p}:kms:{r}:{a}:key/{u}", "id": "{u}", "key_usage": "ENCRYPT_DECRYPT", "enabled": "true"},
 	"aws_kms_replica_key":             {"arn": "arn:{p}:kms:{r}:{a}:key/{u}", "key_id": "{u}", "id": "{u}"},
 	"aws_iam_role":                    {"arn": "arn:{p}:iam::{a}:role/{n}", "id": "{n}", "name": "{n}", "inline_policy": "[]", "managed_policy_arns": "[]"},
 	"aws_iam_policy":                  {"arn": "arn:{p}:iam::{a}:policy/{n}", "id": "arn:{p}:iam::{a}:policy/{n}"},
 	"aws_iam_user":                    {"arn": "arn:{p}:iam::{a}:user/{n}"},
-	"aws_iam_openid_connect_provider": {"arn": "arn:{p}:iam::{a}:oidc-provider/oidc.eks.{r}.amazonaws.com/id/{h}"},
-	"aws_eks_cluster":                 {"arn": "arn:{p}:eks:{r}:{a}:cluster/{n}", "id": "{n}"},
-	"aws_sns_topic":                   {"arn": "arn:{p}:sns:{r}:{a}:{n}", "id": "arn:{p}:sns:{r}:{a}:{n}"},
-	"aws_sqs_queue":                   {"arn": "arn:{p}:sqs:{r}:{a}:{n}", "url": "https://sqs.{r}.amazonaws.com/{a}/{n}", "id": "https://sqs.{r}.amazonaws.com/{a}/{n}"},
-	"aws_cloudtrail":                  {"arn": "arn:{p}:cloudtrail:{r}:{a}:trail/{n}"},
-	"aws_s3_bucket":                   {"arn": "arn:{p}:s3:::{n}", "id": "{n}", "bucket": "{n}"},
-	"aws_cloudwatch_log_group":        {"arn": "arn:{p}:logs:{r}:{a}:log-group:{n}"},
-	"aws_cloudwatch_event_rule":       {"arn": "arn:{p}:events:{r}:{a}:rule/{n}", "id": "{n}"},
-	"aws_lambda_function":             {"arn": "arn:{p}:lambda:{r}:{a}:function:{n}"},
-	"aws_launch_template":             {"id": "lt-{h}", "arn": "arn:{p}:ec2:{r}:{a}:launch-template/lt-{h}"},
-	"aws_vpc":                         {"id": "vpc-{h}", "arn": "arn:{p}:ec2:{r}:{a}:vpc/vpc-{h}"},
-	"aws_subnet":                      {"id": "subnet-{h}"},
-	"aws_security_group":              {"id": "sg-{h}"},
+	"aws_iam_openid_connect_provider": {"arn": "arn:{p}:iam::{a}:oidc-provider/oidc.eks.{r}.{d}/id/{h}"},
+	"aws_eks_cluster": {
+		"arn": "arn:{p}:eks:{r}:{a}:cluster/{n}", "id": "{n}", "endpoint": "https://{h}.gr7.{r}.eks.{d}",
+		"certificate_authority": `[{ data = "bWFkZSB1cA==" }]`, "identity": `[{ oidc = [{ issuer = "https://oidc.eks.{r}.{d}/id/{h}" }] }]`,
+	},
+	"aws_sns_topic":             {"arn": "arn:{p}:sns:{r}:{a}:{n}", "id": "arn:{p}:sns:{r}:{a}:{n}"},
+	"aws_sqs_queue":             {"arn": "arn:{p}:sqs:{r}:{a}:{n}", "url": "https://sqs.{r}.amazonaws.com/{a}/{n}", "id": "https://sqs.{r}.amazonaws.com/{a}/{n}"},
+	"aws_cloudtrail":            {"arn": "arn:{p}:cloudtrail:{r}:{a}:trail/{n}"},
+	"aws_s3_bucket":             {"arn": "arn:{p}:s3:::{n}", "id": "{n}", "bucket": "{n}"},
+	"aws_cloudwatch_log_group":  {"arn": "arn:{p}:logs:{r}:{a}:log-group:{n}"},
+	"aws_cloudwatch_event_rule": {"arn": "arn:{p}:events:{r}:{a}:rule/{n}", "id": "{n}"},
+	"aws_lambda_function":       {"arn": "arn:{p}:lambda:{r}:{a}:function:{n}"},
+	"aws_launch_template":       {"id": "lt-{h}", "arn": "arn:{p}:ec2:{r}:{a}:launch-template/lt-{h}"},
+	"aws_vpc":                   {"id": "vpc-{h}", "arn": "arn:{p}:ec2:{r}:{a}:vpc/vpc-{h}"},
+	"aws_subnet":                {"id": "subnet-{h}"},
+	"aws_security_group":        {"id": "sg-{h}"},
+
+	"data.aws_caller_identity":     {"account_id": "{a}", "id": "{a}", "arn": "arn:{p}:iam::{a}:root"},
+	"data.aws_partition":           {"partition": "{p}", "id": "{p}", "dns_suffix": "{d}"},
+	"data.aws_region":              {"name": "{r}", "id": "{r}"},
+	"data.aws_iam_session_context": {"issuer_arn": "arn:{p}:iam::{a}:role/{n}"},
+	"data.tls_certificate":         {"certificates": `[{ sha1_fingerprint = "0000000000000000000000000000000000000000" }]`},
 }
 
 // defaultKeyPolicy is that of a key that is given none. Source: AWS KMS Developer Guide,
@@ -74,8 +84,15 @@ func (p *Plan) Test(account, region string) (text []byte, left []string) {
 	}
 	b.WriteString("run \"ekskms\" {\n  command = plan\n")
 	for _, c := range p.Changes {
-		attributes := madeUp[c.Type]
-		if c.Mode != "managed" || attributes == nil || c.Change.After == nil {
+		attributes, kind, during := madeUp[c.Type], "resource", "    override_during = plan\n"
+		if c.Mode == "data" {
+			// Without that it would be asked for what is made up. This one asks nobody.
+			if c.Type == "aws_iam_policy_document" {
+				continue
+			}
+			attributes, kind, during = madeUp["data."+c.Type], "data", ""
+		}
+		if kind == "resource" && attributes == nil || c.Change.After == nil {
 			continue
 		}
 		sum := sha256.Sum256([]byte(c.Address))
@@ -91,25 +108,26 @@ func (p *Plan) Test(account, region string) (text []byte, left []string) {
 		if name == "" {
 			name = "made-up-" + h[:17]
 		}
-		fill := strings.NewReplacer("{h}", h[:17], "{u}", u, "{r}", region, "{a}", account, "{p}", place.Partition(region), "{n}", name)
+		fill := strings.NewReplacer("{h}", h[:17], "{u}", u, "{r}", region, "{a}", account, "{p}", place.Partition(region), "{d}", place.DNSSuffix(place.Partition(region)), "{n}", name)
 		unknown, _ := c.Change.Unknown.(map[string]any)
 		var lines []string
 		for _, attribute := range slices.Sorted(maps.Keys(attributes)) {
 			if unknown[attribute] == true {
-				value := attributes[attribute]
-				if value != "[]" {
-					value = strconv.Quote(fill.Replace(value))
+				value := fill.Replace(attributes[attribute])
+				if !strings.HasPrefix(value, "[") && value != "true" {
+					value = strconv.Quote(value)
 				}
 				lines = append(lines, fmt.Sprintf("      %s = %s\n", attribute, value))
 			}
 		}
-		if slices.Contains([]string{"aws_kms_key", "aws_kms_external_key", "aws_kms_replica_key"}, c.Type) && unknown["policy"] == true && p.unset(c, "policy") {
+		if slices.Contains([]string{"aws_kms_key", "aws_kms_external_key", "aws_kms_replica_key"}, c.Type) && unknown["policy"] == true {
+			// It stands where the configuration gives none: Terraform takes what that says before it.
 			lines = append(lines, fmt.Sprintf("      policy = %s\n", strconv.Quote(fill.Replace(defaultKeyPolicy))))
 		}
-		if lines == nil {
+		if lines == nil && kind == "resource" {
 			continue
 		}
-		fmt.Fprintf(&b, "\n  override_resource {\n    target          = %s\n    override_during = plan\n    values = {\n%s    }\n  }\n", c.Address, strings.Join(lines, ""))
+		fmt.Fprintf(&b, "\n  override_%s {\n    target          = %s\n%s    values = {\n%s    }\n  }\n", kind, c.Address, during, strings.Join(lines, ""))
 	}
 	b.WriteString("}\n")
 	return []byte(b.String()), left
