@@ -95,6 +95,9 @@ func (v *verification) assembly(asWanted bool) (*cfn.Assembly, error) {
 	var all []cfn.Part
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		p := parts[name]
+		if len(p.resources) == 0 { // nothing of a stack runs, and a template has something
+			p.resources["Nothing"] = map[string]any{"Type": "AWS::CloudFormation::WaitConditionHandle"}
+		}
 		data, err := json.Marshal(map[string]any{"Resources": p.resources, "Parameters": p.parameters})
 		if err != nil {
 			return nil, err

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ekskms/ekskms/internal/cfn"
+	"github.com/ekskms/ekskms/internal/check"
+	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/live"
 	"github.com/ekskms/ekskms/internal/live/livetest"
@@ -314,5 +317,97 @@ func TestWithin(t *testing.T) {
 	}
 	if found := of(func(f *livetest.AWS) { delete(f.Find("AWS::IAM::Role", "stack-Role").Properties, "Policies") }); !strings.HasPrefix(found, "differs: Policies is not set") {
 		t.Errorf("without the policy: %q", found)
+	}
+}
+
+// TestOlderModule: a cluster that the handler of CDK's older module made is compared as any other.
+func TestOlderModule(t *testing.T) {
+	const template = `{"Resources": {
+  "Key": {"Type": "AWS::KMS::Key", "Properties": {"EnableKeyRotation": true, "KeyPolicy": {"Version": "2012-10-17", "Statement": []}}},
+  "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "eks.amazonaws.com"}, "Action": "sts:AssumeRole"}]}}},
+  "Cluster": {"Type": "Custom::AWSCDK-EKS-Cluster", "Properties": {"ServiceToken": "arn:aws:lambda:eu-central-1:111122223333:function:handler", "Config": {
+    "name": "older", "version": "1.35", "roleArn": {"Fn::GetAtt": ["Role", "Arn"]},
+    "encryptionConfig": [{"resources": ["secrets"], "provider": {"keyArn": {"Fn::GetAtt": ["Key", "Arn"]}}}],
+    "resourcesVpcConfig": {"subnetIds": ["subnet-1"], "endpointPublicAccess": false, "endpointPrivateAccess": true},
+    "logging": {"clusterLogging": [{"enabled": true, "types": ["api", "audit"]}]}}}}}}`
+	a := together(t, cfn.Part{Name: "older", Account: account, Region: region, Data: []byte(template)})
+	rules := func(t *testing.T, change func(*livetest.Thing)) []string {
+		_, aws := deployed(t, a, func(f *livetest.AWS) {
+			c := f.Find("AWS::EKS::Cluster", "older")
+			// EKS says which types are on.
+			c.Properties["Logging"] = map[string]any{"ClusterLogging": map[string]any{"EnabledTypes": []any{map[string]any{"Type": "api"}, map[string]any{"Type": "audit"}}}}
+			change(c)
+		})
+		var all []string
+		for _, f := range verified(t, aws, verify.Options{Wanted: a, Stacks: true}).Findings {
+			all = append(all, f.Rule)
+		}
+		return all
+	}
+	// The template itself has faults, and what runs as it says has these and no other.
+	e := estate.FromTemplates(a)
+	judged, err := check.Run(e, check.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asWanted := rules(t, func(*livetest.Thing) {})
+	for _, rule := range asWanted {
+		if !slices.ContainsFunc(judged.Findings, func(f finding.Finding) bool { return f.Rule == rule }) {
+			t.Errorf("found %s, which the template has not", rule)
+		}
+	}
+	for want, change := range map[string]func(*livetest.Thing){
+		"encryption-config-changed": func(c *livetest.Thing) {
+			c.Properties["EncryptionConfig"].([]any)[0].(map[string]any)["Provider"] = map[string]any{"KeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}
+		},
+		"secrets-not-encrypted":      func(c *livetest.Thing) { delete(c.Properties, "EncryptionConfig") },
+		"control-plane-log-weakened": func(c *livetest.Thing) { delete(c.Properties, "Logging") },
+		"endpoint-public": func(c *livetest.Thing) {
+			c.Properties["ResourcesVpcConfig"].(map[string]any)["EndpointPublicAccess"] = true
+		},
+		"cluster-deleted": func(c *livetest.Thing) { c.ID, c.Properties["Name"] = "other", "other" },
+	} {
+		t.Run(want, func(t *testing.T) {
+			if got := rules(t, change); slices.Contains(asWanted, want) || !slices.Contains(got, want) {
+				t.Errorf("found %q, and as it is wanted %q", got, asWanted)
+			}
+		})
+	}
+}
+
+// TestNested: what a nested stack made is known by it.
+func TestNested(t *testing.T) {
+	dir := t.TempDir()
+	nested := `{"Resources": {"Key": {"Type": "AWS::KMS::Key", "Properties": {"EnableKeyRotation": true, "KeyPolicy": {"Version": "2012-10-17", "Statement": [
+  {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:role/Admin"}, "Action": ["kms:DescribeKey", "kms:PutKeyPolicy", "kms:GetKeyPolicy"], "Resource": "*"}]}}}},
+  "Outputs": {"KeyArn": {"Value": {"Fn::GetAtt": ["Key", "Arn"]}}}}`
+	top := `{"Resources": {
+  "Keys": {"Type": "AWS::CloudFormation::Stack", "Metadata": {"aws:asset:path": "nested.json"}, "Properties": {"TemplateURL": "x"}},
+  "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "eks.amazonaws.com"}, "Action": "sts:AssumeRole"}]}}},
+  "Cluster": {"Type": "AWS::EKS::Cluster", "Properties": {"Name": "nested", "Version": "1.35", "RoleArn": {"Fn::GetAtt": ["Role", "Arn"]}, "ResourcesVpcConfig": {"SubnetIds": ["subnet-1"], "EndpointPublicAccess": false, "EndpointPrivateAccess": true},
+    "EncryptionConfig": [{"Resources": ["secrets"], "Provider": {"KeyArn": {"Fn::GetAtt": ["Keys", "Outputs.KeyArn"]}}}]}}}}`
+	for name, data := range map[string]string{"nested.json": nested, "top.json": top} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := wanted(t, filepath.Join(dir, "top.json"))
+	if len(a.Templates) != 2 {
+		t.Fatalf("%d templates", len(a.Templates))
+	}
+	found := func(change func(*livetest.AWS)) string {
+		_, aws := deployed(t, a, change)
+		return print(verified(t, aws, verify.Options{Wanted: a, Stacks: true}))
+	}
+	if text := found(nil); strings.Contains(text, "stack-missing") || strings.Contains(text, "weakened") || strings.Contains(text, "differs") {
+		t.Errorf("as it is wanted:\n%s", text)
+	}
+	if text := found(func(f *livetest.AWS) { f.Find("AWS::KMS::Key", "Key").Properties["EnableKeyRotation"] = false }); !strings.Contains(text, "rotation-weakened") {
+		t.Errorf("rotation off is not found in:\n%s", text)
+	}
+	if text := found(func(f *livetest.AWS) {
+		f.Stacks = slices.DeleteFunc(f.Stacks, func(s *livetest.Stack) bool { return strings.Contains(s.Name, "/") })
+	}); !strings.Contains(text, "stack-missing") {
+		t.Errorf("a nested stack that is gone is not found in:\n%s", text)
 	}
 }

@@ -50,6 +50,11 @@ func (a *AWS) Deploy(assembly *cfn.Assembly) {
 			case "AWS::EKS::Cluster":
 				thing.ID, thing.ARN = named("Name"), r.ARN
 				thing.State["tags"] = map[string]any{"aws:cloudformation:stack-name": t.Name, "aws:cloudformation:logical-id": id}
+			case "Custom::AWSCDK-EKS-Cluster": // whose handler makes a cluster
+				config, _ := r.Properties["Config"].(map[string]any)
+				thing.Type, thing.ID, thing.ARN, thing.Properties = "AWS::EKS::Cluster", text(config["name"]), r.ARN, raised(config).(map[string]any)
+			case "AWS::CloudFormation::Stack":
+				thing.ID = t.Name + "/" + id // the name that its own stack has here
 			case "AWS::CloudTrail::Trail":
 				thing.ID, thing.ARN = named("TrailName"), r.ARN
 			case "AWS::SNS::Topic":
@@ -129,6 +134,25 @@ func (a *AWS) Deploy(assembly *cfn.Assembly) {
 			a.Grant(text(at(config, "Provider", "KeyArn")), t.ID, "eks."+t.Region+".amazonaws.com", "Decrypt", "Encrypt")
 		}
 	}
+}
+
+// raised is a setting of an API in CloudFormation's spelling.
+func raised(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for name, below := range v {
+			out[strings.ToUpper(name[:1])+name[1:]] = raised(below)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, below := range v {
+			out[i] = raised(below)
+		}
+		return out
+	}
+	return v
 }
 
 // Grant makes a grant on a key.
