@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/live"
 	"github.com/ekskms/ekskms/internal/place"
@@ -55,7 +54,7 @@ func (r asIf) Read(ctx context.Context, q live.Query) (*live.Account, error) {
 	}
 	r.looked.Account, r.looked.Region, r.looked.Caller = a.ID, a.Region, caller(a)
 	for _, one := range a.Resources {
-		if one.Type == "AWS::CloudTrail::Trail" && r.looked.Trail == "" && records(one, a.Region) {
+		if one.Type == "AWS::CloudTrail::Trail" && r.looked.Trail == "" && verify.Records(one, a.Region) {
 			r.looked.Trail = one.ARN
 		}
 		if one.Type != "AWS::EKS::Cluster" || one.ID != r.target.Cluster {
@@ -73,16 +72,6 @@ func (r asIf) Read(ctx context.Context, q live.Query) (*live.Account, error) {
 		}
 	}
 	return a, nil
-}
-
-// records tells whether a trail puts all calls to KMS in a Region on record, and they arrive.
-func records(trail *live.Resource, region string) bool {
-	for _, v := range trail.Properties {
-		if _, unread := v.(live.Unread); unread {
-			return false
-		}
-	}
-	return len(trail.State.Troubles) == 0 && check.Records(trail.Properties) && (trail.Region == region || trail.Properties["IsMultiRegionTrail"] == true)
 }
 
 // caller is who is asking, as a key policy names them. A session of a role does not say the path

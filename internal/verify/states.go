@@ -6,11 +6,22 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/live"
 	"github.com/ekskms/ekskms/internal/place"
 	"github.com/ekskms/ekskms/internal/value"
 )
+
+// Records tells whether a trail puts all calls to KMS in a Region on record, and they arrive.
+func Records(trail *live.Resource, region string) bool {
+	for _, v := range trail.Properties {
+		if _, unread := v.(live.Unread); unread {
+			return false
+		}
+	}
+	return len(trail.State.Troubles) == 0 && check.Records(trail.Properties) && (trail.Region == region || trail.Properties["IsMultiRegionTrail"] == true)
+}
 
 // states finds what no template says: what AWS itself tells of a thing.
 func (v *verification) states() {
