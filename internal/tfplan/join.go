@@ -1,6 +1,10 @@
 package tfplan
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 func (t *translation) note(format string, args ...any) {
 	t.notes = append(t.notes, fmt.Sprintf(format, args...))
@@ -145,6 +149,61 @@ func (t *translation) join() {
 			}
 		}
 	}
+	for _, one := range t.order { // once each key has its policy
+		if one.mode == "managed" && one.kind == "aws_kms_grant" {
+			t.grant(t.node(one))
+		}
+	}
+}
+
+// grant adds to the policy of a key what a grant on it allows: of both, one that allows is
+// enough, and a Deny of the policy stands above both.
+//
+// Source: AWS KMS Developer Guide, "Grants" and "Grant constraints".
+func (t *translation) grant(n node) {
+	key := t.target(n.at("key_id"), "aws_kms_key", "aws_kms_external_key", "aws_kms_replica_key")
+	policy, _ := key["KeyPolicy"].(map[string]any)
+	statements, ok := policy["Statement"].([]any)
+	if !ok {
+		t.note("%s is on a key that is not in the plan, or whose policy is not known: what it allows was not judged", n.of.address)
+		return
+	}
+	var actions []any
+	operations := n.at("operations")
+	for _, operation := range operations.items() {
+		name, _ := operation.value().(string)
+		if name == "" {
+			actions = []any{"kms:*"} // one that is not known can be any
+			break
+		}
+		actions = append(actions, "kms:"+name)
+	}
+	if operations.open() || actions == nil {
+		actions = []any{"kms:*"}
+	}
+	statement := map[string]any{
+		"Sid": "Grant " + n.of.address, "Effect": "Allow", "Resource": "*", "Action": actions, "Principal": map[string]any{"AWS": n.at("grantee_principal").link()},
+	}
+	conditions := map[string]any{}
+	for _, kind := range []string{"encryption_context_equals", "encryption_context_subset"} {
+		context, ok := n.at("constraints", kind).value().(map[string]any)
+		if !ok || len(context) == 0 {
+			continue
+		}
+		pairs, names := map[string]any{}, []any{}
+		for _, name := range slices.Sorted(maps.Keys(context)) {
+			pairs["kms:EncryptionContext:"+name] = context[name]
+			names = append(names, name)
+		}
+		conditions["StringEquals"] = pairs
+		if kind == "encryption_context_equals" {
+			conditions["ForAllValues:StringEquals"] = map[string]any{"kms:EncryptionContextKeys": names}
+		}
+	}
+	if len(conditions) > 0 {
+		statement["Condition"] = conditions
+	}
+	policy["Statement"] = append(statements, statement)
 }
 
 // associate adds an access policy to the entry of its principal.

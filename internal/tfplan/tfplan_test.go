@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,6 +134,48 @@ func TestOpenTofu(t *testing.T) {
 	}
 }
 
+// TestGrants: what a grant allows is judged as what the policy of its key allows.
+func TestGrants(t *testing.T) {
+	grant := func(after, unknown map[string]any) func(map[string]map[string]any) {
+		return func(all map[string]map[string]any) {
+			base := map[string]any{"key_id": all[key]["after"].(map[string]any)["arn"], "name": "batch", "grantee_principal": "arn:aws:iam::111122223333:role/Batch", "operations": []any{"Decrypt"}}
+			maps.Copy(base, after)
+			all["aws_kms_grant.batch"] = map[string]any{"actions": []any{"create"}, "before": nil, "after": base, "after_unknown": unknown, "after_sensitive": map[string]any{}}
+		}
+	}
+	context := map[string]any{"constraints": []any{map[string]any{"encryption_context_equals": map[string]any{"app": "batch"}}}}
+	for name, tt := range map[string]struct {
+		change func(map[string]map[string]any)
+		want   []string
+	}{
+		"decrypts anything":       {grant(nil, map[string]any{}), []string{"use-without-context"}},
+		"for its own context":     {grant(context, map[string]any{}), nil},
+		"operations not known":    {grant(map[string]any{"operations": nil}, map[string]any{"operations": true}), []string{"key-policy-all-actions"}},
+		"describes the key":       {grant(map[string]any{"operations": []any{"DescribeKey"}}, map[string]any{}), nil},
+		"another account's":       {grant(map[string]any{"grantee_principal": "arn:aws:iam::444455556666:role/Batch"}, map[string]any{}), []string{"key-policy-cross-account"}},
+		"can make further grants": {grant(map[string]any{"operations": []any{"CreateGrant"}}, map[string]any{}), []string{"grants-unrestricted"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			report, err := check.Run(after(t, ours(t, tt.change)), check.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range report.Findings {
+				got = append(got, f.Rule)
+			}
+			for _, want := range tt.want {
+				if !slices.Contains(got, want) {
+					t.Errorf("%s is not found: %q", want, got)
+				}
+			}
+			if tt.want == nil && len(got) > 0 {
+				t.Errorf("found %q", got)
+			}
+		})
+	}
+}
+
 // TestFailed: of a test that failed, it is told why.
 func TestFailed(t *testing.T) {
 	const lines = `{"@level":"info","@module":"terraform.ui","type":"version"}
@@ -168,9 +211,15 @@ func ours(t testing.TB, change func(changes map[string]map[string]any)) *tfplan.
 	change(all)
 	var left []any
 	for _, c := range plan["resource_changes"].([]any) {
-		if all[c.(map[string]any)["address"].(string)] != nil {
+		address := c.(map[string]any)["address"].(string)
+		if all[address] != nil {
 			left = append(left, c)
 		}
+		delete(all, address)
+	}
+	for address, change := range all { // which the change has added
+		kind, name, _ := strings.Cut(address, ".")
+		left = append(left, map[string]any{"address": address, "mode": "managed", "type": kind, "name": name, "change": change})
 	}
 	plan["resource_changes"] = left
 	data, err := json.Marshal(event)

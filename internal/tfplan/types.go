@@ -53,7 +53,7 @@ var names = map[string]string{
 
 // parts are those of EKS and KMS that are read with another, of which they are a part in
 // CloudFormation.
-var parts = []string{"aws_eks_access_policy_association", "aws_kms_key_policy"}
+var parts = []string{"aws_eks_access_policy_association", "aws_kms_key_policy", "aws_kms_grant"}
 
 // unread are resources that can let somebody use a key or change what guards it, and that are
 // not read: where there is one, that is said.
