@@ -38,18 +38,18 @@ func BenchmarkRead(b *testing.B) {
 	dir, packed, unpacked := busy(b, files, events)
 	beside := func(script string) time.Duration {
 		begin := time.Now()
-		cmd := exec.Command("bash", "-c", "set -o pipefail; find . -name '*.json.gz' -print0 | sort -z | "+script+" > /dev/null")
+		cmd := exec.Command("bash", "-c", "export LC_ALL=C; find . -name '*.json.gz' | sort | "+script+" > /dev/null")
 		cmd.Dir, cmd.Stderr = dir, os.Stderr
 		if err := cmd.Run(); err != nil {
 			b.Fatal(err)
 		}
 		return time.Since(begin)
 	}
-	grep := beside("xargs -0 zcat | grep -c kms.amazonaws.com")
+	grep := beside("while read -r f; do zcat $f | grep -c kms.amazonaws.com; done")
 	// As jq needs minutes for all of it, it reads a tenth.
 	var jq time.Duration
 	if _, err := exec.LookPath("jq"); err == nil {
-		jq = 10 * beside("head -z -n 20 | xargs -0 zcat | jq -c '.Records[] | select(.eventSource == \"kms.amazonaws.com\") | [.eventName, .userIdentity.arn]'")
+		jq = 10 * beside("head -n 20 | xargs zcat | jq -c '.Records[] | select(.eventSource == \"kms.amazonaws.com\") | [.eventName, .userIdentity.arn]'")
 	}
 	for _, of := range []struct {
 		name string
