@@ -135,8 +135,8 @@ func newRoot() *cobra.Command {
 		commands  []*cobra.Command
 	}{
 		{"make", "Make a cluster:", []*cobra.Command{newInit(), newConfig(), newLock(), newSynth(), newGenerate(), newEject()}},
-		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard(), newVerify()}},
-		{"operate", "Operate it:", []*cobra.Command{newAdopt(), newEstimate(), newInspect()}},
+		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard(), newVerify(), newEvidence()}},
+		{"operate", "Operate it:", []*cobra.Command{newAdopt(), newEstimate()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, cmd := range group.commands {

@@ -67,7 +67,7 @@ func migrationComments(resources []string, kubernetes string) []string {
 		"         Kubernetes' own documentation does it so. An object that somebody changes meanwhile is",
 		"         reported as a conflict, and was stored again by that change.",
 		"Done:    kubectl wait --for=condition=Succeeded storageversionmigration --all --timeout=10m",
-		"         What counts is etcd: ekskms inspect " + resourceFlags(resources) + " --expect-key-id KEY_ID snapshot.db",
+		"         What counts is etcd: ekskms evidence etcd " + resourceFlags(resources) + " --expect-key-id KEY_ID snapshot.db",
 		"         of a snapshot that was taken afterwards (etcdctl snapshot save snapshot.db), with the key_id",
 		"         that kms-plugin probe prints.",
 	})

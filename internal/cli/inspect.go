@@ -21,7 +21,7 @@ func newInspect() *cobra.Command {
 	var value bool
 	var opts inspect.Options
 	cmd := &cobra.Command{
-		Use:   "inspect FILE",
+		Use:   "etcd FILE",
 		Short: "Report how the objects in an etcd snapshot are encrypted",
 		Long: "Report for each resource in a snapshot of etcd v3 how many objects are in the clear, under\n" +
 			"which provider and under which key_id, of a control plane that you run yourself: EKS gives no\n" +
@@ -33,10 +33,10 @@ func newInspect() *cobra.Command {
 			"\n" +
 			"Older revisions, and pages that the file no longer uses, can hold in the clear what is\n" +
 			"encrypted since. They are reported, and --whole-file expects the same of them.",
-		Example: "  ekskms inspect snapshot.db\n" +
-			"  ekskms inspect --resource secrets --expect-key-id v1:7c9e:41aa snapshot.db\n" +
-			"  ekskms inspect --resource secrets --expect-encrypted --whole-file snapshot.db\n" +
-			"  ekskms inspect --value --expect-encrypted secret.value",
+		Example: "  ekskms evidence etcd snapshot.db\n" +
+			"  ekskms evidence etcd --resource secrets --expect-key-id v1:7c9e:41aa snapshot.db\n" +
+			"  ekskms evidence etcd --resource secrets --expect-encrypted --whole-file snapshot.db\n" +
+			"  ekskms evidence etcd --value --expect-encrypted secret.value",
 		Args: one,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkInspect(cmd, value, opts); err != nil {
@@ -62,7 +62,7 @@ func newInspect() *cobra.Command {
 
 func checkInspect(cmd *cobra.Command, value bool, opts inspect.Options) error {
 	wrong := func(format string, args ...any) error {
-		return hint.Usage(fmt.Sprintf(format, args...), "run 'ekskms inspect --help'")
+		return hint.Usage(fmt.Sprintf(format, args...), "run 'ekskms evidence etcd --help'")
 	}
 	if opts.List < 0 {
 		return wrong("--list is %d, must be 0 or more", opts.List)

@@ -79,7 +79,7 @@ func (w *world) migrate() {
 
 // TestMigration takes a cluster from secrets in the clear to encrypted ones, and
 // from one key material to the next, by both ways that the docs name, and proves
-// each step with what ekskms inspect sees in etcd's own snapshots.
+// each step with what ekskms evidence etcd sees in etcd's own snapshots.
 func TestMigration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
