@@ -97,14 +97,14 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, errFindings):
 		return exitFailed
 	case errors.As(err, &hinted) && hinted.Usage:
-		report(cmd, err)
+		told(cmd, err)
 		return exitUsage
 	case ctx.Err() != nil:
 		// What failed is a consequence: a signal from the terminal reaches Node
 		// as well. Main says what happened.
 		return exitFailed
 	}
-	report(cmd, err)
+	told(cmd, err)
 	return exitFailed
 }
 
@@ -135,7 +135,7 @@ func newRoot() *cobra.Command {
 		commands  []*cobra.Command
 	}{
 		{"make", "Make a cluster:", []*cobra.Command{newInit(), newConfig(), newLock(), newSynth(), newGenerate(), newEject()}},
-		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard(), newVerify(), newEvidence()}},
+		{"prove", "Prove what holds:", []*cobra.Command{newCheck(), newExplain(), newGuard(), newVerify(), newEvidence(), newReport()}},
 		{"operate", "Operate it:", []*cobra.Command{newAdopt(), newEstimate()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
@@ -166,8 +166,8 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// report prints an error.
-func report(cmd *cobra.Command, err error) {
+// told prints an error.
+func told(cmd *cobra.Command, err error) {
 	var faults config.Faults
 	var hinted *hint.Error
 	switch {

@@ -165,7 +165,7 @@ func (f *evidenceFlags) selection(bucket bool) (s evidence.Selection, err error)
 	return s, nil
 }
 
-// report reads the logs and makes the report on one key.
+// told reads the logs and makes the report on one key.
 func (f *evidenceFlags) report(cmd *cobra.Command, source string) (*evidence.Report, error) {
 	f.inputs = map[string][]byte{}
 	if f.against != "" && len(f.files) > 0 {

@@ -86,7 +86,7 @@ func differences(clusters []*estate.Cluster) (lines []string) {
 	for _, trait := range traits {
 		by := map[string][]string{}
 		for _, c := range clusters {
-			text := fact(trait.of(c))
+			text := value.Words(trait.of(c))
 			by[text] = append(by[text], nameOfCluster(c))
 		}
 		usual := ""

@@ -29,7 +29,7 @@ func newGenerate() *cobra.Command {
 		RunE:    runHelp,
 	}
 	cmd.AddCommand(newGenerateManifests(), newGenerateEncryptionConfig(), newGenerateMigration(), newGenerateTerraform(), newGenerateTFTest(),
-		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateOrganizationPolicy(), newGenerateRoleWatch(), newGenerateEksctl(), newGenerateDocs())
+		newGenerateKeyPolicy(), newGenerateIAMPolicy(), newGenerateOrganizationPolicy(), newGenerateRoleWatch(), newGenerateEksctl())
 	return cmd
 }
 

@@ -129,10 +129,6 @@ func fileOf(name string) (file, bool) {
 // a digest file each hour.
 const slack = 24 * time.Hour
 
-func (s Selection) day(d time.Time) bool {
-	return (s.From.IsZero() || d.Add(24*time.Hour).After(s.From)) && (s.To.IsZero() || d.Before(s.To.Add(slack)))
-}
-
 // enters tells whether a folder may hold something that is selected.
 func (s Selection) enters(folder string) bool {
 	if m := ofAccount.FindStringSubmatch(folder); m != nil && len(s.Accounts) > 0 && !slices.Contains(s.Accounts, m[1]) {
@@ -166,8 +162,9 @@ func (s Selection) takes(f file) bool {
 	if f.at.IsZero() {
 		return true
 	}
+	// The name says the minute.
 	return (len(s.Accounts) == 0 || slices.Contains(s.Accounts, f.account)) && (len(s.Regions) == 0 || slices.Contains(s.Regions, f.region)) &&
-		(s.From.IsZero() || !f.at.Before(s.From)) && (s.To.IsZero() || f.at.Before(s.To.Add(slack)))
+		(s.From.IsZero() || f.at.Add(time.Minute).After(s.From)) && (s.To.IsZero() || f.at.Before(s.To.Add(slack)))
 }
 
 // walk finds the files that are selected, the earliest first.

@@ -182,7 +182,7 @@ func WriteSummary(w io.Writer, style terminal.Style, all []*Matrix) error {
 	table := [][]string{heads}
 	for _, m := range members {
 		row := append([]string{strings.TrimSuffix(cmp.Or(m.Path, m.Key)+", "+m.In, ", "), m.account, m.region}, m.counts...)
-		table = append(table, append(row, letter(m.group)))
+		table = append(table, append(row, Letter(m.group)))
 	}
 	b.WriteString(style.Table("", table))
 	for g, in := range groups {
@@ -191,7 +191,7 @@ func WriteSummary(w io.Writer, style terminal.Style, all []*Matrix) error {
 		if len(in) == 1 {
 			keys = "1 key"
 		}
-		b.WriteString("\n" + style.Paint(terminal.Bold, fmt.Sprintf("%s, %s", letter(g), keys)) + "\n")
+		b.WriteString("\n" + style.Paint(terminal.Bold, fmt.Sprintf("%s, %s", Letter(g), keys)) + "\n")
 		if g == 0 {
 			for _, s := range summed {
 				line("  "+s.action+": ", "      ", first.who(s.action))

@@ -21,25 +21,27 @@ func WriteJSON(w io.Writer, all []*Matrix) error {
 	}{all})
 }
 
-// layout is a matrix as people read it: principals have letters, conditions have
+// Layout is a matrix as people read it: principals have letters, conditions have
 // numbers, and actions with the same answers share a line.
-type layout struct {
+type Layout struct {
 	*Matrix
-	lines      []line
-	conditions []string
+	Lines      []Line
+	Conditions []string
 	by         [][]string
 }
 
-type line struct {
-	class   string
-	actions []string
-	cells   []string
+// Line is one of a layout. A cell is yes, -, deny, or the number of a condition.
+type Line struct {
+	Class   string
+	Actions []string
+	Cells   []string
 }
 
-func (m *Matrix) layout() *layout {
-	l := &layout{Matrix: m, by: make([][]string, len(m.Principals))}
+// Layout lays the matrix out.
+func (m *Matrix) Layout() *Layout {
+	l := &Layout{Matrix: m, by: make([][]string, len(m.Principals))}
 	for _, class := range []string{"cryptographic", "grants", "administration", "read"} {
-		first := len(l.lines)
+		first := len(l.Lines)
 		for _, row := range m.Rows {
 			if string(row.Class) != class {
 				continue
@@ -53,18 +55,18 @@ func (m *Matrix) layout() *layout {
 					}
 				}
 			}
-			same := slices.IndexFunc(l.lines[first:], func(o line) bool { return slices.Equal(o.cells, cells) })
+			same := slices.IndexFunc(l.Lines[first:], func(o Line) bool { return slices.Equal(o.Cells, cells) })
 			if same < 0 {
-				l.lines = append(l.lines, line{class: class, cells: cells})
-				same = len(l.lines) - 1 - first
+				l.Lines = append(l.Lines, Line{Class: class, Cells: cells})
+				same = len(l.Lines) - 1 - first
 			}
-			l.lines[first+same].actions = append(l.lines[first+same].actions, row.Action)
+			l.Lines[first+same].Actions = append(l.Lines[first+same].Actions, row.Action)
 		}
 	}
 	return l
 }
 
-func (l *layout) mark(c Cell) string {
+func (l *Layout) mark(c Cell) string {
 	switch c.Answer {
 	case Yes:
 		return "yes"
@@ -74,10 +76,10 @@ func (l *layout) mark(c Cell) string {
 		return "deny"
 	}
 	text := c.text()
-	i := slices.Index(l.conditions, text)
+	i := slices.Index(l.Conditions, text)
 	if i < 0 {
-		i = len(l.conditions)
-		l.conditions = append(l.conditions, text)
+		i = len(l.Conditions)
+		l.Conditions = append(l.Conditions, text)
 	}
 	return strconv.Itoa(i + 1)
 }
@@ -115,27 +117,28 @@ func (c Condition) String() string {
 	return fmt.Sprintf("%s %s %s", c.Key, c.Operator, values)
 }
 
-func letter(i int) string {
+// Letter names a principal by its position.
+func Letter(i int) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	if i < len(letters) {
 		return letters[i : i+1]
 	}
-	return letter(i/len(letters)-1) + letter(i%len(letters))
+	return Letter(i/len(letters)-1) + Letter(i%len(letters))
 }
 
 // WriteText writes a matrix as a table, in several parts where it is too wide.
 func (m *Matrix) WriteText(w io.Writer, style terminal.Style) error {
-	l := m.layout()
+	l := m.Layout()
 	var b strings.Builder
 	line := func(first, rest, text string) { b.WriteString(style.Wrap(first, rest, text) + "\n") }
-	b.WriteString(style.Paint(terminal.Bold, m.title()) + "\n")
+	b.WriteString(style.Paint(terminal.Bold, m.Title()) + "\n")
 	b.WriteString("\n" + style.Paint(terminal.Bold, "Principals") + "\n")
 	for i, p := range m.Principals {
-		line(fmt.Sprintf("  %-3s ", letter(i)), "      ", fmt.Sprintf("%s: %s%s", p.What, p.ARN, p.others()))
-		line("      ", "      ", fmt.Sprintf("IAM: %s. Decided by: %s", p.IAM, l.decided(i)))
+		line(fmt.Sprintf("  %-3s ", Letter(i)), "      ", fmt.Sprintf("%s: %s%s", p.What, p.ARN, p.Others()))
+		line("      ", "      ", fmt.Sprintf("IAM: %s. Decided by: %s", p.IAM, l.Decided(i)))
 	}
 	if m.left > 0 {
-		line("  ", "  ", m.others())
+		line("  ", "  ", m.Others())
 	}
 	const column = 5
 	actions, part := 58, len(m.Principals)
@@ -149,7 +152,7 @@ func (m *Matrix) WriteText(w io.Writer, style terminal.Style) error {
 	}
 	b.WriteByte('\n')
 	line("", "", "yes: allowed; -: not allowed; deny: denied whatever else allows it; a number: allowed under that condition")
-	for i, c := range l.conditions {
+	for i, c := range l.Conditions {
 		line(fmt.Sprintf("  %-3d ", i+1), "      ", c)
 	}
 	for _, n := range m.Notes {
@@ -160,7 +163,7 @@ func (m *Matrix) WriteText(w io.Writer, style terminal.Style) error {
 }
 
 // table is the table of some of the principals.
-func (l *layout) table(style terminal.Style, wide, from, to int) string {
+func (l *Layout) table(style terminal.Style, wide, from, to int) string {
 	var b strings.Builder
 	row := func(first string, cells []string) {
 		line := fmt.Sprintf("%-*s", wide, first)
@@ -171,17 +174,17 @@ func (l *layout) table(style terminal.Style, wide, from, to int) string {
 	}
 	var letters []string
 	for i := range to - from {
-		letters = append(letters, letter(from+i))
+		letters = append(letters, Letter(from+i))
 	}
 	row("Actions", letters)
 	class := ""
-	for _, line := range l.lines {
-		if line.class != class {
-			class = line.class
+	for _, line := range l.Lines {
+		if line.Class != class {
+			class = line.Class
 			b.WriteString(style.Paint(terminal.Bold, class) + "\n")
 		}
-		text := wrap(line.actions, wide-4)
-		row("  "+text[0], line.cells[from:to])
+		text := wrap(line.Actions, wide-4)
+		row("  "+text[0], line.Cells[from:to])
 		for _, more := range text[1:] {
 			b.WriteString("  " + more + "\n")
 		}
@@ -189,23 +192,24 @@ func (l *layout) table(style terminal.Style, wide, from, to int) string {
 	return b.String()
 }
 
-// others are those whom a brief matrix leaves out.
-func (m *Matrix) others() string {
+// Others are those whom a brief matrix leaves out.
+func (m *Matrix) Others() string {
 	if m.left == 1 {
 		return "and 1 principal that may do nothing (--all shows it)"
 	}
 	return fmt.Sprintf("and %d principals that may do nothing (--all shows them)", m.left)
 }
 
-// others says that some who may do the same are left out.
-func (p Principal) others() string {
+// Others says that some who may do the same are left out.
+func (p Principal) Others() string {
 	if p.alike == 0 {
 		return ""
 	}
 	return fmt.Sprintf(", and %d more that may do the same (--all shows them)", p.alike)
 }
 
-func (m *Matrix) title() string {
+// Title names the key, and the case.
+func (m *Matrix) Title() string {
 	title := m.Key
 	if m.Path != "" {
 		title = m.Path + ", " + title
@@ -216,7 +220,8 @@ func (m *Matrix) title() string {
 	return title
 }
 
-func (l *layout) decided(i int) string {
+// Decided says what decides on a principal.
+func (l *Layout) Decided(i int) string {
 	if len(l.by[i]) == 0 {
 		return "nothing: no statement or grant allows it anything"
 	}
@@ -243,29 +248,29 @@ func wrap(words []string, wide int) []string {
 
 // WriteMarkdown writes a matrix as a Markdown section.
 func (m *Matrix) WriteMarkdown(w io.Writer) error {
-	l := m.layout()
+	l := m.Layout()
 	var b strings.Builder
-	fmt.Fprintf(&b, "## Who may use %s\n\n", escape(m.title()))
+	fmt.Fprintf(&b, "## Who may use %s\n\n", escape(m.Title()))
 	b.WriteString("| | Principal | IAM policies | Decided by |\n| --- | --- | --- | --- |\n")
 	for i, p := range m.Principals {
-		fmt.Fprintf(&b, "| %s | %s: `%s`%s | %s | %s |\n", letter(i), escape(p.What), p.ARN, p.others(), escape(p.IAM), escape(l.decided(i)))
+		fmt.Fprintf(&b, "| %s | %s: `%s`%s | %s | %s |\n", Letter(i), escape(p.What), p.ARN, p.Others(), escape(p.IAM), escape(l.Decided(i)))
 	}
 	if m.left > 0 {
-		fmt.Fprintf(&b, "\n%s\n", m.others())
+		fmt.Fprintf(&b, "\n%s\n", m.Others())
 	}
 	b.WriteString("\n| Actions |")
 	for i := range m.Principals {
-		fmt.Fprintf(&b, " %s |", letter(i))
+		fmt.Fprintf(&b, " %s |", Letter(i))
 	}
 	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(m.Principals)) + "\n")
-	for _, line := range l.lines {
-		fmt.Fprintf(&b, "| %s: `%s` | %s |\n", line.class, strings.Join(line.actions, "`, `"), strings.Join(line.cells, " | "))
+	for _, line := range l.Lines {
+		fmt.Fprintf(&b, "| %s: `%s` | %s |\n", line.Class, strings.Join(line.Actions, "`, `"), strings.Join(line.Cells, " | "))
 	}
 	b.WriteString("\nyes: allowed; -: not allowed; deny: denied whatever else allows it; a number: allowed under that condition.\n")
-	if len(l.conditions) > 0 {
+	if len(l.Conditions) > 0 {
 		b.WriteByte('\n')
 	}
-	for i, c := range l.conditions {
+	for i, c := range l.Conditions {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, escape(c))
 	}
 	for _, n := range m.Notes {

@@ -1,9 +1,11 @@
 package kmsfake
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -52,6 +54,38 @@ func (s *Server) Count(op string) int {
 		return s.calls.total
 	}
 	return s.calls.counts[op]
+}
+
+// Recorded is a request with what became of it, as CloudTrail records it.
+type Recorded struct {
+	Call
+	// KeyARN is that of the key, as far as the request says it. Material is the ID of the key
+	// material that was used, if the answer says it, and Code that of an error.
+	KeyARN, Material, Code string
+}
+
+// Record has each request told, in the goroutine that answers it. Nil ends that.
+func (s *Server) Record(tell func(Recorded)) { s.recorder.Store(&tell) }
+
+func (s *Server) record(op string, req *request, answer any, fault *Error, requestID string) {
+	tell := s.recorder.Load()
+	if tell == nil || *tell == nil {
+		return
+	}
+	r := Recorded{Call: Call{Op: op, KeyID: cmp.Or(req.KeyID, req.TargetKeyID), Context: req.EncryptionContext, RequestID: requestID}}
+	if k, unknown := s.key(r.KeyID, true); unknown == nil {
+		r.KeyARN = k.ARN
+	}
+	if crypto, ok := answer.(cryptoAnswer); ok {
+		r.Material = crypto.KeyMaterialID
+	}
+	if fault != nil {
+		r.Code = strings.TrimSuffix(fault.Code, "Exception") // as CloudTrail has AccessDenied
+		if r.Code != "AccessDenied" {
+			r.Code = fault.Code
+		}
+	}
+	(*tell)(r)
 }
 
 type counters struct {

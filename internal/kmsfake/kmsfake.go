@@ -46,6 +46,7 @@ type Server struct {
 	region   string
 	offset   atomic.Int64 // of its clock, in nanoseconds
 	counters counters
+	recorder atomic.Pointer[func(Recorded)]
 
 	// mu guards what follows. It is held for moments only, never while a
 	// request waits or encrypts. A family's lock may be taken under it, not the

@@ -183,6 +183,7 @@ func (s *Server) answer(r *http.Request, requestID string) (any, error) {
 	if f.fail == nil {
 		answer, f.fail = s.operate(op, &req)
 	}
+	s.record(op, &req, answer, f.fail, requestID)
 	switch {
 	case f.cutAfter:
 		return nil, errCut

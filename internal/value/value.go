@@ -91,6 +91,26 @@ func Texts(v any) []string {
 	return all
 }
 
+// Words writes a value for a page.
+func Words(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "not set"
+	case bool:
+		if v {
+			return "yes"
+		}
+		return "no"
+	case []any:
+		var all []string
+		for _, e := range v {
+			all = append(all, Words(e))
+		}
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprint(v)
+}
+
 // Show writes a value for a message.
 func Show(v any) string {
 	switch v := v.(type) {

@@ -92,6 +92,12 @@ type verification struct {
 // Run reads what runs and reports on it. What could not be read is a note. The error is why
 // nothing could be read, or a suppression that is not valid.
 func Run(ctx context.Context, reader Reader, opts Options) (*finding.Report, error) {
+	_, report, err := Now(ctx, reader, opts)
+	return report, err
+}
+
+// Now is [Run], with what runs as templates.
+func Now(ctx context.Context, reader Reader, opts Options) (*cfn.Assembly, *finding.Report, error) {
 	v := &verification{
 		opts: opts, templates: map[string]*cfn.Template{}, stacks: map[string]live.Stack{}, closed: map[spot]bool{},
 		of: map[*live.Resource]*cfn.Resource{}, runs: map[*cfn.Resource][]*live.Resource{}, names: map[identity]*cfn.Resource{}, within: map[*cfn.Resource][]*live.Resource{}, places: map[*live.Resource]finding.Place{},
@@ -99,24 +105,24 @@ func Run(ctx context.Context, reader Reader, opts Options) (*finding.Report, err
 	v.report.Tool, v.report.Rules = "ekskms verify", Rules()
 	for _, s := range slices.Concat(opts.Suppressions, opts.Accepted) {
 		if err := Validate(s); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if err := v.read(ctx, reader); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	v.match()
 	assembly, err := v.assembly(false)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	v.nowAssembly, v.now = assembly, estate.FromTemplates(assembly)
 	if err := v.check(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if opts.Wanted != nil {
 		if err := v.compare(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	v.states()
@@ -126,7 +132,7 @@ func Run(ctx context.Context, reader Reader, opts Options) (*finding.Report, err
 		v.note(s.Resource, "nothing was found of %s, which is accepted", s.ID)
 	}
 	v.report.Sort()
-	return &v.report, nil
+	return v.nowAssembly, &v.report, nil
 }
 
 // read reads the accounts and the stacks.

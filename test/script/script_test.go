@@ -5,6 +5,7 @@
 package script
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -14,11 +15,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ekskms/ekskms/internal/cfn"
 	"github.com/ekskms/ekskms/internal/cli"
+	"github.com/ekskms/ekskms/internal/evidence/evidencetest"
 	"github.com/ekskms/ekskms/internal/live/livetest"
 )
 
@@ -44,7 +47,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), "ekskms-script-cache"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "aws": aws, "aws-set": awsSet, "aws-key": awsKey},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "aws": aws, "aws-set": awsSet, "aws-key": awsKey, "trail": trail, "trail-tamper": trailChanged, "trail-other": trailOther},
 	})
 }
 
@@ -116,6 +119,58 @@ func awsKey(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: aws-key logical-ID")
 	}
 	ts.Setenv("KEY", fake.Find("AWS::KMS::Key", args[0]).ARN)
+}
+
+// trail writes the log files of two days into a folder, with the public keys beside it.
+func trail(ts *testscript.TestScript, neg bool, args []string) {
+	const (
+		key    = "arn:aws:kms:eu-central-1:111122223333:key/c639a1da-c5a7-4742-2265-e05a310e579d"
+		plugin = "arn:aws:iam::111122223333:role/ekskms-payments-EncryptedClusterKmsPluginRoleC6DF9AF0-ABCDEFGHIJKL"
+		role   = "arn:aws:iam::111122223333:role/"
+	)
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: trail folder")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Setenv("KEY", key)
+	noon := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	t := evidencetest.New("111122223333", "eu-central-1")
+	for i := range 48 {
+		at := noon.Add(time.Duration(i) * time.Hour)
+		t.Deliver(at.Add(20*time.Minute),
+			evidencetest.Event(at, "Decrypt", key, "eks.amazonaws.com", evidencetest.Material("aaaa1111", evidencetest.Context("aws:eks:context", "not-to-be-shown"))),
+			evidencetest.Event(at, "Decrypt", key, plugin, evidencetest.Context("ekskms:cluster-arn", "not-to-be-shown")),
+			evidencetest.Event(at, "Decrypt", key, role+"SomebodyElse", nil))
+		t.Digest(at.Add(time.Hour))
+	}
+	t.Deliver(noon.Add(49*time.Hour), evidencetest.Rotation(noon.Add(49*time.Hour), key, "AUTOMATIC", "aaaa1111", "bbbb2222"), evidencetest.Event(noon.Add(48*time.Hour), "PutKeyPolicy", key, role+"Admin", nil))
+	ts.Check(os.RemoveAll(dir))
+	ts.Check(t.WriteTo(dir, true))
+	ts.Check(os.WriteFile(ts.MkAbs("keys.json"), t.PublicKeys(), 0o644))
+}
+
+// trailChanged changes a file of a trail.
+func trailChanged(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: trail-tamper folder")
+	}
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "AWSLogs/*/CloudTrail/*/*/*/*/*.json.gz"))
+	ts.Check(err)
+	data, err := os.ReadFile(files[0])
+	ts.Check(err)
+	text := bytes.Replace(evidencetest.Unpack(data), []byte("SomebodyElse"), []byte("SomebodyElze"), 1)
+	ts.Check(os.WriteFile(files[0], evidencetest.Pack(text), 0o644))
+}
+
+// trailOther adds a use of another key.
+func trailOther(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: trail-other folder")
+	}
+	at := time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
+	t := evidencetest.New("111122223333", "eu-central-1")
+	t.Deliver(at, evidencetest.Event(at, "Decrypt", "arn:aws:kms:eu-central-1:111122223333:key/99999999-aaaa-4bbb-8ccc-dddddddddddd", "arn:aws:iam::111122223333:role/Other", nil))
+	ts.Check(t.WriteTo(ts.MkAbs(args[0]), false))
 }
 
 // exits wants a command to end with an exit code: exits 2 ekskms --nonsense.

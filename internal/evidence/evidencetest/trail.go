@@ -129,13 +129,13 @@ type Trail struct {
 	Account, Region, Name string
 	// Organization is the ID of the organization whose trail it is, or empty.
 	Organization string
-	// Bucket that digest files name.
-	BucketName string
-	key        *rsa.PrivateKey
-	files      []string // since the last digest file
-	last       *Digest
-	lastObject string
-	n          int
+	// BucketName is that which digest files name, and Prefix where in it the trail writes.
+	BucketName, Prefix string
+	key                *rsa.PrivateKey
+	files              []string // since the last digest file
+	last               *Digest
+	lastObject         string
+	n                  int
 }
 
 // New makes a trail with a key of its own.
@@ -188,7 +188,7 @@ func Unpack(data []byte) []byte {
 }
 
 func (t *Trail) folder(kind string, at time.Time) string {
-	return path.Join("AWSLogs", t.Organization, t.Account, kind, t.Region, at.UTC().Format("2006/01/02"))
+	return path.Join(t.Prefix, "AWSLogs", t.Organization, t.Account, kind, t.Region, at.UTC().Format("2006/01/02"))
 }
 
 // Deliver writes a log file with events, and returns its name.

@@ -1,90 +1,31 @@
-package cli
+package report
 
 import (
 	"bytes"
 	"cmp"
 	_ "embed"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/template"
 
-	"github.com/spf13/cobra"
-
 	"github.com/ekskms/ekskms/internal/check"
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/explain"
-	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/value"
 )
 
-func newGenerateDocs() *cobra.Command {
-	var f checkFlags
-	var out string
-	var force bool
-	cmd := &cobra.Command{
-		Use:   "docs",
-		Short: "Print a page on the cluster's encryption for an auditor",
-		Long: "Synthesize ekskms.yaml, and print a page in Markdown of what the template says: the key and its\n" +
-			"rotation, who may do what with it, where its use is recorded, which alarms there are, and what\n" +
-			"the checks found that belong to controls of published frameworks.\n" +
-			"\n" +
-			"It is about the template, not about what is deployed: 'ekskms guard' compares the two. A template\n" +
-			"without an account and a Region is read as for those of --account and --region.",
-		Example: "  ekskms generate docs --file ekskms.yaml --out docs.md",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			page, err := f.pages(cmd)
-			if err != nil {
-				return err
-			}
-			if out == "" {
-				_, err := cmd.OutOrStdout().Write(page)
-				return err
-			}
-			return write(cmd, filepath.Dir(out), []files.File{{Path: filepath.Base(out), Content: page}}, force)
-		},
-	}
-	flags := cmd.Flags()
-	f.add(cmd)
-	flags.StringVar(&f.environment.Account, "account", "", "account `number` that the page is for, where the configuration has none")
-	flags.StringVar(&f.environment.Region, "region", "", "`Region` that the page is for, where the configuration has none")
-	flags.StringVarP(&out, "out", "o", "", "`file` to write to, instead of standard output")
-	flags.BoolVar(&force, "force", false, "replace the file if it has another content")
-	return cmd
-}
-
-//go:embed docs.md.tmpl
+//go:embed page.md.tmpl
 var docsText string
 
 var docs = template.Must(template.New("docs").Funcs(template.FuncMap{
 	"cell": cell,
-	"fact": func(v any, path ...string) string { return cell(fact(value.At(v, path...))) },
+	"fact": func(v any, path ...string) string { return cell(value.Words(value.At(v, path...))) },
 }).Parse(docsText))
 
 // cell keeps a text within its cell.
 func cell(s string) string { return strings.NewReplacer("|", `\|`, "\n", " ").Replace(s) }
-
-// fact is a property as text.
-func fact(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "not set"
-	case bool:
-		if v {
-			return "yes"
-		}
-		return "no"
-	case []any:
-		var all []string
-		for _, e := range v {
-			all = append(all, fact(e))
-		}
-		return strings.Join(all, ", ")
-	}
-	return fmt.Sprint(v)
-}
 
 // page is what the page says.
 type page struct {
@@ -94,33 +35,8 @@ type page struct {
 	Matrices []string
 }
 
-// pages are those of all clusters that are meant, each with what it shares, one after the
-// other.
-func (f *checkFlags) pages(cmd *cobra.Command) ([]byte, error) {
-	file, err := f.load(cmd)
-	if err != nil {
-		return nil, err
-	}
-	var all [][]byte
-	for _, c := range file.Clusters {
-		one, err := f.whole.Only(c.Name)
-		if err != nil {
-			return nil, err
-		}
-		assembly, suppressions, err := f.synthesizeFile(cmd, one)
-		if err != nil {
-			return nil, err
-		}
-		page, err := auditPage(estate.FromTemplates(assembly), suppressions)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page)
-	}
-	return bytes.Join(all, []byte("\n")), nil
-}
-
-func auditPage(there *estate.Estate, suppressions []finding.Suppression) ([]byte, error) {
+// Markdown is the page of one cluster as Markdown, for an auditor.
+func Markdown(there *estate.Estate, suppressions []finding.Suppression) ([]byte, error) {
 	if n := len(there.Clusters); n != 1 {
 		return nil, fmt.Errorf("%d clusters in the template, want 1", n)
 	}
@@ -158,7 +74,7 @@ func (p *page) Public() bool {
 func (p *page) Alias(key *estate.Thing) string {
 	for _, a := range p.Estate.Of(estate.KindAlias) {
 		if p.Estate.Lookup(a.Settings["TargetKeyId"]) == key {
-			return fact(a.Settings["AliasName"])
+			return value.Words(a.Settings["AliasName"])
 		}
 	}
 	return "none"
@@ -167,7 +83,7 @@ func (p *page) Alias(key *estate.Thing) string {
 // Kept says how long a bucket keeps what is in it.
 func (p *page) Kept(bucket *estate.Thing) string {
 	if rules, _ := value.At(bucket.Settings, "LifecycleConfiguration", "Rules").([]any); len(rules) > 0 {
-		return "for " + fact(value.At(rules[0], "ExpirationInDays")) + " days"
+		return "for " + value.Words(value.At(rules[0], "ExpirationInDays")) + " days"
 	}
 	return "without end"
 }
@@ -178,8 +94,8 @@ func (p *page) Alarm(rule *estate.Thing) []string {
 	if len(targets) == 0 || rule.Settings["State"] != "ENABLED" {
 		return nil
 	}
-	_, what, _ := strings.Cut(fact(rule.Settings["Description"]), ": ")
-	return []string{cell(what), fact(value.At(targets[0], "Arn"))}
+	_, what, _ := strings.Cut(value.Words(rule.Settings["Description"]), ": ")
+	return []string{cell(what), value.Words(value.At(targets[0], "Arn"))}
 }
 
 // ofTheKey are the checks that look at a key and its policy, beside those whose ID
@@ -198,7 +114,7 @@ func (p *page) unjudged(rule string) string {
 	case strings.HasPrefix(rule, "trail-") && rule != "trail-tamper-alarm-missing" && len(p.Estate.Of(estate.KindTrail)) == 0:
 		return "**not judged**: the trail is not in the template"
 	case rule == "endpoint-public" && p.Public():
-		return "**public**, for " + fact(value.At(p.Cluster.Settings, "ResourcesVpcConfig", "PublicAccessCidrs")) + ": not met where a control allows no public access"
+		return "**public**, for " + value.Words(value.At(p.Cluster.Settings, "ResourcesVpcConfig", "PublicAccessCidrs")) + ": not met where a control allows no public access"
 	}
 	return ""
 }
