@@ -180,7 +180,11 @@ func (p *Page) keys() error {
 				if row.Action == "kms:Decrypt" {
 					person.Decrypts = string(cell.Answer)
 				}
-				rank := slices.Index(reaches, string(row.Class))
+				class := string(row.Class)
+				if class == "grants" && row.Action != "kms:CreateGrant" {
+					class = "administration" // to take a grant away gives nobody anything
+				}
+				rank := slices.Index(reaches, class)
 				switch had := slices.Index(reaches, person.Reach); {
 				case rank < had:
 					person.Reach, person.Conditional = reaches[rank], cell.Answer == explain.Conditional
@@ -244,7 +248,7 @@ func (p *Page) cluster(i int, c *estate.Cluster) Cluster {
 	}
 	fact("Encrypted", string(one.Answers[0].Verdict))
 
-	p.whoDecrypts(key, keyProof, add, fact)
+	p.whoDecrypts(c, key, keyProof, add, fact)
 
 	switch {
 	case c.Key == nil && arn != "":
@@ -260,18 +264,27 @@ func (p *Page) cluster(i int, c *estate.Cluster) Cluster {
 		}
 		add("Does the key rotate?", Yes, keyProof, "Every %s days, by KMS. That the data follows is another question: evidence shows it.", days)
 		fact("Rotates", "every "+days+" days")
+	case value.IsUnknown(c.Key.Settings["EnableKeyRotation"]):
+		add("Does the key rotate?", Unknown, proof("not-judged"), "That is not known from what was read.")
+		fact("Rotates", "not known")
 	default:
 		add("Does the key rotate?", No, proof("findings"), "EnableKeyRotation is not true.")
 		fact("Rotates", "no")
 	}
 
-	faults := p.rules(func(rule string) bool { return strings.HasPrefix(rule, "trail-") || strings.Contains(rule, "alarm") })
-	switch rules := len(p.estate.Of(estate.KindRule)); {
+	faults := p.rules(func(f finding.Finding) bool {
+		return (strings.HasPrefix(f.Rule, "trail-") || strings.Contains(f.Rule, "alarm")) && p.isWith(c, f)
+	})
+	switch here := func(k estate.Kind) int { return p.with(c, k) }; {
 	case len(faults) > 0:
-		add("Would anybody notice?", No, proof("alarms"), "%s", strings.Join(faults, ", ")+": see the findings.")
-	case rules == 0:
+		add("Would anybody notice?", No, proof("findings"), "%s: see the findings.", strings.Join(faults, ", "))
+	case here(estate.KindTrail) == 0 && here(estate.KindRule) == 0:
+		add("Would anybody notice?", Unknown, proof("not-judged"), "Neither a trail nor alarms are in what was read.")
+	case here(estate.KindRule) == 0:
 		add("Would anybody notice?", Unknown, proof("alarms"), "No alarms are in what was read.")
-	case len(p.estate.Of(estate.KindSubscription)) == 0:
+	case here(estate.KindTrail) == 0:
+		add("Would anybody notice?", Partly, proof("not-judged"), "There are alarms. The trail that they need is not in what was read.")
+	case here(estate.KindSubscription) == 0:
 		add("Would anybody notice?", Partly, proof("alarms"), "The use is on record and there are alarms, but nobody is subscribed to them here.")
 	default:
 		add("Would anybody notice?", Yes, proof("alarms"), "Every use is on record, and changes of the key raise alarms to those who are subscribed.")
@@ -287,13 +300,16 @@ func (p *Page) cluster(i int, c *estate.Cluster) Cluster {
 	return one
 }
 
-func (p *Page) whoDecrypts(key *Key, where string, add func(string, Verdict, string, string, ...any), fact func(string, string)) {
+func (p *Page) whoDecrypts(c *estate.Cluster, key *Key, where string, add func(string, Verdict, string, string, ...any), fact func(string, string)) {
 	const question = "Can only the right ones decrypt?"
 	if key == nil {
 		add(question, Unknown, "#not-judged", "The key's policy is not in what was read.")
 		fact("Who decrypts", "not known")
 		return
 	}
+	faults := p.rules(func(f finding.Finding) bool {
+		return c.Key != nil && f.Resource == c.Key.Resource && f.Stack == c.Key.Stack && slices.ContainsFunc([]string{"key-policy-", "crypto-", "use-without-", "grants-", "policy-", "known-after"}, func(of string) bool { return strings.HasPrefix(f.Rule, of) })
+	})
 	var may, outsiders []string
 	for _, who := range key.People {
 		switch {
@@ -307,6 +323,8 @@ func (p *Page) whoDecrypts(key *Key, where string, add func(string, Verdict, str
 	switch {
 	case len(outsiders) > 0:
 		add(question, No, where, "Also %s, if IAM allows it.", strings.Join(outsiders, ", and "))
+	case len(faults) > 0:
+		add(question, Partly, "#findings", "%s: see the findings.", strings.Join(faults, ", "))
 	case len(may) == 0:
 		add(question, Yes, where, "EKS under its grant, and nobody else.")
 	default:
@@ -333,14 +351,31 @@ func (p *Page) has(c *estate.Cluster, rule string) bool {
 }
 
 // rules are those that were found and are not accepted.
-func (p *Page) rules(of func(string) bool) []string {
+func (p *Page) rules(of func(finding.Finding) bool) []string {
 	found := map[string]bool{}
 	for _, f := range p.Findings.Findings {
-		if f.Suppressed == "" && of(f.Rule) {
+		if f.Suppressed == "" && of(f) {
 			found[f.Rule] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(found))
+}
+
+// isWith tells whether a finding is on something in the account and Region of a cluster, or on
+// what nobody knows where it is.
+func (p *Page) isWith(c *estate.Cluster, f finding.Finding) bool {
+	i := slices.IndexFunc(p.estate.Stacks, func(s *estate.Stack) bool { return s.Name == f.Stack })
+	return i < 0 || p.estate.Stacks[i].Account == c.In.Account && p.estate.Stacks[i].Region == c.In.Region
+}
+
+// with counts the things of a kind for a cluster: a trail of all Regions is for each.
+func (p *Page) with(c *estate.Cluster, kind estate.Kind) (n int) {
+	for _, t := range p.estate.Of(kind) {
+		if t.In.Account == c.In.Account && (t.In.Region == c.In.Region || kind == estate.KindTrail && value.IsTrue(t.Settings["IsMultiRegionTrail"], false)) {
+			n++
+		}
+	}
+	return n
 }
 
 // outliers marks what differs from most clusters.

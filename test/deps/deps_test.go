@@ -55,8 +55,8 @@ var rooms = []room{
 	{"cmd/kms-plugin", plugin, "a few lines", []string{"internal/kmsplugin"}, false},
 	{"internal/cli", top, "one file for each subcommand", []string{
 		"internal/adopt", "internal/blueprint", "internal/buildcontext", "internal/cfn", "internal/value", "internal/check", "internal/config", "internal/estate", "internal/estimate",
-		"internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/live", "internal/manifest",
-		"internal/place", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform", "internal/tfplan", "internal/verify"}, true},
+		"internal/evidence", "internal/explain", "internal/files", "internal/finding", "internal/guard", "internal/hint", "internal/iampolicy", "internal/inspect", "internal/keypolicy", "internal/live", "internal/manifest",
+		"internal/place", "internal/report", "internal/scaffold", "internal/synth", "internal/tempdir", "internal/terminal", "internal/terraform", "internal/tfplan", "internal/verify"}, true},
 
 	{"internal/config", makes, "ekskms.yaml to a plain model, and that to a blueprint", []string{"internal/blueprint", "internal/config/internal/rules", "internal/eksversion", "internal/manifest", "internal/place"}, false},
 	{"internal/config/gen", makes, "writes the JSON Schema", []string{"internal/config/internal/schemagen"}, false},
@@ -88,6 +88,9 @@ var rooms = []room{
 	{"internal/live", proves, "asks AWS, and only reads", []string{"internal/eksversion", "internal/place"}, false},
 	{"internal/live/livetest", proves, "a fake of the APIs that live asks, for tests", []string{"internal/cfn", "internal/place", "internal/value"}, false},
 	{"internal/adopt", proves, "brings a running cluster under a key", []string{"internal/finding", "internal/live", "internal/place", "internal/value", "internal/verify"}, false},
+	{"internal/evidence", proves, "what CloudTrail recorded of keys, and whether that can be trusted", []string{"internal/estate", "internal/explain", "internal/iampolicy", "internal/keypolicy", "internal/place", "internal/terminal"}, false},
+	{"internal/evidence/evidencetest", proves, "log and digest files as CloudTrail delivers them, for tests", nil, false},
+	{"internal/report", proves, "the page for people, as HTML and Markdown", []string{"internal/check", "internal/estate", "internal/evidence", "internal/explain", "internal/finding", "internal/guard", "internal/iampolicy", "internal/value"}, false},
 	{"internal/verify", proves, "what runs, against what is written and by the rules", []string{"internal/cfn", "internal/check", "internal/estate", "internal/finding", "internal/guard", "internal/iampolicy", "internal/live", "internal/place", "internal/value"}, false},
 
 	{"internal/kmsplugin", plugin, "the daemon", []string{"internal/hint"}, false},
