@@ -124,6 +124,30 @@ test-aws: .cache/aws/installed ## Verify what real Terraform applies to moto and
 	@command -v terraform >/dev/null || echo "SKIPPED: Terraform is not installed here, and nothing else applies the module"
 	EKSKMS_AWS_VENV=$(CURDIR)/.cache/aws go test -tags aws -count=1 -timeout 30m ./test/aws
 
+# Chromium is Debian's, or comes from npm.
+PAGES = $(CURDIR)/.cache/pages
+
+test/browser/node_modules: test/browser/package.json test/browser/package-lock.json
+	cd test/browser && npm ci
+	@touch $@
+
+.PHONY: pages
+pages:
+	rm -rf $(PAGES) && mkdir -p $(PAGES)
+	go run ./test/browser $(PAGES)
+
+.PHONY: test-browser
+test-browser: test/browser/node_modules pages ## Drive the page of 'ekskms report' in Chromium
+	@echo "== the page in a browser: filters, links, print, keyboard, contrast and roles by axe-core"
+	cd test/browser && PAGES=$(PAGES) node --test test.mjs
+
+.PHONY: pictures
+pictures: test/browser/node_modules ## Take the pictures of the docs: the page of five examples
+	rm -rf $(PAGES) && mkdir -p $(PAGES)
+	for e in 01_minimal 02_existing_vpc_and_key 03_node_group 04_tenants_and_secrets; do go run ./cmd/ekskms report --file examples/$$e/ekskms.yaml --out $(PAGES)/$$e.html; done
+	go run ./cmd/ekskms report --file examples/06_fleet/fleet.yaml --out $(PAGES)/06_fleet.html
+	cd test/browser && PAGES=$(PAGES) node pictures.mjs $(CURDIR)/docs/pictures
+
 .PHONY: test-bench
 test-bench: node_modules
 	@echo "== the benchmarks compare like with like, and run"

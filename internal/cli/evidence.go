@@ -34,8 +34,9 @@ func newEvidence() *cobra.Command {
 		Long: "Read the log files that CloudTrail wrote, in a folder or as s3://bucket/prefix, or what 'aws\n" +
 			"cloudtrail lookup-events' printed, and say what they prove. Nothing is written to AWS, and no value\n" +
 			"of an encryption context is printed.",
-		Args: noArgs,
-		RunE: runHelp,
+		Example: "  ekskms evidence use logs --key arn:aws:kms:eu-central-1:111122223333:key/c639a1da-c5a7-4742-2265-e05a310e579d",
+		Args:    noArgs,
+		RunE:    runHelp,
 	}
 	cmd.AddCommand(newEvidenceUse(), newEvidenceRotation(), newEvidenceBundle(), newInspect())
 	return cmd
@@ -60,7 +61,7 @@ func newEvidenceUse() *cobra.Command {
 			"The exit code is 1 if a use is not expected, if somebody is not in the list of --expect, or if\n" +
 			"something is wrong with the record.",
 		Example: "  ekskms evidence use logs --key arn:aws:kms:eu-central-1:111122223333:key/c639a1da-c5a7-4742-2265-e05a310e579d\n" +
-			"  ekskms evidence use s3://audit-logs --file ekskms.yaml --from 2026-08-01",
+			"  ekskms evidence use s3://audit-logs --from 2026-08-01",
 		Args: one,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := f.report(cmd, args[0])

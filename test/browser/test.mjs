@@ -1,11 +1,11 @@
 // Drives the pages of 'ekskms report' in Chromium: what 'go test' can't see of them.
 // usage: node --test test.mjs, with the folder of the pages in PAGES.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const pages = ['ours', 'record', 'changes', 'others', 'hostile', 'fleet'];
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -13,19 +13,7 @@ const url = name => pathToFileURL(process.env.PAGES + '/' + name + '.html').href
 
 let browser;
 
-// Debian's Chromium, or the one that an npm package ships with the libraries that it needs.
-before(async () => {
-  let executablePath = '/usr/bin/chromium';
-  let args = ['--no-sandbox', '--disable-gpu'];
-  if (!existsSync(executablePath) || process.env.CHROMIUM === 'npm') {
-    process.env.AWS_EXECUTION_ENV ??= 'AWS_Lambda_nodejs22.x'; // has it unpack its libraries
-    const shipped = (await import('@sparticuz/chromium')).default;
-    executablePath = await shipped.executablePath();
-    args = shipped.args.filter(a => a !== '--single-process');
-  }
-  browser = await chromium.launch({ executablePath, args: [...args, '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'] });
-  console.log('# ' + browser.version() + ' from ' + (executablePath.startsWith('/usr') ? 'the system' : 'npm'));
-});
+before(async () => { browser = await launch(); });
 after(() => browser?.close());
 
 // open opens a page, and fails on all that it says or asks for.
@@ -50,9 +38,9 @@ for (const name of pages) {
         const { page, wrong } = await open(t, name, { viewport: { width, height: 900 }, colorScheme });
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, 'the page is wider than the window');
         assert.deepEqual(wrong, []);
-        if (name === 'fleet' && colorScheme === 'dark') return; // as many elements as the others together
         await page.evaluate(axe);
-        const result = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
+        // Of the fleet, which has as many elements as the others together, what they have not.
+        const result = await page.evaluate(of => axe.run(of, { resultTypes: ['violations'] }), name === 'fleet' ? 'section[aria-labelledby=fleet]' : 'html');
         assert.deepEqual(result.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html).join(' | ')), []);
       });
     }
@@ -136,6 +124,9 @@ test('without a script all of it is there', async t => {
 
 test('the policy lets nothing else run', async t => {
   const { page, wrong } = await open(t, 'ours');
+  const answered = []; // what the policy refuses is asked of nobody
+  page.on('response', r => answered.push(r.url()));
+  page.on('requestfailed', r => assert.equal(r.failure().errorText, 'csp'));
   await page.evaluate(() => {
     const s = document.createElement('script');
     s.textContent = 'document.title = "ran"';
@@ -146,7 +137,7 @@ test('the policy lets nothing else run', async t => {
   });
   assert.notEqual(await page.title(), 'ran');
   assert.ok(wrong.some(w => /Content Security Policy/.test(w)), 'the browser did not say that it refused');
-  assert.ok(!wrong.some(w => w.startsWith('request: ')), wrong.join('\n'));
+  assert.deepEqual(answered, []);
 });
 
 test('how long a hundred clusters take, beside one', async t => {

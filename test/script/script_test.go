@@ -135,6 +135,7 @@ func trail(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("KEY", key)
 	noon := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	t := evidencetest.New("111122223333", "eu-central-1")
+	t.BucketName = "audit-logs"
 	for i := range 48 {
 		at := noon.Add(time.Duration(i) * time.Hour)
 		t.Deliver(at.Add(20*time.Minute),
@@ -144,6 +145,13 @@ func trail(ts *testscript.TestScript, neg bool, args []string) {
 		t.Digest(at.Add(time.Hour))
 	}
 	t.Deliver(noon.Add(49*time.Hour), evidencetest.Rotation(noon.Add(49*time.Hour), key, "AUTOMATIC", "aaaa1111", "bbbb2222"), evidencetest.Event(noon.Add(48*time.Hour), "PutKeyPolicy", key, role+"Admin", nil))
+	if of, _ := fakes.Load(ts.Getenv("WORK")); of != nil { // as a bucket, too
+		fake := of.(*livetest.AWS)
+		fake.Objects, fake.SigningKeys = map[string]livetest.Object{}, map[string][]byte{t.Fingerprint(): t.DER()}
+		for name, o := range t.Objects {
+			fake.Objects[t.BucketName+"/"+name] = livetest.Object(o)
+		}
+	}
 	ts.Check(os.RemoveAll(dir))
 	ts.Check(t.WriteTo(dir, true))
 	ts.Check(os.WriteFile(ts.MkAbs("keys.json"), t.PublicKeys(), 0o644))

@@ -153,14 +153,15 @@ func (t *Trail) Other(account, region string) *Trail {
 }
 
 // Fingerprint of the public key.
-func (t *Trail) Fingerprint() string { return fmt.Sprintf("%x", sha256.Sum256(t.der()))[:32] }
+func (t *Trail) Fingerprint() string { return fmt.Sprintf("%x", sha256.Sum256(t.DER()))[:32] }
 
-func (t *Trail) der() []byte { return x509.MarshalPKCS1PublicKey(&t.key.PublicKey) }
+// DER is the public key.
+func (t *Trail) DER() []byte { return x509.MarshalPKCS1PublicKey(&t.key.PublicKey) }
 
 // PublicKeys are as 'aws cloudtrail list-public-keys' prints them.
 func (t *Trail) PublicKeys() []byte {
 	data, _ := json.MarshalIndent(map[string]any{"PublicKeyList": []any{map[string]any{
-		"Value": base64.StdEncoding.EncodeToString(t.der()), "ValidityStartTime": "2025-01-01T00:00:00+00:00", "ValidityEndTime": "2035-01-01T00:00:00+00:00", "Fingerprint": t.Fingerprint(),
+		"Value": base64.StdEncoding.EncodeToString(t.DER()), "ValidityStartTime": "2025-01-01T00:00:00+00:00", "ValidityEndTime": "2035-01-01T00:00:00+00:00", "Fingerprint": t.Fingerprint(),
 	}}}, "", "  ")
 	return data
 }

@@ -1,6 +1,7 @@
 package livetest
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -105,6 +106,23 @@ func init() {
 		"s3:encryption": ofBucket("BucketEncryption", "ServerSideEncryptionConfigurationNotFoundError", bucketEncryption),
 		"s3:lifecycle":  ofBucket("LifecycleConfiguration", "NoSuchLifecycleConfiguration", bucketLifecycle),
 		"s3:policy":     bucketPolicy,
+		"s3:location":   func(*AWS, *call) (any, error) { return map[string]any{"LocationConstraint": map[string]any{}}, nil },
+		"s3:list-type":  listObjects,
+		"s3:object": func(a *AWS, c *call) (any, error) {
+			o, ok := a.Objects[c.text("Bucket")+"/"+c.text("Key")]
+			if !ok {
+				return nil, notFound("NoSuchKey", "key")
+			}
+			return o, nil
+		},
+
+		"cloudtrail:ListPublicKeys": func(a *AWS, _ *call) (any, error) {
+			all := []any{}
+			for fingerprint, key := range a.SigningKeys {
+				all = append(all, map[string]any{"Fingerprint": fingerprint, "Value": base64.StdEncoding.EncodeToString(key), "ValidityStartTime": 1.7e9, "ValidityEndTime": 2.0e9})
+			}
+			return map[string]any{"PublicKeyList": all}, nil
+		},
 	}
 }
 
@@ -871,4 +889,36 @@ func bucketPolicy(a *AWS, c *call) (any, error) {
 		}
 	}
 	return nil, notFound("NoSuchBucketPolicy", "Policy")
+}
+
+// listObjects lists what is directly below a prefix, as with the delimiter /.
+func listObjects(a *AWS, c *call) (any, error) {
+	prefix := c.text("Bucket") + "/" + c.text("Prefix")
+	var names []string
+	for name := range a.Objects {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			if folder, _, more := strings.Cut(rest, "/"); more {
+				rest = folder + "/"
+			}
+			if !slices.Contains(names, rest) {
+				names = append(names, rest)
+			}
+		}
+	}
+	slices.Sort(names)
+	some, next := page(a, names, c.text("Token"))
+	files, folders := flat{}, flat{}
+	for _, name := range some {
+		whole := c.text("Prefix") + name
+		if strings.HasSuffix(name, "/") {
+			folders = append(folders, map[string]any{"Prefix": whole})
+		} else {
+			files = append(files, map[string]any{"Key": whole, "Size": 1})
+		}
+	}
+	out := map[string]any{"Name": c.text("Bucket"), "IsTruncated": next != "", "Contents": files, "CommonPrefixes": folders}
+	if next != "" {
+		out["NextContinuationToken"] = next
+	}
+	return map[string]any{"ListBucketResult": out}, nil
 }

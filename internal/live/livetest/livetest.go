@@ -42,6 +42,10 @@ type AWS struct {
 	Throttled map[string]int
 	// Updates are those of clusters, the oldest first.
 	Updates []*Update
+	// Objects are those of buckets, by the name of the bucket, a slash and the key.
+	Objects map[string]Object
+	// SigningKeys are CloudTrail's public keys, as DER, by their fingerprints.
+	SigningKeys map[string][]byte
 	// PageSize is that of all lists: 2 by default.
 	PageSize int
 	// Judge is shown each answer, by the service and the operation. Default: nobody is.
@@ -61,6 +65,12 @@ type Thing struct {
 	Properties map[string]any
 	// State has what no template says, in the words of the API that tells it.
 	State map[string]any
+}
+
+// Object is one in a bucket.
+type Object struct {
+	Data     []byte
+	Metadata map[string]string
 }
 
 // Update is one of a cluster, which associates a key.

@@ -192,8 +192,12 @@ func inXML(v any, item string) string {
 // objects is that of S3.
 var objects = protocol{
 	read: func(r *http.Request, c *call) error {
-		bucket, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-		c.in = map[string]any{"Bucket": bucket, "Owner": r.Header.Get("X-Amz-Expected-Bucket-Owner")}
+		bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		c.in = map[string]any{"Bucket": bucket, "Key": key, "Owner": r.Header.Get("X-Amz-Expected-Bucket-Owner"), "Prefix": r.URL.Query().Get("prefix"), "Token": r.URL.Query().Get("continuation-token")}
+		if key != "" {
+			c.action = "object"
+			return nil
+		}
 		for _, name := range slices.Sorted(maps.Keys(r.URL.Query())) {
 			if _, ok := ofBuckets[name]; ok {
 				c.action = name
@@ -202,8 +206,15 @@ var objects = protocol{
 		return nil
 	},
 	write: func(w http.ResponseWriter, _ *call, out any) {
-		if text, ok := out.(string); ok { // a policy is no XML
-			_, _ = io.WriteString(w, text)
+		switch out := out.(type) {
+		case string: // a policy is no XML
+			_, _ = io.WriteString(w, out)
+			return
+		case Object:
+			for name, v := range out.Metadata {
+				w.Header().Set("X-Amz-Meta-"+name, v)
+			}
+			_, _ = w.Write(out.Data)
 			return
 		}
 		for name, v := range out.(map[string]any) {
@@ -221,6 +232,7 @@ var objects = protocol{
 var ofBuckets = map[string]string{
 	"versioning": "GetBucketVersioning", "object-lock": "GetBucketObjectLockConfiguration", "publicAccessBlock": "GetBucketPublicAccessBlock",
 	"encryption": "GetEncryptionConfiguration", "lifecycle": "GetLifecycleConfiguration", "policy": "GetBucketPolicy",
+	"location": "GetBucketLocation", "list-type": "ListBucket", "object": "GetObject",
 }
 
 // binary is RPC in CBOR, which CloudWatch speaks.
