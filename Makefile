@@ -223,6 +223,10 @@ bench: node_modules .cache/node24 ## Measure ekskms synth beside a JavaScript ap
 bench-fleet: node_modules ## Measure ekskms synth of 1 to 1,000 clusters beside a JavaScript app
 	go run ./test/bench/synth -fleet
 
+.PHONY: bench-evidence
+bench-evidence: ## Measure ekskms evidence beside zcat with grep, and jq, on the files of a busy account
+	go test -run '^$$' -bench Read -benchtime 3x ./internal/evidence
+
 .PHONY: bench-plugin
 bench-plugin: ## Measure kms-plugin beside an empty KMS v2 server; PEER=path adds the binary of another plugin
 	go run ./test/bench/plugin $(if $(PEER),-peer $(abspath $(PEER)))

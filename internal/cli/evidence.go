@@ -358,7 +358,7 @@ func (f *evidenceFlags) resume(o *evidence.Options) error {
 	default:
 		o.State = &evidence.State{}
 		if err := json.Unmarshal(data, o.State); err != nil {
-			return hint.Usage(f.state+" is no state of an earlier run", "name another file, or remove it to begin anew")
+			return hint.Usage(f.state+" is no state of an earlier run", "name another file, or remove it to count from the beginning")
 		}
 	}
 	o.Save = func(s *evidence.State) error {

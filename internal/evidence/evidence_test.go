@@ -62,7 +62,8 @@ func rows(r *evidence.Report) (all []string) {
 	return all
 }
 
-// TestUses: who used the key is told, whoever calls and however it ends, and of other keys nothing.
+// TestUses: all uses of the key are told, by any kind of caller and with any result, and none of
+// other keys.
 func TestUses(t *testing.T) {
 	trail := evidencetest.New("111122223333", "eu-central-1")
 	at := noon
@@ -458,7 +459,7 @@ func TestTampered(t *testing.T) {
 			o := trail.Objects[d[3]]
 			trail.Objects[d[3]] = evidencetest.Object{Data: evidencetest.Pack(bytes.Replace(evidencetest.Unpack(o.Data), []byte("logFiles"), []byte("logfiles"), 1)), Metadata: o.Metadata}
 		}, []string{evidence.DigestChanged, evidence.DigestForged}, []evidence.Period{day(0, 3), day(4, 8)}},
-		"a log file changed, and its digest signed anew": {func(trail *evidencetest.Trail, d []string) {
+		"a log file removed, and its digest signed again": {func(trail *evidencetest.Trail, d []string) {
 			forger := evidencetest.New("111122223333", "eu-central-1")
 			forger.Store = trail.Store
 			digest := trail.ReadDigest(d[3])

@@ -359,12 +359,12 @@ func (r *reader) read(ctx context.Context, logs []file) error {
 		}
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(cap(workers))
-		anew := false
+		more := false
 		for _, f := range logs[:n] {
 			mu.Lock()
 			again := r.done[f.name] // by an earlier run
 			mu.Unlock()
-			anew = anew || !again
+			more = more || !again
 			if again && !r.options.Sums {
 				counted++
 				continue
@@ -406,7 +406,7 @@ func (r *reader) read(ctx context.Context, logs []file) error {
 			return err
 		}
 		logs = logs[n:]
-		if anew { // those of an earlier run are in its state
+		if more { // those of an earlier run are in its state
 			r.seen.nextDay()
 		}
 		if r.options.Save != nil && time.Since(saved) > 30*time.Second {

@@ -108,7 +108,7 @@ func (l *Logs) Keys() []string {
 // Report makes that of a key: its ARN, its ID, or empty if the logs hold one.
 func (l *Logs) Report(key string, judge Judge) (*Report, error) {
 	keys := l.Keys()
-	is := func(arn string) bool { return arn == key || strings.HasSuffix(arn, ":key/"+key) }
+	meant := func(arn string) bool { return arn == key || strings.HasSuffix(arn, ":key/"+key) }
 	switch {
 	case key == "" && len(keys) > 1:
 		return nil, ErrKeys{keys}
@@ -117,7 +117,7 @@ func (l *Logs) Report(key string, judge Judge) (*Report, error) {
 	}
 	r := &Report{Key: key, From: l.oldest, To: l.newest, Files: l.Files, Events: l.Events, Bytes: l.Bytes, Uses: []Use{}, Changes: []Change{}, Record: slices.Clone(l.record), Notes: slices.Clone(l.Notes)}
 	for id, c := range l.rows {
-		if !is(id.Key) {
+		if !meant(id.Key) {
 			continue
 		}
 		r.Key = id.Key
@@ -137,7 +137,7 @@ func (l *Logs) Report(key string, judge Judge) (*Report, error) {
 		)
 	})
 	for _, c := range l.changes {
-		if is(c.Key) {
+		if meant(c.Key) {
 			r.Changes = append(r.Changes, c)
 		}
 	}

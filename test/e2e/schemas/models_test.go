@@ -146,8 +146,8 @@ func TestModels(t *testing.T) {
 				return // it is the policy itself
 			}
 			body := bodies[operation]
-			of, is := answer.(map[string]any)[body[0]]
-			if !is || len(answer.(map[string]any)) != 1 {
+			of, found := answer.(map[string]any)[body[0]]
+			if !found || len(answer.(map[string]any)) != 1 {
 				t.Errorf("s3:%s: the body has no %s alone", operation, body[0])
 				return
 			}
