@@ -84,12 +84,14 @@ func (w *Written) Tenant(cluster, name string) string {
 func (w *Written) Judge(principal, via, action, context string) (Verdict, string) {
 	ofAWS := !strings.HasPrefix(principal, "arn:")
 	switch {
-	case principal == "AWS Internal" || via == "AWS Internal":
+	case principal == ofKMS || via == ofKMS:
 		return Expected, "AWS KMS itself"
-	case ofAWS && w.encrypts && (strings.HasPrefix(principal, "eks.") || context == ContextEKS):
-		return Expected, "EKS, under its grant"
+	case strings.HasPrefix(principal, "account ") && w.encrypts && context == ContextEKS:
+		return Unexpected, "a principal of another account, which CloudTrail does not name, with the encryption context of EKS: if the account is one of AWS's, it may be EKS"
 	case strings.HasPrefix(principal, "account "):
 		return NotAllowed, "a principal of another account, which CloudTrail does not name"
+	case ofAWS && w.encrypts && strings.HasPrefix(principal, "eks."):
+		return Expected, "EKS, under its grant"
 	}
 	verdict, why := NotAllowed, "no statement and no IAM policy that is known allows it"
 	for _, in := range w.cases {

@@ -218,7 +218,7 @@ func walk(ctx context.Context, store Store, s Selection) (logs, digests []file, 
 }
 
 // largest is the size up to which a file is read, unpacked.
-const largest = 1 << 30
+const largest = 256 << 20
 
 var errTooLarge = fmt.Errorf("unpacks to more than %d MiB: it was not read", largest>>20)
 
@@ -451,7 +451,8 @@ func (r *reader) file(ctx context.Context, f file, w *pending, counted bool) (su
 		switch {
 		case bytes.Contains(record, kmsNeedle):
 			// Most are of other keys. What failed does not always say of which it was.
-			if len(id) > 0 && !bytes.Contains(record, id) && !(bytes.Contains(record, errorNeedle) && !bytes.Contains(record, keyNeedle)) && !bytes.Contains(record, []byte("alias/")) {
+			unplaced := bytes.Contains(record, errorNeedle) && !bytes.Contains(record, keyNeedle) || bytes.Contains(record, []byte("alias/"))
+			if len(id) > 0 && !bytes.Contains(record, id) && !unplaced {
 				return nil
 			}
 		case bytes.Contains(record, iamNeedle) && containsAny(record, goneNeedles), containsAny(record, trailNeedle):

@@ -99,7 +99,7 @@ func (t *tally) add(o *tally) {
 			t.rows[id] = c
 			continue
 		}
-		of.Span.add(c.Span)
+		of.add(c.Span)
 		for day, n := range c.Days {
 			of.Days[day] += n
 		}

@@ -116,11 +116,13 @@ func (l *Logs) Report(key string, judge Judge) (*Report, error) {
 		key = keys[0]
 	}
 	r := &Report{Key: key, From: l.oldest, To: l.newest, Files: l.Files, Events: l.Events, Bytes: l.Bytes, Uses: []Use{}, Changes: []Change{}, Record: slices.Clone(l.record), Notes: slices.Clone(l.Notes)}
+	if i := slices.IndexFunc(keys, meant); i >= 0 {
+		r.Key = keys[i]
+	}
 	for id, c := range l.rows {
 		if !meant(id.Key) {
 			continue
 		}
-		r.Key = id.Key
 		u := Use{identity: id, Span: c.Span, Days: c.Days, Materials: c.Materials, More: c.More}
 		for _, from := range slices.Sorted(maps.Keys(c.Sources)) {
 			u.Sources = append(u.Sources, Source{from, c.Sources[from]})
@@ -215,7 +217,7 @@ func (r *Report) Unusual() []Use {
 func (r *Report) Expect(expected []string) (strangers, idle []string) {
 	seen := map[string]bool{}
 	for _, u := range r.Uses {
-		if u.Result != "" || seen[u.Principal] {
+		if u.Result != "" || seen[u.Principal] || u.Principal == ofKMS {
 			continue
 		}
 		seen[u.Principal] = true
@@ -231,6 +233,9 @@ func (r *Report) Expect(expected []string) (strangers, idle []string) {
 	slices.Sort(strangers)
 	return strangers, idle
 }
+
+// ofKMS is who does what KMS does by itself, such as rotation.
+const ofKMS = "AWS Internal"
 
 func matches(pattern, s string) bool {
 	parts := strings.Split(pattern, "*")

@@ -257,11 +257,15 @@ func TestFleet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n := 100
+	if estatetest.Race {
+		n = 10
+	}
 	var parts []cfn.Part
-	for i := range 100 {
+	for i := range n {
 		name := fmt.Sprintf("cluster-%03d", i)
 		one := bytes.ReplaceAll(data, []byte(`"Name": "ekskms"`), []byte(`"Name": "`+name+`"`))
-		if i == 42 {
+		if i == 4 {
 			one = bytes.ReplaceAll(one, []byte(`"EnableKeyRotation": true`), []byte(`"EnableKeyRotation": false`))
 		}
 		parts = append(parts, cfn.Part{Name: "ekskms-" + name, Account: fmt.Sprintf("%012d", 111122220000+i), Region: "eu-central-1", Data: one})
@@ -283,8 +287,7 @@ func TestFleet(t *testing.T) {
 			}
 		}
 	}
-	if len(marked) == 0 || !strings.Contains(strings.Join(marked, ","), "111122220042 Rotates") || strings.Contains(strings.Join(marked, ","), "111122220041") {
+	if len(marked) == 0 || !strings.Contains(strings.Join(marked, ","), "111122220004 Rotates") || strings.Contains(strings.Join(marked, ","), "111122220003") {
 		t.Errorf("marked: %q", marked)
 	}
-	t.Logf("100 clusters: %d KB", len(text)/1000)
 }

@@ -51,12 +51,6 @@ var madeUp = map[string]map[string]string{
 // "Default key policy".
 const defaultKeyPolicy = `{"Version":"2012-10-17","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow","Principal":{"AWS":"arn:{p}:iam::{a}:root"},"Action":"kms:*","Resource":"*"}]}`
 
-// unset tells that the configuration says nothing of an attribute.
-func (p *Plan) unset(c change, attribute string) bool {
-	e := p.Config.expressions(&thing{address: c.Address, module: c.Module})
-	return e != nil && e[attribute] == nil
-}
-
 // With takes the configuration from another plan, of which this is the test: what a test
 // prints has none.
 func (p *Plan) With(plan *Plan) {

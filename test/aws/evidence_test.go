@@ -20,7 +20,9 @@ import (
 func TestIntegrity(t *testing.T) {
 	const key = "arn:aws:kms:eu-central-1:111122223333:key/c639a1da-c5a7-4742-2265-e05a310e579d"
 	noon := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	logOf := func(trail *evidencetest.Trail, digest string) string { return trail.ReadDigest(digest).LogFiles[0].Object }
+	logOf := func(trail *evidencetest.Trail, digest string) string {
+		return trail.ReadDigest(digest).LogFiles[0].Object
+	}
 	for name, tt := range map[string]struct {
 		tamper func(*evidencetest.Trail, []string)
 		// sees tells whether theirs finds it.

@@ -94,7 +94,7 @@ func pages(dir string) error {
 		if err := page.WriteHTML(&b); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, name+".html"), b.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name+".html"), b.Bytes(), 0o644); err != nil { //nolint:gosec // the folder is that of the command line
 			return err
 		}
 	}
