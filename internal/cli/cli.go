@@ -78,7 +78,7 @@ func Main() {
 // not at all.
 func sayInterrupted(stderr *os.File) {
 	clearLine(stderr)
-	sayTo(stderr, terminal.Style{}, terminal.Alarm, "interrupted, nothing was written", "")
+	sayTo(stderr, terminal.Style{}, terminal.Alarm, "interrupted, no file is half written", "")
 }
 
 // Run runs a command line and returns the exit code.

@@ -205,11 +205,19 @@ func (f *evidenceFlags) report(cmd *cobra.Command, source string) (*evidence.Rep
 		return nil, err
 	}
 	done := progress(cmd, "reading "+source)
+	release := func() {}
+	if o.Save != nil {
+		release = files.Hold()
+	}
 	logs, err := evidence.Read(cmd.Context(), store, o)
+	release()
 	done()
 	switch {
-	case errors.Is(err, context.Canceled) && f.state != "":
-		return nil, hint.New("reading was interrupted", "run the same again: it goes on where it was")
+	case errors.Is(err, context.Canceled):
+		if f.state != "" {
+			notice(cmd, "what was counted so far is in "+f.state, "run the same again: it goes on there")
+		}
+		return nil, err
 	case err != nil:
 		return nil, hint.Usage(source+": "+hint.Plain(err), "")
 	}

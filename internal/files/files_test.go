@@ -113,3 +113,20 @@ func TestAbandon(t *testing.T) {
 		t.Errorf("what could not be published is not discarded")
 	}
 }
+
+// TestHeld: what is held ends by itself, and an interrupt waits for it.
+func TestHeld(t *testing.T) {
+	stopped := 0
+	stop := func() { stopped++ }
+	discarded := 0
+	w := files.Begin(func() { discarded++ })
+	defer w.End()
+	release := files.Hold()
+	if files.Abandon(stop) || stopped+discarded > 0 {
+		t.Errorf("abandoned while held: stopped %d, discarded %d", stopped, discarded)
+	}
+	release()
+	if !files.Abandon(stop) || stopped != 1 || discarded != 1 {
+		t.Errorf("not abandoned after that: stopped %d, discarded %d", stopped, discarded)
+	}
+}

@@ -21,6 +21,7 @@ type Work struct {
 var going struct {
 	sync.Mutex
 	works []*Work
+	held  int
 }
 
 // Begin begins a work. discard removes what it has written so far; it is called
@@ -65,12 +66,28 @@ func (w *Work) abandon() {
 	w.over = true
 }
 
-// Abandon discards the works that are going on. If one is in its place already,
+// Hold keeps the works from being abandoned until release is called: a command that ends by
+// itself when its context does, and has something to save, holds.
+func Hold() (release func()) {
+	going.Lock()
+	defer going.Unlock()
+	going.held++
+	return func() {
+		going.Lock()
+		defer going.Unlock()
+		going.held--
+	}
+}
+
+// Abandon discards the works that are going on. If one is in its place already, or they are held,
 // nothing is done and the answer is false: the command is about to end. stop is
 // called before anything is discarded; it ends what would write on.
 func Abandon(stop func()) bool {
 	going.Lock()
 	defer going.Unlock()
+	if going.held > 0 {
+		return false
+	}
 	for _, w := range going.works {
 		w.mutex.Lock()
 		published := w.published

@@ -100,6 +100,16 @@ type Person struct {
 	Decrypts    string
 }
 
+// AlarmPlace are the alarms of an account and Region.
+type AlarmPlace struct {
+	// ID of the table, if it is the only one.
+	ID     string
+	Title  string
+	Alarms []Alarm
+	// Broken are those that reach nobody.
+	Broken int
+}
+
 // Alarm is the way of an alarm from an event to an inbox.
 type Alarm struct {
 	What string
@@ -119,7 +129,7 @@ type Page struct {
 	Columns  []string
 	Keys     []Key
 	Findings *finding.Report
-	Alarms   []Alarm
+	Alarms   []AlarmPlace
 	Changes  *finding.Report
 	Notes    []finding.Note
 	estate   *estate.Estate
@@ -151,6 +161,9 @@ func Make(in Input) (*Page, error) {
 	}
 	p.outliers()
 	p.alarms()
+	if len(p.Alarms) == 1 {
+		p.Alarms[0].ID = "alarm-table"
+	}
 	return p, nil
 }
 
@@ -447,6 +460,15 @@ func (p *Page) alarms() {
 		if told == 0 && len(value.List(rule.Settings["Targets"])) == 0 {
 			a.Hops = append(a.Hops, Hop{"target", "it has none", false})
 		}
-		p.Alarms = append(p.Alarms, a)
+		title := "account " + rule.In.Account + ", " + rule.In.Region
+		i := slices.IndexFunc(p.Alarms, func(o AlarmPlace) bool { return o.Title == title })
+		if i < 0 {
+			i = len(p.Alarms)
+			p.Alarms = append(p.Alarms, AlarmPlace{Title: title})
+		}
+		p.Alarms[i].Alarms = append(p.Alarms[i].Alarms, a)
+		if slices.ContainsFunc(a.Hops, func(h Hop) bool { return !h.Good }) {
+			p.Alarms[i].Broken++
+		}
 	}
 }

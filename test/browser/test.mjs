@@ -75,8 +75,8 @@ for (const name of pages) {
 
 test('the matrix is filtered by words and by kind', async t => {
   const { page } = await open(t, 'ours');
-  const form = page.locator('form[data-for="matrix-0"]');
-  const rows = page.locator('#matrix-0 [data-row]');
+  const form = page.locator('form[data-for="matrix-key-1"]');
+  const rows = page.locator('#matrix-key-1 [data-row]');
   const shown = async () => (await rows.evaluateAll(all => all.filter(r => r.offsetParent !== null).map(r => r.textContent)));
   const all = (await shown()).length;
   await form.locator('input').fill('decrypt');
@@ -119,7 +119,7 @@ test('a keyboard gets to the content, and to each table', async t => {
 test('without a script all of it is there', async t => {
   const { page } = await open(t, 'ours', { javaScriptEnabled: false });
   assert.equal(await page.locator('.filter').first().isVisible(), false);
-  assert.ok(await page.locator('#matrix-0 tbody tr').count() > 5);
+  assert.ok(await page.locator('#matrix-key-1 tbody tr').count() > 5);
 });
 
 test('the policy lets nothing else run', async t => {
