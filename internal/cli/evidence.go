@@ -24,6 +24,7 @@ import (
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/live"
 	"github.com/ekskms/ekskms/internal/place"
+	"github.com/ekskms/ekskms/internal/report"
 	"github.com/ekskms/ekskms/internal/terminal"
 )
 
@@ -86,7 +87,7 @@ func newEvidenceRotation() *cobra.Command {
 			"cluster shows nothing. Of a control plane of your own, 'ekskms evidence etcd' has the full proof.\n" +
 			"\n" +
 			"CloudTrail does not always say which material a rotation made: --rotations takes it from what 'aws\n" +
-			"kms list-key-rotations --key-id KEY --include-key-material ALL_KEY_MATERIAL' prints.",
+			"kms list-key-rotations --key-id KEY' prints; where the logs are in a bucket, KMS is asked for them.",
 		Example: "  ekskms evidence rotation logs --key c639a1da-c5a7-4742-2265-e05a310e579d",
 		Args:    one,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -110,6 +111,8 @@ type evidenceFlags struct {
 	// sums has the sums of all log files kept, and logs is what was read.
 	sums bool
 	logs *evidence.Logs
+	// there is what is written. Nil if nothing is given to compare with.
+	there *estate.Estate
 }
 
 func (f *evidenceFlags) add(set *pflag.FlagSet) {
@@ -251,6 +254,15 @@ func (f *evidenceFlags) report(cmd *cobra.Command, source string) (*evidence.Rep
 			return nil, hint.Usage(f.rotations+": "+err.Error(), "")
 		}
 	}
+	if f.rotations == "" && inBucket && r.Key != "" {
+		asked, err := aws.Rotations(cmd.Context(), r.Key)
+		if err != nil {
+			r.Notes = append(r.Notes, evidence.Note{Message: "KMS was not asked for rotations: " + err.Error()})
+		}
+		for _, o := range asked {
+			listed = append(listed, evidence.Rotated{Time: o.At.UTC(), Type: o.Type, Current: o.Material, From: "KMS"})
+		}
+	}
 	r.Rotation.With(listed, r.From, r.To)
 	return r, nil
 }
@@ -304,7 +316,8 @@ func (f *evidenceFlags) written(cmd *cobra.Command) (*evidence.Written, string, 
 	if err != nil {
 		return nil, "", err
 	}
-	written, err := evidence.Against(estate.FromTemplates(assembly), f.key)
+	f.there = estate.FromTemplates(assembly)
+	written, err := evidence.Against(f.there, f.key)
 	if err != nil {
 		return nil, "", hint.Usage(compared+": "+err.Error(), "")
 	}
@@ -438,8 +451,8 @@ func newEvidenceBundle() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bundle LOGS | --verify FILE",
 		Short: "Put all that the record proves of a key into one archive, with sums",
-		Long: "Write one archive with the reports of 'evidence use' and 'evidence rotation' as text and JSON, what\n" +
-			"was given beside the logs, and a manifest: the SHA-256 sums of all of it and of each log file that was\n" +
+		Long: "Write one archive with the reports of 'evidence use' and 'evidence rotation' as text and JSON, with\n" +
+			"--file or --against the page of 'ekskms report', what was given beside the logs, and a manifest: the SHA-256 sums of all of it and of each log file that was\n" +
 			"read, and the version of ekskms. The same logs and options give the same bytes.\n" +
 			"\n" +
 			"--verify says whether an archive is as its manifest has it. The manifest is not signed: keep its own\n" +
@@ -491,6 +504,17 @@ func (f *evidenceFlags) bundle(cmd *cobra.Command, source, out string, force boo
 		if _, err := f.input(cmd, f.expect); err != nil {
 			return err
 		}
+	}
+	if f.there != nil {
+		page, err := report.Make(report.Input{Source: r.Compared, Now: f.there, Evidence: r, Version: versionLine()})
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		if err := page.WriteHTML(&b); err != nil {
+			return err
+		}
+		held["report.html"] = b.Bytes()
 	}
 	for name, data := range f.inputs {
 		held["inputs/"+name] = data

@@ -105,6 +105,9 @@ func (f *reportFlags) run(cmd *cobra.Command, args []string) error {
 			return hint.Usage(f.evidence+" is not what 'ekskms evidence use --output json' prints", "")
 		}
 	}
+	if in.Now.Planned {
+		in.Words = wordsOfPlan.Replace
+	}
 	done := progress(cmd, "making the page")
 	page, err := report.Make(*in)
 	done()

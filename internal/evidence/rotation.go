@@ -60,6 +60,9 @@ func ListedRotations(data []byte) ([]Rotated, error) {
 	}
 	var all []Rotated
 	for _, r := range list.Rotations {
+		if r.RotationDate == nil { // the first material, which no rotation made
+			continue
+		}
 		at, err := listedTime(r.RotationDate)
 		if err != nil {
 			return nil, fmt.Errorf("has a rotation whose RotationDate is %s", r.RotationDate)

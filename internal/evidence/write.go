@@ -122,6 +122,7 @@ func (r *Report) WriteUse(w io.Writer, style terminal.Style) error {
 		}
 		i = j
 	}
+	t.days(r)
 	t.changes("Changes of the key and of who may use it", r.Changes)
 	t.changes("Changes of the record", r.Record)
 	if len(r.Unplaced) > 0 {
@@ -136,6 +137,25 @@ func (r *Report) WriteUse(w io.Writer, style terminal.Style) error {
 	t.p("\n%s\n", style.Wrap("", "", "A call into this key from another account that was refused is in that account's record alone. Who read a secret is not here: the API server's audit log has it."))
 	_, err := io.WriteString(w, t.String())
 	return err
+}
+
+// days says how often the key was used on each day.
+func (t *text) days(r *Report) {
+	days := map[string]int64{}
+	for _, u := range r.Uses {
+		for day, n := range u.Days {
+			days[day] += n
+		}
+	}
+	if len(days) < 2 {
+		return
+	}
+	t.title("By day")
+	var all []string
+	for _, day := range sorted(days) {
+		all = append(all, day+" "+number(days[day]))
+	}
+	t.p("%s\n", t.style.Wrap("    ", "    ", strings.Join(all, ", ")))
 }
 
 func (t *text) changes(title string, all []Change) {

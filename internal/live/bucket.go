@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudtrail"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"time"
+
+	"github.com/ekskms/ekskms/internal/place"
 )
 
 // Bucket reads the objects of a bucket, or of a part of it.
@@ -134,4 +137,32 @@ func (a *AWS) SigningKeys(ctx context.Context, region string, from, to time.Time
 			return all, nil
 		}
 	}
+}
+
+// Rotation is one of a key, as KMS lists them.
+type Rotation struct {
+	At             time.Time
+	Type, Material string
+}
+
+// Rotations are those of a key, in its account.
+func (a *AWS) Rotations(ctx context.Context, key string) (all []Rotation, err error) {
+	arn, _ := place.ParseARN(key)
+	c, err := a.in(ctx, arn.AccountID, arn.Region)
+	if err != nil {
+		return nil, err
+	}
+	pages := kms.NewListKeyRotationsPaginator(kms.NewFromConfig(c), &kms.ListKeyRotationsInput{KeyId: &key})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, said("kms:ListKeyRotations", err)
+		}
+		for _, r := range page.Rotations {
+			if r.RotationDate != nil {
+				all = append(all, Rotation{*r.RotationDate, string(r.RotationType), aws.ToString(r.KeyMaterialId)})
+			}
+		}
+	}
+	return all, nil
 }

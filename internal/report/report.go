@@ -38,6 +38,8 @@ type Input struct {
 	// Evidence is what CloudTrail recorded of the key. Nil: not given.
 	Evidence *evidence.Report
 	Version  string
+	// Words puts the texts of findings into those of what was read. Nil: of templates.
+	Words func(string) string
 }
 
 // Cost is a line of an estimate.
@@ -145,11 +147,17 @@ func Make(in Input) (*Page, error) {
 		}
 		p.Findings = found
 	}
+	if in.Words != nil {
+		p.Findings.Reword(in.Words)
+	}
 	p.Notes = p.Findings.Notes
 	if in.Before != nil {
 		changes, err := guard.Compare(in.Before, in.Now, guard.Options{Organization: in.Organization})
 		if err != nil {
 			return nil, err
+		}
+		if in.Words != nil {
+			changes.Reword(in.Words)
 		}
 		p.Changes = changes
 	}

@@ -148,6 +148,7 @@ func trail(ts *testscript.TestScript, neg bool, args []string) {
 	if of, _ := fakes.Load(ts.Getenv("WORK")); of != nil { // as a bucket, too
 		fake := of.(*livetest.AWS)
 		fake.Objects, fake.SigningKeys = map[string]livetest.Object{}, map[string][]byte{t.Fingerprint(): t.DER()}
+		fake.Rotations = map[string][]any{key: {map[string]any{"KeyId": key, "RotationDate": float64(noon.Add(49 * time.Hour).Unix()), "RotationType": "AUTOMATIC", "KeyMaterialId": "bbbb2222"}}}
 		for name, o := range t.Objects {
 			fake.Objects[t.BucketName+"/"+name] = livetest.Object(o)
 		}

@@ -70,7 +70,11 @@ func init() {
 		"kms:GetKeyPolicy":         keyPolicy,
 		"kms:ListGrants":           listGrants,
 		"kms:ListAliases":          listAliases,
-		"kms:Decrypt":              dryDecrypt,
+		"kms:ListKeyRotations": func(a *AWS, c *call) (any, error) {
+			some, next := page(a, a.Rotations[c.text("KeyId")], c.text("Marker"))
+			return withToken(map[string]any{"Rotations": some, "Truncated": next != ""}, "NextMarker", next), nil
+		},
+		"kms:Decrypt": dryDecrypt,
 
 		"cloudtrail:DescribeTrails":    describeTrails,
 		"cloudtrail:GetTrailStatus":    trailStatus,

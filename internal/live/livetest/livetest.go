@@ -44,6 +44,8 @@ type AWS struct {
 	Updates []*Update
 	// Objects are those of buckets, by the name of the bucket, a slash and the key.
 	Objects map[string]Object
+	// Rotations are those of keys, by ARN, as ListKeyRotations has them.
+	Rotations map[string][]any
 	// SigningKeys are CloudTrail's public keys, as DER, by their fingerprints.
 	SigningKeys map[string][]byte
 	// PageSize is that of all lists: 2 by default.
