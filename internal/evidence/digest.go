@@ -158,7 +158,7 @@ type Integrity struct {
 // The signature of a digest file is metadata of its object, or else stands in the digest file
 // after it, or in a file beside it: where it comes from does not matter, for it is verified.
 func Validate(ctx context.Context, store Store, logs *Logs, keys []PublicKey) (*Integrity, error) {
-	v := &validation{store: store, logs: logs, keys: keys, out: &Integrity{}, known: map[string]bool{}}
+	v := &validation{store: store, logs: logs, keys: keys, out: &Integrity{}, known: map[string]bool{}, closed: map[string]bool{}}
 	switch {
 	case len(logs.digests) == 0:
 		v.out.Why = "there are no digest files: they lie under CloudTrail-Digest, beside CloudTrail, if the trail validates its log files"
@@ -218,6 +218,8 @@ type validation struct {
 	out   *Integrity
 	// known are the log files that a digest file names.
 	known map[string]bool
+	// closed are the digest files that the store did not give.
+	closed map[string]bool
 }
 
 func (v *validation) fault(kind string, f file, from, to time.Time, format string, args ...any) {
@@ -231,7 +233,9 @@ func (v *validation) read(ctx context.Context, f file) (*digest, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		v.fault(DigestUnread, f, f.at.Add(-time.Hour), f.at, "can't be read: %v", err)
+		// Nothing is proven by it, and nothing is wrong with it.
+		v.out.Notes = append(v.out.Notes, Note{f.name, "can't be read, so what it names is not proven: " + err.Error()})
+		v.closed[path.Base(f.name)] = true
 		return nil, nil
 	}
 	var u unpacker
@@ -317,6 +321,7 @@ func (v *validation) chain(ctx context.Context, files []file, trust *Trust) (sou
 				break
 			}
 			switch {
+			case before == nil && v.closed[path.Base(*d.PreviousObject)]:
 			case before == nil && i > 0:
 				v.fault(DigestGone, file{name: *d.PreviousObject}, all[i-1].End, d.Start, "is the digest file before %s, and is gone", path.Base(d.file.name))
 			case before != nil && d.PreviousHash != nil && *d.PreviousHash != hex.EncodeToString(before.sum[:]):
@@ -383,6 +388,7 @@ func (v *validation) logFiles(d *digest) (valid int, whole bool) {
 		}
 		sum, there := v.sum(name)
 		switch {
+		case !there && v.logs.closed[name]: // which is a note already
 		case !there && v.unread(name):
 			v.fault(LogChanged, f, d.Start, d.End, "can't be read as CloudTrail wrote it")
 		case !there:
@@ -419,6 +425,10 @@ func (v *validation) strangers(covered map[[2]string][]Period) (all []file) {
 	open := 0
 	for _, f := range v.logs.logs {
 		if f.at.IsZero() || v.known[path.Base(f.name)] {
+			continue
+		}
+		if len(v.closed) > 0 { // one of these may name it
+			open++
 			continue
 		}
 		periods := covered[[2]string{f.account, f.region}]

@@ -512,6 +512,19 @@ func TestTampered(t *testing.T) {
 	}
 }
 
+// TestClosed: what may not be read is not proven, and not called a fault.
+func TestClosed(t *testing.T) {
+	trail, digests := hours(6)
+	trail.Fails = map[string]error{digests[2]: errors.New("access denied"), logOf(trail, digests[4]): errors.New("access denied")}
+	i := validate(t, trail, trail)
+	if len(i.Faults) > 0 || len(i.Trails[0].Periods) != 3 {
+		t.Errorf("faults %+v, periods %+v", i.Faults, i.Trails[0].Periods)
+	}
+	if i.Trusted("111122223333", "eu-central-1", noon.Add(2*time.Hour+time.Minute)) || i.Trusted("111122223333", "eu-central-1", noon.Add(4*time.Hour+time.Minute)) || !i.Trusted("111122223333", "eu-central-1", noon.Add(3*time.Hour+time.Minute)) {
+		t.Errorf("periods %+v", i.Trails[0].Periods)
+	}
+}
+
 // TestStopped: when logging was stopped and begun again is told.
 func TestStopped(t *testing.T) {
 	trail, _ := hours(3)

@@ -274,7 +274,7 @@ func Read(ctx context.Context, store Store, o Options) (*Logs, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{options: o, store: store, out: &Logs{digests: digests, logs: logs, sums: map[string][sha256.Size]byte{}, selection: o.Selection}}
+	r := &reader{options: o, store: store, out: &Logs{digests: digests, logs: logs, sums: map[string][sha256.Size]byte{}, closed: map[string]bool{}, selection: o.Selection}}
 	r.out.tally = newTally()
 	if o.State != nil {
 		if err := r.resume(o.State); err != nil {
@@ -306,6 +306,7 @@ type Logs struct {
 	logs, digests []file
 	sums          map[string][sha256.Size]byte // of the unpacked log files
 	byBase        map[string]string            // their names, by the last part
+	closed        map[string]bool              // the last parts of those that the store did not give
 	selection     Selection
 }
 
@@ -388,6 +389,9 @@ func (r *reader) read(ctx context.Context, logs []file) error {
 				if r.options.Sums && err == nil {
 					r.out.sums[f.name] = sum
 				}
+				if closed := (closedError{}); errors.As(err, &closed) {
+					r.out.closed[path.Base(f.name)] = true
+				}
 				if again {
 					return nil
 				}
@@ -433,7 +437,7 @@ var (
 func (r *reader) file(ctx context.Context, f file, w *pending, counted bool) (sum [sha256.Size]byte, size int64, err error) {
 	packed, _, err := r.store.Read(ctx, f.name)
 	if err != nil {
-		return sum, 0, err
+		return sum, 0, closedError{err}
 	}
 	data, err := w.unpack(packed)
 	if err != nil {
@@ -469,6 +473,11 @@ func (r *reader) file(ctx context.Context, f file, w *pending, counted bool) (su
 	})
 	return sum, int64(len(data)), err
 }
+
+// closedError is that the store did not give a file.
+type closedError struct{ error }
+
+func (e closedError) Unwrap() error { return e.error }
 
 func containsAny(s []byte, all [][]byte) bool {
 	return slices.ContainsFunc(all, func(one []byte) bool { return bytes.Contains(s, one) })
