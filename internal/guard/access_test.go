@@ -70,6 +70,7 @@ func denying(id, action string) estatetest.Change {
 // TestOpenings: what opens the Kubernetes API, mutes an alarm or stops the record without a
 // word about the key, each with what it must not be taken for.
 func TestOpenings(t *testing.T) {
+	n := 0
 	widened, muted, stopped := one("access-widened"), one("alarm-removed"), one("trail-weakened")
 	view := map[string]any{"PolicyArn": "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy", "AccessScope": map[string]any{"Type": "namespace", "Namespaces": []any{"shop"}}}
 	for name, c := range map[string]struct {
@@ -132,6 +133,9 @@ func TestOpenings(t *testing.T) {
 			}
 		}, one("policy-widened"), "kms:Decrypt"},
 	} {
+		if n++; estatetest.Race && n%5 > 0 {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			before, after := estatetest.Golden(t, "04_tenants_and_secrets"), estatetest.Golden(t, "04_tenants_and_secrets")
 			c.apply(after)

@@ -99,6 +99,9 @@ func TestStrangers(t *testing.T) {
 	if testing.Short() {
 		rounds = 30
 	}
+	if estatetest.Race {
+		rounds = 6
+	}
 	good := estatetest.Estate(t, estatetest.Golden(t, "default"))
 	before := matrixOf(t, good)
 	opened, unbound := 0, 0

@@ -142,7 +142,7 @@ func allRequests() (all []Request) {
 func TestAgainstAllRequests(t *testing.T) {
 	requests := allRequests()
 	rounds := 80
-	if testing.Short() {
+	if testing.Short() || race {
 		rounds = 20
 	}
 	wider, same := 0, 0
