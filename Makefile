@@ -55,7 +55,7 @@ vet:
 .PHONY: test-pure
 test-pure: node_modules
 	@echo "== tests without CDK, with the race detector"
-	packages=$(PURE); go test -count=1 -race $$packages
+	packages=$(PURE); go test -count=1 -race -timeout 20m $$packages
 	@echo "== what the race detector makes too slow"
 	go test -count=1 ./internal/check ./internal/guard ./internal/iampolicy ./internal/verify ./internal/report ./test/parity -run 'TestMutations|TestOpenings|TestConditions|TestStrangers|TestAgainstAllRequests|Unknown|TestBroken|TestDrifts|TestRefused|TestFleet'
 	@command -v terraform >/dev/null || echo "SKIPPED: Terraform is not installed here: the modules were held to the provider's schema alone"
@@ -244,6 +244,7 @@ fuzz: ## Fuzz the parsers for half a minute each
 	go test ./internal/kmsplugin -run '^$$' -fuzz FuzzDecrypt -fuzztime 30s
 	go test ./internal/inspect -run '^$$' -fuzz FuzzSnapshot -fuzztime 30s -fuzzminimizetime 10x
 	go test ./internal/inspect -run '^$$' -fuzz FuzzValue -fuzztime 30s -fuzzminimizetime 10x
+	go test ./internal/evidence -run '^$$' -fuzz FuzzRecords -fuzztime 30s
 
 .PHONY: clean
 clean: ## Remove what the other targets made
