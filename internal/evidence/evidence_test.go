@@ -169,6 +169,46 @@ func TestTwice(t *testing.T) {
 	}
 }
 
+// TestSameAgain: the order in which files are read makes no difference.
+func TestSameAgain(t *testing.T) {
+	trail := evidencetest.New("111122223333", "eu-central-1")
+	foreign := trail.Other("444455556666", "eu-central-1")
+	for i := range 60 {
+		at := noon.Add(time.Duration(i) * 20 * time.Minute)
+		var events []map[string]any
+		for j := range 20 {
+			events = append(events, evidencetest.Event(at, "Decrypt", key, plugin, map[string]any{"sourceIPAddress": fmt.Sprintf("10.0.%d.%d", i, j)}), evidencetest.Event(at, "DisableKey", key, admin, nil))
+		}
+		shared := evidencetest.ID()
+		// The owner's record names no principal, the caller's does.
+		events = append(events, evidencetest.Event(at, "Decrypt", key, "x", map[string]any{"sharedEventID": shared, "userIdentity": map[string]any{"type": "AWSAccount", "principalId": "AROAX:session", "accountId": "444455556666"}}))
+		foreign.Deliver(at, evidencetest.Event(at, "Decrypt", key, "arn:aws:iam::444455556666:role/Guest", map[string]any{"sharedEventID": shared}))
+		trail.Deliver(at, events...)
+	}
+	var first []byte
+	for range 8 {
+		r := report(t, trail, evidence.Options{Key: key})
+		data, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = data
+			if diff := cmp.Diff([]string{"Admin DisableKey (none) 1200", "Guest Decrypt (none) 60", "plugin Decrypt (none) 1200"}, rows(r)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			for _, u := range r.Uses {
+				if u.Principal == plugin && (len(u.Sources) != 500 || u.More != 700) {
+					t.Errorf("%d sources, %d more", len(u.Sources), u.More)
+				}
+			}
+		}
+		if !bytes.Equal(first, data) {
+			t.Fatal("the report is another one")
+		}
+	}
+}
+
 // TestSelection: only the days, accounts and Regions that are asked for are read.
 func TestSelection(t *testing.T) {
 	trail := evidencetest.New("111122223333", "eu-central-1")

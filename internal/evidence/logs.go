@@ -323,6 +323,10 @@ type reader struct {
 	done    map[string]bool
 	// seen are the IDs of events of the last days: CloudTrail may deliver one twice.
 	seen seen
+	held struct {
+		sync.Mutex
+		events map[string]heldEvent
+	}
 }
 
 // pending is what a worker has counted since it was last added up.
@@ -406,6 +410,8 @@ func (r *reader) read(ctx context.Context, logs []file) error {
 		}
 		err := group.Wait()
 		add()
+		r.release(r.out.tally)
+		r.out.endDay()
 		if err != nil {
 			return err
 		}

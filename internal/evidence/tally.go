@@ -1,8 +1,10 @@
 package evidence
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -47,14 +49,15 @@ type counted struct {
 	// Days by their dates, and Materials by their IDs, which Decrypt says.
 	Days      map[string]int64 `json:"days"`
 	Materials map[string]*Span `json:"materials,omitempty"`
-	// Sources are addresses or services, at most maxSources.
+	// Sources are addresses or services, at most maxSources: those whose hashes are the least,
+	// so that it does not matter in which order files are read.
 	Sources map[string]int64 `json:"sources"`
 	// More are the uses from others.
 	More int64 `json:"more,omitempty"`
 }
 
 const (
-	maxSources = 20
+	maxSources = 500
 	maxChanges = 20000
 )
 
@@ -123,11 +126,6 @@ func (t *tally) add(o *tally) {
 		t.unplaced[id].add(*s)
 	}
 	t.record = append(t.record, o.record...)
-	room := max(maxChanges-len(t.changes), 0)
-	if len(o.changes) > room {
-		t.left += int64(len(o.changes) - room)
-		o.changes = o.changes[:room]
-	}
 	t.changes = append(t.changes, o.changes...)
 	t.left, t.twins, t.unread = t.left+o.left, t.twins+o.twins, t.unread+o.unread
 	t.seeTime(o.oldest)
@@ -157,11 +155,31 @@ func (c *counted) material(id string) *Span {
 }
 
 func (c *counted) source(from string, n int64) {
-	if _, known := c.Sources[from]; !known && len(c.Sources) >= maxSources {
-		c.More += n
+	c.Sources[from] += n
+	if len(c.Sources) <= maxSources {
 		return
 	}
-	c.Sources[from] += n
+	greatest, at := "", uint64(0)
+	for name := range c.Sources {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(name))
+		if sum := h.Sum64(); greatest == "" || sum > at || sum == at && name > greatest {
+			greatest, at = name, sum
+		}
+	}
+	c.More += c.Sources[greatest]
+	delete(c.Sources, greatest)
+}
+
+// endDay puts the changes of a day in order, and leaves out what is too much.
+func (t *tally) endDay() {
+	slices.SortStableFunc(t.changes, func(a, b Change) int {
+		return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.EventID, b.EventID), strings.Compare(a.Key, b.Key))
+	})
+	if len(t.changes) > maxChanges {
+		t.left += int64(len(t.changes) - maxChanges)
+		t.changes = t.changes[:maxChanges:maxChanges]
+	}
 }
 
 // count counts an event.
@@ -184,10 +202,60 @@ func (r *reader) count(e *event, t *tally) {
 			return // of another key
 		}
 	}
-	if !r.seen.first(twinOf(e), e.EventTime) {
+	if e.SharedID != "" {
+		r.hold(e, keys, t)
+		return
+	}
+	if !r.seen.first(e.EventID) {
 		t.twins++
 		return
 	}
+	r.add(e, keys, t)
+}
+
+// hold keeps an event until the day was read: of a call into another account both accounts have
+// a record, and that of the caller says more.
+func (r *reader) hold(e *event, keys []string, t *tally) {
+	r.held.Lock()
+	defer r.held.Unlock()
+	if r.held.events == nil {
+		r.held.events = map[string]heldEvent{}
+	}
+	other, known := r.held.events[e.SharedID]
+	if known {
+		t.twins++
+		better := other.Identity.ARN == "" && e.Identity.ARN != ""
+		if (e.Identity.ARN == "") == (other.Identity.ARN == "") {
+			better = e.EventID < other.EventID
+		}
+		if !better {
+			return
+		}
+	}
+	r.held.events[e.SharedID] = heldEvent{e, keys}
+}
+
+// release counts the events of a day that were held. One whose other record was counted the day
+// before is not counted again.
+func (r *reader) release(t *tally) {
+	for _, id := range slices.Sorted(maps.Keys(r.held.events)) {
+		if held := r.held.events[id]; r.seen.first(id) {
+			r.add(held.event, held.keys, t)
+		} else {
+			t.twins++
+		}
+	}
+	r.held.events = nil
+}
+
+type heldEvent struct {
+	*event
+	keys []string
+}
+
+// add adds an event to what is counted.
+func (r *reader) add(e *event, keys []string, t *tally) {
+	ofKMS := e.EventSource == "kms.amazonaws.com"
 	t.seeTime(e.EventTime)
 	who, via := e.principal()
 	switch {
@@ -232,10 +300,6 @@ func (r *reader) count(e *event, t *tally) {
 			c.material(e.Additional.Material).see(e.EventTime)
 		}
 		if IsChange(e.EventName) && !e.everyday() {
-			if len(t.changes) >= maxChanges {
-				t.left++
-				continue
-			}
 			t.changes = append(t.changes, r.change(e, key, who, via))
 		}
 	}
@@ -270,15 +334,6 @@ func (r *reader) change(e *event, key, who, via string) Change {
 	return c
 }
 
-// twinOf is what two copies of an event have in common: of a call into another account both
-// accounts have one, under an ID that they share.
-func twinOf(e *event) string {
-	if e.SharedID != "" {
-		return e.SharedID
-	}
-	return e.EventID
-}
-
 // seen are the IDs of the events of two days. CloudTrail may deliver one twice; that it does so
 // within a day is inferred.
 type seen struct {
@@ -288,7 +343,7 @@ type seen struct {
 	}
 }
 
-func (s *seen) first(id string, _ time.Time) bool {
+func (s *seen) first(id string) bool {
 	key, ok := compact(id)
 	if !ok {
 		return true
@@ -418,7 +473,7 @@ func (r *reader) resume(s *State) error {
 	t.left, t.twins, t.unread = s.Counts[3], s.Counts[4], s.Counts[5]
 	t.oldest, t.newest = s.Oldest, s.Newest
 	for _, id := range s.Recent {
-		r.seen.first(id, time.Time{})
+		r.seen.first(id)
 	}
 	return nil
 }
