@@ -226,18 +226,18 @@ func (p *Page) keys() error {
 // reaches are ordered by how much they matter.
 var reaches = []string{"cryptographic", "grants", "administration", "read", "nothing"}
 
-// keyOf is the key of a cluster on the page.
-func (p *Page) keyOf(c *estate.Cluster) *Key {
+// keysOf are the key of a cluster on the page, in each case of what is not decided.
+func (p *Page) keysOf(c *estate.Cluster) (all []Key) {
 	arn := value.Text(c.KeyARN)
 	if c.Key != nil {
 		arn = c.Key.ARN
 	}
-	for i := range p.Keys {
-		if p.Keys[i].Layout.Key == arn {
-			return &p.Keys[i]
+	for _, k := range p.Keys {
+		if k.Layout.Key == arn {
+			all = append(all, k)
 		}
 	}
-	return nil
+	return all
 }
 
 func (p *Page) cluster(i int, c *estate.Cluster) Cluster {
@@ -245,11 +245,11 @@ func (p *Page) cluster(i int, c *estate.Cluster) Cluster {
 	if c.In.Assumed {
 		one.Account, one.Region = "any", "any"
 	}
-	key := p.keyOf(c)
+	keys := p.keysOf(c)
 	proof := func(id string) string { return "#" + id }
 	keyProof := proof("findings")
-	if key != nil {
-		keyProof = proof(key.ID)
+	if keys != nil {
+		keyProof = proof(keys[0].ID)
 	}
 	add := func(question string, v Verdict, where, format string, args ...any) {
 		one.Answers = append(one.Answers, Answer{question, v, fmt.Sprintf(format, args...), where})
@@ -269,7 +269,7 @@ func (p *Page) cluster(i int, c *estate.Cluster) Cluster {
 	}
 	fact("Encrypted", string(one.Answers[0].Verdict))
 
-	p.whoDecrypts(c, key, keyProof, add, fact)
+	p.whoDecrypts(c, keys, keyProof, add, fact)
 
 	switch {
 	case c.Key == nil && arn != "":
@@ -279,9 +279,11 @@ func (p *Page) cluster(i int, c *estate.Cluster) Cluster {
 		add("Does the key rotate?", Unknown, proof("not-judged"), "There is no key to ask.")
 		fact("Rotates", "not known")
 	case value.IsTrue(c.Key.Settings["EnableKeyRotation"], false):
-		days := "365"
+		days := "365" // AWS KMS API Reference, EnableKeyRotation: the default
 		if n, ok := value.Number(c.Key.Settings["RotationPeriodInDays"]); ok {
 			days = fmt.Sprintf("%g", n)
+		} else if c.Key.Settings["RotationPeriodInDays"] != nil {
+			days = "an unknown number of"
 		}
 		add("Does the key rotate?", Yes, keyProof, "Every %s days, by KMS. That the data follows is another question: evidence shows it.", days)
 		fact("Rotates", "every "+days+" days")
@@ -321,9 +323,9 @@ func (p *Page) cluster(i int, c *estate.Cluster) Cluster {
 	return one
 }
 
-func (p *Page) whoDecrypts(c *estate.Cluster, key *Key, where string, add func(string, Verdict, string, string, ...any), fact func(string, string)) {
+func (p *Page) whoDecrypts(c *estate.Cluster, keys []Key, where string, add func(string, Verdict, string, string, ...any), fact func(string, string)) {
 	const question = "Can only the right ones decrypt?"
-	if key == nil {
+	if keys == nil {
 		add(question, Unknown, "#not-judged", "The key's policy is not in what was read.")
 		fact("Who decrypts", "not known")
 		return
@@ -332,13 +334,15 @@ func (p *Page) whoDecrypts(c *estate.Cluster, key *Key, where string, add func(s
 		return c.Key != nil && f.Resource == c.Key.Resource && f.Stack == c.Key.Stack && slices.ContainsFunc([]string{"key-policy-", "crypto-", "use-without-", "grants-", "policy-", "known-after"}, func(of string) bool { return strings.HasPrefix(f.Rule, of) })
 	})
 	var may, outsiders []string
-	for _, who := range key.People {
-		switch {
-		case who.Decrypts == "":
-		case strings.HasPrefix(who.What, "anybody"):
-			outsiders = append(outsiders, who.What)
-		default:
-			may = append(may, who.What)
+	for _, key := range keys {
+		for _, who := range key.People {
+			switch {
+			case who.Decrypts == "" || slices.Contains(outsiders, who.What) || slices.Contains(may, who.What):
+			case strings.HasPrefix(who.What, "anybody"):
+				outsiders = append(outsiders, who.What)
+			default:
+				may = append(may, who.What)
+			}
 		}
 	}
 	switch {

@@ -202,6 +202,20 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestCases: an answer that holds in one case of what is not decided is not given for all.
+func TestCases(t *testing.T) {
+	template := estatetest.Golden(t, "default")
+	template["Parameters"] = map[string]any{"Stage": map[string]any{"Type": "String"}}
+	template["Conditions"] = map[string]any{"Open": map[string]any{"Fn::Equals": []any{map[string]any{"Ref": "Stage"}, "test"}}}
+	policy := template.Resource("SecretsKeyE4821A66")["Properties"].(map[string]any)["KeyPolicy"].(map[string]any)
+	policy["Statement"] = append(policy["Statement"].([]any), map[string]any{"Fn::If": []any{"Open", map[string]any{"Effect": "Allow", "Principal": "*", "Action": "kms:Decrypt", "Resource": "*"}, map[string]any{"Ref": "AWS::NoValue"}}})
+	page, text := made(t, report.Input{Source: "x", Now: estatetest.Estate(t, template)})
+	sound(t, text)
+	if len(page.Keys) != 2 || page.Clusters[0].Answers[1].Verdict != report.No {
+		t.Errorf("%d keys, and the answer is %+v", len(page.Keys), page.Clusters[0].Answers[1])
+	}
+}
+
 // TestAgainst: what changes is on the page.
 func TestAgainst(t *testing.T) {
 	before, after := estatetest.Golden(t, "default"), estatetest.Golden(t, "default")
