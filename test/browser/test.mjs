@@ -19,6 +19,7 @@ after(() => browser?.close());
 // open opens a page, and fails on all that it says or asks for.
 async function open(t, name, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  context.setDefaultTimeout(180_000); // a busy machine is slow, and that is no fault of the page
   t.after(() => context.close());
   const page = await context.newPage();
   const wrong = [];
