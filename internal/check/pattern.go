@@ -165,24 +165,3 @@ func anythingBut(operand any) (func(string) bool, error) {
 		return !slices.ContainsFunc(excluded, func(f func(string) bool) bool { return f(s) })
 	}, nil
 }
-
-// glob matches with * as EventBridge and metric filters do, in which case counts.
-func glob(pattern, s string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == s
-	}
-	first, last := parts[0], parts[len(parts)-1]
-	if !strings.HasPrefix(s, first) || len(s) < len(first)+len(last) || !strings.HasSuffix(s, last) {
-		return false
-	}
-	s = s[len(first) : len(s)-len(last)]
-	for _, part := range parts[1 : len(parts)-1] {
-		i := strings.Index(s, part)
-		if i < 0 {
-			return false
-		}
-		s = s[i+len(part):]
-	}
-	return true
-}

@@ -21,6 +21,7 @@ var (
 	list    = value.List
 	texts   = value.Texts
 	show    = value.Show
+	glob    = value.Glob
 )
 
 // wild reports whether a pattern with * and ? matches a text, without regard to

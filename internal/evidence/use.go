@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ekskms/ekskms/internal/place"
+	"github.com/ekskms/ekskms/internal/value"
 )
 
 // Verdict is what is expected of a use.
@@ -221,12 +222,12 @@ func (r *Report) Expect(expected []string) (strangers, idle []string) {
 			continue
 		}
 		seen[u.Principal] = true
-		if !slices.ContainsFunc(expected, func(p string) bool { return matches(p, u.Principal) }) {
+		if !slices.ContainsFunc(expected, func(p string) bool { return value.Glob(p, u.Principal) }) {
 			strangers = append(strangers, u.Principal)
 		}
 	}
 	for _, p := range expected {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(seen)), func(who string) bool { return matches(p, who) }) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(seen)), func(who string) bool { return value.Glob(p, who) }) {
 			idle = append(idle, p)
 		}
 	}
@@ -236,22 +237,3 @@ func (r *Report) Expect(expected []string) (strangers, idle []string) {
 
 // ofKMS is who does what KMS does by itself, such as rotation.
 const ofKMS = "AWS Internal"
-
-func matches(pattern, s string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == s
-	}
-	if !strings.HasPrefix(s, parts[0]) {
-		return false
-	}
-	s = s[len(parts[0]):]
-	for _, part := range parts[1 : len(parts)-1] {
-		i := strings.Index(s, part)
-		if i < 0 {
-			return false
-		}
-		s = s[i+len(part):]
-	}
-	return strings.HasSuffix(s, parts[len(parts)-1])
-}

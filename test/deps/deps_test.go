@@ -88,7 +88,7 @@ var rooms = []room{
 	{"internal/live", proves, "asks AWS, and only reads", []string{"internal/eksversion", "internal/place"}, false},
 	{"internal/live/livetest", proves, "a fake of the APIs that live asks, for tests", []string{"internal/cfn", "internal/place", "internal/value"}, false},
 	{"internal/adopt", proves, "brings a running cluster under a key", []string{"internal/finding", "internal/live", "internal/place", "internal/value", "internal/verify"}, false},
-	{"internal/evidence", proves, "what CloudTrail recorded of keys, and whether that can be trusted", []string{"internal/estate", "internal/explain", "internal/iampolicy", "internal/keypolicy", "internal/place", "internal/terminal"}, false},
+	{"internal/evidence", proves, "what CloudTrail recorded of keys, and whether that can be trusted", []string{"internal/estate", "internal/explain", "internal/iampolicy", "internal/keypolicy", "internal/place", "internal/terminal", "internal/value"}, false},
 	{"internal/evidence/evidencetest", proves, "log and digest files as CloudTrail delivers them, for tests", nil, false},
 	{"internal/report", proves, "the page for people, as HTML and Markdown", []string{"internal/check", "internal/estate", "internal/evidence", "internal/explain", "internal/finding", "internal/guard", "internal/iampolicy", "internal/value"}, false},
 	{"internal/verify", proves, "what runs, against what is written and by the rules", []string{"internal/cfn", "internal/check", "internal/estate", "internal/finding", "internal/guard", "internal/iampolicy", "internal/live", "internal/place", "internal/value"}, false},
