@@ -30,7 +30,7 @@ func Against(there *estate.Estate, key string) (*Written, error) {
 		return nil, err
 	}
 	named := slices.DeleteFunc(slices.Clone(inputs), func(in explain.Input) bool {
-		return in.Key != key && in.Path != key && !strings.HasSuffix(in.Key, ":key/"+key)
+		return in.Path != key && !meant(in.Key, key)
 	})
 	if len(named) > 0 {
 		inputs = named
@@ -58,10 +58,10 @@ func Against(there *estate.Estate, key string) (*Written, error) {
 			for _, values := range s.Condition {
 				for name, of := range values {
 					for _, v := range of {
-						switch strings.ToLower(name) {
-						case strings.ToLower("kms:EncryptionContext:" + keypolicy.ContextKey):
+						switch {
+						case strings.EqualFold(name, "kms:EncryptionContext:"+keypolicy.ContextKey):
 							w.clusters[v] = true
-						case strings.ToLower("kms:EncryptionContext:" + keypolicy.TenantKey):
+						case strings.EqualFold(name, "kms:EncryptionContext:"+keypolicy.TenantKey):
 							w.tenants[v] = true
 						}
 					}
@@ -84,7 +84,7 @@ func (w *Written) Tenant(cluster, name string) string {
 func (w *Written) Judge(principal, via, action, context string) (Verdict, string) {
 	ofAWS := !strings.HasPrefix(principal, "arn:")
 	switch {
-	case principal == ofKMS || via == ofKMS:
+	case principal == byKMS || via == byKMS:
 		return Expected, "AWS KMS itself"
 	case strings.HasPrefix(principal, "account ") && w.encrypts && context == ContextEKS:
 		return Unexpected, "a principal of another account, which CloudTrail does not name, with the encryption context of EKS: if the account is one of AWS's, it may be EKS"

@@ -27,12 +27,10 @@ type event struct {
 	EventSource  string    `json:"eventSource"`
 	EventName    string    `json:"eventName"`
 	EventID      string    `json:"eventID"`
-	EventType    string    `json:"eventType"`
 	SharedID     string    `json:"sharedEventID"`
 	Region       string    `json:"awsRegion"`
 	Recipient    string    `json:"recipientAccountId"`
 	SourceIP     string    `json:"sourceIPAddress"`
-	Endpoint     string    `json:"vpcEndpointId"`
 	ErrorCode    string    `json:"errorCode"`
 	ErrorMessage string    `json:"errorMessage"`
 	Identity     struct {
@@ -73,7 +71,6 @@ type event struct {
 		Context     map[string]string `json:"encryptionContext"`
 		Role        string            `json:"roleName"`
 		User        string            `json:"userName"`
-		DryRun      bool              `json:"dryRun"`
 	}
 	response struct {
 		KeyID string `json:"keyId"`
@@ -105,7 +102,7 @@ func (e *event) keys() []string {
 		}
 	}
 	for _, r := range e.Resources {
-		if strings.Contains(r.ARN, ":key/") {
+		if isKey(r.ARN) {
 			add(r.ARN)
 		}
 	}
@@ -115,12 +112,22 @@ func (e *event) keys() []string {
 	for _, id := range []string{e.request.KeyID, e.request.SourceKeyID, e.request.DestKeyID, e.request.TargetKeyID, e.response.KeyID, e.Service.KeyID} {
 		add(e.arnOf(id))
 	}
-	if len(all) == 0 || !slices.ContainsFunc(all, func(s string) bool { return strings.Contains(s, ":key/") }) {
+	if !slices.ContainsFunc(all, isKey) {
 		if arn := keyARN.FindString(e.ErrorMessage); arn != "" {
 			return []string{arn}
 		}
 	}
 	return all
+}
+
+// isKey tells an ARN of a key from that of an alias, which is all there is of some calls.
+func isKey(arn string) bool { return strings.Contains(arn, ":key/") }
+
+// meant tells whether an ARN is that of a key, which is named by its ARN or its ID. A multi-Region
+// key has the ID of its copies.
+func meant(arn, key string) bool {
+	id := key[strings.LastIndex(key, "/")+1:]
+	return arn == key || strings.HasSuffix(arn, ":key/"+id) && (!strings.HasPrefix(key, "arn:") || strings.HasPrefix(id, "mrk-"))
 }
 
 func (e *event) arnOf(id string) string {
@@ -211,6 +218,3 @@ func IsChange(action string) bool { return slices.Contains(changes, action) }
 func (e *event) everyday() bool {
 	return e.ErrorCode == "" && (e.EventName == "CreateGrant" || e.EventName == "RetireGrant") && e.Identity.InvokedBy != "" && !strings.HasPrefix(e.Identity.InvokedBy, "eks.")
 }
-
-// result is empty for what was done.
-func (e *event) result() string { return e.ErrorCode }

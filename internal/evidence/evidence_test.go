@@ -139,6 +139,22 @@ func TestUses(t *testing.T) {
 	}
 }
 
+// TestCopies: the uses of a multi-Region key's copies are its own.
+func TestCopies(t *testing.T) {
+	const primary, replica = "arn:aws:kms:eu-central-1:111122223333:key/mrk-1234", "arn:aws:kms:us-east-1:111122223333:key/mrk-1234"
+	trail := evidencetest.New("111122223333", "eu-central-1")
+	trail.Deliver(noon, evidencetest.Event(noon, "Decrypt", primary, plugin, nil), evidencetest.Event(noon, "Decrypt", replica, admin, nil))
+	want := []string{"Admin Decrypt (none) 1", "plugin Decrypt (none) 1"}
+	for _, named := range []string{primary, "mrk-1234"} {
+		if diff := cmp.Diff(want, rows(report(t, trail, evidence.Options{Key: named}))); diff != "" {
+			t.Errorf("of %s (-want +got):\n%s", named, diff)
+		}
+	}
+	if r := report(t, trail, evidence.Options{Key: primary}); r.Key != primary {
+		t.Errorf("the report is of %s", r.Key)
+	}
+}
+
 // TestForged: what a caller puts into a request is no record, whatever it looks like.
 func TestForged(t *testing.T) {
 	trail := evidencetest.New("111122223333", "eu-central-1")

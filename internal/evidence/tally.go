@@ -197,8 +197,9 @@ func (r *reader) count(e *event, t *tally) {
 	}
 	keys := e.keys()
 	if ofKMS && r.options.Key != "" {
-		keys = slices.DeleteFunc(keys, func(arn string) bool { return !r.isKey(arn) && strings.Contains(arn, ":key/") })
-		if len(keys) == 0 && e.places() {
+		placed := slices.ContainsFunc(keys, isKey)
+		keys = slices.DeleteFunc(keys, func(arn string) bool { return isKey(arn) && !meant(arn, r.options.Key) })
+		if len(keys) == 0 && placed {
 			return // of another key
 		}
 	}
@@ -269,11 +270,10 @@ func (r *reader) add(e *event, keys []string, t *tally) {
 		t.record = append(t.record, r.change(e, "", who, via))
 		return
 	}
-	ofKey := func(arn string) bool { return strings.Contains(arn, ":key/") }
-	if !slices.ContainsFunc(keys, ofKey) {
+	if !slices.ContainsFunc(keys, isKey) {
 		// CreateKey, a list, or a call that failed before KMS knew of which key.
 		if e.ErrorCode != "" || len(keys) > 0 {
-			id := identity{Key: strings.Join(keys, ", "), Principal: who, Via: via, Action: e.EventName, Result: e.result(), Context: e.context(r.tenant)}
+			id := identity{Key: strings.Join(keys, ", "), Principal: who, Via: via, Action: e.EventName, Result: e.ErrorCode, Context: e.context(r.tenant)}
 			if t.unplaced[id] == nil {
 				t.unplaced[id] = &Span{}
 			}
@@ -282,10 +282,10 @@ func (r *reader) add(e *event, keys []string, t *tally) {
 		return
 	}
 	for _, key := range keys {
-		if !ofKey(key) {
+		if !isKey(key) {
 			continue
 		}
-		id := identity{Key: key, Principal: who, Via: via, Action: e.EventName, Result: e.result(), Context: e.context(r.tenant)}
+		id := identity{Key: key, Principal: who, Via: via, Action: e.EventName, Result: e.ErrorCode, Context: e.context(r.tenant)}
 		c := t.rows[id]
 		if c == nil {
 			c = &counted{Days: map[string]int64{}, Sources: map[string]int64{}}
@@ -305,11 +305,6 @@ func (r *reader) add(e *event, keys []string, t *tally) {
 	}
 }
 
-// places tells whether an event says of which key it is, or that it is of none.
-func (e *event) places() bool {
-	return slices.ContainsFunc(e.keys(), func(arn string) bool { return strings.Contains(arn, ":key/") })
-}
-
 func (r *reader) tenant(cluster, name string) string {
 	if r.options.Tenant == nil {
 		return ""
@@ -317,14 +312,8 @@ func (r *reader) tenant(cluster, name string) string {
 	return r.options.Tenant(cluster, name)
 }
 
-// isKey compares also with a multi-Region key's copies, which have its ID.
-func (r *reader) isKey(arn string) bool {
-	id := r.options.Key[strings.LastIndex(r.options.Key, "/")+1:]
-	return arn == r.options.Key || strings.HasSuffix(arn, ":key/"+id) && (!strings.HasPrefix(r.options.Key, "arn:") || strings.HasPrefix(id, "mrk-"))
-}
-
 func (r *reader) change(e *event, key, who, via string) Change {
-	c := Change{Time: e.EventTime.UTC(), Key: key, Action: e.EventName, Principal: who, Via: via, Source: e.SourceIP, Result: e.result(), EventID: e.EventID}
+	c := Change{Time: e.EventTime.UTC(), Key: key, Action: e.EventName, Principal: who, Via: via, Source: e.SourceIP, Result: e.ErrorCode, EventID: e.EventID}
 	if e.EventName == "RotateKey" {
 		c.Rotation, c.Previous, c.Current = e.Service.Type, e.Service.Previous, e.Service.Current
 		if c.Current == "" {

@@ -109,7 +109,6 @@ func (l *Logs) Keys() []string {
 // Report makes that of a key: its ARN, its ID, or empty if the logs hold one.
 func (l *Logs) Report(key string, judge Judge) (*Report, error) {
 	keys := l.Keys()
-	meant := func(arn string) bool { return arn == key || strings.HasSuffix(arn, ":key/"+key) }
 	switch {
 	case key == "" && len(keys) > 1:
 		return nil, ErrKeys{keys}
@@ -117,11 +116,11 @@ func (l *Logs) Report(key string, judge Judge) (*Report, error) {
 		key = keys[0]
 	}
 	r := &Report{Key: key, From: l.oldest, To: l.newest, Files: l.Files, Events: l.Events, Bytes: l.Bytes, Uses: []Use{}, Changes: []Change{}, Record: slices.Clone(l.record), Notes: slices.Clone(l.Notes)}
-	if i := slices.IndexFunc(keys, meant); i >= 0 {
+	if i := slices.IndexFunc(keys, func(arn string) bool { return meant(arn, key) }); i >= 0 && !strings.HasPrefix(key, "arn:") {
 		r.Key = keys[i]
 	}
 	for id, c := range l.rows {
-		if !meant(id.Key) {
+		if !meant(id.Key, key) {
 			continue
 		}
 		u := Use{identity: id, Span: c.Span, Days: c.Days, Materials: c.Materials, More: c.More}
@@ -140,7 +139,7 @@ func (l *Logs) Report(key string, judge Judge) (*Report, error) {
 		)
 	})
 	for _, c := range l.changes {
-		if meant(c.Key) {
+		if meant(c.Key, key) {
 			r.Changes = append(r.Changes, c)
 		}
 	}
@@ -218,7 +217,7 @@ func (r *Report) Unusual() []Use {
 func (r *Report) Expect(expected []string) (strangers, idle []string) {
 	seen := map[string]bool{}
 	for _, u := range r.Uses {
-		if u.Result != "" || seen[u.Principal] || u.Principal == ofKMS {
+		if u.Result != "" || seen[u.Principal] || u.Principal == byKMS {
 			continue
 		}
 		seen[u.Principal] = true
@@ -235,5 +234,5 @@ func (r *Report) Expect(expected []string) (strangers, idle []string) {
 	return strangers, idle
 }
 
-// ofKMS is who does what KMS does by itself, such as rotation.
-const ofKMS = "AWS Internal"
+// byKMS is who does what KMS does by itself, such as rotation.
+const byKMS = "AWS Internal"
