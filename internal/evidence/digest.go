@@ -64,7 +64,7 @@ func NewPublicKey(der []byte, fingerprint string) (PublicKey, error) {
 type digest struct {
 	Account           string    `json:"awsAccountId"`
 	Start             time.Time `json:"digestStartTime"`
-	End               time.Time `json:"digestEndTime"`
+	EndText           string    `json:"digestEndTime"` // as it is written, which is what is signed
 	Bucket            string    `json:"digestS3Bucket"`
 	Object            string    `json:"digestS3Object"`
 	Fingerprint       string    `json:"digestPublicKeyFingerprint"`
@@ -79,8 +79,8 @@ type digest struct {
 		Kind   string `json:"hashAlgorithm"`
 	} `json:"logFiles"`
 
+	End       time.Time `json:"-"`
 	file      file
-	end       string // as it is written, which is what is signed
 	sum       [sha256.Size]byte
 	signature string
 }
@@ -94,7 +94,7 @@ func (d *digest) signed() []byte {
 	if d.PreviousSignature != nil {
 		previous = *d.PreviousSignature
 	}
-	return fmt.Appendf(nil, "%s\n%s/%s\n%x\n%s", d.end, d.Bucket, d.Object, d.sum, previous)
+	return fmt.Appendf(nil, "%s\n%s/%s\n%x\n%s", d.EndText, d.Bucket, d.Object, d.sum, previous)
 }
 
 // Fault is something that is wrong with the record.
@@ -244,17 +244,14 @@ func (v *validation) read(ctx context.Context, f file) (*digest, error) {
 	if err == nil {
 		err = json.Unmarshal(text, d)
 	}
-	var as struct {
-		End string `json:"digestEndTime"`
-	}
 	if err == nil {
-		err = json.Unmarshal(text, &as)
+		d.End, err = time.Parse(time.RFC3339, d.EndText)
 	}
 	if err != nil {
 		v.fault(DigestUnread, f, f.at.Add(-time.Hour), f.at, "is no digest file: %v", err)
 		return nil, nil
 	}
-	d.end, d.sum = as.End, sha256.Sum256(text)
+	d.sum = sha256.Sum256(text)
 	return d, nil
 }
 

@@ -44,6 +44,14 @@ type Material struct {
 	Encrypted *Span            `json:"encrypted,omitempty"`
 }
 
+// Seen is its use for Decrypt, under any encryption context.
+func (m Material) Seen() (all Span) {
+	for _, s := range m.Decrypted {
+		all.add(*s)
+	}
+	return all
+}
+
 // ListedRotations reads what 'aws kms list-key-rotations' prints.
 //
 // Source: AWS KMS API Reference, RotationsListEntry.

@@ -205,6 +205,17 @@ func (l *Logs) goneAt(principal string) time.Time {
 	return time.Time{}
 }
 
+// ByDay says how often the key was used on each day, by its date.
+func (r *Report) ByDay() map[string]int64 {
+	days := map[string]int64{}
+	for _, u := range r.Uses {
+		for day, n := range u.Days {
+			days[day] += n
+		}
+	}
+	return days
+}
+
 // Unusual are the uses that somebody should look at.
 func (r *Report) Unusual() []Use {
 	return slices.DeleteFunc(slices.Clone(r.Uses), func(u Use) bool {

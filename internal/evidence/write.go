@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,18 +142,13 @@ func (r *Report) WriteUse(w io.Writer, style terminal.Style) error {
 
 // days says how often the key was used on each day.
 func (t *text) days(r *Report) {
-	days := map[string]int64{}
-	for _, u := range r.Uses {
-		for day, n := range u.Days {
-			days[day] += n
-		}
-	}
+	days := r.ByDay()
 	if len(days) < 2 {
 		return
 	}
 	t.title("By day")
 	var all []string
-	for _, day := range sorted(days) {
+	for _, day := range slices.Sorted(maps.Keys(days)) {
 		all = append(all, day+" "+number(days[day]))
 	}
 	t.p("%s\n", t.style.Wrap("    ", "    ", strings.Join(all, ", ")))
@@ -218,7 +214,7 @@ func (r *Report) WriteRotation(w io.Writer, style terminal.Style) error {
 			if m.Encrypted != nil {
 				rows = append(rows, []string{short(m.ID), state, "Encrypt, GenerateDataKey", number(m.Encrypted.Count), when(m.Encrypted.First), when(m.Encrypted.Last)})
 			}
-			for _, context := range sorted(m.Decrypted) {
+			for _, context := range slices.Sorted(maps.Keys(m.Decrypted)) {
 				s := m.Decrypted[context]
 				rows = append(rows, []string{short(m.ID), state, "Decrypt, " + ofContext(context), number(s.Count), when(s.First), when(s.Last)})
 			}
@@ -251,15 +247,6 @@ func sources(u Use) string {
 		all = append(all, more)
 	}
 	return "from " + strings.Join(all, ", ")
-}
-
-func sorted[V any](m map[string]V) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // number is one with commas.

@@ -129,12 +129,7 @@ const plotWide, plotTall = 760, 130
 
 // useByDay draws how often the key was used on each day.
 func useByDay(r *evidence.Report) template.HTML {
-	days := map[string]int64{}
-	for _, u := range r.Uses {
-		for day, n := range u.Days {
-			days[day] += n
-		}
-	}
+	days := r.ByDay()
 	if len(days) == 0 {
 		return ""
 	}
@@ -190,16 +185,7 @@ func timeLine(r *evidence.Report) template.HTML {
 			id = id[:13] + "…"
 		}
 		fmt.Fprintf(&b, `<text x="140" y="%d" text-anchor="end">%s</text>`, y+4, esc(id))
-		seen := evidence.Span{}
-		for _, s := range m.Decrypted {
-			if seen.Count == 0 || s.First.Before(seen.First) {
-				seen.First = s.First
-			}
-			if seen.Count == 0 || s.Last.After(seen.Last) {
-				seen.Last = s.Last
-			}
-			seen.Count += s.Count
-		}
+		seen := m.Seen()
 		if seen.Count > 0 {
 			fmt.Fprintf(&b, `<rect class="bar" x="%.1f" y="%d" width="%.1f" height="10"><title>%s</title></rect>`, x(seen.First), y-5, max(x(seen.Last)-x(seen.First), 3), esc(fmt.Sprintf("decrypted %d times, last at %s", seen.Count, seen.Last.UTC().Format(time.RFC3339))))
 		}

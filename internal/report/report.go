@@ -134,12 +134,11 @@ type Page struct {
 	Alarms   []AlarmPlace
 	Changes  *finding.Report
 	Notes    []finding.Note
-	estate   *estate.Estate
 }
 
 // Make makes the page.
 func Make(in Input) (*Page, error) {
-	p := &Page{Input: in, estate: in.Now, Findings: in.Findings}
+	p := &Page{Input: in, Findings: in.Findings}
 	if p.Findings == nil {
 		found, err := check.Run(in.Now, check.Options{Suppressions: in.Suppressions, Organization: in.Organization})
 		if err != nil {
@@ -176,7 +175,7 @@ func Make(in Input) (*Page, error) {
 }
 
 func (p *Page) keys() error {
-	inputs, err := explain.FromEstate(p.estate, "")
+	inputs, err := explain.FromEstate(p.Now, "")
 	if err != nil {
 		// What can't be read is said: the rest of the page stands.
 		p.Notes = append(p.Notes, finding.Note{Message: "who may use the key was not judged: " + err.Error()})
@@ -389,13 +388,13 @@ func (p *Page) rules(of func(finding.Finding) bool) []string {
 // isWith tells whether a finding is on something in the account and Region of a cluster, or on
 // what nobody knows where it is.
 func (p *Page) isWith(c *estate.Cluster, f finding.Finding) bool {
-	i := slices.IndexFunc(p.estate.Stacks, func(s *estate.Stack) bool { return s.Name == f.Stack })
-	return i < 0 || p.estate.Stacks[i].Account == c.In.Account && p.estate.Stacks[i].Region == c.In.Region
+	i := slices.IndexFunc(p.Now.Stacks, func(s *estate.Stack) bool { return s.Name == f.Stack })
+	return i < 0 || p.Now.Stacks[i].Account == c.In.Account && p.Now.Stacks[i].Region == c.In.Region
 }
 
 // with counts the things of a kind for a cluster: a trail of all Regions is for each.
 func (p *Page) with(c *estate.Cluster, kind estate.Kind) (n int) {
-	for _, t := range p.estate.Of(kind) {
+	for _, t := range p.Now.Of(kind) {
 		if t.In.Account == c.In.Account && (t.In.Region == c.In.Region || kind == estate.KindTrail && value.IsTrue(t.Settings["IsMultiRegionTrail"], false)) {
 			n++
 		}
@@ -423,7 +422,7 @@ func (p *Page) outliers() {
 
 // alarms follows each rule to those who are told.
 func (p *Page) alarms() {
-	e := p.estate
+	e := p.Now
 	wrong := func(t *estate.Thing) (string, bool) {
 		for _, f := range p.Findings.Findings {
 			if f.Suppressed == "" && t != nil && f.Resource == t.Resource && f.Stack == t.Stack {

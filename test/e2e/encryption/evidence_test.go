@@ -155,13 +155,8 @@ func (r *record) report(from time.Time, key string) *evidence.Report {
 // decrypted is when a material was last used to decrypt, and whether it was.
 func decrypted(r *evidence.Report, material string) (last time.Time, seen bool) {
 	for _, m := range r.Rotation.Materials {
-		for _, s := range m.Decrypted {
-			if m.ID == material {
-				seen = true
-				if s.Last.After(last) {
-					last = s.Last
-				}
-			}
+		if m.ID == material {
+			last, seen = m.Seen().Last, m.Seen().Count > 0
 		}
 	}
 	return last, seen
