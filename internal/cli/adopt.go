@@ -127,12 +127,8 @@ func (f *adoptFlags) run(cmd *cobra.Command, _ []string) error {
 	done := progress(cmd, "reading AWS")
 	looked, err := adopt.Look(cmd.Context(), aws, f.target)
 	done()
-	var none verify.ErrNoCluster
-	if errors.As(err, &none) {
-		return hint.Usage(err.Error(), "name another with --cluster and --region: 'aws eks list-clusters' prints those that there are")
-	}
 	if err != nil {
-		return err
+		return namesOther(err)
 	}
 	looked.Report.Suppress(accepted)
 	out := cmd.OutOrStdout()

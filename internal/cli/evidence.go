@@ -523,7 +523,7 @@ func (f *evidenceFlags) bundle(cmd *cobra.Command, source, out string, force boo
 	if err := evidence.Bundle(&b, versionLine(), held, f.logs.Sums()); err != nil {
 		return err
 	}
-	if err := write(cmd, filepath.Dir(out), []files.File{{Path: filepath.Base(out), Content: b.Bytes()}}, force); err != nil {
+	if err := writeFile(cmd, out, b.Bytes(), force); err != nil {
 		return err
 	}
 	notice(cmd, fmt.Sprintf("the SHA-256 of %s is %x", out, sha256.Sum256(b.Bytes())), "")

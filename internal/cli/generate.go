@@ -111,6 +111,11 @@ func write(cmd *cobra.Command, folder string, all []files.File, force bool) erro
 	return nil
 }
 
+// writeFile is [write] for one file.
+func writeFile(cmd *cobra.Command, path string, content []byte, force bool) error {
+	return write(cmd, filepath.Dir(path), []files.File{{Path: filepath.Base(path), Content: content}}, force)
+}
+
 // warnOfOthers names what another mode has left in the folder: kubectl apply -f
 // would apply it too.
 func warnOfOthers(cmd *cobra.Command, folder string, written map[string]bool) error {

@@ -3,9 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,7 +13,6 @@ import (
 	"github.com/ekskms/ekskms/internal/estate"
 	"github.com/ekskms/ekskms/internal/estimate"
 	"github.com/ekskms/ekskms/internal/evidence"
-	"github.com/ekskms/ekskms/internal/files"
 	"github.com/ekskms/ekskms/internal/finding"
 	"github.com/ekskms/ekskms/internal/hint"
 	"github.com/ekskms/ekskms/internal/live"
@@ -89,7 +86,7 @@ func (f *reportFlags) run(cmd *cobra.Command, args []string) error {
 			}
 			return err
 		}
-		return write(cmd, filepath.Dir(f.out), []files.File{{Path: filepath.Base(f.out), Content: page}}, f.force)
+		return writeFile(cmd, f.out, page, f.force)
 	}
 	in, err := f.input(cmd, args)
 	if err != nil {
@@ -118,7 +115,7 @@ func (f *reportFlags) run(cmd *cobra.Command, args []string) error {
 	if err := page.WriteHTML(&b); err != nil {
 		return err
 	}
-	return write(cmd, filepath.Dir(f.out), []files.File{{Path: filepath.Base(f.out), Content: b.Bytes()}}, f.force)
+	return writeFile(cmd, f.out, b.Bytes(), f.force)
 }
 
 // input is what the page is about.
@@ -193,12 +190,8 @@ func (f *reportFlags) running(cmd *cobra.Command, in *report.Input) error {
 	done := progress(cmd, "reading AWS")
 	defer done()
 	assembly, found, err := verify.Now(cmd.Context(), aws, verify.Options{Account: f.environment.Account, Region: f.environment.Region, Clusters: []string{f.cluster}, Organization: f.organization})
-	var none verify.ErrNoCluster
-	if errors.As(err, &none) {
-		return hint.Usage(err.Error(), "name another with --cluster and --region: 'aws eks list-clusters' prints those that there are")
-	}
 	if err != nil {
-		return err
+		return namesOther(err)
 	}
 	in.Source, in.Now, in.Findings = "AWS, as it runs", estate.FromTemplates(assembly), found
 	return nil

@@ -103,12 +103,8 @@ func (f *verifyFlags) run(cmd *cobra.Command, args []string) error {
 	done := progress(cmd, "reading AWS")
 	report, err := verify.Run(cmd.Context(), aws, opts)
 	done()
-	var none verify.ErrNoCluster
-	if errors.As(err, &none) {
-		return hint.Usage(err.Error(), "name another with --cluster and --region: 'aws eks list-clusters' prints those that there are")
-	}
 	if err != nil {
-		return err
+		return namesOther(err)
 	}
 	return f.finish(cmd, report)
 }
@@ -189,4 +185,13 @@ func (f *verifyFlags) nameStack(name string, wanted *cfn.Assembly) error {
 		wanted.Templates[0].Name = f.stack
 	}
 	return nil
+}
+
+// namesOther adds to the error that there is no cluster of a name how to find another.
+func namesOther(err error) error {
+	var none verify.ErrNoCluster
+	if errors.As(err, &none) {
+		return hint.Usage(err.Error(), "name another with --cluster and --region: 'aws eks list-clusters' prints those that there are")
+	}
+	return err
 }
